@@ -1,0 +1,6 @@
+//! hopwatch's packet path: packets in, windows out.
+//!
+//! source / capture → packet → connections (`sensor`, `stream`) → `protocols` → `windows`.
+
+pub mod protocols;
+pub mod windows;

@@ -1,0 +1,999 @@
+//! Windows: the one place where observations become flow events.
+//!
+//! A *connection* holds *flows*, one per (direction of the data, account, role, application, operation); a flow has
+//! at most one open *window*. A window ends after [`WINDOW_NS`] of packet time, at [`ROWS_MAX`] rows or
+//! [`BYTES_MAX`] bytes, when the account, role or application changes, at the end of the connection, and before it
+//! would hold more than [`OBJECTS_MAX`] object sets. Its end follows packet time alone, never batches or reads, so
+//! that the same packets give the same events with the same ids.
+//!
+//! Conservation: the caller says how many stream bytes arrived ([`Windows::arrived`]), decoders say what they belong
+//! to ([`Recorder::add`]), and what nobody claimed by the end of the connection is settled on its last flow. So the
+//! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub const WINDOW_NS: i64 = 1_000_000_000;
+pub const ROWS_MAX: i64 = 10_000;
+pub const BYTES_MAX: u64 = 8 << 20;
+pub const OBJECTS_MAX: usize = 64;
+/// Flows of one connection; further keys are counted on its last flow (`flows_folded_total`).
+pub const FLOWS_MAX: usize = 1024;
+/// DNS answers remembered; the table is emptied of what has expired, then wholly, when full (`names_dropped_total`).
+pub const NAMES_MAX: usize = 65_536;
+/// Names kept for one (client, address).
+pub const NAMES_OF_ADDRESS_MAX: usize = 8;
+
+/// Who sent the bytes, in the protocol's sense. The client opens the session of the protocol, which is not always the
+/// end that opened the TCP connection (OPC UA reverse connect).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    Client = 0,
+    Server = 1,
+}
+
+impl Side {
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// The operations of the event contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Connect,
+    Refused,
+    Admin,
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Copy,
+    Replicate,
+    Backup,
+    Ddl,
+    Call,
+    Publish,
+    Subscribe,
+    Browse,
+    Read,
+    HistoryRead,
+    Write,
+    HistoryWrite,
+    Get,
+    Put,
+    Query,
+    Transfer,
+    Attempt,
+}
+
+impl Operation {
+    pub const ALL: [Self; 24] = [
+        Self::Connect,
+        Self::Refused,
+        Self::Admin,
+        Self::Select,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Copy,
+        Self::Replicate,
+        Self::Backup,
+        Self::Ddl,
+        Self::Call,
+        Self::Publish,
+        Self::Subscribe,
+        Self::Browse,
+        Self::Read,
+        Self::HistoryRead,
+        Self::Write,
+        Self::HistoryWrite,
+        Self::Get,
+        Self::Put,
+        Self::Query,
+        Self::Transfer,
+        Self::Attempt,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Refused => "refused",
+            Self::Admin => "admin",
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Copy => "copy",
+            Self::Replicate => "replicate",
+            Self::Backup => "backup",
+            Self::Ddl => "ddl",
+            Self::Call => "call",
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Browse => "browse",
+            Self::Read => "read",
+            Self::HistoryRead => "history-read",
+            Self::Write => "write",
+            Self::HistoryWrite => "history-write",
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Query => "query",
+            Self::Transfer => "transfer",
+            Self::Attempt => "attempt",
+        }
+    }
+
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.name() == name)
+    }
+}
+
+/// What a statement, topic, node or request touches. Counts of one set are never split between its names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ObjectSet {
+    pub names: Vec<String>,
+    pub columns: Vec<String>,
+    /// Fingerprint of the statement, literals removed (hex), where there is one.
+    pub statement: Option<String>,
+}
+
+/// One movement of data: the part of the window key that a decoder decides per message, and what it touches.
+#[derive(Clone, Debug)]
+pub struct Movement {
+    pub operation: Operation,
+    /// The side that the data comes from (rows of a SELECT: [`Side::Server`]).
+    pub from: Side,
+    /// `None` where there is no object (`connect`, `transfer`).
+    pub objects: Option<Arc<ObjectSet>>,
+}
+
+impl Movement {
+    #[must_use]
+    pub fn new(operation: Operation, from: Side) -> Self {
+        Self { operation, from, objects: None }
+    }
+
+    #[must_use]
+    pub fn of(operation: Operation, from: Side, objects: Arc<ObjectSet>) -> Self {
+        Self { operation, from, objects: Some(objects) }
+    }
+}
+
+/// What a message adds. `rows` is signed: a running COPY IN count is an estimate that the server's tag corrects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub rows: i64,
+    pub values: u64,
+    pub messages: u64,
+}
+
+impl Counts {
+    pub const ZERO: Self = Self { rows: 0, values: 0, messages: 0 };
+
+    #[must_use]
+    pub fn rows(rows: i64) -> Self {
+        Self { rows, ..Self::ZERO }
+    }
+    #[must_use]
+    pub fn values(values: u64) -> Self {
+        Self { values, ..Self::ZERO }
+    }
+    #[must_use]
+    pub fn messages(messages: u64) -> Self {
+        Self { messages, ..Self::ZERO }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.values += more.values;
+        self.messages += more.messages;
+    }
+}
+
+/// Who moves the data. A change of `account`, `role` or `application` ends the open windows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    pub account: Option<String>,
+    pub role: Option<String>,
+    pub application: Option<String>,
+    /// `startup`, `token`, `certificate`, `server-log`, `proxy-log`; `None` is written `unknown`.
+    pub account_from: Option<&'static str>,
+    /// What an application merely claims about its user; not part of the key.
+    pub on_behalf_of: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Protection {
+    /// `none`, `tls1.0`…`tls1.3`, `opcua-none`, `opcua-sign`, `opcua-signandencrypt`.
+    pub transport: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
+    /// OPC UA security policy, short name (`Basic256Sha256`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// `scram-sha-256`, `md5`, `password`, `trust`, `certificate`, `anonymous`, `username`, …
+    pub authentication: Option<String>,
+    pub certificate: Option<serde_json::Value>,
+    /// Fingerprint of the client's TLS hello (JA4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<String>,
+}
+
+impl Default for Protection {
+    fn default() -> Self {
+        Self { transport: "none".into(), cipher: None, policy: None, authentication: None, certificate: None, ja4: None }
+    }
+}
+
+/// How deep a connection is read: the `depth` of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    Decoded,
+    ServerLog,
+    Sizes,
+    Blind,
+}
+
+impl Depth {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decoded => "decoded",
+            Self::ServerLog => "server-log",
+            Self::Sizes => "sizes",
+            Self::Blind => "blind",
+        }
+    }
+}
+
+/// What is known of how completely a connection was seen; sticky, except the lost bytes, which count once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Condition {
+    pub joined_late: bool,
+    pub one_sided: bool,
+    pub encrypted: bool,
+    pub malformed: bool,
+    pub lossy: bool,
+}
+
+impl Condition {
+    /// The one word of the contract: the gravest condition first.
+    fn state(self) -> &'static str {
+        [
+            (self.malformed, "malformed"),
+            (self.lossy, "lossy"),
+            (self.encrypted, "encrypted"),
+            (self.one_sided, "one-sided"),
+            (self.joined_late, "late"),
+        ]
+        .into_iter()
+        .find_map(|(holds, name)| holds.then_some(name))
+        .unwrap_or("complete")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+/// A name of the server and how it is known (`dns`, `sni`, `http`, `opcua`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Name {
+    pub name: String,
+    pub by: &'static str,
+}
+
+/// What is known when a connection is first seen.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    pub client: Endpoint,
+    pub server: Endpoint,
+    pub opened_by: Option<Side>,
+    pub transport: Arc<str>,
+    pub tap: Option<Arc<str>>,
+    pub context: Option<Arc<str>>,
+    pub seen_by: &'static str,
+    pub first_ns: i64,
+}
+
+struct Open {
+    start_ns: i64,
+    end_ns: i64,
+    sets: Vec<(Arc<ObjectSet>, Counts, u64)>,
+    counts: Counts,
+    bytes: u64,
+    bytes_back: u64,
+    packets: u64,
+    lost_bytes: u64,
+    estimated: bool,
+}
+
+struct Flow {
+    operation: Operation,
+    from: Side,
+    identity: Arc<Identity>,
+    id: [u8; 16],
+    sequence: u64,
+    totals: Counts,
+    total_bytes: u64,
+    total_bytes_back: u64,
+    open: Option<Open>,
+    /// Distinguishes a window from the one before it in the queue of deadlines.
+    epoch: u32,
+}
+
+struct Connection {
+    opening: Opening,
+    hash: String,
+    protocol: Option<&'static str>,
+    identity: Arc<Identity>,
+    protection: Protection,
+    depth: Depth,
+    condition: Condition,
+    names: [Vec<Name>; 2],
+    flows: Vec<Flow>,
+    last: usize,
+    /// Stream bytes handed in and not yet claimed, by sender.
+    pending: [u64; 2],
+    packets: u64,
+    stream_bytes: [u64; 2],
+}
+
+pub type ConnectionId = usize;
+
+/// Counters of the windows; all grow only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WindowCounters {
+    pub windows_total: u64,
+    pub flows_folded_total: u64,
+    pub names_dropped_total: u64,
+}
+
+/// Builds flow events from observations, of packets or of any other source.
+pub struct Windows {
+    plant: String,
+    agent: String,
+    connections: Vec<Option<Box<Connection>>>,
+    free: Vec<ConnectionId>,
+    due: BinaryHeap<Reverse<(i64, ConnectionId, usize, u32)>>,
+    epoch: u32,
+    names: HashMap<(IpAddr, IpAddr), Vec<(String, i64)>>,
+    ready: Vec<Vec<u8>>,
+    pub counters: WindowCounters,
+}
+
+impl Windows {
+    #[must_use]
+    pub fn new(plant: &str, agent: &str) -> Self {
+        Self {
+            plant: plant.into(),
+            agent: agent.into(),
+            connections: Vec::new(),
+            free: Vec::new(),
+            due: BinaryHeap::new(),
+            epoch: 0,
+            names: HashMap::new(),
+            ready: Vec::new(),
+            counters: WindowCounters::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn plant(&self) -> &str {
+        &self.plant
+    }
+
+    #[must_use]
+    pub fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    /// Begins a connection. Names that its client was told for the server's address (DNS) hold from now on.
+    pub fn open(&mut self, opening: Opening) -> ConnectionId {
+        let asked = self.names_of(opening.client.address, opening.server.address, opening.first_ns);
+        let back = self.names_of(opening.server.address, opening.client.address, opening.first_ns);
+        let hash = hex(&connection_hash(&self.plant, &opening));
+        let connection = Box::new(Connection {
+            hash,
+            protocol: None,
+            identity: Arc::new(Identity::default()),
+            protection: Protection::default(),
+            depth: Depth::Sizes,
+            condition: Condition::default(),
+            names: [back, asked],
+            flows: Vec::new(),
+            last: 0,
+            pending: [0; 2],
+            packets: 0,
+            stream_bytes: [0; 2],
+            opening,
+        });
+        if let Some(id) = self.free.pop() {
+            self.connections[id] = Some(connection);
+            id
+        } else {
+            self.connections.push(Some(connection));
+            self.connections.len() - 1
+        }
+    }
+
+    /// A recorder of what is observed on `connection` at `time_ns`.
+    ///
+    /// # Panics
+    /// If the connection was closed: a caller's bug.
+    pub fn recorder(&mut self, connection: ConnectionId, time_ns: i64) -> Recorder<'_> {
+        assert!(self.connections.get(connection).is_some_and(Option::is_some), "connection {connection} is closed");
+        Recorder { windows: self, connection, time_ns }
+    }
+
+    /// Ends every window whose second has passed.
+    pub fn advance(&mut self, now_ns: i64) {
+        while let Some(&Reverse((deadline_ns, id, flow, epoch))) = self.due.peek() {
+            if deadline_ns > now_ns {
+                break;
+            }
+            self.due.pop();
+            let current = self.connections.get(id).and_then(|c| c.as_ref()).and_then(|c| c.flows.get(flow));
+            if current.is_some_and(|f| f.epoch == epoch && f.open.is_some()) {
+                self.emit(id, flow, false);
+            }
+        }
+    }
+
+    /// Ends a connection: unclaimed bytes are settled, open windows go out as final.
+    pub fn close(&mut self, id: ConnectionId, time_ns: i64) {
+        if self.connections.get(id).is_none_or(Option::is_none) {
+            return;
+        }
+        self.recorder(id, time_ns).settle();
+        let flows = self.connection(id).flows.len();
+        for flow in 0..flows {
+            self.emit(id, flow, true);
+        }
+        self.connections[id] = None;
+        self.free.push(id);
+    }
+
+    /// Ends all connections, in the order in which they were first seen.
+    pub fn finish(&mut self) {
+        let mut open: Vec<_> = self
+            .connections
+            .iter()
+            .enumerate()
+            .filter_map(|(id, c)| c.as_ref().map(|c| (c.opening.first_ns, c.hash.clone(), id)))
+            .collect();
+        open.sort();
+        for (_, _, id) in open {
+            let last_ns = self.connection(id).flows.iter().filter_map(|f| f.open.as_ref().map(|o| o.end_ns)).max();
+            let first_ns = self.connection(id).opening.first_ns;
+            self.close(id, last_ns.unwrap_or(first_ns));
+        }
+    }
+
+    /// The events that are ready, one JSON object each, oldest first.
+    pub fn take(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Adds an event of another kind (loss) in its place among the windows.
+    pub fn push(&mut self, event: &impl Serialize) {
+        self.ready.push(serde_json::to_vec(event).expect("an event serialises"));
+    }
+
+    /// Remembers a DNS answer: `client` was told that `name` has `address` until `expires_ns`.
+    pub fn answered(&mut self, client: IpAddr, address: IpAddr, name: &str, now_ns: i64, expires_ns: i64) {
+        if self.names.len() >= NAMES_MAX && !self.names.contains_key(&(client, address)) {
+            let before = self.names.len();
+            self.names.retain(|_, names| names.iter().any(|(_, until)| *until > now_ns));
+            if self.names.len() >= NAMES_MAX {
+                self.names.clear();
+            }
+            self.counters.names_dropped_total += (before - self.names.len()) as u64;
+        }
+        let names = self.names.entry((client, address)).or_default();
+        if let Some(known) = names.iter_mut().find(|(known, _)| known == name) {
+            known.1 = known.1.max(expires_ns);
+            return;
+        }
+        if names.len() >= NAMES_OF_ADDRESS_MAX {
+            names.remove(0);
+            self.counters.names_dropped_total += 1;
+        }
+        names.push((name.to_owned(), expires_ns));
+    }
+
+    fn names_of(&self, client: IpAddr, address: IpAddr, now_ns: i64) -> Vec<Name> {
+        let known = self.names.get(&(client, address));
+        let mut names: Vec<_> = known
+            .into_iter()
+            .flatten()
+            .filter(|(_, until)| *until >= now_ns)
+            .map(|(name, _)| Name { name: name.clone(), by: "dns" })
+            .collect();
+        names.sort_by(|a, b| a.name.cmp(&b.name));
+        names
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> &mut Connection {
+        self.connections[id].as_mut().expect("the connection is open")
+    }
+
+    fn flow(&mut self, id: ConnectionId, operation: Operation, from: Side) -> usize {
+        let connection = self.connection(id);
+        let identity = &connection.identity;
+        let same = |f: &Flow| f.operation == operation && f.from == from && same_key(&f.identity, identity);
+        if connection.flows.get(connection.last).is_some_and(same) {
+            return connection.last;
+        }
+        if let Some(index) = connection.flows.iter().position(same) {
+            return index;
+        }
+        if connection.flows.len() >= FLOWS_MAX {
+            self.counters.flows_folded_total += 1;
+            return FLOWS_MAX - 1;
+        }
+        let identity = Arc::clone(identity);
+        let id_hash = flow_hash(&self.plant, &self.agent, self.connections[id].as_ref().expect("open"), &identity, operation, from);
+        let connection = self.connection(id);
+        connection.flows.push(Flow {
+            operation,
+            from,
+            identity,
+            id: id_hash,
+            sequence: 0,
+            totals: Counts::ZERO,
+            total_bytes: 0,
+            total_bytes_back: 0,
+            open: None,
+            epoch: 0,
+        });
+        connection.flows.len() - 1
+    }
+
+    fn emit(&mut self, id: ConnectionId, flow_index: usize, is_final: bool) {
+        let connection = self.connections[id].as_mut().expect("the connection is open");
+        let flow = &mut connection.flows[flow_index];
+        let Some(window) = flow.open.take() else { return };
+        let opening = &connection.opening;
+        let ends = [&opening.client, &opening.server];
+        let from = flow.from as usize;
+        let to = flow.from.other() as usize;
+        let end = |i: usize| EndpointOut { address: ends[i].address, port: ends[i].port, names: &connection.names[i] };
+        let statement = window.sets.first().and_then(|(set, ..)| set.statement.as_deref());
+        let one_statement = window.sets.iter().all(|(set, ..)| set.statement.as_deref() == statement);
+        let mut condition = connection.condition;
+        condition.lossy |= window.lost_bytes > 0;
+        let flow_id = hex(&flow.id);
+        let out = FlowOut {
+            kind: "flow",
+            event_id: hex(&event_hash(&flow.id, flow.sequence)),
+            plant: &self.plant,
+            agent: &self.agent,
+            tap: opening.tap.as_deref(),
+            context: opening.context.as_deref(),
+            connection: &connection.hash,
+            flow_id: &flow_id,
+            sequence: flow.sequence,
+            is_final,
+            start: rfc3339(window.start_ns),
+            end: rfc3339(window.end_ns),
+            source: end(from),
+            destination: end(to),
+            opened_by: opening.opened_by.map(|side| if side == flow.from { "source" } else { "destination" }),
+            transport: &opening.transport,
+            protocol: connection.protocol,
+            account: flow.identity.account.as_deref(),
+            account_from: flow.identity.account_from.unwrap_or("unknown"),
+            role: flow.identity.role.as_deref(),
+            on_behalf_of: connection.identity.on_behalf_of.as_deref(),
+            application: flow.identity.application.as_deref(),
+            operation: flow.operation.name(),
+            statement: statement.filter(|_| one_statement),
+            objects: window
+                .sets
+                .iter()
+                .map(|(set, counts, bytes)| ObjectsOut { names: &set.names, columns: &set.columns, counts: *counts, bytes: *bytes })
+                .collect(),
+            counts: window.counts,
+            bytes: window.bytes,
+            bytes_back: window.bytes_back,
+            packets: window.packets,
+            totals: TotalsOut { counts: flow.totals, bytes: flow.total_bytes, bytes_back: flow.total_bytes_back },
+            protection: &connection.protection,
+            depth: connection.depth.name(),
+            seen_by: opening.seen_by,
+            completeness: CompletenessOut {
+                state: condition.state(),
+                lost_bytes: window.lost_bytes,
+                joined_late: condition.joined_late,
+                one_sided: condition.one_sided,
+                estimated: window.estimated,
+            },
+        };
+        self.ready.push(serde_json::to_vec(&out).expect("a flow serialises"));
+        flow.sequence += 1;
+        self.counters.windows_total += 1;
+    }
+
+    /// Opens the window of a flow if it is closed.
+    fn window(&mut self, id: ConnectionId, flow_index: usize, time_ns: i64) -> &mut Open {
+        self.epoch = self.epoch.wrapping_add(1);
+        let epoch = self.epoch;
+        let connection = self.connections[id].as_mut().expect("the connection is open");
+        connection.last = flow_index;
+        let packets = std::mem::take(&mut connection.packets);
+        let flow = &mut connection.flows[flow_index];
+        if flow.open.is_none() {
+            flow.epoch = epoch;
+            self.due.push(Reverse((time_ns + WINDOW_NS, id, flow_index, epoch)));
+        }
+        let window = flow.open.get_or_insert_with(|| Open {
+            start_ns: time_ns,
+            end_ns: time_ns,
+            sets: Vec::new(),
+            counts: Counts::ZERO,
+            bytes: 0,
+            bytes_back: 0,
+            packets: 0,
+            lost_bytes: 0,
+            estimated: false,
+        });
+        window.end_ns = window.end_ns.max(time_ns);
+        window.packets += packets;
+        window
+    }
+}
+
+/// What decoders speak to: everything they learn about one connection at one moment.
+pub struct Recorder<'a> {
+    windows: &'a mut Windows,
+    connection: ConnectionId,
+    pub time_ns: i64,
+}
+
+impl Recorder<'_> {
+    fn connection(&mut self) -> &mut Connection {
+        self.windows.connection(self.connection)
+    }
+
+    /// `bytes` of the stream sent by `sender`, and `counts`, belong to `movement`. Bytes beyond those that arrived
+    /// and are unclaimed are not counted (a decoder's bug must not create bytes).
+    pub fn add(&mut self, movement: &Movement, sender: Side, bytes: u64, counts: Counts) {
+        let flow = self.windows.flow(self.connection, movement.operation, movement.from);
+        let pending = &mut self.connection().pending[sender as usize];
+        debug_assert!(bytes <= *pending, "a decoder claimed {bytes} bytes of {pending}");
+        let bytes = bytes.min(*pending);
+        *pending -= bytes;
+        if let Some(objects) = &movement.objects {
+            self.room_for(flow, objects);
+        }
+        let time_ns = self.time_ns;
+        let window = self.windows.window(self.connection, flow, time_ns);
+        let forward = sender == movement.from;
+        if forward {
+            window.bytes += bytes;
+        } else {
+            window.bytes_back += bytes;
+        }
+        window.counts.add(counts);
+        if let Some(objects) = &movement.objects {
+            let at = window.sets.iter().rposition(|(set, ..)| Arc::ptr_eq(set, objects) || set == objects);
+            let index = at.unwrap_or_else(|| {
+                window.sets.push((Arc::clone(objects), Counts::ZERO, 0));
+                window.sets.len() - 1
+            });
+            let set = &mut window.sets[index];
+            set.1.add(counts);
+            set.2 += if forward { bytes } else { 0 };
+        }
+        let full = window.counts.rows >= ROWS_MAX || window.bytes + window.bytes_back >= BYTES_MAX;
+        let flow_state = &mut self.windows.connection(self.connection).flows[flow];
+        flow_state.totals.add(counts);
+        if forward {
+            flow_state.total_bytes += bytes;
+        } else {
+            flow_state.total_bytes_back += bytes;
+        }
+        if full {
+            self.windows.emit(self.connection, flow, false);
+        }
+    }
+
+    /// Ends the flow's window if it has no room for one more object set.
+    fn room_for(&mut self, flow: usize, objects: &Arc<ObjectSet>) {
+        let open = self.connection().flows[flow].open.as_ref();
+        if open.is_some_and(|o| o.sets.len() >= OBJECTS_MAX && !o.sets.iter().any(|(set, ..)| Arc::ptr_eq(set, objects) || set == objects))
+        {
+            self.windows.emit(self.connection, flow, false);
+        }
+    }
+
+    /// Marks the open window of `movement` as holding an estimate (a running COPY IN).
+    pub fn estimated(&mut self, movement: &Movement) {
+        let flow = self.windows.flow(self.connection, movement.operation, movement.from);
+        let time_ns = self.time_ns;
+        self.windows.window(self.connection, flow, time_ns).estimated = true;
+    }
+
+    /// Changes who moves the data; a change of account, role or application ends the open windows.
+    pub fn identify(&mut self, change: impl FnOnce(&mut Identity)) {
+        let mut identity = (*self.connection().identity).clone();
+        change(&mut identity);
+        if identity == *self.connection().identity {
+            return;
+        }
+        if !same_key(&identity, &self.connection().identity) {
+            for flow in 0..self.connection().flows.len() {
+                self.windows.emit(self.connection, flow, false);
+            }
+        }
+        self.connection().identity = Arc::new(identity);
+    }
+
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.windows.connections[self.connection].as_ref().expect("the connection is open").identity
+    }
+
+    pub fn protect(&mut self, change: impl FnOnce(&mut Protection)) {
+        change(&mut self.connection().protection);
+    }
+
+    /// Names the protocol and how deep it is read from now on.
+    pub fn protocol(&mut self, name: &'static str, depth: Depth) {
+        let connection = self.connection();
+        connection.protocol = Some(name);
+        connection.depth = depth;
+    }
+
+    pub fn depth(&mut self, depth: Depth) {
+        self.connection().depth = depth;
+    }
+
+    pub fn condition(&mut self, change: impl FnOnce(&mut Condition)) {
+        change(&mut self.connection().condition);
+    }
+
+    /// A name that the client used for the server (SNI, Host, endpoint URL).
+    pub fn server_name(&mut self, name: &str, by: &'static str) {
+        let names = &mut self.connection().names[Side::Server as usize];
+        if names.len() < NAMES_OF_ADDRESS_MAX && !names.iter().any(|n| n.name == name && n.by == by) {
+            names.push(Name { name: name.to_owned(), by });
+        }
+    }
+
+    /// A DNS answer to this connection's client.
+    pub fn answered(&mut self, address: IpAddr, name: &str, ttl_s: u32) {
+        let client = self.connection().opening.client.address;
+        let (now_ns, ttl_ns) = (self.time_ns, i64::from(ttl_s) * 1_000_000_000);
+        self.windows.answered(client, address, name, now_ns, now_ns.saturating_add(ttl_ns));
+    }
+
+    /// Stream bytes that arrived from `sender`, to be claimed by [`Self::add`]. Called by the stream layer only.
+    pub fn arrived(&mut self, sender: Side, bytes: u64) {
+        let connection = self.connection();
+        connection.pending[sender as usize] += bytes;
+        connection.stream_bytes[sender as usize] += bytes;
+    }
+
+    /// One packet of the connection; counted in the window that is touched next.
+    pub fn packet(&mut self) {
+        self.connection().packets += 1;
+    }
+
+    /// Stream bytes that were never seen, in the place where they are missing.
+    pub fn lost(&mut self, bytes: u64) {
+        let (flow, time_ns) = (self.last_flow(), self.time_ns);
+        self.windows.window(self.connection, flow, time_ns).lost_bytes += bytes;
+    }
+
+    /// Bytes from `sender` that arrived and that nobody has claimed.
+    #[must_use]
+    pub fn pending(&self, sender: Side) -> u64 {
+        self.windows.connections[self.connection].as_ref().expect("the connection is open").pending[sender as usize]
+    }
+
+    /// Both ways: stream bytes seen so far.
+    #[must_use]
+    pub fn stream_bytes(&self) -> [u64; 2] {
+        self.windows.connections[self.connection].as_ref().expect("the connection is open").stream_bytes
+    }
+
+    /// Claims what is left for the last flow (`transfer` if there is none).
+    pub fn settle(&mut self) {
+        for sender in [Side::Client, Side::Server] {
+            let bytes = self.pending(sender);
+            if bytes > 0 {
+                let flow = self.last_flow();
+                let flow = &self.connection().flows[flow];
+                let movement = Movement::new(flow.operation, flow.from);
+                self.add(&movement, sender, bytes, Counts::ZERO);
+            }
+        }
+        let connection = self.connection();
+        if connection.packets > 0 && connection.flows.get(connection.last).is_some_and(|f| f.open.is_some()) {
+            let (last, time_ns) = (connection.last, self.time_ns);
+            self.windows.window(self.connection, last, time_ns);
+        }
+    }
+
+    fn last_flow(&mut self) -> usize {
+        if self.connection().flows.is_empty() {
+            let from = self.connection().opening.opened_by.unwrap_or(Side::Client);
+            return self.windows.flow(self.connection, Operation::Transfer, from);
+        }
+        self.connection().last
+    }
+}
+
+fn same_key(a: &Identity, b: &Identity) -> bool {
+    a.account == b.account && a.role == b.role && a.application == b.application
+}
+
+/// The first 16 bytes of SHA-256 over the parts, each ended by a byte that occurs in none of them (0x1f).
+fn hash(parts: &[&str]) -> [u8; 16] {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update(part.as_bytes());
+        sha.update([0x1f]);
+    }
+    let digest = sha.finalize();
+    let mut out = [0; 16];
+    out.copy_from_slice(&digest[..16]);
+    out
+}
+
+fn connection_hash(plant: &str, opening: &Opening) -> [u8; 16] {
+    let text = |e: &Endpoint| format!("{} {}", e.address, e.port);
+    let mut ends = [text(&opening.client), text(&opening.server)];
+    ends.sort();
+    hash(&[plant, &opening.transport, &ends[0], &ends[1]])
+}
+
+fn flow_hash(plant: &str, agent: &str, connection: &Connection, identity: &Identity, operation: Operation, from: Side) -> [u8; 16] {
+    // An absent part and an empty one must differ.
+    let part = |value: &Option<String>| value.as_ref().map_or("-".to_owned(), |v| format!("={v}"));
+    let direction = if from == Side::Client { "client" } else { "server" };
+    hash(&[
+        plant,
+        agent,
+        connection.opening.context.as_deref().unwrap_or(""),
+        &connection.hash,
+        direction,
+        &part(&identity.account),
+        &part(&identity.role),
+        &part(&identity.application),
+        operation.name(),
+        &connection.opening.first_ns.to_string(),
+    ])
+}
+
+fn event_hash(flow_id: &[u8; 16], sequence: u64) -> [u8; 16] {
+    hash(&[&hex(flow_id), &sequence.to_string()])
+}
+
+/// An id for an event that has no flow (loss): same facts, same id.
+#[must_use]
+pub fn event_id(parts: &[&str]) -> String {
+    hex(&hash(parts))
+}
+
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
+}
+
+/// RFC 3339 in UTC with as many digits as the time has (0, 3, 6 or 9).
+#[must_use]
+pub fn rfc3339(time_ns: i64) -> String {
+    let seconds = time_ns.div_euclid(1_000_000_000);
+    let fraction = time_ns.rem_euclid(1_000_000_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Civil from days (proleptic Gregorian calendar), with the year beginning in March.
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    let digits = match fraction {
+        0 => String::new(),
+        f if f % 1_000_000 == 0 => format!(".{:03}", f / 1_000_000),
+        f if f % 1000 == 0 => format!(".{:06}", f / 1000),
+        f => format!(".{f:09}"),
+    };
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}{digits}Z")
+}
+
+#[derive(Serialize)]
+struct EndpointOut<'a> {
+    address: IpAddr,
+    port: u16,
+    names: &'a [Name],
+}
+
+#[derive(Serialize)]
+struct ObjectsOut<'a> {
+    names: &'a [String],
+    columns: &'a [String],
+    #[serde(flatten)]
+    counts: Counts,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct TotalsOut {
+    #[serde(flatten)]
+    counts: Counts,
+    bytes: u64,
+    bytes_back: u64,
+}
+
+#[derive(Serialize)]
+struct CompletenessOut {
+    state: &'static str,
+    lost_bytes: u64,
+    joined_late: bool,
+    one_sided: bool,
+    estimated: bool,
+}
+
+#[derive(Serialize)]
+struct FlowOut<'a> {
+    kind: &'static str,
+    event_id: String,
+    plant: &'a str,
+    agent: &'a str,
+    tap: Option<&'a str>,
+    context: Option<&'a str>,
+    connection: &'a str,
+    flow_id: &'a str,
+    sequence: u64,
+    #[serde(rename = "final")]
+    is_final: bool,
+    start: String,
+    end: String,
+    source: EndpointOut<'a>,
+    destination: EndpointOut<'a>,
+    opened_by: Option<&'static str>,
+    transport: &'a str,
+    protocol: Option<&'static str>,
+    account: Option<&'a str>,
+    account_from: &'static str,
+    role: Option<&'a str>,
+    on_behalf_of: Option<&'a str>,
+    application: Option<&'a str>,
+    operation: &'static str,
+    statement: Option<&'a str>,
+    objects: Vec<ObjectsOut<'a>>,
+    #[serde(flatten)]
+    counts: Counts,
+    bytes: u64,
+    bytes_back: u64,
+    packets: u64,
+    totals: TotalsOut,
+    protection: &'a Protection,
+    depth: &'static str,
+    seen_by: &'static str,
+    completeness: CompletenessOut,
+}
+
+/// Facts that `hopwatch inspect` shows, by protocol name.
+pub type Facts = BTreeMap<&'static str, serde_json::Value>;
