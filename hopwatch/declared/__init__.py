@@ -1,0 +1,1 @@
+"""The declared architecture: what may move, from where to where, by whom, why, until when."""
