@@ -7,6 +7,7 @@ use crate::windows::{Facts, Recorder, Side};
 
 #[cfg(test)]
 pub mod testing;
+pub mod tls;
 
 /// Bytes of each side kept until a protocol is recognised; most need fewer than twelve.
 pub const HEAD_BYTES_MAX: usize = 64;
@@ -103,7 +104,7 @@ pub struct Protocol {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[];
+pub const TCP: &[Protocol] = &[tls::TLS];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[];
