@@ -5,6 +5,7 @@
 
 use crate::windows::{Facts, Recorder, Side};
 
+pub mod dns;
 #[cfg(test)]
 pub mod testing;
 pub mod tls;
@@ -104,7 +105,7 @@ pub struct Protocol {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS];
+pub const TCP: &[Protocol] = &[tls::TLS, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
-pub const UDP: &[Protocol] = &[];
+pub const UDP: &[Protocol] = &[dns::DNS_UDP];
