@@ -1,0 +1,22 @@
+# Two commands matter: `make demo` shows the product, `make test` is what CI runs.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long clean
+SEED ?=
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## install what is missing (root: distribution packages; always: .venv and the compiled packet path)
+	@scripts/setup.sh
+
+demo: setup  ## a plant day in about a minute: real servers, a live tap, five violations (SEED=7 repeats a day)
+	@.venv/bin/python -m examples.demo $(if $(SEED),--seed $(SEED))
+
+test: setup  ## every check: ruff, mypy, import-linter, clippy, cargo test, pytest
+	@scripts/checks.sh
+
+test-long: setup  ## the same with the long tests
+	@scripts/checks.sh long
+
+clean:  ## remove what setup made inside the checkout
+	rm -rf .venv wire/target

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Every check, in the order of how soon each can fail; stops at the first failure; always ends with the minutes per part
+# and one line that says whether everything held. Nothing is skipped: a missing tool is a failure.
+#   scripts/checks.sh [long]     long: also the tests marked "long"
+set -uo pipefail
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+export PATH
+parts=() outcome=0
+
+part() {   # part NAME COMMAND...
+    local name=$1 start=$SECONDS code
+    shift
+    [ "$outcome" = 0 ] || { parts+=("not run|-|$name"); return; }
+    printf '\033[1m== %s\033[0m  %s\n' "$name" "$*"
+    "$@"
+    code=$?
+    parts+=("$([ $code = 0 ] && echo ok || echo FAILED)|$(awk "BEGIN {printf \"%.1f\", ($SECONDS - $start) / 60}") min|$name")
+    [ $code = 0 ] || outcome=1
+}
+
+in_wire() { (cd wire && "$@"); }
+marks=(-m "not long")
+[ "${1:-}" = long ] && marks=()
+
+part "ruff"          ruff check .
+part "mypy"          mypy
+part "import-linter" lint-imports
+part "clippy"        in_wire cargo clippy --quiet --locked --all-targets -- -D warnings
+part "cargo test"    in_wire cargo test --quiet --locked
+part "pytest"        python -m pytest "${marks[@]}"
+
+echo
+for line in "${parts[@]}"; do
+    IFS='|' read -r state minutes name <<< "$line"
+    printf '  %-8s %8s  %s\n' "$state" "$minutes" "$name"
+done
+if [ $outcome = 0 ]; then echo "all ${#parts[@]} parts passed"; else echo "FAILED"; fi
+exit $outcome

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Makes a checkout ready to run: installs only what is missing, starts nothing, and may be run again at any time.
+# Everything but distribution packages stays inside the checkout (.venv, wire/target). Offline reruns do nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+RUST_MIN=1.85
+PYTHON_MIN=3.11
+say() { printf '\033[1msetup\033[0m  %s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+# Debian puts daemons and ip(8) where an ordinary user's PATH does not look.
+PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+export PATH
+
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$1" ]; }   # at_least MIN HAVE
+
+# The distribution's own first: one in somebody's home could not be run by the demo's unprivileged servers.
+python_found() {
+    local name
+    for name in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+        if have "$name" && "$name" -c "import sys; sys.exit(sys.version_info[:2] < (3, 11))" 2>/dev/null; then
+            command -v "$name"
+            return 0
+        fi
+    done
+    return 1
+}
+venv_works() { local python; python=$(python_found) && "$python" -c 'import ensurepip, venv' 2>/dev/null; }
+rust_works() { have cargo && have rustc && at_least "$RUST_MIN" "$(rustc --version 2>/dev/null | awk '{print $2}')"; }
+postgres_works() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb; }
+pcap_works() { ldconfig -p 2>/dev/null | grep -q 'libpcap\.so'; }
+
+# The newest compiler this release packages, if it is new enough: Debian 12 has cargo-web, Ubuntu 24.04 cargo-1.NN.
+rust_packages() {
+    local name version
+    for name in rustc rustc-web rustc-1.89 rustc-1.88 rustc-1.87 rustc-1.86 rustc-1.85; do
+        version=$(apt-cache policy "$name" 2>/dev/null | awk '/Candidate:/ {print $2}')
+        if [ -n "$version" ] && [ "$version" != "(none)" ] && at_least "$RUST_MIN" "$version"; then
+            echo "$name ${name/rustc/cargo}"
+            return 0
+        fi
+    done
+    return 1
+}
+
+missing_packages() {
+    venv_works || echo python3 python3-venv
+    have cc || echo gcc libc6-dev
+    postgres_works || echo postgresql
+    { have mosquitto && have mosquitto_passwd; } || echo mosquitto
+    have ip || echo iproute2
+    pcap_works || echo libpcap0.8
+    have setpriv || echo util-linux
+}
+
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d kept="" no_cluster=/etc/postgresql-common/createcluster.d/hopwatch-no-cluster.conf
+    # 101 = "action forbidden by policy": no package may start a daemon on this machine on our account.
+    if [ -e "$policy" ]; then kept=$(mktemp); cp -p "$policy" "$kept"; fi
+    # shellcheck disable=SC2064  # the values of now are wanted
+    trap "if [ -n '$kept' ]; then mv -f '$kept' '$policy'; else rm -f '$policy'; fi; rm -f '$no_cluster'" EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+    mkdir -p "$(dirname "$no_cluster")"
+    echo 'create_main_cluster = false' > "$no_cluster"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 "$@"
+    if [ -n "$kept" ]; then mv -f "$kept" "$policy"; else rm -f "$policy"; fi
+    rm -f "$no_cluster"
+    trap - EXIT
+}
+
+system_part() {
+    local packages
+    # shellcheck disable=SC2207  # package names hold no blanks
+    packages=($(missing_packages))
+    if ! rust_works; then
+        if have apt-get; then
+            if [ "$(id -u)" = 0 ] && ! apt-cache policy rustc 2>/dev/null | grep -q Candidate; then apt-get update -qq; fi
+            # shellcheck disable=SC2207
+            packages+=($(rust_packages || true))
+        fi
+    fi
+    if [ ${#packages[@]} -eq 0 ]; then
+        say "system packages: nothing missing"
+    elif [ "$(id -u)" = 0 ] && have apt-get; then
+        say "system packages: installing ${packages[*]} (no daemon is started, no database cluster is made)"
+        apt-get update -qq || say "package lists could not be renewed; trying with those at hand"
+        install_packages "${packages[@]}"
+    else
+        say "missing packages, and this is not root on an apt system. Run once:"
+        printf '    sudo apt-get install -y --no-install-recommends %s\n' "${packages[*]}"
+    fi
+    if ! rust_works; then
+        say "no Rust >= $RUST_MIN: this release packages none. Install it with https://rustup.rs (as yourself, no root), then run make again."
+        exit 2
+    fi
+    if ! have cc; then say "no C linker (cc): install gcc, then run make again."; exit 2; fi
+    if ! venv_works; then say "no Python >= $PYTHON_MIN with venv: install python3-venv (or a newer python3), then run make again."; exit 2; fi
+    say "rust: $(rustc --version)"
+}
+
+python_part() {
+    local stamp=.venv/.lock-stamp now
+    now=$(sha256sum requirements.lock | cut -d' ' -f1)
+    if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then
+        say "python: .venv matches requirements.lock"
+        return
+    fi
+    [ -x .venv/bin/python ] || { say "python: making .venv"; "$(python_found)" -m venv .venv; }
+    say "python: installing $(grep -c '==' requirements.lock) locked packages into .venv"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+    echo "$now" > "$stamp"
+}
+
+# Only what the compiled module is made of: a changed Python file needs no build.
+wire_sum() { { cat pyproject.toml wire/Cargo.toml wire/Cargo.lock; find wire/src -type f | LC_ALL=C sort | xargs cat; rustc --version; } | sha256sum | cut -d' ' -f1; }
+
+wire_part() {
+    local stamp=.venv/.wire-stamp now log
+    now=$(wire_sum)
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$now" ] && .venv/bin/python -c 'import hopwatch_wire' 2>/dev/null; then
+        say "packet path: already built"
+        return
+    fi
+    say "packet path: building wire/ with optimisation (some minutes the first time)"
+    log=.venv/wire-build.log
+    if ! VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH" .venv/bin/maturin develop --release --locked >"$log" 2>&1; then
+        cat "$log"
+        say "packet path: the build failed"
+        exit 1
+    fi
+    echo "$now" > "$stamp"
+    say "packet path: built"
+}
+
+system_part
+python_part
+wire_part
+say "ready"
