@@ -3,4 +3,5 @@
 //! source / capture → packet → connections (`sensor`, `stream`) → `protocols` → `windows`.
 
 pub mod protocols;
+pub mod stream;
 pub mod windows;

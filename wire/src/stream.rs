@@ -1,0 +1,438 @@
+//! One direction of a TCP connection: segments in any order become bytes in order (RFC 9293, 3.4 and 3.10).
+//!
+//! In-order segments are handed on as slices of the packet; only out-of-order ones are copied and held. A hole is
+//! declared lost when the receiver has acknowledged it and it still did not show up ([`PATIENCE_NS`] or
+//! [`PATIENCE_SEGMENTS`] later: acknowledgements overtake reordered segments), when too much is held, or at the end.
+
+/// Time that a hole, once acknowledged, may still be filled by a reordered segment.
+pub const PATIENCE_NS: i64 = 5_000_000;
+/// Segments after which it is no longer waited for.
+pub const PATIENCE_SEGMENTS: u32 = 32;
+/// Bytes held out of order for one direction; beyond, the hole before them is given up.
+pub const HELD_BYTES_MAX: usize = 4 << 20;
+/// Segments held out of order for one direction.
+pub const HELD_SEGMENTS_MAX: usize = 4096;
+/// A sequence number further ahead than the largest window (RFC 7323, 2.3) is not of this stream.
+const AHEAD_MAX: u32 = 1 << 30;
+
+/// What a stream hands on, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    Data(&'a [u8]),
+    /// Bytes that were on the wire and never seen.
+    Gap(u64),
+}
+
+/// One segment as it arrived. `cut` counts payload bytes that the capture did not keep (snap length).
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    pub sequence: u32,
+    pub payload: &'a [u8],
+    pub cut: u32,
+    pub syn: bool,
+    pub fin: bool,
+    pub time_ns: i64,
+}
+
+struct Held {
+    sequence: u32,
+    payload: Box<[u8]>,
+    cut: u32,
+    fin: bool,
+}
+
+impl Held {
+    fn length(&self) -> u32 {
+        u32::try_from(self.payload.len()).unwrap_or(u32::MAX).wrapping_add(self.cut)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamCounters {
+    pub retransmitted_bytes: u64,
+    pub out_of_order_segments: u64,
+    pub invalid_segments: u64,
+    pub gaps: u64,
+    pub lost_bytes: u64,
+}
+
+/// Reassembly of one direction.
+#[derive(Default)]
+pub struct Stream {
+    /// Sequence number of the next byte to hand on; `None` before the first segment.
+    next: Option<u32>,
+    /// Sorted by sequence number, all beyond `next`.
+    held: Vec<Held>,
+    held_bytes: usize,
+    acknowledged: Option<u32>,
+    /// When, and after how many segments, the hole at `next` was acknowledged.
+    hole_ns: Option<i64>,
+    hole_segments: u32,
+    finished: bool,
+    started_midway: bool,
+    pub counters: StreamCounters,
+}
+
+impl Stream {
+    /// Was the first byte of the stream not seen?
+    #[must_use]
+    pub fn started_midway(&self) -> bool {
+        self.started_midway
+    }
+
+    /// Has everything up to the FIN been handed on?
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.finished
+    }
+
+    #[must_use]
+    pub fn seen(&self) -> bool {
+        self.next.is_some()
+    }
+
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Is a hole being waited on?
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.held.is_empty() || self.hole_ns.is_some()
+    }
+
+    /// Takes a segment and hands on what is now in order.
+    pub fn segment(&mut self, segment: &Segment<'_>, deliver: &mut dyn FnMut(Piece<'_>)) {
+        let first = if segment.syn { segment.sequence.wrapping_add(1) } else { segment.sequence };
+        let next = match self.next {
+            Some(next) => next,
+            None => {
+                self.started_midway = !segment.syn;
+                self.next = Some(first);
+                first
+            }
+        };
+        let length = u32::try_from(segment.payload.len()).unwrap_or(u32::MAX).wrapping_add(segment.cut);
+        let ahead = first.wrapping_sub(next);
+        if ahead != 0 && ahead < AHEAD_MAX {
+            if length > 0 || segment.fin {
+                self.hold(first, segment);
+            }
+        } else if ahead == 0 || ahead > u32::MAX - AHEAD_MAX {
+            self.in_order(first, segment.payload, segment.cut, segment.fin, deliver);
+            self.drain(deliver);
+        } else {
+            self.counters.invalid_segments += 1;
+        }
+        if self.waits() {
+            self.hole_segments = self.hole_segments.saturating_add(1);
+            self.patience(segment.time_ns, deliver);
+        }
+    }
+
+    /// The other side has received everything before `number`.
+    pub fn acknowledge(&mut self, number: u32, time_ns: i64, deliver: &mut dyn FnMut(Piece<'_>)) {
+        let Some(next) = self.next else { return };
+        let ahead = number.wrapping_sub(next);
+        // One byte beyond the end with nothing after it is an unseen FIN, not data.
+        if ahead == 0 || ahead >= AHEAD_MAX || (ahead == 1 && self.held.is_empty()) || self.finished {
+            return;
+        }
+        if self.acknowledged.is_none_or(|known| number.wrapping_sub(known) < AHEAD_MAX) {
+            self.acknowledged = Some(number);
+        }
+        if self.hole_ns.is_none() {
+            self.hole_ns = Some(time_ns);
+            self.hole_segments = 0;
+        }
+        self.patience(time_ns, deliver);
+    }
+
+    /// Gives up holes that have been waited on long enough by `now_ns`.
+    pub fn patience(&mut self, now_ns: i64, deliver: &mut dyn FnMut(Piece<'_>)) {
+        while let (Some(next), Some(since_ns), Some(acknowledged)) = (self.next, self.hole_ns, self.acknowledged) {
+            if now_ns - since_ns < PATIENCE_NS && self.hole_segments < PATIENCE_SEGMENTS {
+                break;
+            }
+            let lost = acknowledged.wrapping_sub(next);
+            if lost == 0 || lost >= AHEAD_MAX {
+                self.hole_ns = None;
+                break;
+            }
+            let until = self.held.first().map_or(lost, |held| held.sequence.wrapping_sub(next).min(lost));
+            self.give_up(until, deliver);
+        }
+        while self.held_bytes > HELD_BYTES_MAX || self.held.len() > HELD_SEGMENTS_MAX {
+            self.give_up_first_hole(deliver);
+        }
+    }
+
+    /// Hands on everything that is held: the connection ended, or its memory is needed.
+    pub fn flush(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
+        while !self.held.is_empty() {
+            self.give_up_first_hole(deliver);
+        }
+        if let (Some(next), Some(acknowledged)) = (self.next, self.acknowledged) {
+            let lost = acknowledged.wrapping_sub(next);
+            if lost > 1 && lost < AHEAD_MAX && !self.finished {
+                self.give_up(lost, deliver);
+            }
+        }
+    }
+
+    fn give_up_first_hole(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
+        if let (Some(next), Some(held)) = (self.next, self.held.first()) {
+            let lost = held.sequence.wrapping_sub(next);
+            self.give_up(lost, deliver);
+        }
+    }
+
+    fn give_up(&mut self, lost: u32, deliver: &mut dyn FnMut(Piece<'_>)) {
+        if lost > 0 {
+            self.gap(lost, deliver);
+        }
+        self.hole_ns = None;
+        self.hole_segments = 0;
+        self.drain(deliver);
+    }
+
+    fn gap(&mut self, lost: u32, deliver: &mut dyn FnMut(Piece<'_>)) {
+        self.counters.gaps += 1;
+        self.counters.lost_bytes += u64::from(lost);
+        self.next = self.next.map(|next| next.wrapping_add(lost));
+        deliver(Piece::Gap(u64::from(lost)));
+    }
+
+    /// A segment that begins at or before `next`: hands on its new part.
+    fn in_order(&mut self, first: u32, payload: &[u8], cut: u32, fin: bool, deliver: &mut dyn FnMut(Piece<'_>)) {
+        let Some(next) = self.next else { return };
+        let old = next.wrapping_sub(first) as usize;
+        let fresh = payload.get(old..).unwrap_or_default();
+        self.counters.retransmitted_bytes += (payload.len() - fresh.len()) as u64;
+        let cut = cut.saturating_sub(u32::try_from(old.saturating_sub(payload.len())).unwrap_or(u32::MAX));
+        if !self.finished {
+            if !fresh.is_empty() {
+                self.next = Some(next.wrapping_add(u32::try_from(fresh.len()).unwrap_or(0)));
+                deliver(Piece::Data(fresh));
+            }
+            if cut > 0 {
+                self.gap(cut, deliver);
+            }
+        }
+        if fin && !self.finished {
+            self.finished = true;
+            self.next = self.next.map(|next| next.wrapping_add(1));
+        }
+    }
+
+    fn hold(&mut self, first: u32, segment: &Segment<'_>) {
+        if self.finished {
+            self.counters.invalid_segments += 1;
+            return;
+        }
+        self.counters.out_of_order_segments += 1;
+        let Some(next) = self.next else { return };
+        let distance = |held: &Held| held.sequence.wrapping_sub(next);
+        let place = self.held.partition_point(|held| distance(held) <= first.wrapping_sub(next));
+        let held = Held { sequence: first, payload: segment.payload.into(), cut: segment.cut, fin: segment.fin };
+        // The copy that says more wins; the same segment again is dropped.
+        if let Some(same) = place.checked_sub(1).and_then(|i| self.held.get_mut(i)).filter(|h| h.sequence == first) {
+            if held.length() > same.length() {
+                self.held_bytes = self.held_bytes - same.payload.len() + held.payload.len();
+                *same = held;
+            }
+            return;
+        }
+        self.held_bytes += held.payload.len();
+        self.held.insert(place, held);
+    }
+
+    fn drain(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
+        let mut taken = 0;
+        while let (Some(next), Some(held)) = (self.next, self.held.get_mut(taken)) {
+            let ahead = held.sequence.wrapping_sub(next);
+            if ahead != 0 && ahead < AHEAD_MAX {
+                break;
+            }
+            let (sequence, cut, fin) = (held.sequence, held.cut, held.fin);
+            let payload = std::mem::take(&mut held.payload);
+            self.held_bytes -= payload.len();
+            self.in_order(sequence, &payload, cut, fin, deliver);
+            taken += 1;
+        }
+        if taken > 0 {
+            self.held.drain(..taken);
+            self.hole_ns = None;
+            self.hole_segments = 0;
+        }
+        if let (Some(next), Some(acknowledged)) = (self.next, self.acknowledged) {
+            let ahead = acknowledged.wrapping_sub(next);
+            if ahead == 0 || ahead >= AHEAD_MAX {
+                self.hole_ns = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What came out, gaps as runs of `_`.
+    #[derive(Default)]
+    struct Out(String);
+
+    impl Out {
+        fn take(&mut self, piece: Piece<'_>) {
+            match piece {
+                Piece::Data(data) => self.0.push_str(std::str::from_utf8(data).unwrap()),
+                Piece::Gap(length) => self.0.extend(std::iter::repeat_n('_', usize::try_from(length).unwrap())),
+            }
+        }
+    }
+
+    fn segment(sequence: u32, payload: &str, time_ns: i64) -> Segment<'_> {
+        Segment { sequence, payload: payload.as_bytes(), cut: 0, syn: false, fin: false, time_ns }
+    }
+
+    fn syn(sequence: u32) -> Segment<'static> {
+        Segment { sequence, payload: b"", cut: 0, syn: true, fin: false, time_ns: 0 }
+    }
+
+    fn run(segments: &[Segment<'_>]) -> (String, Stream) {
+        let (mut stream, mut out) = (Stream::default(), Out::default());
+        for one in segments {
+            stream.segment(one, &mut |p| out.take(p));
+        }
+        (out.0, stream)
+    }
+
+    #[test]
+    fn out_of_order_segments_are_handed_on_in_order() {
+        let (out, stream) = run(&[syn(99), segment(103, "defg", 1), segment(100, "abc", 2)]);
+        assert_eq!(out, "abcdefg");
+        assert_eq!(stream.held_bytes(), 0);
+        assert!(!stream.started_midway());
+    }
+
+    #[test]
+    fn sequence_numbers_wrap_around() {
+        let start = u32::MAX - 2;
+        let (out, _) = run(&[syn(start.wrapping_sub(1)), segment(start.wrapping_add(4), "efg", 1), segment(start, "abcd", 2)]);
+        assert_eq!(out, "abcdefg");
+    }
+
+    #[test]
+    fn overlaps_and_retransmissions_are_counted_once() {
+        let (out, stream) = run(&[syn(99), segment(100, "abcd", 1), segment(100, "abcd", 2), segment(102, "cdef", 3), segment(101, "bc", 4)]);
+        assert_eq!(out, "abcdef");
+        assert_eq!(stream.counters.retransmitted_bytes, 4 + 2 + 2);
+    }
+
+    #[test]
+    fn a_hole_that_is_not_acknowledged_is_waited_for() {
+        let mut segments = vec![syn(99), segment(100, "a", 0)];
+        segments.extend((0..100).map(|i| segment(102 + i, "x", i64::from(i) * 1_000_000_000)));
+        let (out, stream) = run(&segments);
+        assert_eq!(out, "a");
+        assert_eq!(stream.held_bytes(), 100);
+    }
+
+    #[test]
+    fn an_acknowledged_hole_is_lost_after_patience_and_not_before() {
+        let (mut stream, mut out) = (Stream::default(), Out::default());
+        for one in [syn(99), segment(100, "ab", 0), segment(105, "fg", 1)] {
+            stream.segment(&one, &mut |p| out.take(p));
+        }
+        stream.acknowledge(107, 1_000, &mut |p| out.take(p));
+        stream.patience(1_000 + PATIENCE_NS - 1, &mut |p| out.take(p));
+        assert_eq!(out.0, "ab");
+        stream.patience(1_000 + PATIENCE_NS, &mut |p| out.take(p));
+        assert_eq!(out.0, "ab___fg");
+        assert_eq!(stream.counters.lost_bytes, 3);
+    }
+
+    #[test]
+    fn a_reordered_segment_within_patience_leaves_no_gap() {
+        let (mut stream, mut out) = (Stream::default(), Out::default());
+        for one in [syn(99), segment(100, "ab", 0), segment(105, "fg", 1)] {
+            stream.segment(&one, &mut |p| out.take(p));
+        }
+        stream.acknowledge(107, 1_000, &mut |p| out.take(p));
+        stream.segment(&segment(102, "cde", 2_000), &mut |p| out.take(p));
+        stream.patience(i64::MAX, &mut |p| out.take(p));
+        assert_eq!(out.0, "abcdefg");
+        assert_eq!(stream.counters.gaps, 0);
+    }
+
+    #[test]
+    fn lost_bytes_at_the_end_are_known_from_the_acknowledgement() {
+        let (mut stream, mut out) = (Stream::default(), Out::default());
+        stream.segment(&syn(99), &mut |p| out.take(p));
+        stream.segment(&segment(100, "ab", 0), &mut |p| out.take(p));
+        stream.acknowledge(110, 1, &mut |p| out.take(p));
+        stream.flush(&mut |p| out.take(p));
+        assert_eq!(out.0, "ab________");
+    }
+
+    #[test]
+    fn an_unseen_fin_is_not_a_lost_byte() {
+        let (mut stream, mut out) = (Stream::default(), Out::default());
+        stream.segment(&syn(99), &mut |p| out.take(p));
+        stream.segment(&segment(100, "ab", 0), &mut |p| out.take(p));
+        stream.acknowledge(103, 1, &mut |p| out.take(p));
+        stream.flush(&mut |p| out.take(p));
+        assert_eq!(out.0, "ab");
+    }
+
+    #[test]
+    fn bytes_beyond_the_snap_length_are_an_exact_gap() {
+        let cut = Segment { cut: 3, ..segment(100, "ab", 0) };
+        let (out, _) = run(&[syn(99), cut, segment(105, "fg", 1)]);
+        assert_eq!(out, "ab___fg");
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let payload = "x".repeat(60_000);
+        let mut segments = vec![syn(99)];
+        segments.extend((0..200).map(|i| segment(101 + i * 60_000, &payload, 0)));
+        let (out, stream) = run(&segments);
+        assert!(stream.held_bytes() <= HELD_BYTES_MAX);
+        assert!(out.starts_with('_') && out.len() > 60_000);
+    }
+
+    #[test]
+    fn a_fin_ends_the_stream_once_all_before_it_came() {
+        let fin = Segment { fin: true, ..segment(102, "c", 0) };
+        let (out, stream) = run(&[syn(99), fin]);
+        assert_eq!((out.as_str(), stream.finished()), ("", false));
+        let (out, stream) = run(&[syn(99), fin, segment(100, "ab", 1)]);
+        assert_eq!((out.as_str(), stream.finished()), ("abc", true));
+    }
+
+    #[test]
+    fn random_order_gives_the_same_bytes() {
+        use crate::protocols::testing::Random;
+        for seed in 1..200 {
+            let mut random = Random(seed);
+            let text: String = (0..400).map(|i| char::from(b'a' + u8::try_from(i % 26).unwrap())).collect();
+            let mut pieces = Vec::new();
+            let mut at = 0;
+            while at < text.len() {
+                let length = (1 + random.below(20)).min(text.len() - at);
+                let back = random.below(5).min(at);
+                pieces.push((at - back, at + length));
+                at += length;
+            }
+            for i in (1..pieces.len()).rev() {
+                pieces.swap(i, random.below(i + 1));
+            }
+            let start = u32::MAX - 200;
+            let mut segments = vec![syn(start.wrapping_sub(1))];
+            segments.extend(pieces.iter().map(|&(a, b)| segment(start.wrapping_add(u32::try_from(a).unwrap()), &text[a..b], 0)));
+            assert_eq!(run(&segments).0, text, "seed {seed}");
+        }
+    }
+}
