@@ -1,7 +1,13 @@
 //! hopwatch's packet path: packets in, windows out.
 //!
-//! source / capture → packet → connections (`sensor`, `stream`) → `protocols` → `windows`.
+//! `source` or `capture` → `packet` → `sensor` (connections, `stream`) → `protocols` → `windows`.
 
+pub mod capture;
+pub mod packet;
 pub mod protocols;
+#[cfg(feature = "python")]
+mod python;
+pub mod sensor;
+pub mod source;
 pub mod stream;
 pub mod windows;

@@ -429,12 +429,17 @@ impl Windows {
         }
     }
 
+    #[must_use]
+    pub fn is_open(&self, connection: ConnectionId) -> bool {
+        self.connections.get(connection).is_some_and(Option::is_some)
+    }
+
     /// A recorder of what is observed on `connection` at `time_ns`.
     ///
     /// # Panics
     /// If the connection was closed: a caller's bug.
     pub fn recorder(&mut self, connection: ConnectionId, time_ns: i64) -> Recorder<'_> {
-        assert!(self.connections.get(connection).is_some_and(Option::is_some), "connection {connection} is closed");
+        assert!(self.is_open(connection), "connection {connection} is closed");
         Recorder { windows: self, connection, time_ns }
     }
 
@@ -454,7 +459,7 @@ impl Windows {
 
     /// Ends a connection: unclaimed bytes are settled, open windows go out as final.
     pub fn close(&mut self, id: ConnectionId, time_ns: i64) {
-        if self.connections.get(id).is_none_or(Option::is_none) {
+        if !self.is_open(id) {
             return;
         }
         self.recorder(id, time_ns).settle();
@@ -793,10 +798,11 @@ impl Recorder<'_> {
         self.connection().packets += 1;
     }
 
-    /// Stream bytes that were never seen, in the place where they are missing.
-    pub fn lost(&mut self, bytes: u64) {
+    /// Stream bytes that were never seen, in the place where they are missing; returns the id of the flow they hit.
+    pub fn lost(&mut self, bytes: u64) -> String {
         let (flow, time_ns) = (self.last_flow(), self.time_ns);
         self.windows.window(self.connection, flow, time_ns).lost_bytes += bytes;
+        hex(&self.connection().flows[flow].id)
     }
 
     /// Bytes from `sender` that arrived and that nobody has claimed.

@@ -1,0 +1,91 @@
+"""hopwatch's packet path (Rust): packets, or any other observations, become windows as lines of JSON."""
+
+from collections.abc import Sequence
+
+__version__: str
+
+class Sensor:
+    """Packets in, events out. Reading releases the interpreter lock."""
+
+    def __init__(
+        self, plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False
+    ) -> None: ...
+    def open_file(self, path: str) -> None:
+        """Opens a pcap or pcapng file, plain, gzip or zstd; ``-`` is standard input.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no capture.
+        """
+
+    def open_live(self, interfaces: list[str], *, bpf: str | None = None, snaplen: int = 262144) -> None:
+        """Captures on interfaces (AF_PACKET).
+
+        Raises:
+            OSError: no such interface, no right to capture, or a filter that does not compile.
+        """
+
+    def read(self, packets_max: int = 65536, timeout_ms: int = 200) -> tuple[list[bytes], bool]:
+        """Events since the last call, and whether the input has ended.
+
+        Raises:
+            OSError, ValueError: reading failed; every event before the failure was given by earlier calls.
+        """
+
+    def finish(self) -> list[bytes]:
+        """Ends all windows and gives what was open. A second call gives nothing."""
+
+    def conversations(self) -> list[bytes]:
+        """One line per conversation ended since the last call, if asked for."""
+
+    def counters(self) -> dict[str, int]: ...
+    def stop(self) -> None: ...
+
+class Windows:
+    """The same windows for sources that are not packets. Times are nanoseconds since the Unix epoch."""
+
+    def __init__(self, plant: str, agent: str) -> None: ...
+    def open(
+        self,
+        client: tuple[str, int],
+        server: tuple[str, int],
+        time_ns: int,
+        *,
+        protocol: str,
+        depth: str = "server-log",
+        seen_by: str = "server-log",
+        transport: str = "tcp",
+        opened_by: str | None = None,
+        context: str | None = None,
+    ) -> int: ...
+    def identify(
+        self,
+        connection: int,
+        time_ns: int,
+        *,
+        account: str | None = None,
+        role: str | None = None,
+        application: str | None = None,
+        account_from: str | None = None,
+        on_behalf_of: str | None = None,
+    ) -> None: ...
+    def add(
+        self,
+        connection: int,
+        time_ns: int,
+        operation: str,
+        data_from: str,
+        *,
+        names: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        statement: str | None = None,
+        rows: int = 0,
+        values: int = 0,
+        messages: int = 0,
+        bytes: int = 0,
+        bytes_back: int = 0,
+    ) -> None: ...
+    def close(self, connection: int, time_ns: int) -> None: ...
+    def advance(self, now_ns: int) -> None: ...
+    def finish(self) -> None: ...
+    def take(self) -> list[bytes]: ...

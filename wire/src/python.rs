@@ -1,0 +1,400 @@
+//! The Python module `hopwatch_wire`: [`Sensor`] for packets, [`Windows`] for every other source of observations.
+//!
+//! Python sees windows as lines of JSON, in the shape of the event contract; the interpreter is released while frames
+//! are decoded. `hopwatch_wire.pyi` at the root of the repository is the typed face of this file.
+
+use crate::capture::LiveSource;
+use crate::packet::Malformed;
+use crate::sensor::{self, SensorOptions};
+use crate::source::{FileSource, Source, SourceError, Step};
+use crate::windows::{self, Counts, Depth, Endpoint, Movement, ObjectSet, Opening, Operation, Side};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const PROTOCOLS: [&str; 9] = ["postgresql", "mqtt", "opcua", "tls", "dns", "http", "mysql", "tds", "tns"];
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn error(wrong: &SourceError) -> PyErr {
+    match wrong {
+        SourceError::Io { .. } | SourceError::Capture { .. } => PyOSError::new_err(wrong.to_string()),
+        SourceError::Format { .. } | SourceError::Truncated { .. } | SourceError::Link { .. } => PyValueError::new_err(wrong.to_string()),
+    }
+}
+
+fn lines(py: Python<'_>, events: &[Vec<u8>]) -> Vec<Py<PyBytes>> {
+    events.iter().map(|line| PyBytes::new(py, line).unbind()).collect()
+}
+
+enum Input {
+    None,
+    File(Box<FileSource>),
+    Live(Box<LiveSource>),
+    /// Reading failed; the error is raised after the events before it were taken.
+    Failed(SourceError),
+}
+
+struct SensorState {
+    sensor: sensor::Sensor,
+    input: Input,
+    lost_total: u64,
+    lost_ns: i64,
+    bytes_read: u64,
+    bytes_total: u64,
+}
+
+impl SensorState {
+    /// Reads frames until `packets_max`, the end, or (live) the timeout. True at the end.
+    fn read(&mut self, packets_max: usize, timeout: Duration) -> Result<bool, SourceError> {
+        let live = matches!(self.input, Input::Live(_));
+        let source: &mut dyn Source = match &mut self.input {
+            Input::None => return Ok(true),
+            Input::File(file) => file.as_mut(),
+            Input::Live(live) => live.as_mut(),
+            Input::Failed(_) => {
+                let Input::Failed(wrong) = std::mem::replace(&mut self.input, Input::None) else { return Ok(true) };
+                return Err(wrong);
+            }
+        };
+        let until = Instant::now() + timeout;
+        let mut result = Ok(false);
+        for i in 0..packets_max {
+            match source.read() {
+                Ok(Step::Frame(frame)) => self.sensor.frame(frame.time_ns, frame.link, frame.data, frame.wire_len, frame.vlan),
+                Ok(Step::Idle) => {
+                    self.sensor.advance(now_ns());
+                    if Instant::now() >= until {
+                        break;
+                    }
+                }
+                Ok(Step::End) => {
+                    result = Ok(true);
+                    break;
+                }
+                Err(wrong) => {
+                    result = Err(wrong);
+                    break;
+                }
+            }
+            if live && i % 64 == 63 && Instant::now() >= until {
+                break;
+            }
+        }
+        self.bytes_read = source.bytes_read();
+        self.bytes_total = source.bytes_total().unwrap_or(0);
+        let lost_total = source.lost_total();
+        if lost_total > self.lost_total {
+            let now_ns = if live { now_ns() } else { self.lost_ns };
+            self.sensor.kernel_drops(lost_total - self.lost_total, self.lost_ns, now_ns);
+            self.lost_total = lost_total;
+        }
+        if live {
+            self.lost_ns = now_ns();
+        }
+        match result {
+            Ok(true) => {
+                self.input = Input::None;
+                self.lost_total = 0;
+                Ok(true)
+            }
+            Ok(false) => Ok(false),
+            Err(wrong) => {
+                self.input = Input::Failed(wrong);
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Packets in, events out.
+#[pyclass(module = "hopwatch_wire")]
+struct Sensor {
+    state: Mutex<SensorState>,
+}
+
+impl Sensor {
+    fn lock(&self) -> MutexGuard<'_, SensorState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Sensor {
+    #[new]
+    #[pyo3(signature = (plant, agent, *, tap=None, conversations=false, verify_checksums=false))]
+    fn new(plant: &str, agent: &str, tap: Option<String>, conversations: bool, verify_checksums: bool) -> Self {
+        let options = SensorOptions { conversations, verify_checksums, tap };
+        let sensor = sensor::Sensor::new(plant, agent, options);
+        let state = SensorState { sensor, input: Input::None, lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };
+        Self { state: Mutex::new(state) }
+    }
+
+    fn open_file(&self, py: Python<'_>, path: &str) -> PyResult<()> {
+        let opened = py.detach(|| FileSource::open(Path::new(path)));
+        let file = opened.map_err(|wrong| error(&wrong))?;
+        let mut state = self.lock();
+        state.bytes_read = 0;
+        state.bytes_total = file.bytes_total().unwrap_or(0);
+        state.lost_total = 0;
+        state.input = Input::File(Box::new(file));
+        Ok(())
+    }
+
+    #[pyo3(signature = (interfaces, *, bpf=None, snaplen=262_144))]
+    fn open_live(&self, interfaces: Vec<String>, bpf: Option<String>, snaplen: u32) -> PyResult<()> {
+        let live = LiveSource::open(&interfaces, bpf.as_deref(), snaplen).map_err(|wrong| error(&wrong))?;
+        let mut state = self.lock();
+        state.lost_total = 0;
+        state.lost_ns = now_ns();
+        state.input = Input::Live(Box::new(live));
+        Ok(())
+    }
+
+    /// Events since the last call, and whether the input has ended.
+    #[pyo3(signature = (packets_max=65_536, timeout_ms=200))]
+    fn read(&self, py: Python<'_>, packets_max: usize, timeout_ms: u64) -> PyResult<(Vec<Py<PyBytes>>, bool)> {
+        let (events, done) = py.detach(|| {
+            let mut state = self.lock();
+            let done = state.read(packets_max, Duration::from_millis(timeout_ms));
+            (state.sensor.windows.take(), done)
+        });
+        let done = done.map_err(|wrong| error(&wrong))?;
+        Ok((lines(py, &events), done))
+    }
+
+    /// Ends all windows. A second call gives nothing.
+    fn finish(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
+        let events = py.detach(|| {
+            let mut state = self.lock();
+            state.sensor.finish();
+            state.sensor.windows.take()
+        });
+        lines(py, &events)
+    }
+
+    /// One line per conversation that has ended since the last call.
+    fn conversations(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
+        let conversations = self.lock().sensor.take_conversations();
+        lines(py, &conversations)
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let state = self.lock();
+        let c = &state.sensor.counters;
+        let w = &state.sensor.windows.counters;
+        let mut all: BTreeMap<String, u64> = [
+            ("packets", c.packets_total),
+            ("bytes", c.bytes_total),
+            ("bytes_read", state.bytes_read),
+            ("bytes_total", state.bytes_total),
+            ("windows", w.windows_total),
+            ("flows_folded", w.flows_folded_total),
+            ("names_dropped", w.names_dropped_total),
+            ("not_ip_packets", c.not_ip_packets_total),
+            ("fragments", c.fragments_total),
+            ("checksum_errors", c.checksum_errors_total),
+            ("connections", c.connections_total),
+            ("evicted", c.evicted_total),
+            ("gaps", c.gaps_total),
+            ("lost_bytes", c.lost_bytes_total),
+            ("decode_errors", c.decode_errors_total),
+            ("kernel_drops", c.kernel_drops_total),
+            ("after_close_bytes", c.after_close_bytes_total),
+            ("conversations_dropped", c.conversations_dropped_total),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        for reason in Malformed::ALL {
+            all.insert(format!("malformed_{}", reason.name()), c.malformed_packets_total[reason.index()]);
+        }
+        all
+    }
+
+    /// Closes the input; what was read stays.
+    fn stop(&self) {
+        self.lock().input = Input::None;
+    }
+}
+
+/// The same windows for sources that are not packets (server logs, brokers).
+#[pyclass(module = "hopwatch_wire")]
+struct Windows {
+    windows: Mutex<windows::Windows>,
+}
+
+impl Windows {
+    fn lock(&self) -> MutexGuard<'_, windows::Windows> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn endpoint((address, port): (String, u16)) -> PyResult<Endpoint> {
+    let parsed: IpAddr = address.parse().map_err(|_| PyValueError::new_err(format!("address {address:?}, expected IPv4 or IPv6")))?;
+    Ok(Endpoint { address: parsed, port })
+}
+
+fn side(name: &str) -> PyResult<Side> {
+    match name {
+        "client" => Ok(Side::Client),
+        "server" => Ok(Side::Server),
+        other => Err(PyValueError::new_err(format!("side {other:?}, expected 'client' or 'server'"))),
+    }
+}
+
+fn known(name: &str, of: &'static [&'static str], what: &str) -> PyResult<&'static str> {
+    let found = of.iter().find(|known| **known == name).copied();
+    found.ok_or_else(|| PyValueError::new_err(format!("{what} {name:?}, expected one of {}", of.join(", "))))
+}
+
+#[pymethods]
+impl Windows {
+    #[new]
+    fn new(plant: &str, agent: &str) -> Self {
+        Self { windows: Mutex::new(windows::Windows::new(plant, agent)) }
+    }
+
+    /// Begins a connection; returns its number.
+    #[pyo3(signature = (client, server, time_ns, *, protocol, depth="server-log", seen_by="server-log", transport="tcp", opened_by=None, context=None))]
+    #[allow(clippy::too_many_arguments)] // One call names everything that a connection has.
+    fn open(
+        &self,
+        client: (String, u16),
+        server: (String, u16),
+        time_ns: i64,
+        protocol: &str,
+        depth: &str,
+        seen_by: &str,
+        transport: &str,
+        opened_by: Option<&str>,
+        context: Option<&str>,
+    ) -> PyResult<usize> {
+        let opening = Opening {
+            client: endpoint(client)?,
+            server: endpoint(server)?,
+            opened_by: opened_by.map(side).transpose()?,
+            transport: Arc::from(transport),
+            tap: None,
+            context: context.map(Arc::from),
+            seen_by: known(seen_by, &["tap", "server-log", "proxy-log", "broker"], "seen_by")?,
+            first_ns: time_ns,
+        };
+        let protocol = known(protocol, &PROTOCOLS, "protocol")?;
+        let depth = match known(depth, &["decoded", "server-log", "sizes", "blind"], "depth")? {
+            "decoded" => Depth::Decoded,
+            "server-log" => Depth::ServerLog,
+            "sizes" => Depth::Sizes,
+            _ => Depth::Blind,
+        };
+        let mut windows = self.lock();
+        let id = windows.open(opening);
+        windows.recorder(id, time_ns).protocol(protocol, depth);
+        Ok(id)
+    }
+
+    /// Says who moves the data from now on.
+    #[pyo3(signature = (connection, time_ns, *, account=None, role=None, application=None, account_from=None, on_behalf_of=None))]
+    #[allow(clippy::too_many_arguments)] // The parts of an identity.
+    fn identify(
+        &self,
+        connection: usize,
+        time_ns: i64,
+        account: Option<String>,
+        role: Option<String>,
+        application: Option<String>,
+        account_from: Option<&str>,
+        on_behalf_of: Option<String>,
+    ) -> PyResult<()> {
+        let from = account_from
+            .map(|name| known(name, &["startup", "token", "certificate", "server-log", "proxy-log", "unknown"], "account_from"))
+            .transpose()?;
+        let mut windows = self.lock();
+        if !windows.is_open(connection) {
+            return Err(PyRuntimeError::new_err(format!("connection {connection} is not open")));
+        }
+        windows.recorder(connection, time_ns).identify(|i| {
+            i.account = account;
+            i.role = role;
+            i.application = application;
+            i.account_from = from;
+            i.on_behalf_of = on_behalf_of;
+        });
+        Ok(())
+    }
+
+    /// Adds what moved; `data_from` is the side that the data comes from.
+    #[pyo3(signature = (connection, time_ns, operation, data_from, *, names=Vec::new(), columns=Vec::new(), statement=None, rows=0, values=0, messages=0, bytes=0, bytes_back=0))]
+    #[allow(clippy::too_many_arguments)] // The counts of the contract.
+    fn add(
+        &self,
+        connection: usize,
+        time_ns: i64,
+        operation: &str,
+        data_from: &str,
+        names: Vec<String>,
+        columns: Vec<String>,
+        statement: Option<String>,
+        rows: i64,
+        values: u64,
+        messages: u64,
+        bytes: u64,
+        bytes_back: u64,
+    ) -> PyResult<()> {
+        let operation = Operation::named(operation).ok_or_else(|| {
+            let all: Vec<_> = Operation::ALL.iter().map(|o| o.name()).collect();
+            PyValueError::new_err(format!("operation {operation:?}, expected one of {}", all.join(", ")))
+        })?;
+        let from = side(data_from)?;
+        let objects = (!names.is_empty() || statement.is_some()).then(|| Arc::new(ObjectSet { names, columns, statement }));
+        let mut windows = self.lock();
+        if !windows.is_open(connection) {
+            return Err(PyRuntimeError::new_err(format!("connection {connection} is not open")));
+        }
+        let mut out = windows.recorder(connection, time_ns);
+        let movement = Movement { operation, from, objects };
+        out.arrived(from, bytes);
+        out.arrived(from.other(), bytes_back);
+        out.add(&movement, from, bytes, Counts { rows, values, messages });
+        if bytes_back > 0 {
+            out.add(&movement, from.other(), bytes_back, Counts::ZERO);
+        }
+        Ok(())
+    }
+
+    /// Ends a connection and its windows.
+    fn close(&self, connection: usize, time_ns: i64) {
+        self.lock().close(connection, time_ns);
+    }
+
+    /// Ends the windows whose second has passed.
+    fn advance(&self, now_ns: i64) {
+        self.lock().advance(now_ns);
+    }
+
+    /// Ends everything.
+    fn finish(&self) {
+        self.lock().finish();
+    }
+
+    /// The events that are ready.
+    fn take(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
+        let events = self.lock().take();
+        lines(py, &events)
+    }
+}
+
+#[pymodule]
+fn hopwatch_wire(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<Sensor>()?;
+    module.add_class::<Windows>()
+}

@@ -1,0 +1,877 @@
+//! The sensor: frames become connections, connections are recognised and decoded, windows come out.
+//!
+//! Time is packet time throughout: the same frames give the same events, however they were read. Only a live capture
+//! that is silent is moved on by the clock ([`Sensor::advance`]).
+
+use crate::packet::{self, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
+use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition};
+use crate::stream::{Piece, Segment, Stream};
+use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Movement, Opening, Operation, Side, Windows, event_id, rfc3339};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+/// Connections followed at once; beyond, the sixteenth part that was silent longest is closed (`evicted_total`).
+pub const CONNECTIONS_MAX: usize = 500_000;
+/// Bytes held out of order by all streams together; beyond, the stream that asks for more gives its holes up.
+pub const HELD_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// Bytes kept of a connection whose protocol is still in doubt.
+pub const UNDECIDED_BYTES_MAX: usize = 4096;
+/// Segments at which a connection joined midway may be recognised.
+pub const RECOGNITIONS_MAX: u32 = 64;
+/// Lines of `conversations()`; beyond, they are counted only.
+pub const CONVERSATIONS_MAX: usize = 1_000_000;
+
+const SECOND_NS: i64 = 1_000_000_000;
+/// How often holes, closings and losses are looked at.
+const TICK_NS: i64 = 5_000_000;
+const SWEEP_NS: i64 = 10 * SECOND_NS;
+/// After FIN both ways or RST: stragglers are still awaited for this long.
+const LINGER_NS: i64 = SECOND_NS / 2;
+const CLOSED_NS: i64 = 30 * SECOND_NS;
+const HALF_OPEN_NS: i64 = 30 * SECOND_NS;
+const IDLE_TCP_NS: i64 = 3600 * SECOND_NS;
+const IDLE_OTHER_NS: i64 = 60 * SECOND_NS;
+
+#[derive(Clone, Debug, Default)]
+pub struct SensorOptions {
+    /// Keep what `hopwatch inspect` shows.
+    pub conversations: bool,
+    /// Count and leave out packets with wrong checksums. Off: offload makes most local ones wrong.
+    pub verify_checksums: bool,
+    pub tap: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SensorCounters {
+    pub packets_total: u64,
+    pub bytes_total: u64,
+    pub not_ip_packets_total: u64,
+    pub fragments_total: u64,
+    pub checksum_errors_total: u64,
+    pub malformed_packets_total: [u64; Malformed::ALL.len()],
+    pub connections_total: u64,
+    pub evicted_total: u64,
+    pub gaps_total: u64,
+    pub lost_bytes_total: u64,
+    pub decode_errors_total: u64,
+    pub kernel_drops_total: u64,
+    pub after_close_bytes_total: u64,
+    pub conversations_dropped_total: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    vlans: Vlans,
+    protocol: u8,
+    low: (IpAddr, u16),
+    high: (IpAddr, u16),
+}
+
+enum State {
+    /// Waiting for enough bytes to recognise the protocol.
+    Undecided { pieces: Vec<(usize, Vec<u8>)>, bytes: usize },
+    Decoding(&'static str, Box<dyn Decoder>),
+    /// Counted, not read.
+    Opaque,
+    /// Its windows are out.
+    Closed,
+}
+
+/// What a connection carries: everything but the transport's own state.
+struct Application {
+    ends: [Endpoint; 2],
+    /// Which end is the protocol's client: the opener, until the protocol says otherwise.
+    client: usize,
+    opener: Option<usize>,
+    registry: &'static [Protocol],
+    transport: Arc<str>,
+    context: Option<Arc<str>>,
+    tap: Option<Arc<str>>,
+    first_ns: i64,
+    midstream: bool,
+    one_sided: bool,
+    recognitions: u32,
+    packets: u64,
+    window: Option<ConnectionId>,
+    state: State,
+    facts: bool,
+    found: Facts,
+    protocols: Vec<&'static str>,
+    loss: Option<Loss>,
+    errors: u64,
+    after_close_bytes: u64,
+    stream_bytes: [u64; 2],
+}
+
+struct Loss {
+    start_ns: i64,
+    end_ns: i64,
+    bytes: u64,
+    gaps: u64,
+    flows: BTreeSet<String>,
+}
+
+struct Connection {
+    key: Key,
+    generation: u64,
+    streams: [Stream; 2],
+    initial: [Option<u32>; 2],
+    packets: [u64; 2],
+    payload_bytes: [u64; 2],
+    last_ns: i64,
+    closing: bool,
+    application: Application,
+}
+
+#[derive(Serialize)]
+struct LossOut<'a> {
+    kind: &'static str,
+    event_id: String,
+    plant: &'a str,
+    agent: &'a str,
+    stage: &'static str,
+    start: String,
+    end: String,
+    packets: u64,
+    bytes: u64,
+    events: u64,
+    flows: Vec<String>,
+    why: String,
+}
+
+/// Frames in, events out.
+pub struct Sensor {
+    pub windows: Windows,
+    pub counters: SensorCounters,
+    options: SensorOptions,
+    tap: Option<Arc<str>>,
+    table: HashMap<Key, usize>,
+    connections: Vec<Option<Box<Connection>>>,
+    free: Vec<usize>,
+    generation: u64,
+    now_ns: i64,
+    tick_ns: i64,
+    sweep_ns: i64,
+    waiting: BTreeSet<usize>,
+    lossy: BTreeSet<usize>,
+    closing: VecDeque<(i64, usize, u64)>,
+    held_bytes: usize,
+    contexts: HashMap<Vlans, Option<Arc<str>>>,
+    transports: HashMap<u8, Arc<str>>,
+    unread: BTreeMap<&'static str, (u64, u64, i64, i64)>,
+    conversations: Vec<Vec<u8>>,
+}
+
+impl Sensor {
+    #[must_use]
+    pub fn new(plant: &str, agent: &str, options: SensorOptions) -> Self {
+        Self {
+            windows: Windows::new(plant, agent),
+            counters: SensorCounters::default(),
+            tap: options.tap.as_deref().map(Arc::from),
+            options,
+            table: HashMap::new(),
+            connections: Vec::new(),
+            free: Vec::new(),
+            generation: 0,
+            now_ns: i64::MIN,
+            tick_ns: i64::MIN,
+            sweep_ns: i64::MIN,
+            waiting: BTreeSet::new(),
+            lossy: BTreeSet::new(),
+            closing: VecDeque::new(),
+            held_bytes: 0,
+            contexts: HashMap::new(),
+            transports: HashMap::new(),
+            unread: BTreeMap::new(),
+            conversations: Vec::new(),
+        }
+    }
+
+    /// One frame, as captured. `wire_bytes` is its length on the wire, `vlan` a tag that the kernel took off.
+    pub fn frame(&mut self, time_ns: i64, link: LinkType, data: &[u8], wire_bytes: u32, vlan: Option<u16>) {
+        self.counters.packets_total += 1;
+        self.counters.bytes_total += u64::from(wire_bytes);
+        self.advance(time_ns);
+        match packet::parse(link, data, wire_bytes, vlan) {
+            Ok(Layer::Ip(packet)) => self.packet(&packet, time_ns),
+            Ok(Layer::NotIp { .. }) => self.counters.not_ip_packets_total += 1,
+            Err(reason) => {
+                self.counters.malformed_packets_total[reason.index()] += 1;
+                self.unread(reason.name(), wire_bytes, time_ns);
+            }
+        }
+    }
+
+    /// Moves time on: ends windows, gives up holes, closes what is over. Time never goes back.
+    pub fn advance(&mut self, now_ns: i64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        if self.now_ns >= self.tick_ns {
+            self.tick_ns = self.now_ns + TICK_NS;
+            self.tick();
+        }
+        self.windows.advance(self.now_ns);
+    }
+
+    /// The kernel dropped `packets` between two looks at its counter.
+    pub fn kernel_drops(&mut self, packets: u64, since_ns: i64, now_ns: i64) {
+        self.counters.kernel_drops_total += packets;
+        self.push_loss("kernel", since_ns, now_ns, packets, 0, Vec::new(), "ring full".into());
+    }
+
+    /// Ends everything. Calling it again adds nothing.
+    pub fn finish(&mut self) {
+        let mut open: Vec<_> = self.connections.iter().enumerate().filter_map(|(i, c)| c.as_ref().map(|c| (c.generation, i))).collect();
+        open.sort_unstable();
+        for (_, index) in open {
+            self.remove(index);
+        }
+        self.flush_unread(i64::MAX);
+    }
+
+    /// One JSON line per conversation that ended.
+    pub fn take_conversations(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.conversations)
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>, time_ns: i64) {
+        if self.options.verify_checksums && packet::checksum_ok(packet) == Some(false) {
+            self.counters.checksum_errors_total += 1;
+            self.unread("checksum", packet.ip_payload_bytes, time_ns);
+            return;
+        }
+        if packet.fragment.is_some() {
+            self.counters.fragments_total += 1;
+            self.other(packet, packet.ip_payload_bytes, time_ns);
+            return;
+        }
+        match packet.transport {
+            Transport::Tcp(tcp) => self.tcp(packet, &tcp, time_ns),
+            Transport::Udp(udp) => self.udp(packet, &udp, time_ns),
+            Transport::Other { bytes, .. } => self.other(packet, bytes, time_ns),
+        }
+    }
+
+    fn tcp(&mut self, packet: &Packet<'_>, tcp: &Tcp<'_>, time_ns: i64) {
+        let ends = [(packet.source, tcp.source_port), (packet.destination, tcp.destination_port)];
+        let (mut index, mut end) = self.find(packet, ends, protocols::TCP, time_ns);
+        if tcp.flags.syn() {
+            let connection = self.connections[index].as_ref().expect("found");
+            let other_start = connection.initial[end].is_some_and(|initial| initial != tcp.sequence)
+                || (connection.initial[end].is_none() && connection.streams[end].seen());
+            // A new connection between the same ends; a SYN/ACK alone begins one only after the last is over.
+            if other_start && (!tcp.flags.ack() || connection.closing) {
+                self.remove(index);
+                (index, end) = self.find(packet, ends, protocols::TCP, time_ns);
+            }
+        }
+        let connection = self.connections[index].as_mut().expect("found");
+        connection.last_ns = connection.last_ns.max(time_ns);
+        connection.packets[end] += 1;
+        connection.payload_bytes[end] += u64::from(tcp.payload_bytes);
+        let application = &mut connection.application;
+        application.packets += 1;
+        if tcp.flags.syn() {
+            connection.initial[end].get_or_insert(tcp.sequence);
+            if application.opener.is_none() {
+                let opener = if tcp.flags.ack() { 1 - end } else { end };
+                application.opener = Some(opener);
+                if application.window.is_none() {
+                    application.client = opener;
+                }
+            }
+        }
+        let silent = connection.packets[1 - end] == 0;
+        application.one_sided = silent && connection.packets[end] > 3;
+        let segment = Segment {
+            sequence: tcp.sequence,
+            payload: tcp.payload,
+            cut: tcp.cut,
+            syn: tcp.flags.syn(),
+            fin: tcp.flags.fin(),
+            time_ns,
+        };
+        let held_before: usize = connection.streams.iter().map(Stream::held_bytes).sum();
+        let windows = &mut self.windows;
+        // A RST carries no data of the stream, whatever bytes it may hold (RFC 9293, 3.5.3).
+        if !tcp.flags.rst() {
+            let [first, second] = &mut connection.streams;
+            let (stream, back) = if end == 0 { (first, second) } else { (second, first) };
+            stream.segment(&segment, &mut |piece| application.piece(windows, end, piece, time_ns));
+            application.midstream |= stream.started_midway();
+            if tcp.flags.ack() {
+                back.acknowledge(tcp.acknowledgment, time_ns, &mut |piece| application.piece(windows, 1 - end, piece, time_ns));
+            }
+            let held: usize = stream.held_bytes() + back.held_bytes();
+            if self.held_bytes + held > HELD_BYTES_TOTAL_MAX + held_before {
+                stream.flush(&mut |piece| application.piece(windows, end, piece, time_ns));
+            }
+        }
+        if let Some(id) = application.window {
+            windows.recorder(id, time_ns).packet();
+        }
+        let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
+        self.held_bytes = self.held_bytes + held - held_before;
+        let waits = connection.streams.iter().any(Stream::waits);
+        let over = tcp.flags.rst() || connection.streams.iter().all(Stream::finished);
+        let (lossy, generation) = (application.loss.is_some(), connection.generation);
+        let closes = over && !std::mem::replace(&mut connection.closing, true);
+        if waits {
+            self.waiting.insert(index);
+        }
+        if lossy {
+            self.lossy.insert(index);
+        }
+        if closes {
+            self.closing.push_back((self.now_ns + LINGER_NS, index, generation));
+        }
+    }
+
+    fn udp(&mut self, packet: &Packet<'_>, udp: &Udp<'_>, time_ns: i64) {
+        let ends = [(packet.source, udp.source_port), (packet.destination, udp.destination_port)];
+        let (index, end) = self.find(packet, ends, protocols::UDP, time_ns);
+        self.datagram(index, end, udp.payload, udp.payload_bytes, udp.cut, time_ns);
+    }
+
+    /// Any other IP protocol, and fragments: counted by the pair of addresses.
+    fn other(&mut self, packet: &Packet<'_>, bytes: u32, time_ns: i64) {
+        let (index, end) = self.find(packet, [(packet.source, 0), (packet.destination, 0)], &[], time_ns);
+        let captured = packet.ip_payload.get(..bytes as usize).unwrap_or(packet.ip_payload);
+        let cut = bytes - u32::try_from(captured.len()).unwrap_or(bytes).min(bytes);
+        self.datagram(index, end, captured, bytes, cut, time_ns);
+    }
+
+    fn datagram(&mut self, index: usize, end: usize, payload: &[u8], payload_bytes: u32, cut: u32, time_ns: i64) {
+        let connection = self.connections[index].as_mut().expect("found");
+        connection.last_ns = connection.last_ns.max(time_ns);
+        connection.packets[end] += 1;
+        connection.payload_bytes[end] += u64::from(payload_bytes);
+        let application = &mut connection.application;
+        application.packets += 1;
+        if !payload.is_empty() {
+            application.piece(&mut self.windows, end, Piece::Data(payload), time_ns);
+        }
+        if cut > 0 {
+            application.piece(&mut self.windows, end, Piece::Gap(u64::from(cut)), time_ns);
+        }
+        if let Some(id) = application.window {
+            self.windows.recorder(id, time_ns).packet();
+        }
+        if application.loss.is_some() {
+            self.lossy.insert(index);
+        }
+    }
+
+    /// The connection of a packet and which of its ends sent it; ends are in the order of the first packet.
+    fn find(&mut self, packet: &Packet<'_>, ends: [(IpAddr, u16); 2], registry: &'static [Protocol], time_ns: i64) -> (usize, usize) {
+        let protocol = packet.protocol;
+        let (low, high) = if ends[0] <= ends[1] { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
+        let key = Key { vlans: packet.vlans, protocol, low, high };
+        let endpoint = |(address, port)| Endpoint { address: plain(address), port };
+        if let Some(&index) = self.table.get(&key) {
+            let connection = self.connections[index].as_ref().expect("in the table");
+            let end = usize::from(connection.application.ends[0] != endpoint(ends[0]));
+            return (index, end);
+        }
+        if self.table.len() >= CONNECTIONS_MAX {
+            self.evict();
+        }
+        let context = self.contexts.entry(packet.vlans).or_insert_with(|| context(&packet.vlans)).clone();
+        let transport = Arc::clone(self.transports.entry(protocol).or_insert_with(|| Arc::from(transport_name(protocol))));
+        self.generation += 1;
+        self.counters.connections_total += 1;
+        let ends = [endpoint(ends[0]), endpoint(ends[1])];
+        let connection = Box::new(Connection {
+            key,
+            generation: self.generation,
+            streams: Default::default(),
+            initial: [None; 2],
+            packets: [0; 2],
+            payload_bytes: [0; 2],
+            last_ns: time_ns,
+            closing: false,
+            application: Application {
+                ends,
+                // Without a SYN the lower port is the server's; the first to speak is the client if they are equal.
+                client: usize::from(ends[0].port < ends[1].port),
+                opener: None,
+                registry,
+                transport,
+                context,
+                tap: self.tap.clone(),
+                first_ns: time_ns,
+                midstream: false,
+                one_sided: false,
+                recognitions: 0,
+                packets: 0,
+                window: None,
+                state: if registry.is_empty() { State::Opaque } else { State::Undecided { pieces: Vec::new(), bytes: 0 } },
+                facts: self.options.conversations,
+                found: Facts::new(),
+                protocols: Vec::new(),
+                loss: None,
+                errors: 0,
+                after_close_bytes: 0,
+                stream_bytes: [0; 2],
+            },
+        });
+        let index = if let Some(index) = self.free.pop() {
+            self.connections[index] = Some(connection);
+            index
+        } else {
+            self.connections.push(Some(connection));
+            self.connections.len() - 1
+        };
+        self.table.insert(key, index);
+        (index, 0)
+    }
+
+    fn tick(&mut self) {
+        let now_ns = self.now_ns;
+        for index in std::mem::take(&mut self.waiting) {
+            let Some(connection) = self.connections[index].as_mut() else { continue };
+            let before: usize = connection.streams.iter().map(Stream::held_bytes).sum();
+            let Connection { streams, application, .. } = &mut **connection;
+            for (end, stream) in streams.iter_mut().enumerate() {
+                stream.patience(now_ns, &mut |piece| application.piece(&mut self.windows, end, piece, now_ns));
+            }
+            let after: usize = streams.iter().map(Stream::held_bytes).sum();
+            self.held_bytes = self.held_bytes + after - before;
+            if application.loss.is_some() {
+                self.lossy.insert(index);
+            }
+            if streams.iter().any(Stream::waits) {
+                self.waiting.insert(index);
+            }
+        }
+        while let Some(&(due_ns, index, generation)) = self.closing.front() {
+            if due_ns > now_ns {
+                break;
+            }
+            self.closing.pop_front();
+            if self.connections[index].as_ref().is_some_and(|c| c.generation == generation) {
+                self.end(index);
+            }
+        }
+        let ripe: Vec<_> = self
+            .lossy
+            .iter()
+            .copied()
+            .filter(|&i| {
+                let loss = self.connections[i].as_ref().and_then(|c| c.application.loss.as_ref());
+                loss.is_none_or(|l| l.start_ns + SECOND_NS <= now_ns)
+            })
+            .collect();
+        for index in ripe {
+            self.lossy.remove(&index);
+            self.flush_loss(index);
+        }
+        self.flush_unread(now_ns);
+        if now_ns >= self.sweep_ns {
+            self.sweep_ns = now_ns + SWEEP_NS;
+            self.sweep();
+        }
+    }
+
+    /// Closes what has been silent too long.
+    fn sweep(&mut self) {
+        let now_ns = self.now_ns;
+        let silent = |c: &Connection| {
+            let allowed_ns = if c.closing {
+                CLOSED_NS
+            } else if c.key.protocol != 6 {
+                IDLE_OTHER_NS
+            } else if c.payload_bytes == [0; 2] {
+                HALF_OPEN_NS
+            } else {
+                IDLE_TCP_NS
+            };
+            now_ns - c.last_ns > allowed_ns
+        };
+        let mut over: Vec<_> = self
+            .connections
+            .iter()
+            .enumerate()
+            .filter_map(|(i, c)| c.as_ref().filter(|c| silent(c)).map(|c| (c.generation, i)))
+            .collect();
+        over.sort_unstable();
+        for (_, index) in over {
+            self.remove(index);
+        }
+    }
+
+    fn evict(&mut self) {
+        let mut ages: Vec<_> =
+            self.connections.iter().enumerate().filter_map(|(i, c)| c.as_ref().map(|c| (c.last_ns, c.generation, i))).collect();
+        ages.sort_unstable();
+        for &(_, _, index) in ages.iter().take(CONNECTIONS_MAX / 16) {
+            self.counters.evicted_total += 1;
+            self.remove(index);
+        }
+    }
+
+    /// Emits what is open of a connection; it stays known, so that stragglers do not look like a new one.
+    fn end(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        if matches!(connection.application.state, State::Closed) {
+            return;
+        }
+        let last_ns = connection.last_ns;
+        let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
+        self.held_bytes -= held;
+        let Connection { streams, application, .. } = &mut **connection;
+        for (end, stream) in streams.iter_mut().enumerate() {
+            stream.flush(&mut |piece| application.piece(&mut self.windows, end, piece, last_ns));
+        }
+        application.close(&mut self.windows, last_ns);
+        self.flush_loss(index);
+    }
+
+    fn remove(&mut self, index: usize) {
+        self.end(index);
+        self.waiting.remove(&index);
+        self.lossy.remove(&index);
+        let Some(connection) = self.connections[index].take() else { return };
+        self.free.push(index);
+        self.table.remove(&connection.key);
+        let application = &connection.application;
+        self.counters.decode_errors_total += application.errors;
+        self.counters.after_close_bytes_total += application.after_close_bytes;
+        for stream in &connection.streams {
+            self.counters.gaps_total += stream.counters.gaps;
+            self.counters.lost_bytes_total += stream.counters.lost_bytes;
+        }
+        if self.options.conversations {
+            if self.conversations.len() < CONVERSATIONS_MAX {
+                self.conversations.push(conversation(&connection));
+            } else {
+                self.counters.conversations_dropped_total += 1;
+            }
+        }
+    }
+
+    fn flush_loss(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let hash_parts = connection.application.ends;
+        if let Some(loss) = connection.application.loss.take() {
+            let why = format!("{} of {}: acknowledged, never seen", count(loss.gaps, "gap"), ends_text(&hash_parts));
+            self.push_loss("stream", loss.start_ns, loss.end_ns, 0, loss.bytes, loss.flows.into_iter().collect(), why);
+        }
+    }
+
+    fn unread(&mut self, why: &'static str, bytes: u32, time_ns: i64) {
+        let entry = self.unread.entry(why).or_insert((0, 0, time_ns, time_ns));
+        entry.0 += 1;
+        entry.1 += u64::from(bytes);
+        entry.3 = entry.3.max(time_ns);
+    }
+
+    fn flush_unread(&mut self, now_ns: i64) {
+        if self.unread.values().any(|&(_, _, start_ns, _)| start_ns <= now_ns - SECOND_NS) {
+            for (why, (packets, bytes, start_ns, end_ns)) in std::mem::take(&mut self.unread) {
+                self.push_loss("capture", start_ns, end_ns, packets, bytes, Vec::new(), format!("unreadable packets: {why}"));
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of one event.
+    fn push_loss(&mut self, stage: &'static str, start_ns: i64, end_ns: i64, packets: u64, bytes: u64, flows: Vec<String>, why: String) {
+        let (start, end) = (rfc3339(start_ns), rfc3339(end_ns));
+        let (plant, agent) = (self.windows.plant().to_owned(), self.windows.agent().to_owned());
+        let mut parts = vec![plant.as_str(), agent.as_str(), "loss", stage, &start, &end, &why];
+        parts.extend(flows.iter().map(String::as_str));
+        let event_id = event_id(&parts);
+        self.windows.push(&LossOut {
+            kind: "loss",
+            event_id,
+            plant: &plant,
+            agent: &agent,
+            stage,
+            start,
+            end,
+            packets,
+            bytes,
+            events: 0,
+            flows,
+            why,
+        });
+    }
+}
+
+impl Application {
+    fn side(&self, end: usize) -> Side {
+        if end == self.client { Side::Client } else { Side::Server }
+    }
+
+    fn piece(&mut self, windows: &mut Windows, end: usize, piece: Piece<'_>, time_ns: i64) {
+        if let Piece::Data(data) = piece {
+            self.stream_bytes[end] += data.len() as u64;
+        }
+        match (&mut self.state, piece) {
+            (State::Closed, Piece::Data(data)) => self.after_close_bytes += data.len() as u64,
+            (State::Closed, Piece::Gap(_)) => {}
+            (State::Undecided { .. }, Piece::Data(data)) => self.recognise(windows, end, data, time_ns),
+            (State::Undecided { .. }, Piece::Gap(length)) => {
+                // What follows a gap is as if joined midway.
+                self.midstream = true;
+                self.begin_opaque(windows, time_ns);
+                self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+                self.gap(windows, end, length, time_ns);
+            }
+            (_, Piece::Data(data)) => self.decode(windows, end, data, time_ns),
+            (_, Piece::Gap(length)) => self.gap(windows, end, length, time_ns),
+        }
+    }
+
+    /// Asks the registry; keeps the bytes while the answer is open.
+    fn recognise(&mut self, windows: &mut Windows, end: usize, data: &[u8], time_ns: i64) {
+        let State::Undecided { pieces, bytes } = &mut self.state else { return };
+        self.recognitions += 1;
+        let mut heads: [Vec<u8>; 2] = Default::default();
+        for (piece_end, piece) in pieces.iter().map(|(e, p)| (*e, p.as_slice())).chain([(end, data)]) {
+            let head = &mut heads[piece_end];
+            head.extend(piece.iter().take(HEAD_BYTES_MAX - head.len()));
+        }
+        let (client, server) = (self.client, 1 - self.client);
+        let asked = Heads {
+            client: &heads[client],
+            server: &heads[server],
+            ports: (self.ends[client].port, self.ends[server].port),
+            midstream: self.midstream,
+        };
+        let enough = *bytes + data.len() > UNDECIDED_BYTES_MAX || heads.iter().all(|head| head.len() >= HEAD_BYTES_MAX);
+        let mut doubt = false;
+        let mut found = None;
+        for protocol in self.registry {
+            match (protocol.recognise)(&asked) {
+                Recognition::Yes { client } => {
+                    found = Some((protocol, client));
+                    break;
+                }
+                Recognition::More if !enough => {
+                    doubt = true;
+                    break;
+                }
+                Recognition::More | Recognition::No => {}
+            }
+        }
+        if doubt {
+            pieces.push((end, data.to_vec()));
+            *bytes += data.len();
+            return;
+        }
+        let kept = std::mem::take(pieces);
+        *bytes = 0;
+        if let Some((protocol, client_side)) = found {
+            if self.window.is_none() && client_side == Side::Server {
+                self.client = 1 - self.client;
+            }
+            let options = Options { facts: self.facts, midstream: self.midstream };
+            self.state = State::Decoding(protocol.name, (protocol.decoder)(options));
+            self.protocols.push(protocol.name);
+            self.begin(windows, time_ns);
+            for (piece_end, piece) in kept {
+                self.decode(windows, piece_end, &piece, time_ns);
+            }
+            self.decode(windows, end, data, time_ns);
+            return;
+        }
+        let again = self.midstream && self.recognitions < RECOGNITIONS_MAX;
+        self.state = State::Opaque;
+        self.begin(windows, time_ns);
+        for (piece_end, piece) in kept {
+            self.decode(windows, piece_end, &piece, time_ns);
+        }
+        self.decode(windows, end, data, time_ns);
+        if again {
+            self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+        }
+    }
+
+    /// Claims what was kept as unreadable.
+    fn begin_opaque(&mut self, windows: &mut Windows, time_ns: i64) {
+        if let State::Undecided { pieces, .. } = std::mem::replace(&mut self.state, State::Opaque) {
+            self.begin(windows, time_ns);
+            for (end, piece) in pieces {
+                self.decode(windows, end, &piece, time_ns);
+            }
+        }
+    }
+
+    /// Opens the connection in the windows, once.
+    fn begin(&mut self, windows: &mut Windows, time_ns: i64) -> ConnectionId {
+        if let Some(id) = self.window {
+            return id;
+        }
+        let id = windows.open(Opening {
+            client: self.ends[self.client],
+            server: self.ends[1 - self.client],
+            opened_by: self.opener.map(|end| self.side(end)),
+            transport: Arc::clone(&self.transport),
+            tap: self.tap.clone(),
+            context: self.context.clone(),
+            seen_by: "tap",
+            first_ns: self.first_ns,
+        });
+        self.window = Some(id);
+        let mut out = windows.recorder(id, time_ns);
+        let midstream = self.midstream;
+        out.condition(|c| c.joined_late = midstream);
+        for _ in 1..self.packets {
+            out.packet();
+        }
+        id
+    }
+
+    fn decode(&mut self, windows: &mut Windows, end: usize, data: &[u8], time_ns: i64) {
+        let (id, side, one_sided) = (self.begin(windows, time_ns), self.side(end), self.one_sided);
+        let mut out = windows.recorder(id, time_ns);
+        out.arrived(side, data.len() as u64);
+        out.condition(|c| c.one_sided = one_sided);
+        let result = match &mut self.state {
+            State::Decoding(_, decoder) => decoder.data(side, data, &mut out),
+            _ => {
+                let bytes = out.pending(side);
+                out.add(&Movement::new(Operation::Transfer, self.opener_side()), side, bytes, Counts::ZERO);
+                Ok(())
+            }
+        };
+        self.degrade(windows, id, result, time_ns);
+    }
+
+    fn gap(&mut self, windows: &mut Windows, end: usize, length: u64, time_ns: i64) {
+        let (id, side) = (self.begin(windows, time_ns), self.side(end));
+        let mut out = windows.recorder(id, time_ns);
+        let flow = out.lost(length);
+        let loss = self.loss.get_or_insert(Loss { start_ns: time_ns, end_ns: time_ns, bytes: 0, gaps: 0, flows: BTreeSet::new() });
+        loss.end_ns = time_ns;
+        loss.bytes += length;
+        loss.gaps += 1;
+        loss.flows.insert(flow);
+        let result = match &mut self.state {
+            State::Decoding(_, decoder) => decoder.gap(side, length, &mut out),
+            _ => Ok(()),
+        };
+        self.degrade(windows, id, result, time_ns);
+    }
+
+    /// A parser that gave up leaves counted bytes behind, marked malformed.
+    fn degrade(&mut self, windows: &mut Windows, id: ConnectionId, result: Result<(), protocols::DecodeError>, time_ns: i64) {
+        let Err(wrong) = result else { return };
+        self.errors += 1;
+        let name = if let State::Decoding(name, decoder) = &mut self.state {
+            decoder.facts(&mut self.found);
+            *name
+        } else {
+            "unknown"
+        };
+        self.state = State::Opaque;
+        let from = self.opener_side();
+        let mut out = windows.recorder(id, time_ns);
+        out.condition(|c| c.malformed = true);
+        out.depth(Depth::Sizes);
+        for side in [Side::Client, Side::Server] {
+            let bytes = out.pending(side);
+            if bytes > 0 {
+                out.add(&Movement::new(Operation::Transfer, from), side, bytes, Counts::ZERO);
+            }
+        }
+        let (plant, agent) = (windows.plant().to_owned(), windows.agent().to_owned());
+        let at = rfc3339(time_ns);
+        let why = format!("{name} at {}: {wrong}; counted as bytes from here", ends_text(&self.ends));
+        let event_id = event_id(&[&plant, &agent, "loss", "decoder", &at, &why]);
+        windows.push(&LossOut {
+            kind: "loss",
+            event_id,
+            plant: &plant,
+            agent: &agent,
+            stage: "decoder",
+            start: at.clone(),
+            end: at,
+            packets: 0,
+            bytes: 0,
+            events: 0,
+            flows: Vec::new(),
+            why,
+        });
+    }
+
+    fn close(&mut self, windows: &mut Windows, time_ns: i64) {
+        if matches!(self.state, State::Undecided { .. }) && self.stream_bytes != [0; 2] {
+            self.begin_opaque(windows, time_ns);
+        }
+        let id = self.begin(windows, time_ns);
+        let mut out = windows.recorder(id, time_ns);
+        if let State::Decoding(_, decoder) = &mut self.state {
+            decoder.close(&mut out);
+            decoder.facts(&mut self.found);
+        } else if self.stream_bytes == [0; 2] && self.loss.is_none() {
+            out.add(&Movement::new(Operation::Attempt, Side::Client), Side::Client, 0, Counts::ZERO);
+        }
+        windows.close(id, time_ns);
+        self.state = State::Closed;
+    }
+
+    /// An unreadable connection is one flow from who opened it.
+    fn opener_side(&self) -> Side {
+        self.opener.map_or(Side::Client, |end| self.side(end))
+    }
+}
+
+/// IPv4-mapped IPv6 addresses are their IPv4 selves (RFC 4291, 2.5.5.2).
+fn plain(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => Ipv6Addr::to_ipv4_mapped(&v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
+}
+
+fn context(vlans: &Vlans) -> Option<Arc<str>> {
+    let ids: Vec<String> = vlans.as_slice().iter().map(u16::to_string).collect();
+    (!ids.is_empty()).then(|| Arc::from(format!("vlan:{}", ids.join("."))))
+}
+
+fn transport_name(protocol: u8) -> String {
+    match protocol {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        58 => "icmpv6".into(),
+        132 => "sctp".into(),
+        other => format!("ip-{other}"),
+    }
+}
+
+fn ends_text(ends: &[Endpoint; 2]) -> String {
+    format!("{} {} and {} {}", ends[0].address, ends[0].port, ends[1].address, ends[1].port)
+}
+
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The line that `hopwatch inspect --json` prints; `a` sent the first packet.
+fn conversation(connection: &Connection) -> Vec<u8> {
+    let application = &connection.application;
+    let [a, b] = application.ends;
+    let lost: u64 = connection.streams.iter().map(|s| s.counters.lost_bytes).sum();
+    let retransmitted: u64 = connection.streams.iter().map(|s| s.counters.retransmitted_bytes).sum();
+    let line = serde_json::json!({
+        "kind": "conversation",
+        "transport": &*application.transport,
+        "a": a.address, "a_port": a.port, "b": b.address, "b_port": b.port,
+        "opened_by": application.opener.map(|end| if end == 0 { "a" } else { "b" }),
+        "start": rfc3339(application.first_ns), "end": rfc3339(connection.last_ns),
+        "packets_ab": connection.packets[0], "packets_ba": connection.packets[1],
+        "payload_bytes_ab": connection.payload_bytes[0], "payload_bytes_ba": connection.payload_bytes[1],
+        "stream_bytes_ab": application.stream_bytes[0], "stream_bytes_ba": application.stream_bytes[1],
+        "lost_bytes": lost, "retransmitted_bytes": retransmitted, "joined_late": application.midstream,
+        "decode_errors": application.errors,
+        "vlans": connection.key.vlans.as_slice(),
+        "protocols": application.protocols,
+        "facts": application.found,
+    });
+    serde_json::to_vec(&line).expect("a conversation serialises")
+}
