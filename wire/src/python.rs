@@ -3,7 +3,6 @@
 //! Python sees windows as lines of JSON, in the shape of the event contract; the interpreter is released while frames
 //! are decoded. `hopwatch_wire.pyi` at the root of the repository is the typed face of this file.
 
-use crate::capture::LiveSource;
 use crate::packet::Malformed;
 use crate::sensor::{self, SensorOptions};
 use crate::source::{FileSource, Source, SourceError, Step};
@@ -37,8 +36,10 @@ fn lines(py: Python<'_>, events: &[Vec<u8>]) -> Vec<Py<PyBytes>> {
 
 enum Input {
     None,
-    File(Box<FileSource>),
-    Live(Box<LiveSource>),
+    Open {
+        source: Box<dyn Source + Send>,
+        live: bool,
+    },
     /// Reading failed; the error is raised after the events before it were taken.
     Failed(SourceError),
 }
@@ -55,11 +56,9 @@ struct SensorState {
 impl SensorState {
     /// Reads frames until `packets_max`, the end, or (live) the timeout. True at the end.
     fn read(&mut self, packets_max: usize, timeout: Duration) -> Result<bool, SourceError> {
-        let live = matches!(self.input, Input::Live(_));
-        let source: &mut dyn Source = match &mut self.input {
+        let (source, live) = match &mut self.input {
             Input::None => return Ok(true),
-            Input::File(file) => file.as_mut(),
-            Input::Live(live) => live.as_mut(),
+            Input::Open { source, live } => (source, *live),
             Input::Failed(_) => {
                 let Input::Failed(wrong) = std::mem::replace(&mut self.input, Input::None) else { return Ok(true) };
                 return Err(wrong);
@@ -145,17 +144,7 @@ impl Sensor {
         state.bytes_read = 0;
         state.bytes_total = file.bytes_total().unwrap_or(0);
         state.lost_total = 0;
-        state.input = Input::File(Box::new(file));
-        Ok(())
-    }
-
-    #[pyo3(signature = (interfaces, *, bpf=None, snaplen=262_144))]
-    fn open_live(&self, interfaces: Vec<String>, bpf: Option<String>, snaplen: u32) -> PyResult<()> {
-        let live = LiveSource::open(&interfaces, bpf.as_deref(), snaplen).map_err(|wrong| error(&wrong))?;
-        let mut state = self.lock();
-        state.lost_total = 0;
-        state.lost_ns = now_ns();
-        state.input = Input::Live(Box::new(live));
+        state.input = Input::Open { source: Box::new(file), live: false };
         Ok(())
     }
 
@@ -208,7 +197,6 @@ impl Sensor {
             ("lost_bytes", c.lost_bytes_total),
             ("decode_errors", c.decode_errors_total),
             ("kernel_drops", c.kernel_drops_total),
-            ("after_close_bytes", c.after_close_bytes_total),
             ("conversations_dropped", c.conversations_dropped_total),
         ]
         .into_iter()

@@ -6,8 +6,7 @@
 use crate::packet::{self, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition};
 use crate::stream::{Piece, Segment, Stream};
-use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Movement, Opening, Operation, Side, Windows, event_id, rfc3339};
-use serde::Serialize;
+use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Windows, rfc3339};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -57,7 +56,6 @@ pub struct SensorCounters {
     pub lost_bytes_total: u64,
     pub decode_errors_total: u64,
     pub kernel_drops_total: u64,
-    pub after_close_bytes_total: u64,
     pub conversations_dropped_total: u64,
 }
 
@@ -71,12 +69,13 @@ struct Key {
 
 enum State {
     /// Waiting for enough bytes to recognise the protocol.
-    Undecided { pieces: Vec<(usize, Vec<u8>)>, bytes: usize },
+    Undecided {
+        pieces: Vec<(usize, Vec<u8>)>,
+        bytes: usize,
+    },
     Decoding(&'static str, Box<dyn Decoder>),
     /// Counted, not read.
     Opaque,
-    /// Its windows are out.
-    Closed,
 }
 
 /// What a connection carries: everything but the transport's own state.
@@ -99,13 +98,15 @@ struct Application {
     facts: bool,
     found: Facts,
     protocols: Vec<&'static str>,
-    loss: Option<Loss>,
+    loss: Option<Gaps>,
+    lost: bool,
+    settled: bool,
     errors: u64,
-    after_close_bytes: u64,
     stream_bytes: [u64; 2],
 }
 
-struct Loss {
+/// Gaps not yet told, at most a second of them.
+struct Gaps {
     start_ns: i64,
     end_ns: i64,
     bytes: u64,
@@ -123,22 +124,6 @@ struct Connection {
     last_ns: i64,
     closing: bool,
     application: Application,
-}
-
-#[derive(Serialize)]
-struct LossOut<'a> {
-    kind: &'static str,
-    event_id: String,
-    plant: &'a str,
-    agent: &'a str,
-    stage: &'static str,
-    start: String,
-    end: String,
-    packets: u64,
-    bytes: u64,
-    events: u64,
-    flows: Vec<String>,
-    why: String,
 }
 
 /// Frames in, events out.
@@ -209,7 +194,7 @@ impl Sensor {
     pub fn advance(&mut self, now_ns: i64) {
         self.now_ns = self.now_ns.max(now_ns);
         if self.now_ns >= self.tick_ns {
-            self.tick_ns = self.now_ns + TICK_NS;
+            self.tick_ns = self.now_ns.saturating_add(TICK_NS);
             self.tick();
         }
         self.windows.advance(self.now_ns);
@@ -218,7 +203,8 @@ impl Sensor {
     /// The kernel dropped `packets` between two looks at its counter.
     pub fn kernel_drops(&mut self, packets: u64, since_ns: i64, now_ns: i64) {
         self.counters.kernel_drops_total += packets;
-        self.push_loss("kernel", since_ns, now_ns, packets, 0, Vec::new(), "ring full".into());
+        let why = "frames dropped before they were read: ring full".into();
+        self.windows.loss(&Loss { stage: "kernel", start_ns: since_ns, end_ns: now_ns, packets, why, ..Loss::default() });
     }
 
     /// Ends everything. Calling it again adds nothing.
@@ -285,14 +271,8 @@ impl Sensor {
         }
         let silent = connection.packets[1 - end] == 0;
         application.one_sided = silent && connection.packets[end] > 3;
-        let segment = Segment {
-            sequence: tcp.sequence,
-            payload: tcp.payload,
-            cut: tcp.cut,
-            syn: tcp.flags.syn(),
-            fin: tcp.flags.fin(),
-            time_ns,
-        };
+        let segment =
+            Segment { sequence: tcp.sequence, payload: tcp.payload, cut: tcp.cut, syn: tcp.flags.syn(), fin: tcp.flags.fin(), time_ns };
         let held_before: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         let windows = &mut self.windows;
         // A RST carries no data of the stream, whatever bytes it may hold (RFC 9293, 3.5.3).
@@ -325,7 +305,7 @@ impl Sensor {
             self.lossy.insert(index);
         }
         if closes {
-            self.closing.push_back((self.now_ns + LINGER_NS, index, generation));
+            self.closing.push_back((self.now_ns.saturating_add(LINGER_NS), index, generation));
         }
     }
 
@@ -412,8 +392,9 @@ impl Sensor {
                 found: Facts::new(),
                 protocols: Vec::new(),
                 loss: None,
+                lost: false,
+                settled: false,
                 errors: 0,
-                after_close_bytes: 0,
                 stream_bytes: [0; 2],
             },
         });
@@ -452,7 +433,7 @@ impl Sensor {
             }
             self.closing.pop_front();
             if self.connections[index].as_ref().is_some_and(|c| c.generation == generation) {
-                self.end(index);
+                self.settle(index);
             }
         }
         let ripe: Vec<_> = self
@@ -461,7 +442,7 @@ impl Sensor {
             .copied()
             .filter(|&i| {
                 let loss = self.connections[i].as_ref().and_then(|c| c.application.loss.as_ref());
-                loss.is_none_or(|l| l.start_ns + SECOND_NS <= now_ns)
+                loss.is_none_or(|l| l.start_ns.saturating_add(SECOND_NS) <= now_ns)
             })
             .collect();
         for index in ripe {
@@ -470,7 +451,7 @@ impl Sensor {
         }
         self.flush_unread(now_ns);
         if now_ns >= self.sweep_ns {
-            self.sweep_ns = now_ns + SWEEP_NS;
+            self.sweep_ns = now_ns.saturating_add(SWEEP_NS);
             self.sweep();
         }
     }
@@ -488,14 +469,10 @@ impl Sensor {
             } else {
                 IDLE_TCP_NS
             };
-            now_ns - c.last_ns > allowed_ns
+            now_ns.saturating_sub(c.last_ns) > allowed_ns
         };
-        let mut over: Vec<_> = self
-            .connections
-            .iter()
-            .enumerate()
-            .filter_map(|(i, c)| c.as_ref().filter(|c| silent(c)).map(|c| (c.generation, i)))
-            .collect();
+        let mut over: Vec<_> =
+            self.connections.iter().enumerate().filter_map(|(i, c)| c.as_ref().filter(|c| silent(c)).map(|c| (c.generation, i))).collect();
         over.sort_unstable();
         for (_, index) in over {
             self.remove(index);
@@ -513,11 +490,8 @@ impl Sensor {
     }
 
     /// Emits what is open of a connection; it stays known, so that stragglers do not look like a new one.
-    fn end(&mut self, index: usize) {
+    fn settle(&mut self, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else { return };
-        if matches!(connection.application.state, State::Closed) {
-            return;
-        }
         let last_ns = connection.last_ns;
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         self.held_bytes -= held;
@@ -525,20 +499,20 @@ impl Sensor {
         for (end, stream) in streams.iter_mut().enumerate() {
             stream.flush(&mut |piece| application.piece(&mut self.windows, end, piece, last_ns));
         }
-        application.close(&mut self.windows, last_ns);
+        application.settle(&mut self.windows, last_ns);
         self.flush_loss(index);
     }
 
     fn remove(&mut self, index: usize) {
-        self.end(index);
+        self.settle(index);
         self.waiting.remove(&index);
         self.lossy.remove(&index);
-        let Some(connection) = self.connections[index].take() else { return };
+        let Some(mut connection) = self.connections[index].take() else { return };
+        connection.application.close(&mut self.windows, connection.last_ns);
         self.free.push(index);
         self.table.remove(&connection.key);
         let application = &connection.application;
         self.counters.decode_errors_total += application.errors;
-        self.counters.after_close_bytes_total += application.after_close_bytes;
         for stream in &connection.streams {
             self.counters.gaps_total += stream.counters.gaps;
             self.counters.lost_bytes_total += stream.counters.lost_bytes;
@@ -557,7 +531,15 @@ impl Sensor {
         let hash_parts = connection.application.ends;
         if let Some(loss) = connection.application.loss.take() {
             let why = format!("{} of {}: acknowledged, never seen", count(loss.gaps, "gap"), ends_text(&hash_parts));
-            self.push_loss("stream", loss.start_ns, loss.end_ns, 0, loss.bytes, loss.flows.into_iter().collect(), why);
+            self.windows.loss(&Loss {
+                stage: "stream",
+                start_ns: loss.start_ns,
+                end_ns: loss.end_ns,
+                packets: 0,
+                bytes: loss.bytes,
+                flows: loss.flows.into_iter().collect(),
+                why,
+            });
         }
     }
 
@@ -569,34 +551,12 @@ impl Sensor {
     }
 
     fn flush_unread(&mut self, now_ns: i64) {
-        if self.unread.values().any(|&(_, _, start_ns, _)| start_ns <= now_ns - SECOND_NS) {
+        if self.unread.values().any(|&(_, _, start_ns, _)| start_ns <= now_ns.saturating_sub(SECOND_NS)) {
             for (why, (packets, bytes, start_ns, end_ns)) in std::mem::take(&mut self.unread) {
-                self.push_loss("capture", start_ns, end_ns, packets, bytes, Vec::new(), format!("unreadable packets: {why}"));
+                let why = format!("unreadable packets: {why}");
+                self.windows.loss(&Loss { stage: "capture", start_ns, end_ns, packets, bytes, flows: Vec::new(), why });
             }
         }
-    }
-
-    #[allow(clippy::too_many_arguments)] // The fields of one event.
-    fn push_loss(&mut self, stage: &'static str, start_ns: i64, end_ns: i64, packets: u64, bytes: u64, flows: Vec<String>, why: String) {
-        let (start, end) = (rfc3339(start_ns), rfc3339(end_ns));
-        let (plant, agent) = (self.windows.plant().to_owned(), self.windows.agent().to_owned());
-        let mut parts = vec![plant.as_str(), agent.as_str(), "loss", stage, &start, &end, &why];
-        parts.extend(flows.iter().map(String::as_str));
-        let event_id = event_id(&parts);
-        self.windows.push(&LossOut {
-            kind: "loss",
-            event_id,
-            plant: &plant,
-            agent: &agent,
-            stage,
-            start,
-            end,
-            packets,
-            bytes,
-            events: 0,
-            flows,
-            why,
-        });
     }
 }
 
@@ -610,8 +570,6 @@ impl Application {
             self.stream_bytes[end] += data.len() as u64;
         }
         match (&mut self.state, piece) {
-            (State::Closed, Piece::Data(data)) => self.after_close_bytes += data.len() as u64,
-            (State::Closed, Piece::Gap(_)) => {}
             (State::Undecided { .. }, Piece::Data(data)) => self.recognise(windows, end, data, time_ns),
             (State::Undecided { .. }, Piece::Gap(length)) => {
                 // What follows a gap is as if joined midway.
@@ -745,8 +703,9 @@ impl Application {
         let (id, side) = (self.begin(windows, time_ns), self.side(end));
         let mut out = windows.recorder(id, time_ns);
         let flow = out.lost(length);
-        let loss = self.loss.get_or_insert(Loss { start_ns: time_ns, end_ns: time_ns, bytes: 0, gaps: 0, flows: BTreeSet::new() });
+        let loss = self.loss.get_or_insert(Gaps { start_ns: time_ns, end_ns: time_ns, bytes: 0, gaps: 0, flows: BTreeSet::new() });
         loss.end_ns = time_ns;
+        self.lost = true;
         loss.bytes += length;
         loss.gaps += 1;
         loss.flows.insert(flow);
@@ -778,40 +737,35 @@ impl Application {
                 out.add(&Movement::new(Operation::Transfer, from), side, bytes, Counts::ZERO);
             }
         }
-        let (plant, agent) = (windows.plant().to_owned(), windows.agent().to_owned());
-        let at = rfc3339(time_ns);
         let why = format!("{name} at {}: {wrong}; counted as bytes from here", ends_text(&self.ends));
-        let event_id = event_id(&[&plant, &agent, "loss", "decoder", &at, &why]);
-        windows.push(&LossOut {
-            kind: "loss",
-            event_id,
-            plant: &plant,
-            agent: &agent,
-            stage: "decoder",
-            start: at.clone(),
-            end: at,
-            packets: 0,
-            bytes: 0,
-            events: 0,
-            flows: Vec::new(),
-            why,
-        });
+        windows.loss(&Loss { stage: "decoder", start_ns: time_ns, end_ns: time_ns, why, ..Loss::default() });
     }
 
-    fn close(&mut self, windows: &mut Windows, time_ns: i64) {
+    /// The connection seems over: everything goes out. Stragglers are counted in one more window.
+    fn settle(&mut self, windows: &mut Windows, time_ns: i64) {
         if matches!(self.state, State::Undecided { .. }) && self.stream_bytes != [0; 2] {
             self.begin_opaque(windows, time_ns);
         }
         let id = self.begin(windows, time_ns);
         let mut out = windows.recorder(id, time_ns);
-        if let State::Decoding(_, decoder) = &mut self.state {
+        let again = std::mem::replace(&mut self.settled, true);
+        if again {
+            // Told before; only what came since goes out.
+        } else if let State::Decoding(_, decoder) = &mut self.state {
             decoder.close(&mut out);
-            decoder.facts(&mut self.found);
-        } else if self.stream_bytes == [0; 2] && self.loss.is_none() {
+        } else if self.stream_bytes == [0; 2] && !self.lost {
             out.add(&Movement::new(Operation::Attempt, Side::Client), Side::Client, 0, Counts::ZERO);
         }
-        windows.close(id, time_ns);
-        self.state = State::Closed;
+        windows.settle(id, time_ns);
+    }
+
+    fn close(&mut self, windows: &mut Windows, time_ns: i64) {
+        if let State::Decoding(_, decoder) = &self.state {
+            decoder.facts(&mut self.found);
+        }
+        if let Some(id) = self.window.take() {
+            windows.close(id, time_ns);
+        }
     }
 
     /// An unreadable connection is one flow from who opened it.

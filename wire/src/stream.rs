@@ -152,7 +152,7 @@ impl Stream {
     /// Gives up holes that have been waited on long enough by `now_ns`.
     pub fn patience(&mut self, now_ns: i64, deliver: &mut dyn FnMut(Piece<'_>)) {
         while let (Some(next), Some(since_ns), Some(acknowledged)) = (self.next, self.hole_ns, self.acknowledged) {
-            if now_ns - since_ns < PATIENCE_NS && self.hole_segments < PATIENCE_SEGMENTS {
+            if now_ns.saturating_sub(since_ns) < PATIENCE_NS && self.hole_segments < PATIENCE_SEGMENTS {
                 break;
             }
             let lost = acknowledged.wrapping_sub(next);
@@ -325,7 +325,8 @@ mod tests {
 
     #[test]
     fn overlaps_and_retransmissions_are_counted_once() {
-        let (out, stream) = run(&[syn(99), segment(100, "abcd", 1), segment(100, "abcd", 2), segment(102, "cdef", 3), segment(101, "bc", 4)]);
+        let (out, stream) =
+            run(&[syn(99), segment(100, "abcd", 1), segment(100, "abcd", 2), segment(102, "cdef", 3), segment(101, "bc", 4)]);
         assert_eq!(out, "abcdef");
         assert_eq!(stream.counters.retransmitted_bytes, 4 + 2 + 2);
     }

@@ -359,6 +359,21 @@ pub struct WindowCounters {
     pub windows_total: u64,
     pub flows_folded_total: u64,
     pub names_dropped_total: u64,
+    pub losses_total: u64,
+}
+
+/// What was not seen, or could not be read.
+#[derive(Clone, Debug, Default)]
+pub struct Loss {
+    /// `kernel`, `capture`, `stream`, `decoder`, `spool` or `collector`.
+    pub stage: &'static str,
+    pub start_ns: i64,
+    pub end_ns: i64,
+    pub packets: u64,
+    pub bytes: u64,
+    /// Ids of the flows it hit.
+    pub flows: Vec<String>,
+    pub why: String,
 }
 
 /// Builds flow events from observations, of packets or of any other source.
@@ -462,13 +477,18 @@ impl Windows {
         if !self.is_open(id) {
             return;
         }
-        self.recorder(id, time_ns).settle();
-        let flows = self.connection(id).flows.len();
-        for flow in 0..flows {
-            self.emit(id, flow, true);
-        }
+        self.settle(id, time_ns);
         self.connections[id] = None;
         self.free.push(id);
+    }
+
+    /// The connection seems over: unclaimed bytes are settled and its open windows go out as final. What still arrives
+    /// opens another window.
+    pub fn settle(&mut self, id: ConnectionId, time_ns: i64) {
+        self.recorder(id, time_ns).settle();
+        for flow in 0..self.connection(id).flows.len() {
+            self.emit(id, flow, true);
+        }
     }
 
     /// Ends all connections, in the order in which they were first seen.
@@ -492,9 +512,27 @@ impl Windows {
         std::mem::take(&mut self.ready)
     }
 
-    /// Adds an event of another kind (loss) in its place among the windows.
-    pub fn push(&mut self, event: &impl Serialize) {
-        self.ready.push(serde_json::to_vec(event).expect("an event serialises"));
+    /// Adds a loss event in its place among the windows.
+    pub fn loss(&mut self, loss: &Loss) {
+        let (start, end) = (rfc3339(loss.start_ns), rfc3339(loss.end_ns));
+        // Losses have no key of their own: their order tells equal ones apart.
+        let number = self.counters.losses_total.to_string();
+        self.counters.losses_total += 1;
+        let out = LossOut {
+            kind: "loss",
+            event_id: hex(&hash(&[&self.plant, &self.agent, "loss", loss.stage, &start, &end, &loss.why, &number])),
+            plant: &self.plant,
+            agent: &self.agent,
+            stage: loss.stage,
+            start,
+            end,
+            packets: loss.packets,
+            bytes: loss.bytes,
+            events: 0,
+            flows: &loss.flows,
+            why: &loss.why,
+        };
+        self.ready.push(serde_json::to_vec(&out).expect("a loss serialises"));
     }
 
     /// Remembers a DNS answer: `client` was told that `name` has `address` until `expires_ns`.
@@ -642,7 +680,7 @@ impl Windows {
         let flow = &mut connection.flows[flow_index];
         if flow.open.is_none() {
             flow.epoch = epoch;
-            self.due.push(Reverse((time_ns + WINDOW_NS, id, flow_index, epoch)));
+            self.due.push(Reverse((time_ns.saturating_add(WINDOW_NS), id, flow_index, epoch)));
         }
         let window = flow.open.get_or_insert_with(|| Open {
             start_ns: time_ns,
@@ -890,12 +928,6 @@ fn event_hash(flow_id: &[u8; 16], sequence: u64) -> [u8; 16] {
     hash(&[&hex(flow_id), &sequence.to_string()])
 }
 
-/// An id for an event that has no flow (loss): same facts, same id.
-#[must_use]
-pub fn event_id(parts: &[&str]) -> String {
-    hex(&hash(parts))
-}
-
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -950,6 +982,22 @@ struct TotalsOut {
     counts: Counts,
     bytes: u64,
     bytes_back: u64,
+}
+
+#[derive(Serialize)]
+struct LossOut<'a> {
+    kind: &'static str,
+    event_id: String,
+    plant: &'a str,
+    agent: &'a str,
+    stage: &'static str,
+    start: String,
+    end: String,
+    packets: u64,
+    bytes: u64,
+    events: u64,
+    flows: &'a [String],
+    why: &'a str,
 }
 
 #[derive(Serialize)]

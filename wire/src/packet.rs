@@ -1,0 +1,608 @@
+//! One frame's headers, read in place: link, tags, addresses, ports and where the payload lies.
+//!
+//! Nothing is copied or allocated; every slice borrows from the frame. Three lengths differ and all are kept apart:
+//! what the frame holds here (`data.len()`), what it held on the wire (`wire_len`), and
+//! what the IP header says. Ethernet pads short frames to 60 bytes (IEEE 802.3, 3.2.7), so the payload ends where IP
+//! says, never where the frame does; a snap length ends the frame early, so a payload can be longer on the wire than
+//! here, and the difference (`cut`) is bytes that were sent but not seen.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Tags kept per frame, outermost first; a deeper stack is refused as [`Malformed::VlanDepth`].
+pub const VLANS_MAX: usize = 4;
+/// Extension headers followed per packet (RFC 8200, 4.1 lists seven, one of them twice).
+pub const EXTENSIONS_MAX: usize = 8;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+
+/// What a frame starts with: the LINKTYPE_ value of the capture file, by meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkType {
+    Ethernet,
+    /// BSD loopback: a four-byte address family in the order of the machine that wrote the file.
+    Null,
+    /// OpenBSD loopback: the same in network order.
+    Loop,
+    /// IP with no link header, version told by its first nibble.
+    Raw,
+    Ipv4,
+    Ipv6,
+    LinuxSll,
+    LinuxSll2,
+    /// A link type with no reader here.
+    Other(u16),
+}
+
+impl LinkType {
+    /// The link type for a LINKTYPE_ or DLT_ number (12, 14 and 101 all mean raw IP on some system).
+    pub fn from_number(number: u16) -> LinkType {
+        match number {
+            0 => LinkType::Null,
+            1 => LinkType::Ethernet,
+            12 | 14 | 101 => LinkType::Raw,
+            108 => LinkType::Loop,
+            113 => LinkType::LinuxSll,
+            228 => LinkType::Ipv4,
+            229 => LinkType::Ipv6,
+            276 => LinkType::LinuxSll2,
+            other => LinkType::Other(other),
+        }
+    }
+}
+
+/// VLAN identifiers of one frame, outermost first (IEEE 802.1Q, 9.6); priority bits are dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Vlans {
+    ids: [u16; VLANS_MAX],
+    count: u8,
+}
+
+impl Vlans {
+    pub fn as_slice(&self) -> &[u16] {
+        self.ids.get(..usize::from(self.count)).unwrap_or(&[])
+    }
+
+    #[must_use]
+    fn push(&mut self, tag: u16) -> bool {
+        match self.ids.get_mut(usize::from(self.count)) {
+            Some(slot) => {
+                *slot = tag & 0x0fff;
+                self.count += 1;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// What one frame turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer<'a> {
+    Ip(Packet<'a>),
+    /// No IP inside. `ethertype` up to 1,500 is an IEEE 802.3 length: an LLC frame.
+    /// Links without MAC addresses say zeros.
+    NotIp {
+        ethertype: u16,
+        source_mac: [u8; 6],
+        destination_mac: [u8; 6],
+        vlans: Vlans,
+    },
+}
+
+/// One IP packet, tags outside it and transport inside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    pub vlans: Vlans,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// The transport protocol, after IPv6 extension headers and AH.
+    pub protocol: u8,
+    /// None for a whole packet, an atomic fragment (RFC 6946) included.
+    pub fragment: Option<Fragment>,
+    pub transport: Transport<'a>,
+    /// IP payload from the transport header on, as far as it was captured: what a reassembler of fragments needs.
+    pub ip_payload: &'a [u8],
+    /// Length of that payload on the wire.
+    pub ip_payload_bytes: u32,
+    /// The IPv4 header with its options; empty for IPv6.
+    ipv4_header: &'a [u8],
+    /// The addresses are not those of the pseudo-header (source routes: RFC 791, 3.1; RFC 8200, 8.1).
+    routed: bool,
+}
+
+/// Where a fragment lies in its packet (RFC 791, 3.2; RFC 8200, 4.5). Only the one at offset 0 has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub identification: u32,
+    pub offset_bytes: u16,
+    pub more: bool,
+}
+
+impl Fragment {
+    pub fn first(&self) -> bool {
+        self.offset_bytes == 0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport<'a> {
+    Tcp(Tcp<'a>),
+    Udp(Udp<'a>),
+    /// Any other protocol, and every fragment but the first; `bytes` is the IP payload on the wire.
+    Other {
+        protocol: u8,
+        bytes: u32,
+    },
+}
+
+/// A TCP segment (RFC 9293, 3.1). `payload.len() + cut` is `payload_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp<'a> {
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub sequence: u32,
+    pub acknowledgment: u32,
+    pub flags: TcpFlags,
+    pub window: u16,
+    /// Payload as captured.
+    pub payload: &'a [u8],
+    /// Payload on the wire.
+    pub payload_bytes: u32,
+    /// Payload bytes at the end that were sent but not captured.
+    pub cut: u32,
+}
+
+/// The control bits of a segment (RFC 9293, 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const PSH: u8 = 0x08;
+    pub const ACK: u8 = 0x10;
+    pub const URG: u8 = 0x20;
+
+    pub fn fin(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+    pub fn syn(self) -> bool {
+        self.0 & Self::SYN != 0
+    }
+    pub fn rst(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+    pub fn ack(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+}
+
+/// A UDP datagram (RFC 768). In the first of several fragments the payload is that fragment's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp<'a> {
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub payload: &'a [u8],
+    pub payload_bytes: u32,
+    pub cut: u32,
+}
+
+/// Why a frame could not be read. Each reason is counted on its own; [`Malformed::index`] orders the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Malformed {
+    /// The snap length ended inside the headers: the frame was whole on the wire, only not here.
+    HeadersCut,
+    /// The frame ended inside its headers on the wire.
+    FrameShort,
+    LinkType,
+    VlanDepth,
+    IpVersion,
+    Ipv4HeaderLength,
+    Ipv4TotalLength,
+    Ipv6Extension,
+    TcpDataOffset,
+    UdpLength,
+}
+
+impl Malformed {
+    pub const ALL: [Malformed; 10] = [
+        Malformed::HeadersCut,
+        Malformed::FrameShort,
+        Malformed::LinkType,
+        Malformed::VlanDepth,
+        Malformed::IpVersion,
+        Malformed::Ipv4HeaderLength,
+        Malformed::Ipv4TotalLength,
+        Malformed::Ipv6Extension,
+        Malformed::TcpDataOffset,
+        Malformed::UdpLength,
+    ];
+
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Malformed::HeadersCut => "headers_cut",
+            Malformed::FrameShort => "frame_short",
+            Malformed::LinkType => "link_type",
+            Malformed::VlanDepth => "vlan_depth",
+            Malformed::IpVersion => "ip_version",
+            Malformed::Ipv4HeaderLength => "ipv4_header_length",
+            Malformed::Ipv4TotalLength => "ipv4_total_length",
+            Malformed::Ipv6Extension => "ipv6_extension",
+            Malformed::TcpDataOffset => "tcp_data_offset",
+            Malformed::UdpLength => "udp_length",
+        }
+    }
+}
+
+/// Captured bytes and how many there were on the wire; `wire >= data.len()` always.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    data: &'a [u8],
+    wire: u32,
+}
+
+impl<'a> View<'a> {
+    /// The first `N` bytes, or why they are not there.
+    fn head<const N: usize>(&self) -> Result<&'a [u8; N], Malformed> {
+        self.data.first_chunk::<N>().ok_or_else(|| self.short(N))
+    }
+
+    #[cold]
+    fn short(&self, wanted: usize) -> Malformed {
+        if (self.wire as usize) < wanted { Malformed::FrameShort } else { Malformed::HeadersCut }
+    }
+
+    /// All after the first `count` bytes.
+    fn skip(&self, count: usize) -> Result<View<'a>, Malformed> {
+        match self.data.get(count..) {
+            Some(data) => Ok(View { data, wire: self.wire.saturating_sub(count as u32) }),
+            None => Err(self.short(count)),
+        }
+    }
+
+    /// The first `wire` bytes of it on the wire, and what of them is here. A length beyond the frame is a false one:
+    /// nobody received more than the frame.
+    fn limit(&self, wire: u32) -> View<'a> {
+        let wire = wire.min(self.wire);
+        let captured = self.data.len().min(wire as usize);
+        View { data: self.data.get(..captured).unwrap_or(self.data), wire }
+    }
+
+    fn cut(&self) -> u32 {
+        self.wire.saturating_sub(self.data.len() as u32)
+    }
+}
+
+/// Reads the headers of one frame.
+///
+/// `wire_len`: length of the frame when it was sent. `stripped_vlan`: the tag that the network card or the kernel took
+/// out of the frame (its TCI); it goes back as the outermost one.
+///
+/// # Errors
+/// The frame is too short for its headers or contradicts itself; the caller counts the reason.
+pub fn parse(link: LinkType, frame: &[u8], wire_len: u32, stripped_vlan: Option<u16>) -> Result<Layer<'_>, Malformed> {
+    let view = View { data: frame, wire: wire_len.max(frame.len() as u32) };
+    let mut vlans = Vlans::default();
+    if let Some(tag) = stripped_vlan {
+        let _ = vlans.push(tag); // The first of VLANS_MAX always fits.
+    }
+    match link {
+        LinkType::Ethernet => {
+            let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *view.head::<14>()?;
+            let macs = ([s0, s1, s2, s3, s4, s5], [d0, d1, d2, d3, d4, d5]);
+            by_ethertype(u16::from_be_bytes([t0, t1]), view.skip(14)?, vlans, macs)
+        }
+        LinkType::LinuxSll => {
+            let head = view.head::<16>()?;
+            let macs = ([head[6], head[7], head[8], head[9], head[10], head[11]], [0; 6]);
+            by_ethertype(u16::from_be_bytes([head[14], head[15]]), view.skip(16)?, vlans, macs)
+        }
+        LinkType::LinuxSll2 => {
+            let head = view.head::<20>()?;
+            let macs = ([head[12], head[13], head[14], head[15], head[16], head[17]], [0; 6]);
+            by_ethertype(u16::from_be_bytes([head[0], head[1]]), view.skip(20)?, vlans, macs)
+        }
+        LinkType::Null | LinkType::Loop => {
+            let [a, b, c, d] = *view.head::<4>()?;
+            // Families fit one byte, so either byte order has it in exactly one end.
+            let family = if a == 0 && b == 0 { u16::from_be_bytes([c, d]) } else { u16::from_le_bytes([a, b]) };
+            let rest = view.skip(4)?;
+            match family {
+                2 => ipv4(rest, vlans),
+                // IPv6 is 10 on Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS.
+                10 | 24 | 28 | 30 => ipv6(rest, vlans),
+                _ => Ok(not_ip(0, vlans)),
+            }
+        }
+        LinkType::Raw => match view.head::<1>()?[0] >> 4 {
+            4 => ipv4(view, vlans),
+            6 => ipv6(view, vlans),
+            _ => Err(Malformed::IpVersion),
+        },
+        LinkType::Ipv4 => ipv4(view, vlans),
+        LinkType::Ipv6 => ipv6(view, vlans),
+        LinkType::Other(_) => Err(Malformed::LinkType),
+    }
+}
+
+fn not_ip<'a>(ethertype: u16, vlans: Vlans) -> Layer<'a> {
+    Layer::NotIp { ethertype, source_mac: [0; 6], destination_mac: [0; 6], vlans }
+}
+
+fn by_ethertype<'a>(mut ethertype: u16, mut view: View<'a>, mut vlans: Vlans, macs: ([u8; 6], [u8; 6])) -> Result<Layer<'a>, Malformed> {
+    loop {
+        match ethertype {
+            ETHERTYPE_IPV4 => return ipv4(view, vlans),
+            ETHERTYPE_IPV6 => return ipv6(view, vlans),
+            // 0x9100 is what QinQ used before IEEE 802.1ad gave it 0x88a8; old switches still send it.
+            0x8100 | 0x88a8 | 0x9100 => {
+                let [t0, t1, e0, e1] = *view.head::<4>()?;
+                if !vlans.push(u16::from_be_bytes([t0, t1])) {
+                    return Err(Malformed::VlanDepth);
+                }
+                ethertype = u16::from_be_bytes([e0, e1]);
+                view = view.skip(4)?;
+            }
+            // MPLS (RFC 3032): nothing says what follows the last label but the version an IP packet begins with.
+            0x8847 | 0x8848 => {
+                let mut rest = view;
+                while rest.head::<4>()?[2] & 1 == 0 {
+                    rest = rest.skip(4)?;
+                }
+                rest = rest.skip(4)?;
+                match rest.data.first().map(|byte| byte >> 4) {
+                    Some(4) => return ipv4(rest, vlans),
+                    Some(6) => return ipv6(rest, vlans),
+                    _ => break,
+                }
+            }
+            // A PPPoE session (RFC 2516, 4) with IP inside PPP.
+            0x8864 => {
+                let [_, _, _, _, l0, l1, p0, p1] = *view.head::<8>()?;
+                let session = view.skip(6)?.limit(u32::from(u16::from_be_bytes([l0, l1])));
+                match u16::from_be_bytes([p0, p1]) {
+                    0x0021 => return ipv4(session.skip(2)?, vlans),
+                    0x0057 => return ipv6(session.skip(2)?, vlans),
+                    _ => break,
+                }
+            }
+            0..=1500 => {
+                // LLC with SNAP and no vendor carries an ethertype (RFC 1042).
+                let snap = view.limit(u32::from(ethertype));
+                match snap.data {
+                    [0xaa, 0xaa, 0x03, 0, 0, 0, e0, e1, ..] if u16::from_be_bytes([*e0, *e1]) > 1500 => {
+                        ethertype = u16::from_be_bytes([*e0, *e1]);
+                        view = snap.skip(8)?;
+                    }
+                    _ => break,
+                }
+            }
+            _ => break,
+        }
+    }
+    Ok(Layer::NotIp { ethertype, source_mac: macs.0, destination_mac: macs.1, vlans })
+}
+
+fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
+    let head = view.head::<20>()?;
+    if head[0] >> 4 != 4 {
+        return Err(Malformed::IpVersion);
+    }
+    let header_bytes = usize::from(head[0] & 0x0f) * 4;
+    if header_bytes < 20 {
+        return Err(Malformed::Ipv4HeaderLength);
+    }
+    let total = match u16::from_be_bytes([head[2], head[3]]) {
+        // Segmentation offload writes 0 for packets above 65,535 bytes, seen where they are captured before the card.
+        0 => view.wire,
+        total => u32::from(total),
+    };
+    if (total as usize) < header_bytes {
+        return Err(Malformed::Ipv4TotalLength);
+    }
+    let packet = view.limit(total);
+    let ipv4_header = packet.data.get(..header_bytes).ok_or_else(|| view.short(header_bytes))?;
+    let flags = u16::from_be_bytes([head[6], head[7]]);
+    let fragment = fragment(u32::from(u16::from_be_bytes([head[4], head[5]])), (flags & 0x1fff) << 3, flags & 0x2000 != 0);
+    let mut rest = packet.skip(header_bytes)?;
+    let mut protocol = head[9];
+    if protocol == 51 && fragment.is_none() {
+        (protocol, rest) = authentication(rest)?;
+    }
+    let source = IpAddr::V4(Ipv4Addr::new(head[12], head[13], head[14], head[15]));
+    let destination = IpAddr::V4(Ipv4Addr::new(head[16], head[17], head[18], head[19]));
+    Ok(Layer::Ip(Packet {
+        vlans,
+        source,
+        destination,
+        protocol,
+        fragment,
+        transport: transport(protocol, fragment, rest)?,
+        ip_payload: rest.data,
+        ip_payload_bytes: rest.wire,
+        ipv4_header,
+        routed: header_bytes > 20,
+    }))
+}
+
+fn ipv6(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
+    let head = view.head::<40>()?;
+    if head[0] >> 4 != 6 {
+        return Err(Malformed::IpVersion);
+    }
+    let mut rest = view.skip(40)?;
+    let length = u32::from(u16::from_be_bytes([head[4], head[5]]));
+    // 0 is a jumbogram (RFC 2675) or offload, unless no header follows at all (59).
+    if length != 0 || head[6] == 59 {
+        rest = rest.limit(length);
+    }
+    let mut protocol = head[6];
+    let mut found: Option<Fragment> = None;
+    let mut routed = false;
+    let mut headers = 0;
+    loop {
+        let is_extension = matches!(protocol, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140);
+        // What follows a later fragment's header is the middle of something.
+        if !is_extension || found.is_some_and(|fragment| !fragment.first()) {
+            break;
+        }
+        headers += 1;
+        if headers > EXTENSIONS_MAX {
+            return Err(Malformed::Ipv6Extension);
+        }
+        if protocol == 51 {
+            (protocol, rest) = authentication(rest)?;
+            continue;
+        }
+        let [next, length, o0, o1, i0, i1, i2, i3] = *rest.head::<8>()?;
+        if protocol == 44 {
+            let offset = u16::from_be_bytes([o0, o1]);
+            found = fragment(u32::from_be_bytes([i0, i1, i2, i3]), offset & 0xfff8, offset & 1 != 0);
+            rest = rest.skip(8)?;
+        } else {
+            // Segments left stands where a fragment header has its offset (RFC 8200, 4.4).
+            routed |= protocol == 43 && o1 != 0;
+            rest = rest.skip((usize::from(length) + 1) * 8)?;
+        }
+        protocol = next;
+    }
+    let (sources, destinations) = head.split_at(8).1.split_at(16);
+    Ok(Layer::Ip(Packet {
+        vlans,
+        source: IpAddr::V6(address(sources)),
+        destination: IpAddr::V6(address(destinations)),
+        protocol,
+        fragment: found,
+        transport: transport(protocol, found, rest)?,
+        ip_payload: rest.data,
+        ip_payload_bytes: rest.wire,
+        ipv4_header: &[],
+        routed,
+    }))
+}
+
+fn address(bytes: &[u8]) -> Ipv6Addr {
+    Ipv6Addr::from(bytes.first_chunk::<16>().copied().unwrap_or_default())
+}
+
+/// What follows an Authentication Header, whose length counts 4-byte units less two (RFC 4302, 2.2).
+fn authentication(view: View<'_>) -> Result<(u8, View<'_>), Malformed> {
+    let [next, length] = *view.head::<2>()?;
+    Ok((next, view.skip((usize::from(length) + 2) * 4)?))
+}
+
+fn fragment(identification: u32, offset_bytes: u16, more: bool) -> Option<Fragment> {
+    (more || offset_bytes != 0).then_some(Fragment { identification, offset_bytes, more })
+}
+
+fn transport<'a>(protocol: u8, fragment: Option<Fragment>, view: View<'a>) -> Result<Transport<'a>, Malformed> {
+    let has_ports = fragment.is_none_or(|fragment| fragment.first());
+    match protocol {
+        PROTOCOL_TCP if has_ports => tcp(view),
+        PROTOCOL_UDP if has_ports => udp(view),
+        _ => Ok(Transport::Other { protocol, bytes: view.wire }),
+    }
+}
+
+fn tcp(view: View<'_>) -> Result<Transport<'_>, Malformed> {
+    let head = view.head::<20>()?;
+    let header_bytes = u32::from(head[12] >> 4) * 4;
+    if header_bytes < 20 || header_bytes > view.wire {
+        return Err(Malformed::TcpDataOffset);
+    }
+    // Options may be cut away with the payload; ports and sequence number still tell how much was.
+    let payload = View { data: view.data.get(header_bytes as usize..).unwrap_or(&[]), wire: view.wire - header_bytes };
+    Ok(Transport::Tcp(Tcp {
+        source_port: u16::from_be_bytes([head[0], head[1]]),
+        destination_port: u16::from_be_bytes([head[2], head[3]]),
+        sequence: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
+        acknowledgment: u32::from_be_bytes([head[8], head[9], head[10], head[11]]),
+        flags: TcpFlags(head[13]),
+        window: u16::from_be_bytes([head[14], head[15]]),
+        payload: payload.data,
+        payload_bytes: payload.wire,
+        cut: payload.cut(),
+    }))
+}
+
+fn udp(view: View<'_>) -> Result<Transport<'_>, Malformed> {
+    let [s0, s1, d0, d1, l0, l1, _, _] = *view.head::<8>()?;
+    let datagram = match u32::from(u16::from_be_bytes([l0, l1])) {
+        // 0 is a jumbogram (RFC 2675, 4): the IP length rules.
+        0 => view,
+        length if length < 8 => return Err(Malformed::UdpLength),
+        // In the first of several fragments the length is that of the whole datagram.
+        length => view.limit(length),
+    };
+    let payload = datagram.skip(8)?;
+    Ok(Transport::Udp(Udp {
+        source_port: u16::from_be_bytes([s0, s1]),
+        destination_port: u16::from_be_bytes([d0, d1]),
+        payload: payload.data,
+        payload_bytes: payload.wire,
+        cut: payload.cut(),
+    }))
+}
+
+/// Whether the IPv4, TCP and UDP checksums hold (RFC 1071); None where that cannot be told: cut or fragmented packets,
+/// source routes, UDP that was sent without one (RFC 768), other protocols over IPv6.
+///
+/// Packets captured on the machine that sends them are often wrong before the network card completes them.
+pub fn checksum_ok(packet: &Packet<'_>) -> Option<bool> {
+    let is_ipv4 = !packet.ipv4_header.is_empty();
+    if is_ipv4 && fold(sum(packet.ipv4_header)) != 0xffff {
+        return Some(false);
+    }
+    let segment = packet.ip_payload;
+    let captured_whole = segment.len() == packet.ip_payload_bytes as usize;
+    if packet.fragment.is_some() || packet.routed || !captured_whole {
+        return None;
+    }
+    let length = match packet.transport {
+        Transport::Tcp(_) => segment.len(),
+        Transport::Udp(udp) => {
+            // UDP may end before IP does; a checksum of 0 says that there is none.
+            if is_ipv4 && segment.get(6..8) == Some(&[0, 0]) {
+                return None;
+            }
+            udp.payload.len() + 8
+        }
+        Transport::Other { .. } => return is_ipv4.then_some(true),
+    };
+    let covered = segment.get(..length)?;
+    let addresses = match (packet.source, packet.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => sum(&source.octets()) + sum(&destination.octets()),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => sum(&source.octets()) + sum(&destination.octets()),
+        _ => return None,
+    };
+    let pseudo_header = addresses + u64::from(packet.protocol) + (length as u64 >> 16) + (length as u64 & 0xffff);
+    Some(fold(pseudo_header + sum(covered)) == 0xffff)
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    let pairs = bytes.chunks_exact(2);
+    let last = pairs.remainder().first().map_or(0, |byte| u64::from(*byte) << 8);
+    pairs.fold(last, |total, pair| match pair {
+        [high, low] => total + u64::from(u16::from_be_bytes([*high, *low])),
+        _ => total,
+    })
+}
+
+fn fold(mut total: u64) -> u64 {
+    while total > 0xffff {
+        total = (total >> 16) + (total & 0xffff);
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests;

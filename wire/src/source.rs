@@ -1,0 +1,279 @@
+//! Where frames come from: one reading interface for capture files, standard input and live interfaces.
+//!
+//! A [`Source`] lends one frame at a time out of its own buffer, so nothing is copied or allocated per packet. Files may
+//! be pcap or pcapng, plain, gzip or zstd; all of that is told by their first bytes, never by their name.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::packet::LinkType;
+
+mod input;
+mod pcap;
+mod pcapng;
+mod zstd;
+
+use input::Input;
+
+/// Bytes asked of the operating system at a time.
+pub const BUFFER_BYTES: usize = 256 * 1024;
+/// Largest frame accepted from a file: above any snap length, so a larger one is a damaged length field.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Largest pcapng block accepted; sections carry comments and decryption secrets, never this long.
+pub const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Distinct interfaces accepted from one file.
+pub const INTERFACES_MAX: usize = 4096;
+
+/// One frame, lent until the source is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Nanoseconds since the Unix epoch.
+    pub time_ns: i64,
+    pub link: LinkType,
+    pub data: &'a [u8],
+    /// Length on the wire, at least `data.len()`.
+    pub wire_len: u32,
+    /// The tag (TCI) that was taken out of the frame before it was captured.
+    pub vlan: Option<u16>,
+    /// Index for [`Source::interface_name`].
+    pub interface: u32,
+}
+
+/// What one reading gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    Frame(Frame<'a>),
+    /// Live only: no frame arrived within the timeout. Time passes and the source is still open.
+    Idle,
+    /// Nothing will follow.
+    End,
+}
+
+/// Anything that gives frames.
+pub trait Source {
+    /// The next frame.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; after an error the source is at its [`Step::End`].
+    fn read(&mut self) -> Result<Step<'_>, SourceError>;
+
+    /// Bytes of input consumed: of a compressed file the compressed ones, of an interface those of the frames.
+    fn bytes_read(&self) -> u64;
+
+    /// Size of the input where it is known, for progress.
+    fn bytes_total(&self) -> Option<u64>;
+
+    /// The name of an interface seen so far; None where the file does not say.
+    fn interface_name(&self, interface: u32) -> Option<&str>;
+
+    /// Frames known to be lost before this point: what the kernel dropped, or what the file says was dropped.
+    /// Never falls.
+    fn lost_total(&mut self) -> u64;
+}
+
+/// Why reading stopped. Every message is one line.
+#[derive(Debug)]
+pub enum SourceError {
+    /// The operating system refused.
+    Io { place: String, error: io::Error },
+    /// Not a capture, or a damaged one. `offset` counts uncompressed bytes.
+    Format { place: String, offset: u64, found: String, expected: String },
+    /// The input ended inside a record; every whole frame before it was given.
+    Truncated { place: String, offset: u64, within: String },
+    /// Frames of a kind that cannot be read here.
+    Link { place: String, number: u16 },
+    /// Live capture could not start or go on; the message says what to do.
+    Capture { place: String, message: String },
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceError::Io { place, error } => write!(formatter, "{place}: {error}"),
+            SourceError::Format { place, offset, found, expected } => {
+                write!(formatter, "{place}: {found} at offset {offset}, expected {expected}")
+            }
+            SourceError::Truncated { place, offset, within } => {
+                write!(formatter, "{place}: ends at offset {offset} within {within}")
+            }
+            SourceError::Link { place, number } => write!(
+                formatter,
+                "{place}: link type {number}, expected Ethernet (1), Linux cooked (113, 276), \
+                 BSD loopback (0, 108) or raw IP (12, 14, 101, 228, 229)"
+            ),
+            SourceError::Capture { place, message } => write!(formatter, "{place}: {message}"),
+        }
+    }
+}
+
+impl Error for SourceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            SourceError::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// One interface of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Interface {
+    name: Option<String>,
+    link: u16,
+}
+
+/// A frame's place in the input's buffer, from the start of the current record.
+struct Record {
+    time_ns: i64,
+    link: u16,
+    start: usize,
+    captured: usize,
+    wire_len: u32,
+    interface: u32,
+    /// Bytes of the whole record, consumed when the next one is read.
+    size: usize,
+}
+
+enum Format {
+    Pcap(pcap::Pcap),
+    Pcapng(pcapng::Pcapng),
+}
+
+/// A capture file or a stream in the form of one.
+pub struct FileSource {
+    input: Input,
+    format: Format,
+    unknown_links: bool,
+    ended: bool,
+    bytes_read: Arc<AtomicU64>,
+    bytes_total: Option<u64>,
+}
+
+impl FileSource {
+    /// Opens a capture; `-` is standard input.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no capture.
+    pub fn open(path: &Path) -> Result<FileSource, SourceError> {
+        if path == Path::new("-") {
+            return FileSource::from_reader("standard input", Box::new(io::stdin()), None);
+        }
+        let place = path.display().to_string();
+        let opened = File::open(path).and_then(|file| {
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(io::Error::from(io::ErrorKind::IsADirectory));
+            }
+            Ok((file, metadata))
+        });
+        match opened {
+            Ok((file, metadata)) => {
+                // A named pipe has no size to speak of.
+                let bytes_total = metadata.is_file().then_some(metadata.len());
+                FileSource::from_reader(&place, Box::new(file), bytes_total)
+            }
+            Err(error) => Err(SourceError::Io { place, error }),
+        }
+    }
+
+    /// Reads a capture from anything; it may arrive in pieces of any size. `place` names it in errors.
+    ///
+    /// # Errors
+    /// The first bytes cannot be read or begin no capture.
+    pub fn from_reader(place: &str, reader: Box<dyn Read + Send>, bytes_total: Option<u64>) -> Result<FileSource, SourceError> {
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let counted = Counted { reader, bytes: Arc::clone(&bytes_read) };
+        let mut input = Input::open(place, Box::new(counted))?;
+        let magic = input.need(4, "the magic number")?.first_chunk::<4>().copied();
+        let format = match magic.unwrap_or_default() {
+            pcapng::SECTION => Format::Pcapng(pcapng::Pcapng::default()),
+            other => Format::Pcap(pcap::Pcap::open(other, &mut input)?),
+        };
+        Ok(FileSource { input, format, unknown_links: false, ended: false, bytes_read, bytes_total })
+    }
+
+    /// Also gives frames of link types that cannot be parsed, as [`LinkType::Other`], instead of refusing them.
+    #[must_use]
+    pub fn with_unknown_links(mut self) -> FileSource {
+        self.unknown_links = true;
+        self
+    }
+
+    fn next_record(&mut self) -> Result<Option<Record>, SourceError> {
+        match &mut self.format {
+            Format::Pcap(pcap) => pcap.next(&mut self.input),
+            Format::Pcapng(pcapng) => pcapng.next(&mut self.input),
+        }
+    }
+}
+
+impl Source for FileSource {
+    fn read(&mut self) -> Result<Step<'_>, SourceError> {
+        if self.ended {
+            return Ok(Step::End);
+        }
+        let record = match self.next_record() {
+            Ok(Some(record)) => record,
+            Ok(None) => {
+                self.ended = true;
+                return Ok(Step::End);
+            }
+            Err(error) => {
+                self.ended = true;
+                return Err(error);
+            }
+        };
+        let link = LinkType::from_number(record.link);
+        if matches!(link, LinkType::Other(_)) && !self.unknown_links {
+            self.ended = true;
+            return Err(SourceError::Link { place: self.input.place().to_owned(), number: record.link });
+        }
+        let bytes = self.input.take(record.size);
+        let data = bytes.get(record.start..record.start + record.captured).unwrap_or(&[]);
+        Ok(Step::Frame(Frame { time_ns: record.time_ns, link, data, wire_len: record.wire_len, vlan: None, interface: record.interface }))
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    fn bytes_total(&self) -> Option<u64> {
+        self.bytes_total
+    }
+
+    fn interface_name(&self, interface: u32) -> Option<&str> {
+        match &self.format {
+            Format::Pcap(_) => None,
+            Format::Pcapng(pcapng) => pcapng.interface_name(interface),
+        }
+    }
+
+    fn lost_total(&mut self) -> u64 {
+        match &self.format {
+            Format::Pcap(_) => 0,
+            Format::Pcapng(pcapng) => pcapng.lost_total(),
+        }
+    }
+}
+
+/// Counts what passes, below any decompression.
+struct Counted {
+    reader: Box<dyn Read + Send>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(target)?;
+        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;
