@@ -279,8 +279,8 @@ impl Sensor {
         if !tcp.flags.rst() {
             let [first, second] = &mut connection.streams;
             let (stream, back) = if end == 0 { (first, second) } else { (second, first) };
+            application.midstream |= application.opener.is_none() && !stream.seen();
             stream.segment(&segment, &mut |piece| application.piece(windows, end, piece, time_ns));
-            application.midstream |= stream.started_midway();
             if tcp.flags.ack() {
                 back.acknowledge(tcp.acknowledgment, time_ns, &mut |piece| application.piece(windows, 1 - end, piece, time_ns));
             }

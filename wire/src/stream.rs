@@ -69,17 +69,10 @@ pub struct Stream {
     hole_ns: Option<i64>,
     hole_segments: u32,
     finished: bool,
-    started_midway: bool,
     pub counters: StreamCounters,
 }
 
 impl Stream {
-    /// Was the first byte of the stream not seen?
-    #[must_use]
-    pub fn started_midway(&self) -> bool {
-        self.started_midway
-    }
-
     /// Has everything up to the FIN been handed on?
     #[must_use]
     pub fn finished(&self) -> bool {
@@ -108,7 +101,6 @@ impl Stream {
         let next = match self.next {
             Some(next) => next,
             None => {
-                self.started_midway = !segment.syn;
                 self.next = Some(first);
                 first
             }
@@ -313,7 +305,6 @@ mod tests {
         let (out, stream) = run(&[syn(99), segment(103, "defg", 1), segment(100, "abc", 2)]);
         assert_eq!(out, "abcdefg");
         assert_eq!(stream.held_bytes(), 0);
-        assert!(!stream.started_midway());
     }
 
     #[test]

@@ -1,0 +1,265 @@
+//! Frames made here, events out: connections, conservation, loss, and that nothing is judged by how it was read.
+
+use hopwatch_wire::packet::LinkType;
+use hopwatch_wire::sensor::{Sensor, SensorOptions};
+use serde_json::Value;
+
+const START_NS: i64 = 1_775_558_528_000_000_000;
+const MS: i64 = 1_000_000;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+const FIN: u8 = 1;
+const RST: u8 = 4;
+
+#[derive(Clone, Copy, PartialEq)]
+enum From {
+    Client,
+    Server,
+}
+
+/// An Ethernet frame with a TCP segment between 10.0.0.1:50000 and 10.0.0.2:4000.
+fn tcp(from: From, flags: u8, sequence: u32, acknowledgement: u32, payload: &[u8], vlan: Option<u16>) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    if let Some(id) = vlan {
+        frame.extend([0x81, 0x00]);
+        frame.extend(id.to_be_bytes());
+    }
+    frame.extend([0x08, 0x00, 0x45, 0]);
+    frame.extend(u16::try_from(40 + payload.len()).unwrap().to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+    let (client, server) = (([10, 0, 0, 1], 50_000_u16), ([10, 0, 0, 2], 4000_u16));
+    let (source, destination) = if from == From::Client { (client, server) } else { (server, client) };
+    frame.extend(source.0);
+    frame.extend(destination.0);
+    frame.extend(source.1.to_be_bytes());
+    frame.extend(destination.1.to_be_bytes());
+    frame.extend(sequence.to_be_bytes());
+    frame.extend(acknowledgement.to_be_bytes());
+    frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend(payload);
+    frame
+}
+
+struct Tap {
+    sensor: Sensor,
+    time_ns: i64,
+}
+
+impl Tap {
+    fn new() -> Self {
+        let options = SensorOptions { conversations: true, ..SensorOptions::default() };
+        Self { sensor: Sensor::new("north", "tap-1", options), time_ns: START_NS }
+    }
+
+    fn see(&mut self, from: From, flags: u8, sequence: u32, acknowledgement: u32, payload: &[u8]) {
+        self.see_on(None, from, flags, sequence, acknowledgement, payload);
+    }
+
+    fn see_on(&mut self, vlan: Option<u16>, from: From, flags: u8, sequence: u32, acknowledgement: u32, payload: &[u8]) {
+        let frame = tcp(from, flags, sequence, acknowledgement, payload, vlan);
+        self.time_ns += MS;
+        self.sensor.frame(self.time_ns, LinkType::Ethernet, &frame, u32::try_from(frame.len()).unwrap(), None);
+    }
+
+    fn handshake(&mut self) {
+        self.see(From::Client, SYN, 99, 0, b"");
+        self.see(From::Server, SYN | ACK, 499, 100, b"");
+        self.see(From::Client, ACK, 100, 500, b"");
+    }
+
+    fn events(&mut self) -> Vec<Value> {
+        self.sensor.windows.take().iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    fn end(&mut self) -> Vec<Value> {
+        self.sensor.finish();
+        self.events()
+    }
+}
+
+fn flows(events: &[Value]) -> Vec<&Value> {
+    events.iter().filter(|e| e["kind"] == "flow").collect()
+}
+
+#[test]
+fn an_unknown_protocol_is_one_flow_from_who_opened_it_with_both_counts() {
+    let mut tap = Tap::new();
+    tap.handshake();
+    tap.see(From::Client, ACK, 100, 500, &[0xfe; 300]);
+    tap.see(From::Server, ACK, 500, 400, &[0xfd; 1000]);
+    let events = tap.end();
+    let flows = flows(&events);
+    assert_eq!(flows.len(), 1);
+    assert_eq!((flows[0]["operation"].as_str(), flows[0]["depth"].as_str()), (Some("transfer"), Some("sizes")));
+    assert_eq!((flows[0]["bytes"].as_u64(), flows[0]["bytes_back"].as_u64()), (Some(300), Some(1000)));
+    assert_eq!((flows[0]["source"]["port"].as_u64(), flows[0]["opened_by"].as_str()), (Some(50_000), Some("source")));
+}
+
+#[test]
+fn a_connection_without_payload_is_one_attempt_soon_after_its_end() {
+    let mut tap = Tap::new();
+    tap.see(From::Client, SYN, 99, 0, b"");
+    tap.see(From::Server, RST | ACK, 0, 100, b"");
+    assert!(tap.events().is_empty());
+    tap.time_ns += 2000 * MS;
+    tap.sensor.advance(tap.time_ns);
+    let events = tap.events();
+    assert_eq!(events.len(), 1);
+    assert_eq!((events[0]["operation"].as_str(), events[0]["bytes"].as_u64()), (Some("attempt"), Some(0)));
+    assert!(tap.end().is_empty());
+}
+
+#[test]
+fn a_gap_is_a_loss_event_with_its_exact_length_and_the_flow_it_hit() {
+    let mut tap = Tap::new();
+    tap.handshake();
+    tap.see(From::Client, ACK, 100, 500, &[0xfe; 100]);
+    tap.see(From::Client, ACK, 1200, 500, &[0xfe; 100]);
+    tap.see(From::Server, ACK, 500, 1300, b"");
+    let events = tap.end();
+    let loss: Vec<_> = events.iter().filter(|e| e["kind"] == "loss").collect();
+    assert_eq!(loss.len(), 1);
+    assert_eq!((loss[0]["stage"].as_str(), loss[0]["bytes"].as_u64()), (Some("stream"), Some(1000)));
+    let hit: Vec<_> = flows(&events).into_iter().filter(|f| f["completeness"]["lost_bytes"].as_u64() > Some(0)).collect();
+    assert_eq!(hit.len(), 1);
+    assert_eq!(loss[0]["flows"][0], hit[0]["flow_id"]);
+    assert_eq!(hit[0]["completeness"]["state"], "lossy");
+    let bytes: u64 = flows(&events).iter().map(|f| f["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(bytes, 200);
+}
+
+#[test]
+fn a_new_syn_between_the_same_ends_is_another_connection() {
+    let mut tap = Tap::new();
+    tap.handshake();
+    tap.see(From::Client, ACK | FIN, 100, 500, &[0xfe; 10]);
+    tap.see(From::Server, ACK | FIN, 500, 111, b"");
+    tap.see(From::Client, SYN, 90_000, 0, b"");
+    tap.see(From::Client, ACK, 90_001, 1, &[0xfe; 20]);
+    let events = tap.end();
+    let bytes: Vec<_> = flows(&events).iter().map(|f| f["bytes"].as_u64().unwrap()).collect();
+    assert_eq!(bytes, [10, 20]);
+    assert_ne!(flows(&events)[0]["flow_id"], flows(&events)[1]["flow_id"]);
+    assert_eq!(tap.sensor.take_conversations().len(), 2);
+}
+
+#[test]
+fn the_same_addresses_in_another_vlan_are_another_connection() {
+    let mut tap = Tap::new();
+    for vlan in [Some(120), Some(130), None] {
+        tap.see_on(vlan, From::Client, SYN, 99, 0, b"");
+        tap.see_on(vlan, From::Client, ACK, 100, 500, &[0xfe; 5]);
+    }
+    let events = tap.end();
+    let contexts: Vec<_> = flows(&events).iter().map(|f| f["context"].as_str()).collect();
+    assert_eq!(contexts, [Some("vlan:120"), Some("vlan:130"), None]);
+}
+
+#[test]
+fn joined_midway_is_said_and_the_lower_port_is_the_server() {
+    let mut tap = Tap::new();
+    tap.see(From::Server, ACK, 500, 400, &[0xfd; 70]);
+    tap.see(From::Client, ACK, 400, 570, &[0xfe; 30]);
+    let events = tap.end();
+    assert_eq!(flows(&events)[0]["completeness"]["joined_late"], true);
+    assert_eq!(flows(&events)[0]["source"]["port"].as_u64(), Some(50_000));
+    assert_eq!(flows(&events)[0]["opened_by"], Value::Null);
+    assert_eq!(flows(&events)[0]["bytes_back"].as_u64(), Some(70));
+}
+
+#[test]
+fn a_straggler_after_the_end_is_counted_and_is_no_new_connection() {
+    let mut tap = Tap::new();
+    tap.handshake();
+    tap.see(From::Client, ACK, 100, 500, &[0xfe; 10]);
+    tap.see(From::Server, RST | ACK, 500, 110, b"");
+    tap.time_ns += 3000 * MS;
+    tap.see(From::Client, ACK, 110, 500, &[0xfe; 7]);
+    let events = tap.end();
+    assert_eq!(flows(&events).iter().map(|f| f["bytes"].as_u64().unwrap()).sum::<u64>(), 17);
+    assert_eq!(tap.sensor.take_conversations().len(), 1);
+}
+
+#[test]
+fn frames_that_cannot_be_read_are_a_capture_loss_not_silence() {
+    let mut tap = Tap::new();
+    let mut frame = tcp(From::Client, ACK, 1, 1, b"abc", None);
+    frame[14] = 0x95;
+    tap.sensor.frame(START_NS, LinkType::Ethernet, &frame, 57, None);
+    let events = tap.end();
+    assert_eq!((events[0]["stage"].as_str(), events[0]["packets"].as_u64()), (Some("capture"), Some(1)));
+}
+
+#[test]
+fn kernel_drops_are_a_loss_of_their_own_kind() {
+    let mut tap = Tap::new();
+    tap.sensor.kernel_drops(120, START_NS, START_NS + 7 * MS);
+    let events = tap.end();
+    assert_eq!((events[0]["stage"].as_str(), events[0]["packets"].as_u64()), (Some("kernel"), Some(120)));
+    assert_eq!(tap.sensor.counters.kernel_drops_total, 120);
+}
+
+#[test]
+fn finishing_twice_adds_nothing_and_the_same_frames_give_the_same_events() {
+    let run = || {
+        let mut tap = Tap::new();
+        tap.handshake();
+        for i in 0..50 {
+            tap.see(From::Client, ACK, 100 + i * 10, 500, &[0xfe; 10]);
+            tap.time_ns += 100 * MS;
+        }
+        let events = tap.end();
+        assert!(tap.end().is_empty());
+        events
+    };
+    assert_eq!(run(), run());
+    assert!(run().len() >= 4, "five seconds are several windows");
+}
+
+#[test]
+fn hostile_frames_neither_panic_nor_create_bytes() {
+    let mut seed = 7_u64;
+    let mut draw = move || {
+        seed ^= seed >> 12;
+        seed ^= seed << 25;
+        seed ^= seed >> 27;
+        seed.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    };
+    let mut tap = Tap::new();
+    for _ in 0..20_000 {
+        let from = if draw() % 2 == 0 { From::Client } else { From::Server };
+        let payload = vec![0xfe; usize::try_from(draw() % 50).unwrap()];
+        let mut frame = tcp(
+            from,
+            u8::try_from(draw() % 64).unwrap(),
+            u32::try_from(draw() % 3000).unwrap(),
+            u32::try_from(draw() % 3000).unwrap(),
+            &payload,
+            None,
+        );
+        let place = usize::try_from(draw()).unwrap_or(0) % frame.len();
+        if draw() % 4 == 0 {
+            frame[place] = draw().to_le_bytes()[0];
+        }
+        tap.time_ns += MS;
+        tap.sensor.frame(tap.time_ns, LinkType::Ethernet, &frame, u32::try_from(frame.len()).unwrap(), None);
+    }
+    let events = tap.end();
+    let told: u64 = flows(&events).iter().map(|f| f["bytes"].as_u64().unwrap() + f["bytes_back"].as_u64().unwrap()).sum();
+    let seen: u64 = tap
+        .sensor
+        .take_conversations()
+        .iter()
+        .map(|line| serde_json::from_slice::<Value>(line).unwrap())
+        .filter(|c| c["transport"] == "tcp")
+        .map(|c| c["stream_bytes_ab"].as_u64().unwrap() + c["stream_bytes_ba"].as_u64().unwrap())
+        .sum();
+    let told_other: u64 = flows(&events)
+        .iter()
+        .filter(|f| f["transport"] != "tcp")
+        .map(|f| f["bytes"].as_u64().unwrap() + f["bytes_back"].as_u64().unwrap())
+        .sum();
+    assert_eq!(told - told_other, seen);
+    let ids: std::collections::BTreeSet<_> = events.iter().map(|e| e["event_id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), events.len());
+}
