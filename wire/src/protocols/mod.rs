@@ -105,7 +105,7 @@ pub struct Protocol {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS, dns::DNS_TCP];
+pub const TCP: &[Protocol] = &[tls::TLS, opcua::OPCUA, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[dns::DNS_UDP];
