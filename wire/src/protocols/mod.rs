@@ -6,6 +6,7 @@
 use crate::windows::{Facts, Recorder, Side};
 
 pub mod dns;
+pub mod opcua;
 #[cfg(test)]
 pub mod testing;
 pub mod tls;
