@@ -1,0 +1,166 @@
+"""The embedded log: one SQLite file in WAL mode, for one process that both writes and reads.
+
+A write-ahead log keeps an append to one sequential write and lets it survive the end of the process. Events below every
+consumer's commit are deleted as soon as they are committed and overwritten with zeros (``secure_delete``): account names
+are in clear here, and only the store makes pseudonyms, so the log must not become a second archive.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import IO
+
+from hopwatch.bus import EVENT_BYTES_MAX, LogError, LogFull
+
+LOG_BYTES_MAX = 1 << 30
+"""Default bound of the file: about a million undelivered flow records."""
+
+PAGE_BYTES = 4096
+WAL_BYTES_MAX = 16 << 20
+READ_EVENTS_MAX = 65_536
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS log (position INTEGER PRIMARY KEY, event BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS consumers (name TEXT PRIMARY KEY, position INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS ends (only INTEGER PRIMARY KEY CHECK (only = 0), first INTEGER NOT NULL, next INTEGER NOT NULL);
+INSERT INTO ends VALUES (0, 0, 0) ON CONFLICT DO NOTHING;
+"""
+
+
+class EmbeddedLog:
+    """A log in the file ``path``, bounded at ``size_bytes_max`` and held by one process at a time."""
+
+    def __init__(self, path: str | Path, *, size_bytes_max: int = LOG_BYTES_MAX) -> None:
+        """Open or create the log (mode 0600).
+
+        Raises:
+            LogError: the file cannot be opened, is no log, or another process holds it.
+        """
+        self.path = Path(path)
+        self.size_bytes_max = size_bytes_max
+        self._holder = _hold(self.path)
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._db: sqlite3.Connection | None = sqlite3.connect(self.path, isolation_level=None)
+            self._configure(self._db)
+        except (OSError, sqlite3.Error) as error:
+            self._holder.close()
+            raise _spoken(self.path, error) from error
+
+    def _configure(self, db: sqlite3.Connection) -> None:
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA secure_delete = ON")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+        db.executescript(_SCHEMA)
+        page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {max(self.size_bytes_max // page_bytes, 16)}")
+
+    @property
+    def _open(self) -> sqlite3.Connection:
+        assert self._db is not None, "the log is closed"
+        return self._db
+
+    def append(self, events: list[bytes]) -> int:
+        """Add all events or none; returns the offset behind the last one."""
+        for event in events:
+            if len(event) > EVENT_BYTES_MAX:
+                raise LogError(f"{self.path}: an event of {len(event)} bytes, expected at most {EVENT_BYTES_MAX}")
+        db = self._open
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                first = int(db.execute("SELECT next FROM ends").fetchone()[0])
+                db.executemany("INSERT INTO log VALUES (?, ?)", enumerate(events, first))
+                db.execute("UPDATE ends SET next = ?", (first + len(events),))
+                db.execute("COMMIT")
+            except BaseException:
+                # SQLite rolls some failures back by itself, a full disk among them.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise _spoken(self.path, error, size_bytes_max=self.size_bytes_max) from error
+        return first + len(events)
+
+    def read(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
+        """At most ``limit`` events (and never more than READ_EVENTS_MAX) from ``offset`` on."""
+        rows = self._open.execute(
+            "SELECT position, event FROM log WHERE position >= ? ORDER BY position LIMIT ?", (offset, min(limit, READ_EVENTS_MAX))
+        )
+        return [(int(position), bytes(event)) for position, event in rows]
+
+    def commit(self, consumer: str, offset: int) -> None:
+        """Remember ``offset`` for ``consumer`` and delete what every consumer has finished."""
+        db = self._open
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.execute(
+                    "INSERT INTO consumers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
+                    (consumer, offset),
+                )
+                finished = int(db.execute("SELECT min(position) FROM consumers").fetchone()[0])
+                db.execute("DELETE FROM log WHERE position < ?", (finished,))
+                db.execute("UPDATE ends SET first = max(first, min(?, next))", (finished,))
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise _spoken(self.path, error, size_bytes_max=self.size_bytes_max) from error
+
+    def committed(self, consumer: str) -> int:
+        """The offset ``consumer`` reads next; 0 if it never committed."""
+        row = self._open.execute("SELECT position FROM consumers WHERE name = ?", (consumer,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def end(self) -> int:
+        """The offset the next appended event gets."""
+        return int(self._open.execute("SELECT next FROM ends").fetchone()[0])
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file, so that no deleted event stays readable beside it."""
+        if self._db is None:
+            return
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            # A full disk: the write-ahead log stays and is read again at the next start.
+            pass
+        finally:
+            self._db.close()
+            self._db = None
+            self._holder.close()
+
+
+def _hold(path: Path) -> IO[bytes]:
+    """An advisory lock beside the log: two readers of one consumer would each see half of the events."""
+    try:
+        holder = Path(f"{path}.lock").open("ab")  # noqa: SIM115  # open is what holds the lock
+    except OSError as error:
+        raise _spoken(path, error) from error
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder.close()
+        raise LogError(f"{path}: in use by another process") from error
+    return holder
+
+
+def _spoken(path: Path, error: Exception, *, size_bytes_max: int | None = None) -> LogError:
+    """The one line a person gets for what SQLite or the system said."""
+    if isinstance(error, OSError):
+        return LogError(f"{path}: {error.strerror or error}")
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and (code & 0xFF) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        bound = f" or its bound of {size_bytes_max} bytes is reached" if size_bytes_max is not None else ""
+        return LogFull(f"{path}: no room for more events: the disk is full{bound}")
+    if code is not None and (code & 0xFF) == sqlite3.SQLITE_NOTADB:
+        return LogError(f"{path}: not a hopwatch log")
+    return LogError(f"{path}: {error}")
