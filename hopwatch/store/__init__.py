@@ -1,0 +1,99 @@
+"""Where events, verdicts and findings rest: one SQL schema, and the only room that makes pseudonyms.
+
+Everything is recognised by its identity, so reading a capture twice adds nothing: a flow, loss or heartbeat by its
+``event_id``, a finding by its ``finding_id`` (hash of plant, verdict, who, source, destination and hop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Event = Mapping[str, Any]  # Any: one JSON object; readers keep fields they do not know (events.md).
+
+ID_CHARACTERS_MIN = 8
+"""The shortest prefix of an id that is looked up; findings quote ids of at least this length."""
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written; the message is one line for the person who runs it."""
+
+
+class StoreFull(StoreError):
+    """The store's bound or the disk is reached; nothing of the refused batch was written."""
+
+
+class IdUnknown(StoreError):
+    """No record, or more than one, has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedFlow:
+    """A flow and what was said about it; ``finding_id`` is None unless the verdict raised or updated a finding."""
+
+    event: Event
+    verdict: str | None = None
+    severity: str | None = None
+    hop: str | None = None
+    finding_id: str | None = None
+    checked: Mapping[str, str] = field(default_factory=dict)
+    differences: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to select; None selects everything. ``account`` is given in clear, ``since`` and ``until`` in RFC 3339."""
+
+    plant: str | None = None
+    verdict: str | None = None
+    account: str | None = None
+    address: str | None = None
+    hop: str | None = None
+    protocol: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: int = 100
+
+
+class Store(Protocol):
+    """Where records rest; every write is all or nothing."""
+
+    def add(
+        self,
+        *,
+        flows: Iterable[JudgedFlow] = (),
+        findings: Iterable[Event] = (),
+        losses: Iterable[Event] = (),
+        heartbeats: Iterable[Event] = (),
+    ) -> int:
+        """Keep the records; returns how many flows, losses and heartbeats were new.
+
+        Raises:
+            StoreFull: there is no room; nothing of the batch was written.
+        """
+        ...
+
+    def flows(self, query: Query) -> list[dict[str, Any]]:
+        """Flow events, newest first, each with its judgement under ``judgement``."""
+        ...
+
+    def findings(self, query: Query) -> list[dict[str, Any]]:
+        """Findings, the last updated first."""
+        ...
+
+    def losses(self, query: Query) -> list[dict[str, Any]]:
+        """Losses, newest first."""
+        ...
+
+    def find(self, id_prefix: str) -> dict[str, Any]:
+        """The one finding, flow or loss whose id starts so.
+
+        Raises:
+            IdUnknown: none does, several do, or the prefix is shorter than ID_CHARACTERS_MIN.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; idempotent."""
+        ...

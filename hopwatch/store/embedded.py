@@ -1,0 +1,326 @@
+"""The embedded store: one SQLite file and its key, for one plant's watch and any number of readers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from hopwatch.events import EVIDENCE_MAX, SEVERITIES, time_ns, time_text
+from hopwatch.store import ID_CHARACTERS_MIN, Event, IdUnknown, JudgedFlow, Query, StoreError, StoreFull
+from hopwatch.store.pseudonyms import Pseudonyms, key_file
+from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, TABLES, UPSERT_FINDING, VERSION
+
+STORE_BYTES_MAX = 16 << 30
+"""Default bound of the file: some ten million windows."""
+
+CANDIDATES_MAX = 5
+WAIT_S = 10.0
+
+_FINDING_ID = re.compile(r"(?:F-)?[0-9a-f]{8,}", re.IGNORECASE)
+
+
+class EmbeddedStore:
+    """The store in the file ``path``; accounts that ``is_clear`` does not vouch for are kept as pseudonyms."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        is_clear: Callable[[str], bool] = lambda account: False,
+        key_path: str | Path | None = None,
+        size_bytes_max: int = STORE_BYTES_MAX,
+        create: bool = True,
+    ) -> None:
+        """Open or create the store (mode 0600); its key lies in ``key_path``, by default beside it as ``PATH.key``.
+
+        Raises:
+            StoreError: the file or its key cannot be opened, or it was made by a newer version.
+        """
+        self.path = Path(path)
+        self.size_bytes_max = size_bytes_max
+        if not create and not self.path.exists():
+            raise StoreError(f"{self.path}: no such store; `hopwatch watch --store {self.path}` makes one")
+        key = Path(key_path or f"{self.path}.key")
+        if self.path.exists() and not key.exists():
+            # A new key would give every account a second pseudonym, and nobody would notice.
+            raise StoreError(f"{key}: the key of {self.path} is missing; --key names it if it lies elsewhere")
+        try:
+            self._pseudonyms = Pseudonyms(key_file(key), is_clear)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._db: sqlite3.Connection | None = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_S)
+            self._db.row_factory = sqlite3.Row
+            self._prepare(self._db)
+        except ValueError as error:
+            raise StoreError(str(error)) from error
+        except (OSError, sqlite3.Error) as error:
+            raise self._spoken(error) from error
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        for statement in TABLES:
+            db.execute(statement)
+        row = db.execute("SELECT version FROM schema_version").fetchone()
+        if row is None:
+            db.execute("INSERT INTO schema_version VALUES (?)", (VERSION,))
+        elif row[0] != VERSION:
+            raise StoreError(f"{self.path}: schema version {row[0]}, expected {VERSION}")
+        page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {max(self.size_bytes_max // page_bytes, 32)}")
+
+    def add(
+        self,
+        *,
+        flows: Iterable[JudgedFlow] = (),
+        findings: Iterable[Event] = (),
+        losses: Iterable[Event] = (),
+        heartbeats: Iterable[Event] = (),
+    ) -> int:
+        """Keep the records, all or none; returns how many flows, losses and heartbeats were new."""
+        db = self._open
+        flow_rows = [self._flow_row(judged) for judged in flows]
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                before = db.total_changes
+                db.executemany(INSERT_FLOW, flow_rows)
+                db.executemany(INSERT_LOSS, [_loss_row(loss) for loss in losses])
+                db.executemany(INSERT_HEARTBEAT, [_heartbeat_row(beat) for beat in heartbeats])
+                new = db.total_changes - before
+                self._add_findings(db, [self._pseudonyms.rewritten(finding) for finding in findings])
+                db.execute("COMMIT")
+            except BaseException:
+                # SQLite rolls some failures back by itself, a full disk among them.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._spoken(error) from error
+        return new
+
+    def _flow_row(self, judged: JudgedFlow) -> tuple[Any, ...]:  # Any: SQL values.
+        event = self._pseudonyms.rewritten(judged.event)
+        said = {"account": judged.event.get("account"), "role": judged.event.get("role"), "on_behalf_of": judged.event.get("on_behalf_of")}
+        differences = self._pseudonyms.rewritten(said | {"differences": list(judged.differences)})["differences"]
+        judgement = {
+            "verdict": judged.verdict,
+            "severity": judged.severity,
+            "hop": judged.hop,
+            "finding_id": judged.finding_id,
+            "checked": dict(judged.checked),
+            "differences": differences,
+        }
+        return (
+            event["event_id"],
+            event["flow_id"],
+            event["sequence"],
+            event["plant"],
+            event["agent"],
+            sortable(event["start"]),
+            sortable(event["end"]),
+            event["source"]["address"],
+            event["destination"]["address"],
+            event.get("protocol"),
+            event.get("account"),
+            event.get("operation"),
+            judged.verdict,
+            judged.severity,
+            judged.hop,
+            judged.finding_id,
+            event.get("rows", 0),
+            event.get("bytes", 0),
+            _text(judgement),
+            _text(event),
+        )
+
+    def _add_findings(self, db: sqlite3.Connection, findings: list[dict[str, Any]]) -> None:
+        """Merge findings into what is kept under their identities.
+
+        A second run starts to count at one again, and reading a capture twice counts everything twice; windows and amounts
+        are therefore those of the distinct flows kept for a finding, once they say more than the event does. Two agents
+        that saw one connection each keep their flows, so the amount is the larger agent's, not the sum.
+        """
+        merged: dict[str, dict[str, Any]] = {}
+        for finding in findings:
+            identity = finding["finding_id"]
+            kept = merged.get(identity)
+            if kept is None and (row := db.execute("SELECT event FROM findings WHERE finding_id = ?", (identity,)).fetchone()):
+                kept = json.loads(row["event"])
+            merged[identity] = _merged(kept, finding) if kept else finding
+        for identity, finding in merged.items():
+            agents = db.execute(
+                "SELECT count(*) AS windows, sum(row_count) AS row_sum, sum(byte_count) AS byte_sum FROM flows"
+                " WHERE finding_id = ? GROUP BY agent",
+                (identity,),
+            ).fetchall()
+            finding["windows"] = max([int(finding.get("windows", 1)), *(int(agent["windows"]) for agent in agents)])
+            observed = finding["observed"] = dict(finding.get("observed") or {})
+            for name, column in (("rows", "row_sum"), ("bytes", "byte_sum")):
+                observed[name] = max([int(observed.get(name, 0)), *(int(agent[column]) for agent in agents)])
+            values = [finding.get(name) for name in ("finding_id", "plant", "verdict", "severity")]
+            values += [sortable(finding["first_seen"]), sortable(finding["last_seen"])]
+            values += [finding.get(name) for name in ("who", "source", "destination", "nearest_hop")]
+            db.execute(UPSERT_FINDING, (*values, _text(finding)))
+
+    def flows(self, query: Query) -> list[dict[str, Any]]:
+        """Flow events, newest first, each with its judgement under ``judgement``."""
+        where, values = self._where(query, time="start_time", account="account", addresses=("source", "destination"))
+        rows = self._rows(
+            f"SELECT event, judgement FROM flows{where} ORDER BY start_time DESC, sequence DESC LIMIT ?", (*values, query.limit)
+        )
+        return [json.loads(row["event"]) | {"judgement": json.loads(row["judgement"])} for row in rows]
+
+    def findings(self, query: Query) -> list[dict[str, Any]]:
+        """Findings, the last updated first."""
+        where, values = self._where(query, time="last_seen", account="who", addresses=("source", "destination"), without=("protocol",))
+        rows = self._rows(f"SELECT event FROM findings{where} ORDER BY last_seen DESC, finding_id LIMIT ?", (*values, query.limit))
+        return [json.loads(row["event"]) for row in rows]
+
+    def losses(self, query: Query) -> list[dict[str, Any]]:
+        """Losses, newest first."""
+        where, values = self._where(
+            Query(plant=query.plant, since=query.since, until=query.until), time="start_time", account="", addresses=()
+        )
+        rows = self._rows(f"SELECT event FROM losses{where} ORDER BY start_time DESC LIMIT ?", (*values, query.limit))
+        return [json.loads(row["event"]) for row in rows]
+
+    def find(self, id_prefix: str) -> dict[str, Any]:
+        """The one finding, flow (by event, or its last window by flow) or loss whose id starts so."""
+        if not _FINDING_ID.fullmatch(id_prefix):
+            raise IdUnknown(f"id {id_prefix}: expected F- and hexadecimal digits, or {ID_CHARACTERS_MIN} or more hexadecimal digits")
+        digits = id_prefix.removeprefix("F-").removeprefix("f-").lower()
+        searches = [
+            ("finding", "findings", "finding_id", "F-" + digits),
+            *(() if id_prefix[:2] in ("F-", "f-") else (
+                ("flow", "flows", "event_id", digits),
+                ("flow", "flows", "flow_id", digits),
+                ("loss", "losses", "event_id", digits),
+            )),
+        ]  # fmt: skip
+        found: dict[str, tuple[str, str, str]] = {}
+        for kind, table, column, prefix in searches:
+            # "g" follows every hexadecimal digit; a range is answered by the index in either database, LIKE is not.
+            rows = self._rows(
+                f"SELECT DISTINCT {column} FROM {table} WHERE {column} >= ? AND {column} < ? ORDER BY {column} LIMIT {CANDIDATES_MAX}",
+                (prefix, prefix + "g"),
+            )
+            exact = [row for row in rows if row[0] == prefix]
+            found |= {str(row[0]): (kind, table, column) for row in exact or rows}
+        if not found:
+            raise IdUnknown(f"id {id_prefix}: nothing in {self.path} has an id that starts so")
+        if len(found) > 1:
+            raise IdUnknown(f"id {id_prefix}: several ids start so: {', '.join(sorted(found)[:CANDIDATES_MAX])}")
+        ((identity, (kind, table, column)),) = found.items()
+        if kind == "flow":
+            rows = self._rows(f"SELECT event, judgement FROM flows WHERE {column} = ? ORDER BY sequence DESC LIMIT 1", (identity,))
+            return dict(json.loads(rows[0]["event"]) | {"judgement": json.loads(rows[0]["judgement"])})
+        return dict(json.loads(self._rows(f"SELECT event FROM {table} WHERE {column} = ?", (identity,))[0]["event"]))
+
+    def flows_of(self, finding_id: str, limit: int) -> list[dict[str, Any]]:
+        """The flows a finding was raised from, oldest first."""
+        rows = self._rows("SELECT event FROM flows WHERE finding_id = ? ORDER BY start_time, sequence LIMIT ?", (finding_id, limit))
+        return [json.loads(row["event"]) for row in rows]
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    @property
+    def _open(self) -> sqlite3.Connection:
+        assert self._db is not None, "the store is closed"
+        return self._db
+
+    def _rows(self, sql: str, values: Iterable[Any] = ()) -> list[sqlite3.Row]:  # Any: SQL values.
+        try:
+            return self._open.execute(sql, tuple(values)).fetchall()
+        except sqlite3.Error as error:
+            raise self._spoken(error) from error
+
+    def _where(
+        self, query: Query, *, time: str, account: str, addresses: tuple[str, ...], without: tuple[str, ...] = ()
+    ) -> tuple[str, list[Any]]:  # Any: SQL values.
+        """The WHERE clause of a query and its values; no value ever becomes SQL text."""
+        terms: list[str] = []
+        values: list[Any] = []
+        for column in ("plant", "verdict", "hop", "protocol"):
+            if (value := getattr(query, column)) is not None and column not in without:
+                terms.append(f"{column} = ?")
+                values.append(value)
+        if query.account is not None:
+            # Which accounts were clear when they were kept is not known here, so both spellings are looked up.
+            terms.append(f"{account} IN (?, ?)")
+            values += [query.account, self._pseudonyms.made(query.account)]
+        if query.address is not None:
+            terms.append("(" + " OR ".join(f"{column} = ?" for column in addresses) + ")")
+            values += [query.address] * len(addresses)
+        if query.since is not None:
+            terms.append(f"{time} >= ?")
+            values.append(sortable(query.since))
+        if query.until is not None:
+            terms.append(f"{time} < ?")
+            values.append(sortable(query.until))
+        return (" WHERE " + " AND ".join(terms) if terms else "", values)
+
+    def _spoken(self, error: Exception) -> StoreError:
+        """The one line a person gets for what SQLite or the system said."""
+        if isinstance(error, OSError):
+            return StoreError(f"{error.filename or self.path}: {error.strerror or error}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            bound = f"the bound of {self.size_bytes_max} bytes"
+            return StoreFull(f"{self.path}: no room for more records: the disk is full or {bound} is reached")
+        if code == sqlite3.SQLITE_NOTADB:
+            return StoreError(f"{self.path}: not a hopwatch store")
+        return StoreError(f"{self.path}: {error}")
+
+
+def sortable(time: str) -> str:
+    """An RFC 3339 time in UTC with nine decimals, whose text order is time order."""
+    if time.endswith("Z") and time[10:11] == "T" and len(time) >= 20:
+        seconds, _, fraction = time[:-1].partition(".")
+        return f"{seconds}.{fraction[:9]:0<9}Z"
+    return sortable(time_text(time_ns(time)))
+
+
+def _text(record: object) -> str:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+
+def _loss_row(loss: Event) -> tuple[Any, ...]:  # Any: SQL values.
+    return (loss["event_id"], loss["plant"], loss["agent"], sortable(loss["start"]), sortable(loss["end"]), loss["stage"], _text(loss))
+
+
+def _heartbeat_row(beat: Event) -> tuple[Any, ...]:  # Any: SQL values.
+    return (beat["event_id"], beat["plant"], beat["agent"], sortable(beat["time"]), _text(beat))
+
+
+def _merged(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The finding as the newer event says it, with what only the older one knew."""
+    later, earlier = (new, kept) if sortable(new["last_seen"]) >= sortable(kept["last_seen"]) else (kept, new)
+    merged = earlier | later
+    merged["first_seen"] = min(kept["first_seen"], new["first_seen"], key=sortable)
+    merged["severity"] = max(kept["severity"], new["severity"], key=SEVERITIES.index)
+    merged["windows"] = max(kept.get("windows", 1), new.get("windows", 1))
+    merged["evidence"] = list(dict.fromkeys([*kept.get("evidence", ()), *new.get("evidence", ())]))[:EVIDENCE_MAX]
+    merged["observed"] = _observed(kept.get("observed", {}), new.get("observed", {}))
+    said = {(entry["question"], entry["declared"]): entry for entry in [*earlier.get("differences", ()), *later.get("differences", ())]}
+    merged["differences"] = list(said.values())
+    return merged
+
+
+def _observed(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The larger of two accumulations; lists are united."""
+    merged = kept | new
+    for name in kept.keys() & new.keys():
+        if isinstance(kept[name], list):
+            merged[name] = list(dict.fromkeys([*kept[name], *new[name]]))
+        elif isinstance(kept[name], int):
+            merged[name] = max(kept[name], new[name])
+    return merged

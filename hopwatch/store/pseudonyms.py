@@ -1,0 +1,113 @@
+"""Pseudonyms of accounts: a keyed hash under which a person's records stay joinable without naming the person.
+
+A plain hash of a user name is undone by hashing a list of names; with a secret key that needs the key (ISO/IEC 20889, 9.4.2
+calls it keyed cryptographic hashing; RFC 2104 HMAC). Accounts the plant declares as ``service`` or ``vendor`` are no
+persons and stay readable; every other account, an unknown one included, might be a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+KEY_BYTES = 32
+PSEUDONYM_PREFIX = "person:"
+_DIGITS = 16  # 64 bits: a plant's accounts do not collide.
+
+ACCOUNT_FIELDS = ("account", "role", "on_behalf_of", "who")
+"""Fields of an event that hold an account and nothing else."""
+
+_CLAIM_WORDS = ("by", "from", "kind", "claimed")  # Keys of a claimed identity that say how it was claimed, not who.
+
+
+class Pseudonyms:
+    """Rewrites events so that accounts which may be persons appear as a keyed hash only.
+
+    ``is_clear`` says of an account name whether it may rest in clear (declared ``service`` or ``vendor``).
+    """
+
+    def __init__(self, key: bytes, is_clear: Callable[[str], bool] = lambda account: False) -> None:
+        assert len(key) >= KEY_BYTES
+        self._key = key
+        self._is_clear = is_clear
+        self._known: dict[str, str] = {}
+
+    def of(self, account: str) -> str:
+        """What stands for ``account`` in the store: itself if it may be read, else its pseudonym."""
+        if account.startswith(PSEUDONYM_PREFIX) or self._is_clear(account):
+            return account
+        return self.made(account)
+
+    def made(self, account: str) -> str:
+        """The pseudonym of ``account``, whatever it is."""
+        return PSEUDONYM_PREFIX + hmac.new(self._key, account.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+
+    def rewritten(self, event: Mapping[str, Any]) -> dict[str, Any]:  # Any: one JSON object.
+        """A copy of ``event`` without the names of persons.
+
+        An account is replaced where it has its own field, and as a whole word in the texts that quote it: the
+        differences and observations of a finding, the application (``psql - h.keller``), and the objects of ``admin``
+        operations, which name accounts (``CREATE ROLE``).
+        """
+        made = dict(event)
+        names: dict[str, str] = {}
+        for field in ACCOUNT_FIELDS:
+            names |= {name: stands for name in _names(made.get(field)) if (stands := self.of(name)) != name}
+        if made.get("operation") == "admin":
+            objects = [name for entry in made.get("objects") or () for name in entry.get("names") or ()]
+            names |= {name: stands for name in objects if (stands := self.of(name)) != name}
+        if not names:
+            return made
+        words = re.compile("|".join(rf"(?<![\w.@-]){re.escape(name)}(?![\w@-])" for name in sorted(names, key=len, reverse=True)))
+
+        def spoken(value: Any) -> Any:  # Any: a JSON value.
+            if isinstance(value, str):
+                return words.sub(lambda match: names[match.group()], value)
+            if isinstance(value, Mapping):
+                return {key: spoken(inner) for key, inner in value.items()}
+            if isinstance(value, list | tuple):
+                return [spoken(inner) for inner in value]
+            return value
+
+        for field in (*ACCOUNT_FIELDS, "application", "differences", "observed", "objects", "legs"):
+            if field in made:
+                made[field] = spoken(made[field])
+        return made
+
+
+def _names(value: object) -> list[str]:
+    """The accounts in a field: a text, or every text of an object (what an application claims has no fixed shape)."""
+    if isinstance(value, Mapping):
+        return [name for key, inner in value.items() if key not in _CLAIM_WORDS for name in _names(inner)]
+    return [value] if isinstance(value, str) and value else []
+
+
+def key_file(path: Path) -> bytes:
+    """The key in ``path``; a file that does not exist is made, readable by its owner only (0600).
+
+    Raises:
+        OSError: the file cannot be made or read.
+        ValueError: it holds no key, or others may read it.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+    if path.stat().st_mode & 0o077:
+        raise ValueError(f"{path}: others may read this key, expected mode 0600")
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        key = b""
+    if len(key) < KEY_BYTES:
+        raise ValueError(f"{path}: no key of {KEY_BYTES} bytes in hexadecimal")
+    return key
