@@ -1,0 +1,1 @@
+"""The program at one boundary, which publishes what its collectors saw; `hopwatch watch` does so in one process."""

@@ -1,0 +1,1 @@
+"""The room where findings become alerts that a person acts on."""

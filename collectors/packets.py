@@ -1,0 +1,123 @@
+"""Packets become events: captures and live interfaces through the compiled sensor (``hopwatch_wire``).
+
+What can go wrong with a capture is normal: it may be cut off, belong to another program or change while it is read. All of
+it ends as one ``CaptureError`` with one line, raised only after everything that was read has been yielded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Protocol
+
+PACKETS_MAX = 65_536
+"""Packets one read may take in before it hands over what it has."""
+
+READ_TIMEOUT_MS = 200
+
+
+class CaptureError(Exception):
+    """A capture or an interface cannot be read, or not to its end; the message is one line for a person."""
+
+
+class Sensor(Protocol):
+    """What this module needs of ``hopwatch_wire.Sensor``."""
+
+    def open_file(self, path: str) -> None:
+        """Read ``path`` ("-" is standard input) next; streams go on from the file before."""
+
+    def open_live(self, interfaces: list[str], *, bpf: str | None = None, snaplen: int = 262144) -> None:
+        """Read from interfaces, without sending a packet."""
+
+    def read(self, packets_max: int = PACKETS_MAX, timeout_ms: int = READ_TIMEOUT_MS) -> tuple[list[bytes], bool]:
+        """Events as JSON lines, and whether the source has ended."""
+        ...
+
+    def finish(self) -> list[bytes]:
+        """The events of every window still open; idempotent."""
+        ...
+
+    def conversations(self) -> list[bytes]:
+        """What `hopwatch inspect` prints; after ``finish``."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """What was read, and what was lost."""
+        ...
+
+    def stop(self) -> None:
+        """Ask a running ``read`` to end."""
+
+
+def sensor(plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False) -> Sensor:
+    """The compiled sensor.
+
+    Raises:
+        CaptureError: the compiled module is not installed.
+    """
+    try:
+        from hopwatch_wire import Sensor as Compiled
+    except ImportError as error:
+        raise CaptureError(f"the compiled module hopwatch_wire cannot be loaded: {error}") from error
+    return Compiled(plant, agent, tap=tap, conversations=conversations, verify_checksums=verify_checksums)
+
+
+def from_files(source: Sensor, paths: Sequence[str], stopping: Callable[[], bool] = lambda: False) -> Iterator[list[bytes]]:
+    """The events of the captures, one after the other as one stream, in batches; then those of the windows left open.
+
+    An empty batch lets the caller look at the clock. A capture that cannot be read does not hide those before it.
+
+    Raises:
+        CaptureError: after the last batch, for the first capture that failed.
+    """
+
+    yield from _batches(source, [partial(source.open_file, path) for path in paths], stopping)
+
+
+def from_interfaces(
+    source: Sensor, interfaces: Sequence[str], stopping: Callable[[], bool], *, bpf: str | None = None, snaplen: int = 262144
+) -> Iterator[list[bytes]]:
+    """The events of the interfaces until ``stopping`` says so, then those of the windows left open.
+
+    Raises:
+        CaptureError: an interface cannot be opened, or capture failed.
+    """
+    yield from _batches(source, [partial(source.open_live, list(interfaces), bpf=bpf, snaplen=snaplen)], stopping)
+
+
+def _batches(source: Sensor, opening: Sequence[Callable[[], None]], stopping: Callable[[], bool]) -> Iterator[list[bytes]]:
+    failure: CaptureError | None = None
+    for open_next in opening:
+        try:
+            open_next()
+            done = False
+            while not done and not stopping():
+                events, done = source.read(PACKETS_MAX, READ_TIMEOUT_MS)
+                yield events
+        except (OSError, ValueError) as error:
+            failure = CaptureError(line(error))
+        if failure or stopping():
+            break
+    if stopping():
+        source.stop()
+    yield source.finish()
+    if failure is not None:
+        raise failure
+
+
+def line(error: Exception) -> str:
+    """What an exception says, on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        said = str(error) or type(error).__name__
+    return " ".join(said.split())
+
+
+def until(duration_s: float | None, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Says whether ``duration_s`` seconds have passed since this call; never, if None."""
+    if duration_s is None:
+        return lambda: False
+    end = clock() + duration_s
+    return lambda: clock() >= end
