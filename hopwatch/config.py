@@ -1,0 +1,121 @@
+"""Settings of `hopwatch`: one TOML file, the environment, and flags, the later stronger.
+
+``hopwatch.toml`` in the current directory is read if it is there, another file with ``--config`` or ``HOPWATCH_CONFIG``.
+Every key of the file is also a variable: ``store`` is ``HOPWATCH_STORE``. A key nobody knows is an error: a misspelt
+``inteface`` that is silently ignored would leave a plant unwatched.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from hopwatch.bus.embedded import LOG_BYTES_MAX
+from hopwatch.store.embedded import STORE_BYTES_MAX
+
+PREFIX = "HOPWATCH_"
+FILE = Path("hopwatch.toml")
+CONFIG = "CONFIG"  # HOPWATCH_CONFIG names the file, so it is read before there are settings.
+
+
+class ConfigError(Exception):
+    """The configuration file, a variable or a flag is wrong; the message is one line that names it."""
+
+
+class Settings(BaseSettings):
+    """What `hopwatch watch` is told; the names are the keys of the file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
+
+    declaration: Path | None = Field(None, description="the plant's declared architecture, plant.yaml")
+    interfaces: Annotated[list[str], NoDecode] = Field([], description="interfaces to listen on, passively")
+    agent: str = Field("hopwatch", min_length=1, description="the name of this agent in events")
+    tap: str | None = Field(None, description="the tap's name in events; by default interface and file give it")
+    bpf: str | None = Field(None, description="capture filter in pcap-filter(7) syntax")
+    snaplen: int = Field(262_144, ge=96, le=262_144, description="bytes kept of a packet")
+    verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
+    store: str = Field("hopwatch.db", min_length=1, description="the store's file, or none")
+    store_bytes_max: int = Field(STORE_BYTES_MAX, ge=1 << 17, description="bound of the store's file")
+    key: Path | None = Field(None, description="the key of the pseudonyms; by default beside the store, STORE.key")
+    log_bytes_max: int = Field(LOG_BYTES_MAX, ge=1 << 16, description="bound of the log between sensor and engine")
+    at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
+    duration: float | None = Field(None, gt=0, description="seconds to listen")
+
+    @field_validator("interfaces", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        """A variable holds a list as ``eth1,eth2``."""
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:  # Any: values of argparse.
+    """The settings that hold: flags that were given (not None), then the environment, then the file, then defaults.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest known one is named), a value is wrong, or the file cannot be read.
+    """
+    known = Settings.model_fields.keys()
+    variables = [PREFIX + name.upper() for name in (*known, CONFIG)]
+    _refuse_unknown("environment", (name for name in os.environ if name.startswith(PREFIX)), variables)
+    named = config or (Path(os.environ[PREFIX + CONFIG]) if os.environ.get(PREFIX + CONFIG) else None)
+    path = named or (FILE if FILE.exists() else None)
+    values = _file(path) if path else {}
+    _refuse_unknown(str(path), values, known)
+    given = {name: value for name, value in flags.items() if value is not None and name in known}
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+
+    try:
+        return Sourced(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0])
+        if name in given:
+            origin = "--" + name.replace("_", "-")
+        elif os.environ.get(PREFIX + name.upper()):
+            origin = PREFIX + name.upper()
+        else:
+            origin = f"{path} {name}"
+        raise ConfigError(f"{origin}: {first['msg'].lower()}, got {first['input']!r}") from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` for a misspelt name, else the list of known ones."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+def _refuse_unknown(place: str, names: Iterable[str], known: Iterable[str]) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{place}: unknown key {name}: {nearest(name, known)}")
+
+
+def _file(path: Path) -> dict[str, Any]:  # Any: TOML values.
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
