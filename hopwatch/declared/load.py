@@ -32,7 +32,9 @@ from ruamel.yaml.events import (
 )
 
 from hopwatch.declared.model import Architecture, Declaration, PlantFile
-from hopwatch.declared.problem import ArchitectureError, Problem
+from hopwatch.declared.problem import ArchitectureError, Level, Problem
+from hopwatch.declared.rules import prove, review
+from hopwatch.declared.sign import verify_file
 
 FILE_BYTES_MAX = 8 * 2**20  # a plant of ten thousand hops is under 4 MiB
 DEPTH_MAX = 12  # the format itself nests five deep
@@ -55,16 +57,17 @@ class Marks:
             path = path[:-1]
         return self.places.get(path, (1, 1))
 
-    def problem(self, path: Path_, message: str, rule: str) -> Problem:
-        """An error at the path."""
+    def problem(self, path: Path_, message: str, rule: str, level: Level = Level.ERROR) -> Problem:
+        """A problem at the path."""
         line, column = self.place(path)
-        return Problem(self.file, line, column, path, message, rule)
+        return Problem(self.file, line, column, path, message, rule, level)
 
 
-def load(path: Path, at: date | None = None) -> Architecture:
-    """Read, type and prove a declaration.
+def load(path: Path, at: date | None = None, approvers: Path | None = None) -> Architecture:
+    """Read, type and prove a declaration, and check its signature.
 
-    ``at`` is the day that expiries are judged on, today if None; no expiry refuses a file.
+    ``at`` is the day that expiries are judged on, today if None; no expiry refuses a file. ``approvers`` holds the
+    approver keys; without it those of the host.
 
     Raises:
         ArchitectureError: the file cannot be read or breaks a rule; holds every error found.
@@ -73,15 +76,27 @@ def load(path: Path, at: date | None = None) -> Architecture:
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise ArchitectureError([Problem(name, 1, 1, (), f"file of over {FILE_BYTES_MAX} bytes, expected a declaration", "file")])
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise ArchitectureError([Problem(name, 1, 1, (), f"cannot be read: {error.strerror}", "file")]) from error
     except UnicodeDecodeError as error:
         raise ArchitectureError([Problem(name, 1, 1, (), f"byte {error.start} is not UTF-8", "file")]) from error
-    return loads(text, name, commit=git_commit(path), at=at)
+    commit, notice = git_state(path)
+    notices = () if notice is None else (Problem(name, 1, 1, (), notice, "git", Level.WARNING),)
+    architecture = loads(text, name, commit=commit, at=at, notices=notices)
+    verdict = verify_file(path, content, architecture.owner, approvers)
+    declaration = architecture.declaration.model_copy(update={"signed": verdict.signed, "approval": verdict.why})
+    return architecture.model_copy(update={"declaration": declaration})
 
 
-def loads(text: str, file: str = "declaration", commit: str | None = None, signed: bool = False, at: date | None = None) -> Architecture:
+def loads(
+    text: str,
+    file: str = "declaration",
+    commit: str | None = None,
+    at: date | None = None,
+    notices: tuple[Problem, ...] = (),
+) -> Architecture:
     """``load`` for text already read; ``file`` is the name errors carry.
 
     Raises:
@@ -93,18 +108,40 @@ def loads(text: str, file: str = "declaration", commit: str | None = None, signe
         plant = PlantFile.model_validate(tree)
     except ValidationError as error:
         raise ArchitectureError(_located(error, marks)) from error
-    declaration = Declaration(plant=plant.plant, version=plant.version, commit=commit, signed=signed)
+    declaration = Declaration(plant=plant.plant, version=plant.version, commit=commit, signed=False)
     lines = {path: line for path, (line, _) in marks.places.items()}
     # model_construct: every part was validated a line above, and the models are frozen.
-    return Architecture.model_construct(**dict(plant), declaration=declaration, file=file, lines=lines)
+    architecture = Architecture.model_construct(**dict(plant), declaration=declaration, file=file, lines=lines)
+    broken = [marks.problem(path, message, rule) for rule, path, message in prove(architecture)]
+    if broken:
+        raise ArchitectureError(_capped(broken, marks))
+    day = today() if at is None else at
+    found = [
+        marks.problem(path, message, rule, Level.FINDING if ended else Level.WARNING)
+        for ended, rule, path, message in review(architecture, day)
+    ]
+    return architecture.model_copy(update={"problems": (*notices, *found)})
 
 
-def git_commit(path: Path) -> str | None:
-    """Short id of the last commit that changed the file, ``-dirty`` if it was changed since; None outside git."""
-    commit = _git(path, "log", "-1", "--format=%h", "--", path.name)
-    if not commit:
-        return None
-    return f"{commit}-dirty" if _git(path, "status", "--porcelain", "--", path.name) else commit
+def git_state(path: Path) -> tuple[str | None, str | None]:
+    """Short id of the last commit that changed the file, and what git has against it.
+
+    The id ends in ``-dirty`` if the file was changed since; it is None outside git and for a file git does not track.
+    """
+    if _git(path, "rev-parse", "--is-inside-work-tree") != "true":
+        return None, None
+    if not _git(path, "ls-files", "--", path.name):
+        ignored = _git(path, "check-ignore", "--", path.name)
+        return (
+            None,
+            "is ignored by git (.gitignore), so no change to it can be traced"
+            if ignored
+            else "is not in git, so no change to it can be traced",
+        )
+    commit = _git(path, "log", "-1", "--format=%h", "--", path.name) or None
+    if _git(path, "status", "--porcelain", "--", path.name):
+        return commit and f"{commit}-dirty", "was changed since its last commit"
+    return commit, None
 
 
 def today() -> date:
@@ -226,11 +263,13 @@ def _located(error: ValidationError, marks: Marks) -> list[Problem]:
             path = path[:-1]  # a validator that turns one name into a list adds a place the file does not have
         message = _sentence(detail, path)
         problems.setdefault((path, message), marks.problem(path, message, "schema"))
-    found = list(problems.values())
-    if len(found) > ERRORS_MAX:
-        rest = len(found) - ERRORS_MAX
-        found = [*found[:ERRORS_MAX], marks.problem((), f"and {rest} more errors", "schema")]
-    return found
+    return _capped(list(problems.values()), marks)
+
+
+def _capped(found: list[Problem], marks: Marks) -> list[Problem]:
+    if len(found) <= ERRORS_MAX:
+        return found
+    return [*found[:ERRORS_MAX], marks.problem((), f"and {len(found) - ERRORS_MAX} more errors", "count")]
 
 
 def _sentence(detail: Any, path: Path_) -> str:  # Any: pydantic's ErrorDetails, whose ctx differs by type
@@ -246,6 +285,8 @@ def _sentence(detail: Any, path: Path_) -> str:  # Any: pydantic's ErrorDetails,
         case "extra_forbidden":
             known = _known_keys(path[:-1])
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            if path[:1] == ("exceptions",) and key in ("who", "from", "to", "via", "what", "class"):
+                return f"{key} has no place here, an exception never adds an account, a destination or a class"
             return f"key {key} is unknown, " + (f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}")
         case "value_error":
             return f"{head}{context.get('error', detail['msg'])}"

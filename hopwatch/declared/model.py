@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
+from hopwatch.declared.problem import Problem
 from hopwatch.declared.quantity import DURATION_PATTERN, FACTOR_PATTERN, LIMIT_PATTERN, Duration, Factor, Limit
 from hopwatch.declared.schedule import SCHEDULE_PATTERN, Schedule
 
@@ -433,23 +435,29 @@ class PlantFile(_Model):
 
 
 class Declaration(_Model):
-    """Which declaration a finding was judged against; the object findings carry under ``declaration``."""
+    """Which declaration a finding was judged against; ``model_dump()`` is the object findings carry.
+
+    ``approval`` is the sentence behind ``signed``: by whom, or why not.
+    """
 
     plant: str
     version: int
     commit: str | None
     signed: bool
+    approval: Annotated[str, Field(exclude=True)] = "no signature was checked"
 
 
 class Architecture(PlantFile):
     """A declaration that loaded: what is written, where each part of it stands, and how it was approved.
 
     ``lines`` maps a path such as ``("hops", "lake-upload", "limit")`` to its line in the file; entries of lists count from "0".
+    ``problems`` holds what the day asked makes of the expiries, and what git says; none of it refuses the file.
     """
 
     declaration: Declaration
     file: str
     lines: dict[tuple[str, ...], int]
+    problems: tuple[Problem, ...] = ()
 
     def class_order(self, name: str) -> int:
         """Place of a class in the file, lowest first."""
@@ -475,9 +483,51 @@ class Architecture(PlantFile):
         """Last day a calendar line loosens anything."""
         return line.until or self.review_by
 
+    def off_site(self, hop: Hop) -> bool:
+        """Whether the hop's data reaches a zone that is off site."""
+        return any(self.zones[zone].off_site for zone in self.zones_of(hop.to))
+
+    def hop_objects(self, hop: Hop) -> dict[str, list[str]]:
+        """The data a hop meets, each with its classed columns that ``without`` leaves in.
+
+        A column glob classes that column in every table of its asset, so a hop that names tables also meets the
+        columns that other data class there. Data whose columns ``without`` removes altogether is only met if ``what`` names it.
+        """
+        met: dict[str, list[str]] = {}
+        tables_of: set[str] = set()
+        for name in hop.what:
+            data = self.data[name]
+            met[name] = _remaining(data.columns, hop.without)
+            if data.tables or not (data.topics or data.nodes or data.columns):
+                tables_of.update(data.in_)
+        for name, data in self.data.items():
+            remaining = _remaining(data.columns, hop.without)
+            if name not in met and remaining and data.class_ in self.classes and tables_of & set(data.in_):
+                met[name] = remaining
+        return met
+
+    def hop_classes(self, hop: Hop) -> list[str]:
+        """The classes a hop meets, lowest first."""
+        met = {self.data[name].class_ for name in self.hop_objects(hop)}
+        return [name for name in self.classes if name in met]
+
     def hop_transit(self, hop: Hop) -> Transit:
         """What the hop demands in transit: its own word, else the strictest minimum of its classes."""
         if hop.protect.transit is not None:
             return hop.protect.transit
-        minimums = [self.classes[self.data[name].class_].transit for name in hop.what]
-        return max(minimums, key=TRANSIT_ORDER.index)
+        return max((self.classes[name].transit for name in self.hop_classes(hop)), key=TRANSIT_ORDER.index, default="any")
+
+    def hop_sees(self, hop: Hop) -> Depth:
+        """How deep the hop's traffic is promised to be read: its conduit's word, else its own, else decoded."""
+        if hop.via is not None:
+            return self.conduits[hop.via].sees
+        return hop.sees or "decoded"
+
+
+def glob_covers(glob: str, other: str) -> bool:
+    """Whether every name the glob ``other`` stands for is one that ``glob`` stands for, as far as the text proves it."""
+    return fnmatchcase(other, glob)
+
+
+def _remaining(columns: list[str], without: list[str]) -> list[str]:
+    return [column for column in columns if not any(glob_covers(glob, column) for glob in without)]
