@@ -33,9 +33,7 @@ def certificate(directory: pathlib.Path, name: str, key: ec.EllipticCurvePrivate
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), x509.DNSName("mes.plant.example")]), False)
         .sign(key, hashes.SHA256())
     )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path = directory / f"{name}.pem"
     path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
     return str(path)

@@ -1,0 +1,124 @@
+"""How much of a limit is spent: an hour slides in minutes, a day is the plant's calendar day.
+
+``1h`` is counted in minutes of packet time: the current one and the 60 before it. The sum therefore covers at least the last
+3,600 s and at most a minute more, so a limit is reported up to a minute early and never late. ``1d`` is the date that the
+plant's clocks show; such a day has 23 or 25 hours twice a year.
+
+Distinct objects are counted by hash, so that neither names nor their length decide how much memory a limit takes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from hopwatch.declared.quantity import Limit, Period, Unit
+
+BUCKETS: Final = 60
+"""Whole minutes of a sliding hour, besides the current one."""
+
+SLOTS_MAX: Final = 128
+"""Minutes or days a budget remembers: the sliding hour, and as many for windows that come late."""
+
+OBJECTS_COUNTED_MAX: Final = 65_536
+"""Distinct objects one budget tells apart; beyond it every new one counts as seen before."""
+
+BUDGETS_MAX: Final = 65_536
+"""Budgets kept (hop and limit, and host where the limit is per host); the one charged longest ago is forgotten."""
+
+_MINUTE_NS: Final = 60 * 10**9
+
+
+@dataclass(slots=True)
+class Budget:
+    """What one limit has counted. A slot is a minute number (``1h``) or a day's ordinal (``1d``)."""
+
+    spent: dict[int, int] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
+
+    def used(self, slot: int, width: int) -> int:
+        """What lies in the ``width`` slots that end at ``slot``, or at the newest one that a late slot still counts in."""
+        last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
+        return sum(amount for at, amount in self.spent.items() if last - width < at <= last)
+
+    def charge(self, slot: int, amount: int) -> None:
+        """Add to a slot; of too many the one charged longest ago is forgotten.
+
+        Not the oldest: one window from a clock that runs ahead must not push out what is being counted now.
+        """
+        self.spent[slot] = self.spent.pop(slot, 0) + amount
+        if len(self.spent) > SLOTS_MAX:
+            del self.spent[next(iter(self.spent))]
+
+    def seen(self, slot: int, width: int, digests: Iterable[str]) -> tuple[int, int]:
+        """Distinct objects of the period, and how many of ``digests`` would be new in it."""
+        live = sum(1 for at in self.objects.values() if slot - width < at)
+        new = sum(1 for digest in digests if self.objects.get(digest, -1) <= slot - width)
+        return live, new
+
+    def remember(self, slot: int, width: int, digests: Iterable[str]) -> None:
+        """Note the objects as touched in the slot."""
+        for digest in digests:
+            if digest in self.objects or len(self.objects) < OBJECTS_COUNTED_MAX:
+                self.objects[digest] = max(slot, self.objects.get(digest, -1))
+        if len(self.objects) >= OBJECTS_COUNTED_MAX:
+            self.objects = {digest: at for digest, at in self.objects.items() if at > slot - width}
+
+
+class Budgets:
+    """Every budget of a plant by key; the keys name hop, exception or calendar line, limit and host."""
+
+    def __init__(self, timezone: ZoneInfo) -> None:
+        self._timezone = timezone
+        self._budgets: OrderedDict[str, Budget] = OrderedDict()
+        self.forgotten_total = 0
+
+    def would_use(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> int:
+        """What the limit would have counted with this window; nothing changes."""
+        budget = self._budgets.get(key)
+        slot, width = self._slot(limit, start_ns)
+        if limit.unit is Unit.OBJECTS:
+            digests = set(map(digest, objects))
+            if budget is None:
+                return len(digests)
+            live, new = budget.seen(slot, width, digests)
+            return live + new
+        return amount if budget is None else budget.used(slot, width) + amount
+
+    def charge(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> None:
+        """Count the window against the limit."""
+        slot, width = self._slot(limit, start_ns)
+        budget = self._budgets.setdefault(key, Budget())
+        self._budgets.move_to_end(key)
+        if limit.unit is Unit.OBJECTS:
+            budget.remember(slot, width, set(map(digest, objects)))
+        else:
+            budget.charge(slot, amount)
+        if len(self._budgets) > BUDGETS_MAX:
+            self._budgets.popitem(last=False)
+            self.forgotten_total += 1
+
+    def state(self) -> dict[str, Any]:  # Any: JSON values
+        """Everything counted, as JSON values."""
+        return {key: [list(budget.spent.items()), list(budget.objects.items())] for key, budget in self._budgets.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave."""
+        self._budgets = OrderedDict(
+            (key, Budget({int(at): int(amount) for at, amount in spent}, {str(name): int(at) for name, at in objects}))
+            for key, (spent, objects) in state.items()
+        )
+
+    def _slot(self, limit: Limit, start_ns: int) -> tuple[int, int]:
+        if limit.period is Period.HOUR:
+            return start_ns // _MINUTE_NS, BUCKETS + 1
+        day = datetime.fromtimestamp(start_ns // 10**9, UTC).astimezone(self._timezone).date()
+        return day.toordinal(), 1
+
+
+def digest(name: str) -> str:
+    """What stands for an object's name where only its distinctness counts."""
+    return blake2b(name.encode(errors="surrogatepass"), digest_size=8).hexdigest()

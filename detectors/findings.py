@@ -1,0 +1,139 @@
+"""Findings by identity: one for each (plant, verdict, who, source, destination, hop), updated for as long as it goes on.
+
+An update accumulates windows, amounts, objects and classes; its severity is the worst so far. Flows without payload are one
+finding per source and verdict, so that a scan of a thousand ports is one line.
+"""
+
+import json
+from collections import OrderedDict
+from hashlib import blake2b
+from typing import Any, Final
+
+from detectors.judgement import ROW, Differing, Verdict, highest
+from detectors.offsite import OffsiteList
+from hopwatch.declared.match import End
+from hopwatch.events import Answer, Declaration, Finding, Flow, Observed, Severity, time_ns
+
+FINDINGS_MAX: Final = 10_000
+"""Findings kept open; the one updated longest ago is forgotten and would start anew."""
+
+EVIDENCE_KEPT: Final = 64
+"""Event ids one finding quotes; ``evidence_total`` counts them all."""
+
+OBJECTS_SHOWN: Final = 64
+"""Objects one finding names; ``objects_total`` is not kept, a store can list the windows."""
+
+DIFFERENCES_SHOWN: Final = 32
+"""Differences one finding lists."""
+
+_WEAKNESS: Final[dict[Answer, int]] = {"checked": 0, "assumed": 1, "unknown": 2}
+
+
+class Findings:
+    """Every open finding, newest update last."""
+
+    def __init__(self, declaration: Declaration, offsite: OffsiteList) -> None:
+        self._declaration = declaration
+        self._offsite = offsite
+        self._open: OrderedDict[str, Finding] = OrderedDict()
+        self.forgotten_total = 0
+
+    def update(
+        self,
+        *,
+        flow: Flow,
+        verdict: Verdict,
+        severity: Severity,
+        who: str | None,
+        source: End,
+        destination: End,
+        hop: str | None,
+        nearest_hop: str | None,
+        checked: dict[str, Answer],
+        differing: list[Differing],
+        classes: set[str],
+    ) -> Finding:
+        """The finding after this window."""
+        attempt = flow.operation == "attempt"
+        place = "any" if attempt else destination.shown
+        identity = [flow.plant, verdict, "" if attempt else who or "", source.shown, place, "" if attempt else hop or ""]
+        finding_id = "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+        before = self._open.get(finding_id)
+        windows = 1 if before is None else before.windows + 1
+        was = Observed() if before is None else before.observed
+        extra: dict[str, Any] = {"hop": hop, "evidence_total": windows, "known_places": self._places(destination, flow)}
+        made = Finding(
+            event_id=blake2b(f"{finding_id}/{flow.event_id}".encode(), digest_size=16).hexdigest(),
+            finding_id=finding_id,
+            verdict=verdict,
+            severity=severity if before is None else highest((severity, before.severity)),
+            plant=flow.plant,
+            first_seen=flow.start if before is None else min(flow.start, before.first_seen, key=time_ns),
+            last_seen=flow.end if before is None else max(flow.end, before.last_seen, key=time_ns),
+            windows=windows,
+            who=who,
+            source=source.shown,
+            destination=destination.shown if before is None else before.destination,
+            observed=Observed(
+                rows=was.rows + flow.rows,
+                values=was.values + flow.values,
+                messages=was.messages + flow.messages,
+                bytes=was.bytes + flow.bytes,
+                objects=_more(was.objects, [name for part in flow.objects for name in part.names], OBJECTS_SHOWN),
+                classes=sorted({*was.classes, *classes}),
+            ),
+            checked=dict(checked)
+            if before is None
+            else {key: _weaker(checked[key], before.checked.get(key, "checked")) for key in checked},
+            nearest_hop=nearest_hop,
+            differences=_distinct(before, differing),
+            declaration=self._declaration,
+            evidence=[*([] if before is None else before.evidence), flow.event_id][:EVIDENCE_KEPT],
+            completeness=flow.completeness.state if before is None or before.completeness == "complete" else before.completeness,
+            **{key: value for key, value in extra.items() if value is not None},
+        )
+        self._open[finding_id] = made
+        self._open.move_to_end(finding_id)
+        if len(self._open) > FINDINGS_MAX:
+            self._open.popitem(last=False)
+            self.forgotten_total += 1
+        return made
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """Every open finding as JSON values."""
+        return [finding.model_dump() for finding in self._open.values()]
+
+    def restore(self, state: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave."""
+        self._open = OrderedDict((str(said["finding_id"]), Finding.model_validate(said)) for said in state)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _places(self, destination: End, flow: Flow) -> list[dict[str, str]] | None:
+        """What the dated list knows of the names the destination goes by, confirmed or claimed."""
+        known = []
+        for name in dict.fromkeys(one.name for one in (*flow.destination.names, *flow.source.names)):
+            place = self._offsite.find(name)
+            if place is not None:
+                confirmed = "yes" if name.rstrip(".").lower() == destination.name else "no"
+                known.append(
+                    {"name": name, "category": place.category, "provider": place.provider, "list": place.list_date, "confirmed": confirmed}
+                )
+        return known or None
+
+
+def _distinct(before: Finding | None, differing: list[Differing]) -> list[Any]:
+    """The latest wording of each difference: amounts grow, so a question and what is declared name one difference."""
+    kept = {} if before is None else {(one.question, one.declared): one for one in before.differences}
+    for one in sorted(differing, key=lambda each: ROW[each.verdict]):
+        kept[one.question, one.declared] = one.said
+    return list(kept.values())[-DIFFERENCES_SHOWN:]
+
+
+def _more(were: list[str], names: list[str], most: int) -> list[str]:
+    return list(dict.fromkeys((*were, *names)))[:most]
+
+
+def _weaker(one: Answer, other: Answer) -> Answer:
+    return max(one, other, key=_WEAKNESS.__getitem__)

@@ -1,0 +1,159 @@
+"""The table of verdicts, and what is said about one window.
+
+The order of ``TABLE`` is the rule: a window gets the first verdict that applies, top to bottom.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from hopwatch.declared.model import SENSITIVITY_SEVERITY, Architecture
+from hopwatch.events import QUESTIONS, SEVERITIES, Answer, Difference, Finding, Flow, Severity
+
+Verdict = Literal[
+    "decoy",
+    "service",
+    "undeclared-destination",
+    "undeclared-hop",
+    "undeclared-account",
+    "undeclared-data",
+    "unapproved-operation",
+    "over-limit",
+    "outside-window",
+    "under-protected",
+    "expired",
+    "blind",
+    "declared-in-part",
+    "declared",
+]
+
+TABLE: Final[tuple[Verdict, ...]] = (
+    "decoy",
+    "service",
+    "undeclared-destination",
+    "undeclared-hop",
+    "undeclared-account",
+    "undeclared-data",
+    "unapproved-operation",
+    "over-limit",
+    "outside-window",
+    "under-protected",
+    "expired",
+    "blind",
+    "declared-in-part",
+    "declared",
+)
+ROW: Final = {verdict: row for row, verdict in enumerate(TABLE)}
+
+QUIET: Final[frozenset[Verdict]] = frozenset({"service", "declared-in-part", "declared"})
+"""Verdicts that are counted and raise no finding."""
+
+# When several things are known about one question, the weakest answer is the honest one.
+_ANSWER_ORDER: Final[dict[Answer, int]] = {"checked": 0, "assumed": 1, "unknown": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """One thing that differs: the row it puts the window in, and how bad it is."""
+
+    verdict: Verdict
+    severity: Severity
+    question: str
+    declared: str
+    observed: str
+
+    @property
+    def said(self) -> Difference:
+        """As a finding shows it."""
+        return Difference(question=self.question, declared=self.declared, observed=self.observed)
+
+
+@dataclass(slots=True)
+class Opinion:
+    """What one hop, or no hop, says of one object set or window."""
+
+    hop: str | None
+    checked: dict[str, Answer] = field(default_factory=lambda: dict.fromkeys(QUESTIONS, "checked"))
+    differing: list[Differing] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)
+
+    def answer(self, question: str, answer: Answer) -> None:
+        """Lower what is known about a question; it never rises again."""
+        if _ANSWER_ORDER[answer] > _ANSWER_ORDER[self.checked[question]]:
+            self.checked[question] = answer
+
+    def differ(self, verdict: Verdict, severity: Severity, question: str, declared: str, observed: str) -> None:
+        """Note one difference, once."""
+        one = Differing(verdict, severity, question, declared, observed)
+        if one not in self.differing:
+            self.differing.append(one)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The first row that applies."""
+        if self.differing:
+            return min((one.verdict for one in self.differing), key=ROW.__getitem__)
+        answers = self.checked.values()
+        return "blind" if "unknown" in answers else "declared-in-part" if "assumed" in answers else "declared"
+
+    @property
+    def severity(self) -> Severity | None:
+        """The highest among the differences; low for a blind window, None where nothing is wrong."""
+        if self.differing:
+            return highest(one.severity for one in self.differing)
+        return "low" if self.verdict == "blind" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The one verdict of one window."""
+
+    flow: Flow
+    verdict: Verdict
+    severity: Severity | None
+    hop: str | None
+    checked: dict[str, Answer]
+    differences: tuple[Difference, ...] = ()
+    classes: tuple[str, ...] = ()
+    service: str | None = None
+    source: str = ""
+    destination: str = ""
+    finding: Finding | None = None
+
+    @property
+    def event(self) -> dict[str, Any]:  # Any: JSON values
+        """The judgement as JSON, for whoever shows or stores it beside its flow."""
+        return {
+            "verdict": self.verdict,
+            "severity": self.severity,
+            "hop": self.hop,
+            "service": self.service,
+            "checked": dict(self.checked),
+            "differences": [one.model_dump() for one in self.differences],
+            "classes": list(self.classes),
+            "finding_id": None if self.finding is None else self.finding.finding_id,
+        }
+
+
+def highest(severities: Any) -> Severity:  # Any: every iterable of severities
+    """The worst of them; ``info`` of none."""
+    return max(severities, key=SEVERITIES.index, default="info")
+
+
+def raised(severity: Severity, ratio: float) -> Severity:
+    """One step up from twice the limit, two from ten times."""
+    steps = 2 if ratio >= 10 else 1 if ratio >= 2 else 0
+    return SEVERITIES[min(SEVERITIES.index(severity) + steps, len(SEVERITIES) - 1)]
+
+
+def class_severity(architecture: Architecture, classes: Any, *, unclassified: bool = False, leaves: bool = False) -> Severity:
+    """How bad data of these classes is; unclassified counts as the highest class, and what may never leave is critical off site.
+
+    ``classes`` is any iterable of class names. Monotone: a class more, or unclassified data more, never lowers it.
+    """
+    known = [architecture.classes[name] for name in classes if name in architecture.classes]
+    if leaves and any(known_class.off_site == "never" for known_class in known):
+        return "critical"
+    severities: list[Severity] = [SENSITIVITY_SEVERITY[known_class.sensitivity] for known_class in known]
+    if unclassified:
+        severities.extend(SENSITIVITY_SEVERITY[every.sensitivity] for every in architecture.classes.values())
+    return highest(severities or ["low"])

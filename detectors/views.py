@@ -1,0 +1,136 @@
+"""What several views of one connection know together: a tap and a server log of the same session move its data once.
+
+Amounts come from the most complete view: of each unit only what one view counts beyond every other is charged. Who it was comes
+from the deepest. The same rule joins the two legs of a relay, which carry the same data twice.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from detectors.compare import DEPTH_ORDER
+from hopwatch.events import Flow
+
+CONNECTIONS_MAX: Final = 65_536
+"""Connections remembered; the one heard of longest ago is forgotten."""
+
+VIEWS_MAX: Final = 8
+"""Views of one connection told apart; more would be agents that were set up twice."""
+
+FLOWS_MAX: Final = 65_536
+"""Flows whose windows are recognised when they are repeated; the one heard of longest ago is forgotten."""
+
+SPANS_MAX: Final = 32
+"""Runs of window numbers remembered for a flow; beyond it the oldest gap is taken as filled."""
+
+Counts = dict[str, int]
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection: how far each view has counted, and who the deepest view says it is."""
+
+    counted: dict[str, Counts] = field(default_factory=dict)
+    depth: str = "blind"
+    account: str | None = None
+    application: str | None = None
+    role: str | None = None
+
+
+class Views:
+    """Every connection by its hash. ``forgotten_total`` counts what the bound pushed out."""
+
+    def __init__(self) -> None:
+        self._connections: OrderedDict[str, Connection] = OrderedDict()
+        self.forgotten_total = 0
+
+    def learn(self, flow: Flow) -> Connection:
+        """The connection, with what this window adds about who it is."""
+        connection = self._get(flow.connection)
+        if DEPTH_ORDER[flow.depth] >= DEPTH_ORDER[connection.depth] and flow.account is not None:
+            connection.account, connection.application, connection.role = flow.account, flow.application, flow.role
+            connection.depth = flow.depth
+        return connection
+
+    def added(self, key: str, view: str, amounts: Counts) -> Counts:
+        """What of the amounts no other view of ``key`` has counted yet."""
+        connection = self._get(key)
+        if view not in connection.counted and len(connection.counted) >= VIEWS_MAX:
+            return dict.fromkeys(amounts, 0)
+        before = {unit: max((counts.get(unit, 0) for counts in connection.counted.values()), default=0) for unit in amounts}
+        own = connection.counted.setdefault(view, {})
+        for unit, amount in amounts.items():
+            own[unit] = own.get(unit, 0) + amount
+        if len(connection.counted) == 1:
+            # Alone, a correction may also take back what was counted too much.
+            return dict(amounts)
+        return {unit: max(0, own[unit] - before[unit]) for unit in amounts}
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """Everything remembered, oldest first."""
+        return [[key, one.counted, one.depth, one.account, one.application, one.role] for key, one in self._connections.items()]
+
+    def restore(self, state: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave."""
+        self._connections = OrderedDict(
+            (key, Connection({view: dict(counts) for view, counts in counted.items()}, depth, account, application, role))
+            for key, counted, depth, account, application, role in state
+        )
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def _get(self, key: str) -> Connection:
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connections[key] = Connection()
+            if len(self._connections) > CONNECTIONS_MAX:
+                self._connections.popitem(last=False)
+                self.forgotten_total += 1
+        else:
+            self._connections.move_to_end(key)
+        return connection
+
+
+class Repeats:
+    """Which windows were judged already: numbers are dense per flow, so a few runs of them say it all."""
+
+    def __init__(self) -> None:
+        self._flows: OrderedDict[str, list[list[int]]] = OrderedDict()
+        self.forgotten_total = 0
+        self.repeated_total = 0
+
+    def first(self, flow: Flow) -> bool:
+        """Whether this window has not been seen; it has from now on."""
+        spans = self._flows.setdefault(flow.flow_id, [])
+        self._flows.move_to_end(flow.flow_id)
+        if len(self._flows) > FLOWS_MAX:
+            self._flows.popitem(last=False)
+            self.forgotten_total += 1
+        number = flow.sequence
+        if any(first <= number < behind for first, behind in spans):
+            self.repeated_total += 1
+            return False
+        spans.append([number, number + 1])
+        spans.sort()
+        joined: list[list[int]] = []
+        for first, behind in spans:
+            if joined and joined[-1][1] == first:
+                joined[-1][1] = behind
+            else:
+                joined.append([first, behind])
+        if len(joined) > SPANS_MAX:
+            joined[:2] = [[joined[0][0], joined[1][1]]]
+        self._flows[flow.flow_id] = joined
+        return True
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """Everything remembered, oldest first."""
+        return [[flow_id, spans] for flow_id, spans in self._flows.items()]
+
+    def restore(self, state: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave."""
+        self._flows = OrderedDict((flow_id, [list(span) for span in spans]) for flow_id, spans in state)
+
+    def __len__(self) -> int:
+        return len(self._flows)

@@ -1,0 +1,493 @@
+"""What the declaration says about an address, a name, an account, an object: looked up, never searched.
+
+A plant has thousands of hops and an agent says a window a second for each connection, so no question here may cost more
+because there are more hops: addresses go through one table per prefix length (at most 33 for IPv4 and 129 for IPv6, most
+plants use five), ends and accounts through dictionaries, and hops through the pair (server end, client zone) that joins
+them. Only globs are tried one after another, per asset, and what they answered is remembered in bounded caches.
+
+A name approves only where an answer on the wire, not the sender, gave it: ``by`` must be ``dns``, or the nets of the
+asset's zone must hold the address. SNI alone (RFC 6066, 3) is the sender's claim.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, TypeVar
+
+from hopwatch.declared.model import OFF_SITE, Account, Architecture, Conduit, Hop, PlannedException, Service
+from hopwatch.events import Name
+
+CACHE_ENTRIES_MAX: Final = 65_536
+"""Answers remembered per question; the one asked longest ago is forgotten."""
+
+METADATA: Final = "metadata"
+"""The built-in class of catalogues: what a client reads to find its way, not the plant's data."""
+
+UNKNOWN_OBJECT: Final = "unknown"
+"""What a decoder names an object it could not read."""
+
+ASKED_BY: Final = frozenset({"connect", "absolute-form", "socks"})
+"""How a client names its real destination to a relay (RFC 9110, 9.3.6; RFC 9112, 3.2.2; RFC 1928)."""
+
+# They hold rows of the tables, passwords or both, whatever schema they live in.
+_CATALOG_SECRETS: Final = frozenset({"pg_authid", "pg_shadow", "pg_stats", "pg_statistic", "pg_largeobject", "pg_user_mapping"})
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a flow as the declaration knows it.
+
+    ``asset`` is the asset that answers at this address and port; ``host`` any asset of the address, whatever the port.
+    ``name`` is the name that led to the zone or asset, ``claimed`` one that nothing confirmed.
+    """
+
+    address: str
+    port: int
+    zone: str | None
+    asset: str | None
+    host: str | None
+    name: str | None = None
+    claimed: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """How a finding names the end: its asset, a confirmed name, or the address."""
+        return self.asset or self.host or self.name or self.address
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """What the declaration knows about one object: its entries (highest class only) and every class met."""
+
+    entries: frozenset[str]
+    classes: frozenset[str]
+    decoy: bool = False
+    metadata: bool = False
+    unclassified: bool = False
+    unknown: bool = False
+
+
+class Index:
+    """A declaration, indexed once. ``visited_total`` counts hops looked at, so that a test can prove it stays small."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.hops: tuple[tuple[str, Hop], ...] = tuple(architecture.hops.items())
+        self.visited_total = 0
+        self._class_order = {name: place for place, name in enumerate(architecture.classes)}
+        self._build_places()
+        self._build_hops()
+        self._build_services()
+        self._build_data()
+        self._build_accounts()
+        self._zones: OrderedDict[str, str | None] = OrderedDict()
+        self._classified: OrderedDict[tuple[str | None, str], Classified] = OrderedDict()
+        self._account_names: OrderedDict[str, str | None] = OrderedDict()
+
+    # Places
+
+    def zone(self, address: str) -> str | None:
+        """The zone whose net holds the address, the longest prefix first; None outside every zone."""
+        return _remembered(self._zones, address, self._zone)
+
+    def end(self, address: str, port: int, names: Sequence[Name] = ()) -> End:
+        """What the declaration knows about an address, its port and the names given for it."""
+        zone = self.zone(address)
+        host = self._hosts.get(address)
+        asset = self._listeners.get((address, port)) or self._listeners.get((address, None))
+        relay = asset is not None and self.architecture.assets[asset].relay
+        claimed: str | None = None
+        for given in names:
+            name = given.name.rstrip(".").lower()
+            asked = relay and given.by in ASKED_BY
+            if asked:
+                named = self._asset_of_name(name, None)
+                named_zone = self.architecture.assets[named].zone if named else self._zone_of_name(name)
+                return End(address, port, named_zone, named, named, name)
+            named = self._asset_of_name(name, port)
+            if given.by == "dns" or (named is not None and zone is not None and self.architecture.assets[named].zone == zone):
+                named_zone = self.architecture.assets[named].zone if named else self._zone_of_name(name)
+                if named is not None or named_zone is not None:
+                    return End(address, port, zone or named_zone, asset or named, host or named, name)
+                if given.by == "dns":
+                    claimed = claimed or name
+                    continue
+            claimed = claimed or name
+        return End(address, port, zone, asset, host, None, claimed)
+
+    def is_off_site(self, zone: str | None) -> bool:
+        """Whether the zone lies off site; an address in no zone counts as off site."""
+        return zone is None or self.architecture.zones[zone].off_site
+
+    def is_place(self, place: str, end: End) -> bool:
+        """Whether the end is the place a list names: a zone, an asset or an address."""
+        if place in self.architecture.assets:
+            return place in (end.asset, end.host)
+        if place in self.architecture.zones:
+            return place == end.zone
+        return place == end.address or (end.name is not None and glob(place)(end.name))
+
+    # Hops
+
+    def joined(self, server: End, client: End) -> list[str]:
+        """The hops that join a flow, in file order: the server is the hop's asset and the client lies in the other end's zone."""
+        found: set[int] = set()
+        if client.zone is not None:
+            if server.asset is not None:
+                found.update(self._pairs.get(("asset", server.asset, client.zone), ()))
+            if server.zone is not None:
+                found.update(self._pairs.get(("zone", server.zone, client.zone), ()))
+        relay = self._relay(server)
+        if relay is not None and client.zone is not None and server.name is None:
+            found.update(self._through.get((relay, "client", client.zone), ()))
+        relay = self._relay(client)
+        if relay is not None:
+            if server.asset is not None:
+                found.update(self._through.get((relay, "asset", server.asset), ()))
+            if server.zone is not None:
+                found.update(self._through.get((relay, "zone", server.zone), ()))
+        self.visited_total += len(found)
+        return [self.hops[place][0] for place in sorted(found)]
+
+    def relay_between(self, hop: Hop, server: End, client: End) -> str | None:
+        """``in`` where the server end is the relay of the hop's conduit, ``out`` where the client end is, None without relay."""
+        through = self._relay_of_hop(hop)
+        if through is None:
+            return None
+        if through in (server.asset, server.host) or self._listeners.get((server.address, server.port)) == through:
+            return "in"
+        return "out" if through in (client.asset, client.host) else None
+
+    def runs_forward(self, hop: Hop, source: End, destination: End) -> bool:
+        """Whether data from source to destination runs the hop's way."""
+        relay = self._relay_of_hop(hop)
+        ends = ((source, hop.from_), (destination, hop.to))
+        met = [any(self.is_place(place, end) for place in places) for end, places in ends]
+        hidden = [relay is not None and relay in (end.asset, end.host) for end, _ in ends]
+        if any(met):
+            back = [any(self.is_place(place, end) for place in places) for end, places in ((source, hop.to), (destination, hop.from_))]
+            # A replaced host meets neither end; the end that is known then says which way the data runs.
+            return sum(met) >= sum(back) or (any(hidden) and any(met))
+        back = [any(self.is_place(place, end) for place in places) for end, places in ((source, hop.to), (destination, hop.from_))]
+        return not any(back)
+
+    def conduit(self, hop: Hop) -> Conduit | None:
+        """The conduit the hop goes through; None inside one zone."""
+        return self.architecture.conduits.get(hop.via) if hop.via is not None else None
+
+    def hops_at(self, asset: str | None) -> Sequence[int]:
+        """Places of the hops with this asset at either end."""
+        return self._by_asset.get(asset or "", ())
+
+    def hops_of(self, account: str | None) -> Sequence[int]:
+        """Places of the hops of this account."""
+        return self._by_account.get(account or "", ())
+
+    def hops_with(self, class_name: str) -> Sequence[int]:
+        """Places of the hops that carry the class."""
+        return self._by_class.get(class_name, ())
+
+    # Services
+
+    def services(self, server: End, client: End, port: int, protocol: str | None) -> list[tuple[str, Service]]:
+        """Services whose servers, users and port or protocol are those of the flow."""
+        keys = [key for key in (server.address, server.asset, server.host, server.zone) if key is not None]
+        names = dict.fromkeys(name for key in keys for name in self._services.get(key, ()))
+        found = []
+        for name in names:
+            service = self.architecture.services[name]
+            # A port without its protocol read still says which service was dialled.
+            right = (service.protocol is not None and service.protocol == protocol) or port in service.ports
+            if (right or (service.protocol is None and not service.ports)) and any(self.is_place(place, client) for place in service.from_):
+                found.append((name, service))
+        return found
+
+    # Accounts
+
+    def account(self, identity: str | None) -> str | None:
+        """The declared account of an identity seen on the wire: its name, or a glob of its ``identities``."""
+        return None if identity is None else _remembered(self._account_names, identity, self._account)
+
+    def comes_from(self, account: Account, client: End) -> bool:
+        """Whether the client is one of the hosts the account may come from."""
+        return any(self.is_place(place, client) for place in account.from_)
+
+    def exceptions_of_hop(self, hop: str) -> Sequence[tuple[str, PlannedException]]:
+        """Planned oddities of the hop."""
+        return self._exceptions_by_hop.get(hop, ())
+
+    def exceptions_of_account(self, account: str) -> Sequence[tuple[str, PlannedException]]:
+        """Tickets under which the account may work."""
+        return self._exceptions_by_account.get(account, ())
+
+    def calendar_of_hop(self, hop: str) -> Sequence[int]:
+        """Places of the calendar lines that loosen the hop."""
+        return self._calendar_by_hop.get(hop, ())
+
+    # Data
+
+    def classify(self, asset: str | None, name: str) -> Classified:
+        """The entries and classes of an object as the asset names it; of several entries the highest class holds."""
+        return _remembered(self._classified, (asset, name), self._classify)
+
+    def column_classes(self, asset: str | None, tables: Iterable[str], columns: Iterable[str]) -> frozenset[str]:
+        """Classes that column globs give to these columns in whatever table; ``*`` is every column."""
+        globs = self._columns.get(asset or "", ())
+        named = list(columns)
+        if not globs or not named:
+            return frozenset()
+        if "*" in named:
+            return frozenset(class_name for _, class_name in globs)
+        full = {f"{table}.{column}" for table in tables for column in named} | set(named)
+        return frozenset(class_name for matches, class_name in globs if any(matches(column) for column in full))
+
+    def holds_data(self, asset: str | None) -> bool:
+        """Whether the declaration classes what the asset holds."""
+        return asset is not None and asset in self._data
+
+    def highest(self, classes: Iterable[str]) -> str | None:
+        """The class listed last among these; None of none."""
+        known = [name for name in classes if name in self._class_order]
+        return max(known, key=self._class_order.__getitem__, default=None)
+
+    # What the constructor builds
+
+    def _build_places(self) -> None:
+        self._nets: dict[int, list[tuple[int, dict[int, str]]]] = {4: [], 6: []}
+        tables: dict[tuple[int, int], dict[int, str]] = {}
+        self._zone_names: list[tuple[Callable[[str], bool], str]] = []
+        for name, zone in self.architecture.zones.items():
+            for net in zone.nets:
+                shift = net.max_prefixlen - net.prefixlen
+                tables.setdefault((net.version, shift), {}).setdefault(int(net.network_address) >> shift, name)
+            self._zone_names.extend((glob(pattern.lower()), name) for pattern in zone.names)
+        for (version, shift), table in sorted(tables.items()):
+            self._nets[version].append((shift, table))
+        self._listeners: dict[tuple[str, int | None], str] = {}
+        self._hosts: dict[str, str] = {}
+        self._names: dict[str, list[tuple[int | None, str]]] = {}
+        self._name_globs: list[tuple[Callable[[str], bool], int | None, str]] = []
+        for name, asset in self.architecture.assets.items():
+            for endpoint in asset.endpoints:
+                if endpoint.address is not None:
+                    self._listeners.setdefault((str(endpoint.address), endpoint.port), name)
+                    self._hosts.setdefault(str(endpoint.address), name)
+                elif "*" in endpoint.host:
+                    self._name_globs.append((glob(endpoint.host.lower()), endpoint.port, name))
+                else:
+                    self._names.setdefault(endpoint.host.lower(), []).append((endpoint.port, name))
+
+    def _build_hops(self) -> None:
+        self._pairs: dict[tuple[str, str, str], list[int]] = {}
+        self._through: dict[tuple[str, str, str], list[int]] = {}
+        self._by_asset: dict[str, list[int]] = {}
+        self._by_account: dict[str, list[int]] = {}
+        self._by_class: dict[str, list[int]] = {}
+        for place, (_, hop) in enumerate(self.hops):
+            from_zones, to_zones = self.architecture.hop_zones(hop)
+            relay = self._relay_of_hop(hop)
+            for servers, zones in ((hop.from_, to_zones), (hop.to, from_zones)):
+                for server in servers:
+                    kind = "asset" if server in self.architecture.assets else "zone"
+                    for zone in zones:
+                        self._pairs.setdefault((kind, server, zone), []).append(place)
+                    if relay is not None:
+                        self._through.setdefault((relay, kind, server), []).append(place)
+            if relay is not None:
+                for zone in from_zones | to_zones:
+                    self._through.setdefault((relay, "client", zone), []).append(place)
+            for end in dict.fromkeys((*hop.from_, *hop.to)):
+                self._by_asset.setdefault(end, []).append(place)
+            self._by_account.setdefault(hop.who, []).append(place)
+            for class_name in {self.architecture.data[name].class_ for name in hop.what if name in self.architecture.data}:
+                self._by_class.setdefault(class_name, []).append(place)
+        self._calendar_by_hop: dict[str, list[int]] = {}
+        for place, line in enumerate(self.architecture.calendar):
+            for name in line.hops:
+                self._calendar_by_hop.setdefault(name, []).append(place)
+        self._exceptions_by_hop: dict[str, list[tuple[str, PlannedException]]] = {}
+        self._exceptions_by_account: dict[str, list[tuple[str, PlannedException]]] = {}
+        for name, planned in self.architecture.exceptions.items():
+            if planned.hop is not None:
+                self._exceptions_by_hop.setdefault(planned.hop, []).append((name, planned))
+            if planned.account is not None:
+                self._exceptions_by_account.setdefault(planned.account, []).append((name, planned))
+
+    def _build_services(self) -> None:
+        self._services: dict[str, list[str]] = {}
+        for name, service in self.architecture.services.items():
+            for place in service.to:
+                self._services.setdefault(place, []).append(name)
+
+    def _build_data(self) -> None:
+        # Per asset: what matches a name, the entry it belongs to. An entry without globs is everything the asset holds.
+        self._data: dict[str, list[tuple[Callable[[str], bool], str]]] = {}
+        self._topics: dict[str, list[tuple[str, str]]] = {}
+        self._columns: dict[str, list[tuple[Callable[[str], bool], str]]] = {}
+        for name, entry in self.architecture.data.items():
+            for asset in entry.in_:
+                tried = self._data.setdefault(asset, [])
+                tried.extend((glob(pattern), name) for pattern in (*entry.tables, *entry.nodes))
+                self._topics.setdefault(asset, []).extend((pattern, name) for pattern in entry.topics)
+                self._columns.setdefault(asset, []).extend((glob(pattern), entry.class_) for pattern in entry.columns)
+                if not (entry.tables or entry.nodes or entry.topics or entry.columns):
+                    tried.append((lambda _: True, name))
+
+    def _build_accounts(self) -> None:
+        self._identities = [(glob(pattern), name) for name, account in self.architecture.accounts.items() for pattern in account.identities]
+
+    # How each question is answered the first time
+
+    def _zone(self, address: str) -> str | None:
+        try:
+            number = ip_address(address.partition("%")[0])
+        except ValueError:
+            return None
+        if isinstance(number, IPv6Address) and number.ipv4_mapped is not None:
+            number = number.ipv4_mapped
+        for shift, table in self._nets[4 if isinstance(number, IPv4Address) else 6]:
+            zone = table.get(int(number) >> shift)
+            if zone is not None:
+                return zone
+        return None
+
+    def _asset_of_name(self, name: str, port: int | None) -> str | None:
+        for at_port, asset in self._names.get(name, ()):
+            if port is None or at_port is None or at_port == port:
+                return asset
+        for matches, at_port, asset in self._name_globs:
+            if matches(name) and (port is None or at_port is None or at_port == port):
+                return asset
+        return None
+
+    def _zone_of_name(self, name: str) -> str | None:
+        return next((zone for matches, zone in self._zone_names if matches(name)), None)
+
+    def _relay(self, end: End) -> str | None:
+        for name in (end.asset, end.host):
+            if name is not None and self.architecture.assets[name].relay:
+                return name
+        return None
+
+    def _relay_of_hop(self, hop: Hop) -> str | None:
+        conduit = self.conduit(hop)
+        through = None if conduit is None else conduit.through
+        asset = self.architecture.assets.get(through) if through is not None else None
+        return through if asset is not None and asset.relay else None
+
+    def _account(self, identity: str) -> str | None:
+        if identity in self.architecture.accounts:
+            return identity
+        return next((name for matches, name in self._identities if matches(identity)), None)
+
+    def _classify(self, key: tuple[str | None, str]) -> Classified:
+        asset, name = key
+        if name == UNKNOWN_OBJECT:
+            return Classified(frozenset(), frozenset(), unknown=True)
+        if is_metadata(name):
+            return Classified(frozenset(), frozenset(), metadata=True)
+        found = {entry for matches, entry in self._data.get(asset or "", ()) if matches(name)}
+        broad = False
+        topic = shared_filter(name)
+        for pattern, entry in self._topics.get(asset or "", ()):
+            if filter_covers(pattern, topic):
+                found.add(entry)
+            elif ("+" in topic or "#" in topic) and filters_overlap(pattern, topic):
+                # A filter wider than the entry reaches the entry's topics and others, which nothing classes.
+                found.add(entry)
+                broad = True
+        decoy = any(self.architecture.data[entry].decoy for entry in found)
+        classes = frozenset(self.architecture.data[entry].class_ for entry in found)
+        if not found or broad:
+            return Classified(frozenset(), classes, decoy=decoy and not broad, unclassified=True)
+        highest = self.highest(classes)
+        entries = frozenset(entry for entry in found if self.architecture.data[entry].class_ == highest)
+        return Classified(entries, classes, decoy=decoy)
+
+
+@lru_cache(maxsize=16_384)
+def glob(pattern: str) -> Callable[[str], bool]:
+    """What matches the whole of a name; ``*`` is any text, dots and slashes included, and nothing else is special."""
+    if "*" not in pattern:
+        return pattern.__eq__
+    # Adjacent stars mean one and would only make the match slow.
+    expression = re.compile(".*?".join(re.escape(part) for part in re.sub(r"\*+", "*", pattern).split("*")), re.DOTALL)
+    return lambda name: expression.fullmatch(name) is not None
+
+
+def is_metadata(name: str) -> bool:
+    """Whether the object belongs to a catalogue every client reads: pg_catalog, information_schema, OPC UA namespace 0, $SYS."""
+    if name.startswith(("$SYS/", "ns=0;", "i=")) or name == "$SYS":
+        return True
+    schema, dot, table = name.rpartition(".")
+    if table in _CATALOG_SECRETS:
+        return False
+    if dot:
+        return schema in ("pg_catalog", "information_schema")
+    # pg_catalog is searched before every schema unless search_path says otherwise (PostgreSQL 5.10.5).
+    return name.startswith("pg_") and "/" not in name and ";" not in name
+
+
+def shared_filter(name: str) -> str:
+    """The filter inside a shared subscription ``$share/group/filter`` (OASIS MQTT 5.0, 4.8.2); other names as they are."""
+    if name.startswith("$share/"):
+        parts = name.split("/", 2)
+        return parts[2] if len(parts) == 3 else name
+    return name
+
+
+def filter_covers(pattern: str, other: str) -> bool:
+    """Whether every topic that ``other`` (a topic or a filter) stands for matches the filter (OASIS MQTT 5.0, 4.7)."""
+    mine, theirs = pattern.split("/"), other.split("/")
+    # Wildcards at the first level do not match topics that begin with $ (4.7.2).
+    if theirs[0].startswith("$") and mine[0] in ("#", "+"):
+        return False
+    for place, level in enumerate(mine):
+        if level == "#":
+            return True
+        if place >= len(theirs):
+            return False
+        if theirs[place] == "#" or (level != "+" and level != theirs[place]):
+            return False
+    return len(theirs) == len(mine)
+
+
+def filters_overlap(one: str, other: str) -> bool:
+    """Whether some topic matches both filters."""
+    mine, theirs = one.split("/"), other.split("/")
+    for level, their in zip(mine, theirs, strict=False):
+        if "#" in (level, their):
+            return True
+        if level != their and "+" not in (level, their):
+            return False
+    # "sport/#" also matches "sport" (4.7.1.2), hence one level more may follow if it is the wildcard.
+    longer, shorter = (mine, theirs) if len(mine) > len(theirs) else (theirs, mine)
+    return len(longer) == len(shorter) or longer[len(shorter)] == "#"
+
+
+def budget_covers_zone(architecture: Architecture, to: str | None, zone: str | None) -> bool:
+    """Whether a budget's ``to`` means the zone; ``off-site`` is every off-site zone and what lies in none."""
+    if to is None:
+        return True
+    if to == OFF_SITE:
+        return zone is None or architecture.zones[zone].off_site
+    return to == zone
+
+
+_Key = TypeVar("_Key")
+
+
+def _remembered(cache: "OrderedDict[_Key, _Answer]", key: _Key, answer: Callable[[_Key], _Answer]) -> _Answer:
+    if key in cache:
+        cache.move_to_end(key)
+        return cache[key]
+    given = answer(key)
+    cache[key] = given
+    if len(cache) > CACHE_ENTRIES_MAX:
+        cache.popitem(last=False)
+    return given
