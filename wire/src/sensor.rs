@@ -592,41 +592,39 @@ impl Application {
             let head = &mut heads[piece_end];
             head.extend(piece.iter().take(HEAD_BYTES_MAX - head.len()));
         }
-        let (client, server) = (self.client, 1 - self.client);
-        let asked = Heads {
-            client: &heads[client],
-            server: &heads[server],
-            ports: (self.ends[client].port, self.ends[server].port),
-            midstream: self.midstream,
-        };
         let enough = *bytes + data.len() > UNDECIDED_BYTES_MAX || heads.iter().all(|head| head.len() >= HEAD_BYTES_MAX);
-        let mut doubt = false;
-        let mut found = None;
-        for protocol in self.registry {
-            match (protocol.recognise)(&asked) {
-                Recognition::Yes { client } => {
-                    found = Some((protocol, client));
-                    break;
-                }
-                Recognition::More if !enough => {
-                    doubt = true;
-                    break;
-                }
-                Recognition::More | Recognition::No => {}
-            }
+        let (client, server) = (self.client, 1 - self.client);
+        let ask = |midstream| {
+            let heads = Heads {
+                client: &heads[client],
+                server: &heads[server],
+                ports: (self.ends[client].port, self.ends[server].port),
+                midstream,
+            };
+            ask(self.registry, &heads, enough)
+        };
+        // A capture may begin after the handshake of TCP and yet before the first byte of the protocol.
+        let mut midstream = false;
+        let mut answer = ask(false);
+        if self.midstream && matches!(answer, Answer::None) {
+            midstream = true;
+            answer = ask(true);
         }
-        if doubt {
+        if matches!(answer, Answer::Doubt) {
             pieces.push((end, data.to_vec()));
             *bytes += data.len();
             return;
         }
         let kept = std::mem::take(pieces);
         *bytes = 0;
-        if let Some((protocol, client_side)) = found {
-            if self.window.is_none() && client_side == Side::Server {
-                self.client = 1 - self.client;
+        if let Answer::Found(protocol, client_side) = answer {
+            if self.window.is_none() {
+                self.midstream = midstream;
+                if client_side == Side::Server {
+                    self.client = 1 - self.client;
+                }
             }
-            let options = Options { facts: self.facts, midstream: self.midstream };
+            let options = Options { facts: self.facts, midstream };
             self.state = State::Decoding(protocol.name, (protocol.decoder)(options));
             self.protocols.push(protocol.name);
             self.begin(windows, time_ns);
@@ -772,6 +770,25 @@ impl Application {
     fn opener_side(&self) -> Side {
         self.opener.map_or(Side::Client, |end| self.side(end))
     }
+}
+
+enum Answer {
+    Found(&'static Protocol, Side),
+    Doubt,
+    None,
+}
+
+/// The first protocol of the registry that recognises the heads; doubt of an earlier one comes first, unless `enough`
+/// was seen.
+fn ask(registry: &'static [Protocol], heads: &Heads<'_>, enough: bool) -> Answer {
+    for protocol in registry {
+        match (protocol.recognise)(heads) {
+            Recognition::Yes { client } => return Answer::Found(protocol, client),
+            Recognition::More if !enough => return Answer::Doubt,
+            Recognition::More | Recognition::No => {}
+        }
+    }
+    Answer::None
 }
 
 /// IPv4-mapped IPv6 addresses are their IPv4 selves (RFC 4291, 2.5.5.2).
