@@ -410,6 +410,8 @@ struct Stream {
     footer: u64,
     flag: u8,
     message: Option<Message>,
+    /// The secure channel that this side last named.
+    channel: Option<u32>,
     doubt: u8,
     /// What the bytes that belong to no message are claimed for.
     last: Movement,
@@ -470,7 +472,6 @@ struct OpcUa {
     mode: Mode,
     policy: Option<String>,
     certificate: Option<String>,
-    channel: Option<u32>,
     unreadable: u8,
     /// The answer to the first OPN was seen.
     opened: bool,
@@ -504,6 +505,7 @@ impl OpcUa {
             footer: 0,
             flag: b'F',
             message: None,
+            channel: None,
             doubt: if options.midstream { DOUBT } else { 0 },
             last: connect(),
         };
@@ -514,7 +516,6 @@ impl OpcUa {
             mode: Mode::Unknown,
             policy: None,
             certificate: None,
-            channel: None,
             unreadable: 0,
             opened: false,
             pending: BTreeMap::new(),
@@ -565,9 +566,11 @@ impl OpcUa {
         }
         let request_id = u32_at(&head, 20).unwrap_or(0);
         if kind.symmetric() {
-            self.channel = u32_at(&head, 8).or(self.channel);
+            self.streams[sender as usize].channel = u32_at(&head, 8);
         }
-        let continued = self.streams[sender as usize].message.as_ref().map(|m| m.kind == Type::Message && m.request_id == request_id);
+        // Encryption begins with the sequence header, so that an encrypted request id says nothing (Part 6, 6.7.2.1).
+        let same = |m: &Message| m.kind == Type::Message && (m.encrypted || m.request_id == request_id);
+        let continued = self.streams[sender as usize].message.as_ref().map(same);
         let continues = kind == Type::Message && continued == Some(true);
         if continued.is_some() && !continues {
             self.abandon(sender, out);
@@ -1212,10 +1215,10 @@ impl OpcUa {
     }
 
     /// Whether a chunk may begin here, seen from the middle of a stream.
-    fn plausible(&self, head: &[u8]) -> bool {
+    fn plausible(&self, sender: Side, head: &[u8]) -> bool {
         let (Some((kind, _)), Some(size)) = (Type::of(head), u32_at(head, 4)) else { return false };
         let fits = size >= kind.size_min() && size <= RESYNC_SIZE_MAX;
-        let known = match (self.channel, u32_at(head, 8)) {
+        let known = match (self.streams[sender as usize].channel, u32_at(head, 8)) {
             (Some(channel), Some(said)) => channel == said,
             _ => true,
         };
@@ -1226,7 +1229,7 @@ impl OpcUa {
     fn find(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.streams[sender as usize].head);
         all.extend_from_slice(bytes);
-        let at = (0..all.len().saturating_sub(11)).find(|at| self.plausible(all.get(*at..*at + 12).unwrap_or_default()));
+        let at = (0..all.len().saturating_sub(11)).find(|at| self.plausible(sender, all.get(*at..*at + 12).unwrap_or_default()));
         let passed = at.unwrap_or(all.len().saturating_sub(11));
         if passed > 0 {
             let last = self.streams[sender as usize].last.clone();
