@@ -6,6 +6,7 @@
 use crate::windows::{Facts, Recorder, Side};
 
 pub mod dns;
+pub mod mqtt;
 pub mod opcua;
 #[cfg(test)]
 pub mod testing;
@@ -106,7 +107,7 @@ pub struct Protocol {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS, opcua::OPCUA, dns::DNS_TCP];
+pub const TCP: &[Protocol] = &[tls::TLS, mqtt::MQTT, opcua::OPCUA, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[dns::DNS_UDP];

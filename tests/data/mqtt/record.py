@@ -1,0 +1,190 @@
+"""Records Mosquitto with paho-mqtt through a TCP proxy, one file a case, and beside it what the client counted.
+
+A line of ``NAME.txt`` is ``> HEX`` (client) or ``< HEX`` (broker); ``NAME.json`` holds the client's own ledger: messages
+published and received by topic. The user, password and payloads are made up. Usage: record.py DIRECTORY
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+
+class Proxy:
+    """Passes one connection on and keeps what each side said, in the order in which it passed."""
+
+    def __init__(self, broker_port: int) -> None:
+        self.lines: list[str] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.serve, args=(broker_port,), daemon=True)]
+        self.threads[0].start()
+
+    def serve(self, broker_port: int) -> None:
+        near, _ = self.listener.accept()
+        far = socket.create_connection(("127.0.0.1", broker_port))
+        both = [
+            threading.Thread(target=self.pass_on, args=args, daemon=True)
+            for args in ((near, far, ">"), (far, near, "<"))
+        ]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+
+    def pass_on(self, source: socket.socket, sink: socket.socket, mark: str) -> None:
+        while data := source.recv(65536):
+            with self.lock:
+                self.lines.append(f"{mark} {data.hex()}")
+                sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "the broker did not do it"
+        time.sleep(0.01)
+
+
+class Broker:
+    def __enter__(self) -> Broker:
+        self.directory = tempfile.TemporaryDirectory()
+        where = pathlib.Path(self.directory.name)
+        where.chmod(0o777)
+        self.port, self.web_port = free_port(), free_port()
+        passwords = where / "passwords"
+        subprocess.run(["mosquitto_passwd", "-c", "-b", str(passwords), "svc_edge", "not-a-secret"], check=True)
+        passwords.chmod(0o644)
+        acl = where / "acl"
+        acl.write_text("topic readwrite #\nuser svc_edge\ntopic readwrite #\ntopic readwrite $CONTROL/#\n")
+        acl.chmod(0o644)
+        configuration = where / "mosquitto.conf"
+        configuration.write_text(
+            f"listener {self.port} 127.0.0.1\nlistener {self.web_port} 127.0.0.1\nprotocol websockets\n"
+            f"allow_anonymous true\npassword_file {passwords}\nmax_topic_alias 10\nacl_file {acl}\n"
+        )
+        self.process = subprocess.Popen(
+            ["mosquitto", "-c", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+        def listens() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+            except OSError:
+                return False
+            return True
+
+        wait(listens)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self.directory.cleanup()
+
+
+def record(
+    into: pathlib.Path, broker: Broker, name: str, protocol: int, transport: str = "tcp", password: str = "not-a-secret"
+) -> None:
+    """One client that subscribes to what it publishes, with every quality of service and a long message."""
+    proxy = Proxy(broker.web_port if transport == "websockets" else broker.port)
+    client = mqtt.Client(
+        mqtt.CallbackAPIVersion.VERSION2, client_id=f"edge-{name}", protocol=protocol, transport=transport
+    )
+    client.username_pw_set("svc_edge", password)
+    published: Counter[str] = Counter()
+    received: Counter[str] = Counter()
+    granted: list[int] = []
+    refused: list[str] = []
+    subscribed = threading.Event()
+
+    def on_message(_client: Any, _data: Any, message: Any) -> None:
+        received[message.topic] += 1
+
+    def on_subscribe(_client: Any, _data: Any, _id: int, codes: list[Any], _properties: Any) -> None:
+        granted.extend(code.value for code in codes)
+        subscribed.set()
+
+    def on_connect(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            refused.append(str(reason))
+
+    client.on_message, client.on_subscribe, client.on_connect = on_message, on_subscribe, on_connect
+    five: dict[str, Any] = {}
+    if protocol == mqtt.MQTTv5:
+        properties = Properties(PacketTypes.CONNECT)
+        properties.TopicAliasMaximum = 10
+        five["properties"] = properties
+    client.connect("127.0.0.1", proxy.port, **five)
+    client.loop_start()
+    wait(lambda: client.is_connected() or bool(refused))
+    if not refused:
+        filters = [("line/+/state", 2), ("$share/mes/line/+/order", 1)] if protocol == mqtt.MQTTv5 else [("line/#", 2)]
+        client.subscribe(filters)
+        assert subscribed.wait(10)
+        for number in range(12):
+            topic, qos = ("line/1/state", "line/1/order", "line/1/recipe")[number % 3], number % 3
+            payload = b"x" * (3000 if number == 5 else 20 + number)
+            more: dict[str, Any] = {}
+            wire_topic = topic
+            if protocol == mqtt.MQTTv5:
+                alias = Properties(PacketTypes.PUBLISH)
+                alias.TopicAlias = number % 3 + 1
+                alias.UserProperty = ("unit", "press-1")
+                more["properties"] = alias
+                wire_topic = topic if published[topic] == 0 else ""
+            client.publish(wire_topic, payload, qos=qos, retain=number == 0, **more).wait_for_publish(10)
+            published[topic] += 1
+        wanted = 12 if protocol != mqtt.MQTTv5 else 8
+        wait(lambda: received.total() >= wanted)
+        command = {
+            "commands": [
+                {
+                    "command": "createClient",
+                    "username": "eve",
+                    "password": "swordfish",
+                    "roles": [{"rolename": "admin"}],
+                },
+                {"command": "addClientRole", "username": "svc_edge", "rolename": "admin"},
+                {"command": "listClients"},
+            ]
+        }
+        client.publish("$CONTROL/dynamic-security/v1", json.dumps(command), qos=1).wait_for_publish(10)
+        client.unsubscribe(filters[0][0])
+        time.sleep(0.1)
+        client.disconnect()
+    client.loop_stop()
+    wait(lambda: bool(proxy.lines))
+    time.sleep(0.1)
+    (into / f"{name}.txt").write_text("\n".join(proxy.lines) + "\n")
+    ledger = {"published": dict(published), "received": dict(received), "granted": granted, "refused": refused}
+    (into / f"{name}.json").write_text(json.dumps(ledger, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    directory = pathlib.Path(sys.argv[1])
+    with Broker() as running:
+        record(directory, running, "v311", mqtt.MQTTv311)
+        record(directory, running, "v5", mqtt.MQTTv5)
+        record(directory, running, "refused", mqtt.MQTTv5, password="wrong-word")
+        record(directory, running, "websocket", mqtt.MQTTv311, transport="websockets")

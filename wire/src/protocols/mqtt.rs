@@ -1,0 +1,1185 @@
+//! MQTT 3.1, 3.1.1 and 5 (OASIS MQTT 3.1.1; OASIS MQTT 5.0): who publishes and who is given what.
+//!
+//! Of a PUBLISH only the head is read (topic, packet identifier, properties); its payload is skipped by length. The one
+//! exception is `$CONTROL/dynamic-security/v1`, where Mosquitto is told about accounts: the commands are read, never
+//! the passwords in them.
+
+use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
+use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A packet whose content is needed is carried up to this size; a longer one is skipped unread.
+pub const PACKET_BYTES_MAX: usize = 64 << 10;
+/// Topics whose object is kept, and topic aliases of one direction; the tables are emptied, or not added to, when full.
+pub const TOPICS_MAX: usize = 4096;
+pub const TOPIC_BYTES_SUM_MAX: usize = 512 << 10;
+pub const ALIASES_MAX: usize = 4096;
+/// Subscription requests that wait for their answer; the oldest goes first.
+pub const REQUESTS_MAX: usize = 64;
+/// Filters read of one request.
+pub const FILTERS_MAX: usize = 64;
+/// Commands read of one message to the broker's account administration.
+pub const COMMANDS_MAX: usize = 64;
+/// Rows of each table that `hopwatch inspect` shows.
+pub const FACTS_MAX: usize = 1024;
+/// After a gap: the longest packet believed without more proof, and the longest topic in it.
+pub const SOUGHT_BYTES_MAX: usize = 1 << 20;
+pub const SOUGHT_TOPIC_BYTES_MAX: usize = 512;
+
+const CONNECT: u8 = 1;
+const CONNACK: u8 = 2;
+const PUBLISH: u8 = 3;
+const PUBACK: u8 = 4;
+const PUBREC: u8 = 5;
+const PUBREL: u8 = 6;
+const PUBCOMP: u8 = 7;
+const SUBSCRIBE: u8 = 8;
+const SUBACK: u8 = 9;
+const UNSUBSCRIBE: u8 = 10;
+const UNSUBACK: u8 = 11;
+const PINGREQ: u8 = 12;
+const PINGRESP: u8 = 13;
+const DISCONNECT: u8 = 14;
+const AUTH: u8 = 15;
+
+const PACKET_NAMES: [&str; 16] = [
+    "RESERVED",
+    "CONNECT",
+    "CONNACK",
+    "PUBLISH",
+    "PUBACK",
+    "PUBREC",
+    "PUBREL",
+    "PUBCOMP",
+    "SUBSCRIBE",
+    "SUBACK",
+    "UNSUBSCRIBE",
+    "UNSUBACK",
+    "PINGREQ",
+    "PINGRESP",
+    "DISCONNECT",
+    "AUTH",
+];
+
+/// Mosquitto's account administration (mosquitto_dynamic_security plugin).
+const DYNAMIC_SECURITY: &str = "$CONTROL/dynamic-security/v1";
+
+/// Properties that are read (OASIS MQTT 5.0, 2.2.2.2).
+const ASSIGNED_CLIENT_IDENTIFIER: u8 = 0x12;
+const AUTHENTICATION_METHOD: u8 = 0x15;
+const TOPIC_ALIAS: u8 = 0x23;
+
+pub const MQTT: Protocol = Protocol { name: "mqtt", recognise, decoder };
+
+#[must_use]
+pub fn decoder(options: Options) -> Box<dyn Decoder> {
+    Box::new(Mqtt::new(options))
+}
+
+/// CONNECT by its protocol name, or CONNACK where the client is not heard; in the middle a PUBLISH with a topic that
+/// can be printed, or two whole packets in a row.
+fn recognise(heads: &Heads<'_>) -> Recognition {
+    let sides = [(heads.client, Side::Client), (heads.server, Side::Server)];
+    let mut more = false;
+    for (head, side) in sides {
+        match connects(head) {
+            Some(true) => return Recognition::Yes { client: side },
+            None if !head.is_empty() => more = true,
+            _ => {}
+        }
+    }
+    if more && !heads.midstream {
+        return Recognition::More;
+    }
+    if heads.client.is_empty() && heads.server.is_empty() {
+        return Recognition::More;
+    }
+    if !heads.midstream {
+        let accepted = |head: &[u8], other: &[u8]| other.is_empty() && matches!(head, [0x20, 2, 0 | 1, 0..=5, ..]);
+        return match sides {
+            [(a, _), (b, _)] if accepted(b, a) => Recognition::Yes { client: Side::Client },
+            [(a, _), (b, _)] if accepted(a, b) => Recognition::Yes { client: Side::Server },
+            _ => Recognition::No,
+        };
+    }
+    // Both readings of who is the client; the packets that only one side may send decide.
+    for client in [Side::Client, Side::Server] {
+        let (by_client, by_server) = if client == Side::Client { (heads.client, heads.server) } else { (heads.server, heads.client) };
+        let (a, b) = (chain(by_client, Side::Client), chain(by_server, Side::Server));
+        let (Some(a), Some(b)) = (a, b) else { continue };
+        more |= heads.client.len().max(heads.server.len()) < super::HEAD_BYTES_MAX;
+        if a.max(b) >= 2 || (a >= 1 && b >= 1) {
+            return Recognition::Yes { client };
+        }
+    }
+    if more { Recognition::More } else { Recognition::No }
+}
+
+/// Whether a CONNECT starts here (OASIS MQTT 5.0, 3.1.2.1): its flags, a length and the protocol's name; `None` asks for more.
+fn connects(head: &[u8]) -> Option<bool> {
+    match head.first() {
+        None => return None,
+        Some(0x10) => {}
+        Some(_) => return Some(false),
+    }
+    let (length, width) = match remaining_length(head.get(1..)?) {
+        Ok(Some(found)) => found,
+        Ok(None) => return None,
+        Err(_) => return Some(false),
+    };
+    let body = head.get(1 + width..)?;
+    for name in [&b"\0\x04MQTT"[..], b"\0\x06MQIsdp"] {
+        let same = body.iter().zip(name).all(|(a, b)| a == b);
+        if same && length >= 12 {
+            return if body.len() > name.len() {
+                Some(body.get(name.len()).is_some_and(|level| matches!(level & 0x7f, 3..=5)))
+            } else {
+                None
+            };
+        }
+    }
+    Some(false)
+}
+
+/// Packets that follow one another from the start of a head, the last perhaps cut; a PUBLISH counts twice. `None`
+/// where something else follows.
+fn chain(mut head: &[u8], sender: Side) -> Option<usize> {
+    let mut packets = 0;
+    while !head.is_empty() {
+        match plausible(head, sender) {
+            Plausible::No => return None,
+            Plausible::More => break,
+            Plausible::Packet { bytes, kind } => {
+                packets += if kind == PUBLISH { 2 } else { 1 };
+                head = head.get(bytes..).unwrap_or_default();
+            }
+        }
+    }
+    Some(packets)
+}
+
+enum Plausible {
+    No,
+    More,
+    Packet { bytes: usize, kind: u8 },
+}
+
+/// Whether a packet that `sender` may send starts here, so far that its end can be trusted.
+fn plausible(bytes: &[u8], sender: Side) -> Plausible {
+    let Some(&first) = bytes.first() else { return Plausible::More };
+    let kind = first >> 4;
+    if !flags_fit(first) || !may_send(kind, sender) {
+        return Plausible::No;
+    }
+    let (length, width) = match remaining_length(bytes.get(1..).unwrap_or_default()) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Plausible::More,
+        Err(_) => return Plausible::No,
+    };
+    let fits = match kind {
+        PUBLISH => (3..=SOUGHT_BYTES_MAX).contains(&length),
+        PINGREQ | PINGRESP => length == 0,
+        PUBACK | PUBREC | PUBREL | PUBCOMP => (2..=4).contains(&length),
+        SUBACK => (3..=64).contains(&length),
+        UNSUBACK => (2..=64).contains(&length),
+        DISCONNECT => length <= 2,
+        SUBSCRIBE | UNSUBSCRIBE => (5..=2048).contains(&length),
+        _ => false,
+    };
+    if !fits {
+        return Plausible::No;
+    }
+    if kind == PUBLISH {
+        let body = bytes.get(1 + width..).unwrap_or_default();
+        let &[high, low, ref rest @ ..] = body else { return Plausible::More };
+        let topic_bytes = usize::from(high) << 8 | usize::from(low);
+        if topic_bytes == 0 || topic_bytes > SOUGHT_TOPIC_BYTES_MAX || topic_bytes + 2 > length {
+            return Plausible::No;
+        }
+        let topic = rest.get(..topic_bytes).unwrap_or(rest);
+        if !topic.iter().all(|b| b.is_ascii_graphic() && !matches!(b, b'+' | b'#') || *b == b' ' || *b >= 0xa0) {
+            return Plausible::No;
+        }
+        if topic.len() < topic_bytes.min(8) {
+            return Plausible::More;
+        }
+    }
+    Plausible::Packet { bytes: 1 + width + length, kind }
+}
+
+/// Reserved flags (OASIS MQTT 5.0, 2.1.3); MQTT 3.1 also let PUBREL, SUBSCRIBE and UNSUBSCRIBE be marked as repeated.
+fn flags_fit(first: u8) -> bool {
+    match (first >> 4, first & 15) {
+        (0, _) => false,
+        (PUBLISH, flags) => flags & 6 != 6,
+        (PUBREL | SUBSCRIBE | UNSUBSCRIBE, flags) => flags & 7 == 2,
+        (_, flags) => flags == 0,
+    }
+}
+
+fn may_send(kind: u8, sender: Side) -> bool {
+    match kind {
+        CONNECT | SUBSCRIBE | UNSUBSCRIBE | PINGREQ => sender == Side::Client,
+        CONNACK | SUBACK | UNSUBACK | PINGRESP => sender == Side::Server,
+        _ => true,
+    }
+}
+
+/// A variable byte integer (OASIS MQTT 5.0, 1.5.5) and its width; `None` asks for more.
+fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(Some((value, index + 1)));
+        }
+    }
+    if bytes.len() >= 4 { Err(DecodeError::new("length bytes", 5, "at most 4")) } else { Ok(None) }
+}
+
+/// One direction.
+#[derive(Default)]
+struct Half {
+    /// The packet at hand, as far as it is there and its content is needed.
+    carried: Vec<u8>,
+    /// Bytes of the packet at hand still to be skipped, and what they belong to.
+    skip: u64,
+    /// What the last packet that moved data in this direction touched.
+    last: Option<Arc<ObjectSet>>,
+    movement: Option<Movement>,
+    aliases: HashMap<u16, Arc<ObjectSet>>,
+    alias_bytes: usize,
+    /// Packets are looked for: of what was found, this much is left until its end must be another.
+    seeking: bool,
+    sought: usize,
+    /// There was a gap (or the beginning was not seen): what does not fit is looked past, it is no violation.
+    doubtful: bool,
+    /// A PUBLISH whose payload is being skipped: topic, payload bytes, retained.
+    publishing: Option<(Option<Arc<ObjectSet>>, u64, bool)>,
+}
+
+#[derive(Default)]
+struct TopicFacts {
+    count: u64,
+    payload_bytes: u64,
+    retained: u64,
+}
+
+#[derive(Default)]
+struct Gathered {
+    connects: Vec<Value>,
+    connack_codes: Vec<u8>,
+    packets: BTreeMap<&'static str, u64>,
+    publish_count: u64,
+    publish_payload_bytes: u64,
+    topics: BTreeMap<(bool, String), TopicFacts>,
+    subscriptions: Vec<Value>,
+    disconnects: Vec<Value>,
+}
+
+/// MQTT on one connection.
+pub struct Mqtt {
+    facts: bool,
+    named: bool,
+    /// Protocol level: 3, 4 or 5 (OASIS MQTT 5.0, 3.1.2.2).
+    version: Option<u8>,
+    /// The client left its name to the broker.
+    unnamed: bool,
+    halves: [Half; 2],
+    topics: HashMap<String, Arc<ObjectSet>>,
+    topic_bytes: usize,
+    requests: VecDeque<(u16, Arc<ObjectSet>, usize)>,
+    gathered: Gathered,
+}
+
+/// What the bytes at the front of a direction are.
+enum Step {
+    /// This many bytes are needed, header included.
+    More(usize),
+    /// A packet, read as far as `used`; `skip` more bytes belong to it.
+    Packet { used: usize, skip: u64, movement: Movement, counts: Counts },
+}
+
+impl Mqtt {
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let half = || Half { doubtful: options.midstream, ..Half::default() };
+        Self {
+            facts: options.facts,
+            named: false,
+            version: None,
+            unnamed: false,
+            halves: [half(), half()],
+            topics: HashMap::new(),
+            topic_bytes: 0,
+            requests: VecDeque::new(),
+            gathered: Gathered::default(),
+        }
+    }
+
+    /// What the last packet from `sender` belonged to.
+    #[must_use]
+    pub fn last_movement(&self, sender: Side) -> Movement {
+        self.halves[sender as usize].movement.clone().unwrap_or_else(|| Movement::new(Operation::Connect, Side::Client))
+    }
+
+    /// The object of a topic, shared by all its messages.
+    fn topic(&mut self, name: &str) -> Arc<ObjectSet> {
+        if let Some(known) = self.topics.get(name) {
+            return Arc::clone(known);
+        }
+        if self.topics.len() >= TOPICS_MAX || self.topic_bytes + name.len() > TOPIC_BYTES_SUM_MAX {
+            self.topics.clear();
+            self.topic_bytes = 0;
+        }
+        let objects = Arc::new(ObjectSet { names: vec![name.to_owned()], ..ObjectSet::default() });
+        self.topic_bytes += name.len();
+        self.topics.insert(name.to_owned(), Arc::clone(&objects));
+        objects
+    }
+
+    fn step(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<Step, DecodeError> {
+        let Some(&first) = bytes.first() else { return Ok(Step::More(2)) };
+        let kind = first >> 4;
+        if !flags_fit(first) {
+            return Err(DecodeError::new("packet type and flags", first.into(), "a control packet with its reserved flags"));
+        }
+        if !may_send(kind, sender) {
+            return Err(DecodeError::new("packet type", kind.into(), "one that this side sends"));
+        }
+        let Some((length, width)) = remaining_length(bytes.get(1..).unwrap_or_default())? else { return Ok(Step::More(bytes.len() + 1)) };
+        let header = 1 + width;
+        if kind == PUBLISH {
+            return self.publish(sender, first, header, length, bytes, out);
+        }
+        let total = header + length;
+        if total <= PACKET_BYTES_MAX && bytes.len() < total {
+            return Ok(Step::More(total));
+        }
+        // A longer packet is counted and not read.
+        let body = if total <= PACKET_BYTES_MAX { bytes.get(header..total).unwrap_or_default() } else { &[] };
+        let read = !body.is_empty();
+        if self.facts {
+            *self.gathered.packets.entry(PACKET_NAMES[usize::from(kind)]).or_default() += 1;
+        }
+        let movement = match kind {
+            CONNECT if read => self.connect(body, out)?,
+            CONNACK if read => self.connack(body, out)?,
+            SUBSCRIBE | UNSUBSCRIBE if read => self.request(kind, body)?,
+            SUBACK | UNSUBACK if read => self.answer(body)?,
+            PUBACK | PUBREC | PUBREL | PUBCOMP => self.handshake(kind, sender, body)?,
+            SUBSCRIBE | UNSUBSCRIBE | SUBACK | UNSUBACK => Movement::new(Operation::Subscribe, Side::Server),
+            PINGREQ | PINGRESP if length > 0 => return Err(DecodeError::new("length of a ping", length as u64, "0")),
+            AUTH if self.version.is_some_and(|version| version < 5) => {
+                return Err(DecodeError::new("packet type", kind.into(), "one of this protocol level"));
+            }
+            DISCONNECT => {
+                self.disconnect(sender, body);
+                Movement::new(Operation::Connect, Side::Client)
+            }
+            _ => Movement::new(Operation::Connect, Side::Client),
+        };
+        let used = header + body.len();
+        Ok(Step::Packet { used, skip: (total - used) as u64, movement, counts: Counts::ZERO })
+    }
+
+    /// (OASIS MQTT 5.0, 3.1)
+    fn connect(&mut self, body: &[u8], out: &mut Recorder<'_>) -> Result<Movement, DecodeError> {
+        let wrong = || DecodeError::new("length of CONNECT", body.len() as u64, "its fields");
+        let mut read = Read(body);
+        let name = read.string().ok_or_else(wrong)?;
+        if name != b"MQTT" && name != b"MQIsdp" {
+            return Err(DecodeError::new("length of the protocol name", name.len() as u64, "MQTT or MQIsdp"));
+        }
+        let level = read.u8().ok_or_else(wrong)?;
+        let flags = read.u8().ok_or_else(wrong)?;
+        let keep_alive_s = read.u16().ok_or_else(wrong)?;
+        // Mosquitto's bridges, and others after them, set the topmost bit.
+        let (bridge, version) = (level & 0x80 != 0, level & 0x7f);
+        if !(3..=5).contains(&version) {
+            return Err(DecodeError::new("protocol level", version.into(), "3, 4 or 5"));
+        }
+        self.version = Some(version);
+        let mut method = None;
+        if version == 5 {
+            let properties = read.properties().ok_or_else(wrong)?;
+            method = property(properties, AUTHENTICATION_METHOD).map(text);
+        }
+        let client_id = text(read.string().ok_or_else(wrong)?);
+        if flags & 0x04 != 0 {
+            if version == 5 {
+                read.properties().ok_or_else(wrong)?;
+            }
+            read.string().ok_or_else(wrong)?;
+            read.string().ok_or_else(wrong)?;
+        }
+        let user = if flags & 0x80 != 0 { Some(text(read.string().ok_or_else(wrong)?)) } else { None };
+        let has_password = flags & 0x40 != 0;
+        if self.facts && self.gathered.connects.len() < FACTS_MAX {
+            self.gathered.connects.push(json!({"client_id": client_id, "user_name": user, "has_password": has_password,
+                "protocol_version": version, "keep_alive": keep_alive_s, "clean": flags & 2 != 0, "bridge": bridge}));
+        }
+        self.unnamed = client_id.is_empty();
+        out.identify(|i| {
+            let by_certificate = i.account_from == Some("certificate");
+            if let Some(user) = user.filter(|user| !user.is_empty()) {
+                i.account = Some(user);
+                i.account_from = Some("startup");
+            } else if !by_certificate && !client_id.is_empty() {
+                i.account = Some(format!("client-id:{client_id}"));
+                i.account_from = Some("startup");
+            }
+            i.application = Some(client_id).filter(|id| !id.is_empty());
+        });
+        out.protect(|p| {
+            if p.authentication.as_deref() != Some("certificate") || has_password || method.is_some() {
+                let plain = if has_password { "password" } else { "none" };
+                p.authentication = Some(method.map_or_else(|| plain.to_owned(), |method| format!("enhanced:{method}")));
+            }
+        });
+        Ok(Movement::new(Operation::Connect, Side::Client))
+    }
+
+    /// (OASIS MQTT 5.0, 3.2)
+    fn connack(&mut self, body: &[u8], out: &mut Recorder<'_>) -> Result<Movement, DecodeError> {
+        let mut read = Read(body);
+        let (Some(_), Some(code)) = (read.u8(), read.u8()) else {
+            return Err(DecodeError::new("length of CONNACK", body.len() as u64, "at least 2"));
+        };
+        if self.version.is_none() {
+            self.version = Some(if body.len() > 2 { 5 } else { 4 });
+        }
+        if self.facts && self.gathered.connack_codes.len() < FACTS_MAX {
+            self.gathered.connack_codes.push(code);
+        }
+        if self.version == Some(5) && self.unnamed {
+            let assigned = read.properties().and_then(|p| property(p, ASSIGNED_CLIENT_IDENTIFIER)).map(text);
+            if let Some(name) = assigned {
+                self.unnamed = false;
+                out.identify(|i| {
+                    if i.account.is_none() {
+                        i.account = Some(format!("client-id:{name}"));
+                        i.account_from = Some("startup");
+                    }
+                    i.application = Some(name);
+                });
+            }
+        }
+        Ok(Movement::new(if code == 0 { Operation::Connect } else { Operation::Refused }, Side::Client))
+    }
+
+    /// SUBSCRIBE and UNSUBSCRIBE: the filters are one object (OASIS MQTT 5.0, 3.8 and 3.10).
+    fn request(&mut self, kind: u8, body: &[u8]) -> Result<Movement, DecodeError> {
+        let wrong = || DecodeError::new("length of a subscription request", body.len() as u64, "its fields");
+        let mut read = Read(body);
+        let id = read.u16().ok_or_else(wrong)?;
+        if self.version == Some(5) {
+            read.properties().ok_or_else(wrong)?;
+        }
+        let mut names = Vec::new();
+        let first_fact = self.gathered.subscriptions.len();
+        while !read.0.is_empty() {
+            let filter = text(read.string().ok_or_else(wrong)?);
+            let qos = if kind == SUBSCRIBE { read.u8().ok_or_else(wrong)? & 3 } else { 0 };
+            let (group, shared) = shared(&filter);
+            if self.facts && kind == SUBSCRIBE && self.gathered.subscriptions.len() < FACTS_MAX {
+                self.gathered.subscriptions.push(json!({"filter": filter, "qos": qos, "group": group}));
+            }
+            if names.len() < FILTERS_MAX {
+                names.push(shared.to_owned());
+            }
+        }
+        let objects = Arc::new(ObjectSet { names, ..ObjectSet::default() });
+        if self.requests.len() >= REQUESTS_MAX {
+            self.requests.pop_front();
+        }
+        self.requests.push_back((id, Arc::clone(&objects), if kind == SUBSCRIBE { first_fact } else { usize::MAX }));
+        Ok(Movement::of(Operation::Subscribe, Side::Server, objects))
+    }
+
+    /// SUBACK and UNSUBACK belong to their request; one that grants nothing is a refusal (OASIS MQTT 5.0, 3.9.3).
+    fn answer(&mut self, body: &[u8]) -> Result<Movement, DecodeError> {
+        let mut read = Read(body);
+        let Some(id) = read.u16() else {
+            return Err(DecodeError::new("length of a subscription answer", body.len() as u64, "at least 2"));
+        };
+        if self.version == Some(5) {
+            read.properties();
+        }
+        let refused = !read.0.is_empty() && read.0.iter().all(|code| *code >= 0x80);
+        let operation = if refused { Operation::Refused } else { Operation::Subscribe };
+        let Some(index) = self.requests.iter().position(|(i, ..)| *i == id) else { return Ok(Movement::new(operation, Side::Server)) };
+        let Some((_, objects, first_fact)) = self.requests.remove(index) else { return Ok(Movement::new(operation, Side::Server)) };
+        for (fact, code) in self.gathered.subscriptions.iter_mut().skip(first_fact).zip(read.0) {
+            fact["granted"] = json!(code);
+        }
+        Ok(Movement::of(operation, Side::Server, objects))
+    }
+
+    /// The acknowledgements belong to the direction of what they acknowledge.
+    fn handshake(&mut self, kind: u8, sender: Side, body: &[u8]) -> Result<Movement, DecodeError> {
+        if body.len() < 2 {
+            return Err(DecodeError::new("length of an acknowledgement", body.len() as u64, "at least 2"));
+        }
+        let publisher = if kind == PUBREL { sender } else { sender.other() };
+        let refused = matches!(kind, PUBACK | PUBREC) && body.get(2).is_some_and(|reason| *reason >= 0x80);
+        let operation = if refused { Operation::Refused } else { moving(publisher) };
+        Ok(Movement { operation, from: publisher, objects: self.halves[publisher as usize].last.clone() })
+    }
+
+    /// (OASIS MQTT 5.0, 3.14.2)
+    fn disconnect(&mut self, sender: Side, body: &[u8]) {
+        if self.facts && self.gathered.disconnects.len() < FACTS_MAX {
+            self.gathered.disconnects.push(json!({"sender": side_name(sender), "reason": body.first().copied().unwrap_or(0)}));
+        }
+    }
+
+    /// (OASIS MQTT 5.0, 3.3)
+    fn publish(
+        &mut self,
+        sender: Side,
+        first: u8,
+        header: usize,
+        length: usize,
+        bytes: &[u8],
+        out: &mut Recorder<'_>,
+    ) -> Result<Step, DecodeError> {
+        let wrong = || DecodeError::new("length of PUBLISH", length as u64, "its topic, identifier and properties");
+        let total = header + length;
+        let body = bytes.get(header..bytes.len().min(total)).unwrap_or_default();
+        let more = |wanted: usize| if wanted > length { Err(wrong()) } else { Ok(Step::More(header + wanted)) };
+        let &[high, low, ref rest @ ..] = body else { return more(2) };
+        let topic_bytes = usize::from(high) << 8 | usize::from(low);
+        let id_bytes = if first & 6 == 0 { 0 } else { 2 };
+        let mut head = 2 + topic_bytes + id_bytes;
+        // An empty topic needs an alias, which only MQTT 5 has; so the level shows where CONNECT was not seen.
+        let five = self.version == Some(5) || (self.version.is_none() && topic_bytes == 0);
+        if head + usize::from(five) > length {
+            return Err(wrong());
+        }
+        if body.len() < head + usize::from(five) {
+            return more(head + usize::from(five));
+        }
+        let mut alias = None;
+        if five {
+            let Some((properties, width)) = remaining_length(body.get(head..).unwrap_or_default())? else { return more(body.len() + 1) };
+            let from = head + width;
+            head = from + properties;
+            if head > length {
+                return Err(wrong());
+            }
+            if header + head <= PACKET_BYTES_MAX {
+                if body.len() < head {
+                    return more(head);
+                }
+                alias =
+                    property(body.get(from..head).unwrap_or_default(), TOPIC_ALIAS).and_then(|v| v.try_into().ok()).map(u16::from_be_bytes);
+            }
+        }
+        let topic = rest.get(..topic_bytes).unwrap_or_default();
+        let objects = self.resolve(sender, topic, alias);
+        let administers =
+            sender == Side::Client && objects.as_ref().is_some_and(|o| o.names.first().is_some_and(|n| n == DYNAMIC_SECURITY));
+        if administers && total <= PACKET_BYTES_MAX && body.len() < length {
+            return more(length);
+        }
+        let half = &mut self.halves[sender as usize];
+        half.last = objects.clone();
+        if self.facts {
+            half.publishing = Some((objects.clone(), (length - head) as u64, first & 1 != 0));
+        }
+        let mut movement = Movement { operation: moving(sender), from: sender, objects };
+        if administers {
+            let changes = body.get(head..).filter(|_| total <= PACKET_BYTES_MAX).map(administration).unwrap_or_default();
+            movement = Movement::new(Operation::Admin, Side::Client);
+            for change in changes {
+                // The packet itself belongs to the last one.
+                if movement.objects.is_some() {
+                    out.add(&movement, sender, 0, Counts::ZERO);
+                }
+                movement = Movement::of(Operation::Admin, Side::Client, Arc::new(change));
+            }
+        }
+        let used = (header + head).min(bytes.len());
+        Ok(Step::Packet { used, skip: (total - used) as u64, movement, counts: Counts::messages(1) })
+    }
+
+    /// The topic, by its name or by the alias that stands for it (OASIS MQTT 5.0, 3.3.2.3.4).
+    fn resolve(&mut self, sender: Side, topic: &[u8], alias: Option<u16>) -> Option<Arc<ObjectSet>> {
+        if topic.is_empty() {
+            return alias.and_then(|alias| self.halves[sender as usize].aliases.get(&alias).cloned());
+        }
+        let name = String::from_utf8_lossy(topic);
+        let objects = self.topic(&name);
+        if let Some(alias) = alias {
+            let half = &mut self.halves[sender as usize];
+            if let Some(old) = half.aliases.remove(&alias) {
+                half.alias_bytes -= old.names.first().map_or(0, String::len);
+            }
+            if half.aliases.len() < ALIASES_MAX && half.alias_bytes + name.len() <= TOPIC_BYTES_SUM_MAX {
+                half.alias_bytes += name.len();
+                half.aliases.insert(alias, Arc::clone(&objects));
+            }
+        }
+        Some(objects)
+    }
+
+    /// A PUBLISH is whole.
+    fn published(&mut self, sender: Side) {
+        let Some((objects, payload_bytes, retained)) = self.halves[sender as usize].publishing.take() else { return };
+        let gathered = &mut self.gathered;
+        *gathered.packets.entry("PUBLISH").or_default() += 1;
+        gathered.publish_count += 1;
+        gathered.publish_payload_bytes += payload_bytes;
+        let name = objects.and_then(|o| o.names.first().cloned()).unwrap_or_default();
+        let key = (sender == Side::Server, name);
+        if gathered.topics.len() < FACTS_MAX || gathered.topics.contains_key(&key) {
+            let topic = gathered.topics.entry(key).or_default();
+            topic.count += 1;
+            topic.payload_bytes += payload_bytes;
+            topic.retained += u64::from(retained);
+        }
+    }
+
+    /// Looks for a packet that ends where another begins; returns what is left of `bytes`.
+    fn seek<'a>(&mut self, sender: Side, bytes: &'a [u8], out: &mut Recorder<'_>) -> &'a [u8] {
+        let half = &mut self.halves[sender as usize];
+        let unclaimed = Movement::new(moving(sender), sender);
+        if half.sought > 0 {
+            let (passed, rest) = bytes.split_at(bytes.len().min(half.sought));
+            half.sought -= passed.len();
+            out.add(&unclaimed, sender, passed.len() as u64, Counts::ZERO);
+            if half.sought == 0 {
+                // Whether it was one shows by what follows.
+                half.seeking = false;
+            }
+            return rest;
+        }
+        half.carried.extend_from_slice(bytes);
+        let mut at = 0;
+        while at < half.carried.len() {
+            match plausible(half.carried.get(at..).unwrap_or_default(), sender) {
+                Plausible::No => at += 1,
+                Plausible::More => break,
+                Plausible::Packet { bytes, kind } => {
+                    // Short packets are only believed with another one right behind.
+                    let next = half.carried.get(at + bytes..).unwrap_or_default();
+                    if next.is_empty() && kind != PUBLISH && bytes < 64 {
+                        if half.carried.len() < at + bytes + 1 {
+                            break;
+                        }
+                    } else if matches!(plausible(next, sender), Plausible::No) {
+                        at += 1;
+                        continue;
+                    }
+                    let here = half.carried.len() - at;
+                    half.sought = bytes.saturating_sub(here);
+                    half.seeking = half.sought > 0;
+                    at += bytes.min(here);
+                    break;
+                }
+            }
+        }
+        out.add(&unclaimed, sender, at as u64, Counts::ZERO);
+        half.carried.drain(..at);
+        &[]
+    }
+
+    /// Bytes that fit nothing: after a gap a reason to look on, otherwise a violation.
+    fn lost(&mut self, sender: Side, wrong: DecodeError, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let half = &mut self.halves[sender as usize];
+        if !half.doubtful {
+            return Err(wrong);
+        }
+        half.seeking = true;
+        half.sought = 0;
+        if !half.carried.is_empty() {
+            half.carried.remove(0);
+            out.add(&Movement::new(moving(sender), sender), sender, 1, Counts::ZERO);
+        }
+        Ok(())
+    }
+
+    fn take_packet(&mut self, sender: Side, step: Step, out: &mut Recorder<'_>) -> Option<usize> {
+        let Step::Packet { used, skip, movement, counts } = step else { return None };
+        out.add(&movement, sender, used as u64, counts);
+        let half = &mut self.halves[sender as usize];
+        half.skip = skip;
+        half.movement = Some(movement);
+        if skip == 0 {
+            self.published(sender);
+        }
+        Some(used)
+    }
+}
+
+impl Decoder for Mqtt {
+    fn data(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        if !self.named {
+            self.named = true;
+            out.protocol("mqtt", Depth::Decoded);
+        }
+        let mut rest = bytes;
+        // After looking for packets, what is carried may hold whole ones.
+        while !rest.is_empty() || self.halves[sender as usize].carried.len() > 1 {
+            let half = &mut self.halves[sender as usize];
+            if half.seeking {
+                if rest.is_empty() {
+                    // Nothing new to look at.
+                    let before = half.carried.len();
+                    self.seek(sender, &[], out);
+                    let half = &self.halves[sender as usize];
+                    if half.seeking && half.carried.len() == before {
+                        break;
+                    }
+                    continue;
+                }
+                rest = self.seek(sender, rest, out);
+                continue;
+            }
+            if half.skip > 0 {
+                let taken = rest.len().min(usize::try_from(half.skip).unwrap_or(usize::MAX));
+                let (body, after) = rest.split_at(taken);
+                half.skip -= body.len() as u64;
+                rest = after;
+                let movement = half.movement.take();
+                if let Some(movement) = &movement {
+                    out.add(movement, sender, body.len() as u64, Counts::ZERO);
+                }
+                let half = &mut self.halves[sender as usize];
+                half.movement = movement;
+                if half.skip == 0 {
+                    self.published(sender);
+                } else if rest.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            if half.carried.is_empty() {
+                // The whole packet, or the head that is needed, is often here.
+                match self.step(sender, rest, out) {
+                    Ok(Step::More(_)) => {
+                        self.halves[sender as usize].carried.extend_from_slice(rest);
+                        break;
+                    }
+                    Ok(step) => {
+                        let used = self.take_packet(sender, step, out).unwrap_or(rest.len());
+                        rest = rest.get(used..).unwrap_or_default();
+                    }
+                    Err(wrong) => {
+                        self.halves[sender as usize].carried.extend_from_slice(rest);
+                        rest = &[];
+                        self.lost(sender, wrong, out)?;
+                    }
+                }
+                continue;
+            }
+            let carried = std::mem::take(&mut half.carried);
+            match self.step(sender, &carried, out) {
+                Ok(Step::More(wanted)) => {
+                    let (head, after) = rest.split_at(rest.len().min(wanted.saturating_sub(carried.len()).max(1)));
+                    self.halves[sender as usize].carried = carried;
+                    self.halves[sender as usize].carried.extend_from_slice(head);
+                    if head.is_empty() {
+                        break;
+                    }
+                    rest = after;
+                    if rest.is_empty() && self.halves[sender as usize].carried.len() < wanted {
+                        break;
+                    }
+                }
+                Ok(step) => {
+                    let used = self.take_packet(sender, step, out).unwrap_or(carried.len());
+                    let half = &mut self.halves[sender as usize];
+                    let mut left = carried.get(used..).unwrap_or_default();
+                    let skipped = left.len().min(usize::try_from(half.skip).unwrap_or(usize::MAX));
+                    if skipped > 0 {
+                        half.skip -= skipped as u64;
+                        left = left.get(skipped..).unwrap_or_default();
+                        let done = half.skip == 0;
+                        let movement = self.last_movement(sender);
+                        out.add(&movement, sender, skipped as u64, Counts::ZERO);
+                        if done {
+                            self.published(sender);
+                        }
+                    }
+                    self.halves[sender as usize].carried = left.to_vec();
+                }
+                Err(wrong) => {
+                    self.halves[sender as usize].carried = carried;
+                    self.lost(sender, wrong, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let half = &mut self.halves[sender as usize];
+        if length <= half.skip {
+            half.skip -= length;
+            if half.skip == 0 {
+                self.published(sender);
+            }
+            return Ok(());
+        }
+        let carried = std::mem::take(&mut half.carried);
+        half.skip = 0;
+        half.publishing = None;
+        half.doubtful = true;
+        half.seeking = true;
+        half.sought = 0;
+        out.add(&Movement::new(moving(sender), sender), sender, carried.len() as u64, Counts::ZERO);
+        Ok(())
+    }
+
+    fn facts(&self, into: &mut Facts) {
+        if !self.facts {
+            return;
+        }
+        let g = &self.gathered;
+        let topics: Vec<_> = g
+            .topics
+            .iter()
+            .map(|((by_server, topic), t)| {
+                let sender = if *by_server { "server" } else { "client" };
+                json!({"sender": sender, "topic": topic, "count": t.count, "payload_bytes": t.payload_bytes, "retained": t.retained})
+            })
+            .collect();
+        into.insert(
+            "mqtt",
+            json!({"connects": g.connects, "connack_codes": g.connack_codes, "publish_count": g.publish_count,
+                   "publish_payload_bytes": g.publish_payload_bytes, "packets": g.packets, "topics": topics,
+                   "subscriptions": g.subscriptions, "disconnects": g.disconnects}),
+        );
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let halves: usize = self.halves.iter().map(|h| h.carried.capacity() + h.alias_bytes + 64 * h.aliases.len()).sum();
+        let requests: usize = self.requests.iter().flat_map(|(_, o, _)| &o.names).map(|n| 32 + n.capacity()).sum();
+        let g = &self.gathered;
+        let facts = 256 * (g.connects.len() + g.subscriptions.len() + g.disconnects.len() + g.topics.len());
+        size_of::<Self>() + halves + 2 * self.topic_bytes + 128 * self.topics.len() + requests + facts
+    }
+}
+
+/// What a PUBLISH is, by who sends it.
+fn moving(publisher: Side) -> Operation {
+    if publisher == Side::Client { Operation::Publish } else { Operation::Subscribe }
+}
+
+fn side_name(side: Side) -> &'static str {
+    if side == Side::Client { "client" } else { "server" }
+}
+
+/// Group and filter of a shared subscription (OASIS MQTT 5.0, 4.8.2).
+fn shared(filter: &str) -> (Option<&str>, &str) {
+    let parts = filter.strip_prefix("$share/").and_then(|rest| rest.split_once('/'));
+    parts.map_or((None, filter), |(group, filter)| (Some(group), filter))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Checked reads from the front.
+struct Read<'a>(&'a [u8]);
+
+impl<'a> Read<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2)?.try_into().ok().map(u16::from_be_bytes)
+    }
+    /// (OASIS MQTT 5.0, 1.5.4)
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let length = self.u16()?;
+        self.take(length.into())
+    }
+    fn properties(&mut self) -> Option<&'a [u8]> {
+        let (length, width) = remaining_length(self.0).ok()??;
+        self.take(width)?;
+        self.take(length)
+    }
+}
+
+/// The value of the first property of a kind (OASIS MQTT 5.0, 2.2.2.2).
+fn property(properties: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut read = Read(properties);
+    while let Some(kind) = read.u8() {
+        let value = match kind {
+            0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => read.take(1)?,
+            0x13 | 0x21 | 0x22 | TOPIC_ALIAS => read.take(2)?,
+            0x02 | 0x11 | 0x18 | 0x27 => read.take(4)?,
+            0x0b => {
+                let (_, width) = remaining_length(read.0).ok()??;
+                read.take(width)?
+            }
+            0x26 => {
+                read.string()?;
+                read.string()?
+            }
+            0x03 | 0x08 | 0x09 | ASSIGNED_CLIENT_IDENTIFIER | AUTHENTICATION_METHOD | 0x16 | 0x1a | 0x1c | 0x1f => read.string()?,
+            _ => return None,
+        };
+        if kind == wanted {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[derive(Deserialize)]
+struct Commands {
+    #[serde(default)]
+    commands: Vec<Command>,
+}
+
+/// What is kept of a command: a password only as the fact that there is one.
+#[derive(Deserialize)]
+struct Command {
+    #[serde(default)]
+    command: String,
+    username: Option<String>,
+    rolename: Option<String>,
+    groupname: Option<String>,
+    password: Option<IgnoredAny>,
+    #[serde(default)]
+    roles: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    #[serde(default)]
+    rolename: String,
+}
+
+/// Changes to accounts, roles and groups in a message to Mosquitto's dynamic security; asking is no change.
+fn administration(payload: &[u8]) -> Vec<ObjectSet> {
+    let Ok(commands) = serde_json::from_slice::<Commands>(payload) else { return Vec::new() };
+    commands.commands.iter().take(COMMANDS_MAX).filter_map(change).collect()
+}
+
+fn change(command: &Command) -> Option<ObjectSet> {
+    let account = command.username.as_ref().map(|name| format!("account:{name}"));
+    let role = command.rolename.as_ref().map(|name| format!("role:{name}"));
+    let group = command.groupname.as_ref().map(|name| format!("group:{name}"));
+    let role_name = command.rolename.as_deref().unwrap_or_default();
+    let group_name = command.groupname.as_deref().unwrap_or_default();
+    let (name, verb) = match command.command.as_str() {
+        "createClient" => (account, "create".to_owned()),
+        "deleteClient" => (account, "drop".into()),
+        "setClientPassword" => (account, "password".into()),
+        "modifyClient" | "enableClient" | "disableClient" | "setClientId" => (account, "alter".into()),
+        "addClientRole" => (account, format!("grant:{role_name}")),
+        "removeClientRole" => (account, format!("revoke:{role_name}")),
+        "addGroupClient" => (account, format!("grant:group:{group_name}")),
+        "removeGroupClient" => (account, format!("revoke:group:{group_name}")),
+        "createRole" => (role, "create".into()),
+        "deleteRole" => (role, "drop".into()),
+        "modifyRole" | "addRoleACL" | "removeRoleACL" => (role, "alter".into()),
+        "createGroup" => (group, "create".into()),
+        "deleteGroup" => (group, "drop".into()),
+        "modifyGroup" => (group, "alter".into()),
+        "addGroupRole" => (group, format!("grant:{role_name}")),
+        "removeGroupRole" => (group, format!("revoke:{role_name}")),
+        "setDefaultACLAccess" | "setAnonymousGroup" => (Some("broker".into()), "alter".into()),
+        _ => return None,
+    };
+    let mut columns = vec![verb];
+    if command.password.is_some() && command.command == "modifyClient" {
+        columns.push("password".into());
+    }
+    columns.extend(command.roles.iter().take(COMMANDS_MAX).map(|role| format!("grant:{}", role.rolename)));
+    Some(ObjectSet { names: vec![name?], columns, statement: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{self, CLIENT, Played, SERVER, Script, Step as Said};
+    use super::*;
+
+    const V311: (&str, &str) = (include_str!("../../../tests/data/mqtt/v311.txt"), include_str!("../../../tests/data/mqtt/v311.json"));
+    const V5: (&str, &str) = (include_str!("../../../tests/data/mqtt/v5.txt"), include_str!("../../../tests/data/mqtt/v5.json"));
+    const REFUSED: &str = include_str!("../../../tests/data/mqtt/refused.txt");
+    const WHOLE: Options = Options { facts: true, midstream: false };
+    const SECRETS: [&str; 4] = ["not-a-secret", "wrong-word", "swordfish", "xxxxx"];
+
+    fn recording(text: &str) -> Script {
+        let side = |line: &str| if line.starts_with('>') { CLIENT } else { SERVER };
+        text.lines().map(|line| (side(line), testing::bytes(line.get(2..).unwrap()))).collect()
+    }
+
+    fn play(script: &Script) -> Played {
+        testing::play_script(decoder(WHOLE), script)
+    }
+
+    /// Messages by (operation, object names).
+    fn messages(played: &Played) -> BTreeMap<(String, String), i64> {
+        let mut sums = BTreeMap::new();
+        for event in &played.events {
+            for set in event["objects"].as_array().unwrap() {
+                let key = (event["operation"].as_str().unwrap().to_owned(), set["names"].to_string());
+                *sums.entry(key).or_default() += set["messages"].as_i64().unwrap();
+            }
+        }
+        sums
+    }
+
+    fn flow<'a>(played: &'a Played, operation: &str) -> &'a Value {
+        played.events.iter().rev().find(|e| e["operation"] == operation).unwrap()
+    }
+
+    fn connect(level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
+        let body = [&b"\0\x04MQTT"[..], &[level, flags, 0, 60], rest].concat();
+        [&[0x10, u8::try_from(body.len()).unwrap()][..], &body].concat()
+    }
+
+    fn publication(topic: &str, payload: &[u8]) -> Vec<u8> {
+        let body = [&u16::try_from(topic.len()).unwrap().to_be_bytes()[..], topic.as_bytes(), payload].concat();
+        let (low, high) = (u8::try_from(body.len() & 0x7f).unwrap() | 0x80, u8::try_from(body.len() >> 7).unwrap());
+        [&[0x30, low, high][..], &body].concat()
+    }
+
+    #[test]
+    fn shared_checks_hold_on_recordings_of_mosquitto() {
+        for text in [V311.0, V5.0, REFUSED] {
+            let script = recording(text);
+            assert_eq!(testing::recognise(&MQTT, &script), Recognition::Yes { client: CLIENT });
+            testing::shared_checks(&MQTT, &script, &SECRETS);
+        }
+    }
+
+    #[test]
+    fn counts_are_those_of_the_clients_own_ledger() {
+        for (text, ledger) in [V311, V5] {
+            let played = play(&recording(text));
+            let ledger: Value = serde_json::from_str(ledger).unwrap();
+            let counted = messages(&played);
+            for (operation, side) in [("publish", "published"), ("subscribe", "received")] {
+                let of_topics = |(key, n): (&(String, String), &i64)| {
+                    (key.0 == operation && *n > 0).then(|| (serde_json::from_str::<Vec<String>>(&key.1).unwrap()[0].clone(), json!(n)))
+                };
+                let found: serde_json::Map<_, _> = counted.iter().filter_map(of_topics).collect();
+                assert_eq!(Value::Object(found), ledger[side], "{operation}");
+            }
+        }
+    }
+
+    #[test]
+    fn account_is_the_user_and_application_the_client_id() {
+        let played = play(&recording(V5.0));
+        assert!(played.events.iter().all(|e| e["account"] == "svc_edge" && e["application"] == "edge-v5"));
+        assert_eq!(flow(&played, "connect")["protection"]["authentication"], "password");
+        assert_eq!(flow(&played, "connect")["account_from"], "startup");
+        let unnamed = play(&vec![(CLIENT, connect(4, 2, b"\0\x05press"))]);
+        assert_eq!(flow(&unnamed, "connect")["account"], "client-id:press");
+        assert_eq!(flow(&unnamed, "connect")["protection"]["authentication"], "none");
+    }
+
+    #[test]
+    fn enhanced_authentication_and_a_bridge_are_noted() {
+        let played = play(&vec![(CLIENT, connect(0x85, 2, b"\x08\x15\0\x05SCRAM\0\x01b"))]);
+        assert_eq!(flow(&played, "connect")["protection"]["authentication"], "enhanced:SCRAM");
+        assert_eq!(played.facts["mqtt"]["connects"][0]["bridge"], true);
+    }
+
+    #[test]
+    fn wrong_password_is_refused() {
+        let played = play(&recording(REFUSED));
+        assert_eq!(flow(&played, "refused")["account"], "svc_edge");
+        assert_eq!(played.facts["mqtt"]["connack_codes"], json!([0x87]));
+    }
+
+    #[test]
+    fn shared_subscription_shows_its_filter_and_its_grant() {
+        let played = play(&recording(V5.0));
+        assert!(messages(&played).contains_key(&("subscribe".into(), r#"["line/+/state","line/+/order"]"#.into())));
+        let rows = &played.facts["mqtt"]["subscriptions"];
+        assert_eq!(rows[1], json!({"filter": "$share/mes/line/+/order", "qos": 1, "group": "mes", "granted": 1}));
+    }
+
+    #[test]
+    fn administration_names_accounts_and_never_passwords() {
+        let played = play(&recording(V311.0));
+        let sets: Vec<_> =
+            played.events.iter().filter(|e| e["operation"] == "admin").flat_map(|e| e["objects"].as_array().unwrap()).collect();
+        assert_eq!((&sets[0]["names"], &sets[0]["columns"]), (&json!(["account:eve"]), &json!(["create", "grant:admin"])));
+        assert_eq!((&sets[1]["names"], &sets[1]["columns"]), (&json!(["account:svc_edge"]), &json!(["grant:admin"])));
+        assert_eq!(flow(&played, "admin")["messages"], 1);
+    }
+
+    #[test]
+    fn gap_inside_a_payload_is_swallowed_and_the_next_publish_is_read() {
+        let first = publication("line/1/recipe", &[7; 4000]);
+        let second = publication("line/1/state", b"ok");
+        let played = testing::play(
+            decoder(WHOLE),
+            &[Said::Data(CLIENT, &first[..100]), Said::Gap(CLIENT, 3000), Said::Data(CLIENT, &first[3100..]), Said::Data(CLIENT, &second)],
+        );
+        assert_eq!(played.error, None);
+        testing::assert_conserved(&played);
+        assert_eq!(messages(&played).values().sum::<i64>(), 2);
+    }
+
+    #[test]
+    fn packets_are_found_again_after_a_gap_over_their_heads() {
+        let many: Vec<u8> = (0..5).flat_map(|_| publication("line/1/state", &[0xc0; 200])).collect();
+        for cut in [10, 60, 150, 229, 230, 240] {
+            for size in [1, 7, 2000] {
+                let tail = &many[cut..];
+                let mut steps = vec![Said::Data(CLIENT, &many[..3]), Said::Gap(CLIENT, 500)];
+                steps.extend(tail.chunks(size).map(|chunk| Said::Data(CLIENT, chunk)));
+                let played = testing::play(decoder(WHOLE), &steps);
+                assert_eq!(played.error, None);
+                testing::assert_conserved(&played);
+                // The first packet found only shows where the next one begins.
+                assert!(messages(&played).values().sum::<i64>() >= 2, "cut {cut}, segments of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn middle_of_a_connection_is_recognised_by_a_topic_or_two_packets_and_not_by_less() {
+        let ask = |client: &[u8], server: &[u8]| recognise(&Heads { client, server, ports: (50_000, 4000), midstream: true });
+        assert_eq!(ask(&publication("line/1/state", &[0; 100]), &[]), Recognition::Yes { client: CLIENT });
+        assert_eq!(ask(&[0xc0, 0], &[0xd0, 0]), Recognition::Yes { client: CLIENT });
+        assert_eq!(ask(&[0xd0, 0], &[0xc0, 0]), Recognition::Yes { client: SERVER });
+        for other in
+            [&b"GET / HTTP/1.1\r\n"[..], b"MSGF\x20\0\0\0", b"\x16\x03\x01\x02\0\x01", b"0\x84\0\0\0\x10\0\0\0", b"D\0\0\0\x0b\0\x01\0\0"]
+        {
+            assert_eq!(ask(other, &[]), Recognition::No);
+        }
+    }
+
+    #[test]
+    fn alias_table_and_topics_are_bounded() {
+        let mut script = vec![(CLIENT, connect(5, 2, b"\0\0\x01a"))];
+        for alias in 0..=u16::MAX {
+            let topic = format!("line/{alias}/{}", "x".repeat(80));
+            let mut body = [&u16::try_from(topic.len()).unwrap().to_be_bytes()[..], topic.as_bytes(), &[3, TOPIC_ALIAS]].concat();
+            body.extend(alias.to_be_bytes());
+            script.push((CLIENT, [&[0x30, u8::try_from(body.len()).unwrap()][..], &body].concat()));
+        }
+        let played = testing::play_script(decoder(Options::default()), &script);
+        assert_eq!(played.error, None);
+        assert!(played.memory_bytes_max < 3 << 20, "{}", played.memory_bytes_max);
+    }
+
+    #[test]
+    fn packet_with_reserved_flags_or_from_the_wrong_side_is_a_violation() {
+        for (side, bytes) in [(CLIENT, vec![0x80, 0]), (SERVER, vec![0xc0, 0]), (CLIENT, vec![0xc0, 0xff, 0xff, 0xff, 0xff])] {
+            assert!(play(&vec![(side, bytes)]).error.is_some());
+        }
+    }
+}
