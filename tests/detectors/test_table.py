@@ -4,8 +4,25 @@ from datetime import date
 
 import pytest
 from north import (
-    LAKE, LAKE_NAME, MES_APP, MES_DB, MW, NIGHT, NOON, UNS,
-    architecture, collect, detector, end, extract, flow, judge, mes, objects, publish, upload,
+    LAKE,
+    LAKE_NAME,
+    MES_APP,
+    MES_DB,
+    MW,
+    NIGHT,
+    NOON,
+    UNS,
+    architecture,
+    collect,
+    detector,
+    end,
+    extract,
+    flow,
+    judge,
+    mes,
+    objects,
+    publish,
+    upload,
 )  # fmt: skip
 
 from hopwatch.events import Heartbeat
@@ -375,7 +392,7 @@ def test_connecting_is_judged_for_who_where_and_protection_only() -> None:
 
 def test_two_views_of_one_connection_are_charged_once() -> None:
     watching = detector()
-    part = [objects("quality.inspection", columns=("lot",), rows=150_000)]
+    part = [objects("quality.inspection", columns=("lot",), rows=150_000, bytes=9_000_000)]
     tap = extract(objects=part, connection="c")
     log = extract(objects=part, connection="c", agent="mes-db-log", seen_by="log", depth="server-log")
     assert [watching.observe(one)[0].verdict for one in (tap, log)] == ["declared", "declared"]
