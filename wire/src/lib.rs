@@ -2,6 +2,7 @@
 //!
 //! `source` or `capture` → `packet` → `sensor` (connections, `stream`) → `protocols` → `windows`.
 
+pub mod capture;
 pub mod packet;
 pub mod protocols;
 #[cfg(feature = "python")]
