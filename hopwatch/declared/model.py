@@ -186,8 +186,9 @@ def _tupled(value: object) -> object:
 
 # One name or a list of them; always a list once read.
 OneOrMore = BeforeValidator(_listed, json_schema_input_type=str | list[str])
+ONE_OR_MORE_LIMITS = BeforeValidator(_tupled, json_schema_input_type=str | list[str])
 Names = Annotated[list[Name], OneOrMore, Field(min_length=1)]
-Limits = Annotated[tuple[LimitPhrase, ...], BeforeValidator(_tupled), Field(min_length=1)]
+Limits = Annotated[tuple[LimitPhrase, ...], ONE_OR_MORE_LIMITS, Field(min_length=1)]
 
 Severity = Literal["low", "medium", "high", "critical"]
 Sensitivity = Literal["internal", "confidential", "ip-sensitive", "pii"]
@@ -278,7 +279,7 @@ class Asset(_Model):
 
 
 class Service(_Model):
-    """Infrastructure: ``to`` are its servers and ``from_`` who may dial them (zones, assets or addresses)."""
+    """Infrastructure: ``to`` are its servers, ``from`` who may dial them (zones, assets or addresses)."""
 
     protocol: Name | None = None
     ports: list[Port] = []
@@ -352,7 +353,7 @@ class Gdpr(_Model):
 
 
 class Hop(_Model):
-    """One approved movement of data; ``from_`` and ``to`` follow the data, not who opened the connection."""
+    """One approved movement of data; its ends follow the data, not who opened the connection."""
 
     who: Name
     from_: Annotated[list[Name], OneOrMore, Field(min_length=1, alias="from")]
@@ -405,7 +406,7 @@ class PlannedException(_Model):
     account: Name | None = None
     asset: Name | None = None
     may: Annotated[list[Operation], OneOrMore] = []
-    limit: Annotated[tuple[LimitPhrase, ...], BeforeValidator(_tupled)] = ()
+    limit: Annotated[tuple[LimitPhrase, ...], ONE_OR_MORE_LIMITS] = ()
     when: SchedulePhrase
     ticket: Phrase
     by: Phrase

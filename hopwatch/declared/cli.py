@@ -1,0 +1,143 @@
+"""``hopwatch declared``: validate, sign, table, draw, explain-hop, what-if, schema.
+
+Exit codes: 0 it holds; 1 it loads, and something in it has ended, or the movement asked about is not approved; 2 the
+input is refused.
+"""
+
+import argparse
+import getpass
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+from hopwatch.declared import draw, explain, schema, table
+from hopwatch.declared.load import load
+from hopwatch.declared.model import Architecture
+from hopwatch.declared.problem import ArchitectureError, Level, Problem
+from hopwatch.declared.sign import SignatureError, sign, signature_path
+
+OK, FOUND, REFUSED = 0, 1, 2
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add ``declared`` and its commands to the top-level parser."""
+    declared = subparsers.add_parser("declared", help="the declared architecture: validate, sign, draw, ask")
+    commands = declared.add_subparsers(dest="declared_command", metavar="COMMAND", required=True)
+
+    def command(name: str, about: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=about)
+        if name != "schema":
+            parser.add_argument("file", type=Path, help="the declaration, such as plant-north.yaml")
+            parser.add_argument("--at", type=_day, metavar="DATE", help="the day expiries are judged on; today if left out")
+            parser.add_argument("--approvers", type=Path, metavar="FILE", help="the approver keys; HOPWATCH_APPROVERS if left out")
+        return parser
+
+    command("validate", "prove every rule; exit 1 if something has ended").add_argument(
+        "--json", action="store_true", help="one JSON object a line"
+    )
+    signing = command("sign", "write the detached Ed25519 signature FILE.sig")
+    signing.add_argument("--key", type=Path, required=True, help="private key, PEM or OpenSSH, Ed25519")
+    command("table", "the hops as a table").add_argument("--csv", action="store_true", help="CSV instead of Markdown")
+    command("draw", "the architecture as a picture").add_argument("--format", choices=("svg", "mermaid"), default="svg")
+    command("explain-hop", "a hop in plain sentences").add_argument("hop")
+    asking = command("what-if", "which hop would approve this movement, or why none does")
+    for name in ("who", "source", "destination", "what"):
+        asking.add_argument(name)
+    asking.add_argument("rows", type=_count, help="such as 200000 or 200k")
+    command("schema", "the JSON Schema of the format, for an editor")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command that was parsed; returns the exit code."""
+    if args.declared_command == "schema":
+        print(json.dumps(schema.json_schema(), indent=2))
+        return OK
+    try:
+        architecture = load(args.file, at=args.at, approvers=args.approvers)
+    except ArchitectureError as error:
+        _refuse(error, getattr(args, "json", False))
+        return REFUSED
+    match args.declared_command:
+        case "validate":
+            return _validate(architecture, args.json)
+        case "sign":
+            return _sign(args.file, args.key)
+        case "table":
+            print(table.comma_separated(architecture) if args.csv else table.markdown(architecture), end="")
+        case "draw":
+            print(draw.mermaid(architecture) if args.format == "mermaid" else draw.svg(architecture), end="")
+        case "explain-hop":
+            return _explain(architecture, args.hop)
+        case "what-if":
+            answer = explain.what_if(architecture, args.who, args.source, args.destination, args.what, args.rows)
+            print(answer)
+            return OK if answer.approved else FOUND
+    return OK
+
+
+def _validate(architecture: Architecture, as_json: bool) -> int:
+    findings = [problem for problem in architecture.problems if problem.level is Level.FINDING]
+    if as_json:
+        _print_json(architecture.problems)
+        said = architecture.declaration
+        state = {"kind": "declaration", **said.model_dump(), "approval": said.approval, "holds": not findings, "findings": len(findings)}
+        print(json.dumps({**state, "warnings": len(architecture.problems) - len(findings), "errors": 0}))
+    else:
+        for problem in architecture.problems:
+            print(f"{problem.level.value}: {problem}")
+        ended = f"{len(findings)} ended" if findings else "holds"
+        print(f"{table.heading(architecture)} ({architecture.declaration.approval}): {len(architecture.hops)} hops, {ended}")
+    return FOUND if findings else OK
+
+
+def _refuse(error: ArchitectureError, as_json: bool) -> None:
+    if as_json:
+        _print_json(error.problems)
+        print(json.dumps({"kind": "declaration", "holds": False, "errors": len(error.problems)}))
+    else:
+        print(error, file=sys.stderr)
+
+
+def _print_json(problems: tuple[Problem, ...]) -> None:
+    for problem in problems:
+        print(json.dumps(problem.as_dict()))
+
+
+def _sign(file: Path, key: Path) -> int:
+    try:
+        private = key.read_bytes()
+        encrypted = b"ENCRYPTED" in private
+        password = getpass.getpass("Password of the key: ").encode() if encrypted else None
+        signature = sign(file.read_bytes(), private, password)
+        signature_path(file).write_bytes(signature)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return REFUSED
+    except SignatureError as error:
+        print(f"{key.name}: {error}", file=sys.stderr)
+        return REFUSED
+    print(f"wrote {signature_path(file)}")
+    return OK
+
+
+def _explain(architecture: Architecture, hop: str) -> int:
+    if hop not in architecture.hops:
+        print(f"{architecture.file}: {hop} is no hop of this file, expected one of {', '.join(architecture.hops)}", file=sys.stderr)
+        return REFUSED
+    print(explain.explain_hop(architecture, hop))
+    return OK
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}": expected a day such as 2026-04-07') from error
+
+
+def _count(text: str) -> int:
+    try:
+        return explain.read_count(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,0 +1,103 @@
+"""The commands: what they print and with which code they end."""
+
+import argparse
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hopwatch.declared.cli import add_parser, run
+
+PLANT = Path(__file__).parents[2] / "examples" / "plant-north.yaml"
+
+
+def declared(*arguments: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    return run(parser.parse_args(["declared", *map(str, arguments)]))
+
+
+def test_validate_holds_on_its_day_and_finds_what_ended_later(capsys: pytest.CaptureFixture[str]) -> None:
+    assert declared("validate", PLANT, "--at", "2026-04-07") == 0
+    assert "UNSIGNED" in capsys.readouterr().out
+    assert declared("validate", PLANT, "--at", "2026-07-01", "--json") == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["key"] for line in lines if line.get("level") == "finding"} == {"accounts.acme.expires", "hops.acme-diagnose.approved"}
+    assert (lines[-1]["kind"], lines[-1]["holds"], lines[-1]["findings"]) == ("declaration", False, 2)
+
+
+def test_validate_of_a_refused_file_ends_with_2_and_names_the_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plant-north.yaml"
+    path.write_text(PLANT.read_text("utf-8").replace(', pseudonymise: ["*.operator_id"]', ""), "utf-8")
+    assert declared("validate", path) == 2
+    assert capsys.readouterr().err == (
+        "plant-north.yaml:117:5 lake-upload: class operator may leave the site only pseudonymised; "
+        'add protect.pseudonymise for "*.operator_id"\n'
+    )
+    assert declared("validate", path, "--json") == 2
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (first["line"], first["column"], first["rule"], first["key"]) == (117, 5, "residency", "hops.lake-upload.protect")
+
+
+def test_what_if_names_the_approving_hop_or_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert declared("what-if", PLANT, "svc_mw", "mes-db", "mw", "quality.defect", "200k") == 0
+    assert "approved by extract-quality" in capsys.readouterr().out
+    assert declared("what-if", PLANT, "svc_mw", "mes-db", "10.30.0.21", "quality.defect", "200001") == 1
+    assert "200k rows / 1h -> 200001 rows" in capsys.readouterr().out
+    assert declared("what-if", PLANT, "svc_report", "mes-db", "10.40.9.77", "mes.genealogy", "1.2M") == 1
+    assert "account svc_report is not in the file" in capsys.readouterr().out
+    assert declared("what-if", PLANT, "svc_mw", "mes-db", "mw", "mes.never_seen", "1") == 1
+    assert "unclassified" in capsys.readouterr().out
+
+
+def test_explain_hop_says_what_is_hidden_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert declared("explain-hop", PLANT, "lake-upload") == 0
+    said = capsys.readouterr().out
+    assert "*.operator_id must be pseudonymised first." in said
+    assert "The data leaves the site: CloudCo in DE, terms VND-031." in said
+    assert "only ends, bytes, times and TLS version are known" in said
+    assert declared("explain-hop", PLANT, "nothing") == 2
+
+
+def test_table_has_a_row_for_each_hop_and_no_cell_a_spreadsheet_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert declared("table", PLANT) == 0
+    assert capsys.readouterr().out.count("\n| ") == 10
+    path = tmp_path / "plant.yaml"
+    path.write_text(PLANT.read_text("utf-8").replace("why: process history", "why: =cmd()"), "utf-8")
+    assert declared("table", path, "--csv") == 0
+    out = capsys.readouterr().out
+    assert "'=cmd()" in out
+    assert ",=cmd()" not in out
+
+
+def test_drawing_is_well_formed_escaped_and_the_same_each_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plant.yaml"
+    path.write_text(PLANT.read_text("utf-8"), "utf-8")
+    drawn = []
+    for _ in range(2):
+        assert declared("draw", path) == 0
+        drawn.append(capsys.readouterr().out)
+    assert drawn[0] == drawn[1]
+    titles = [element.text or "" for element in ElementTree.fromstring(drawn[0]).iter("{http://www.w3.org/2000/svg}title")]
+    assert sum(title.startswith("collect-tags") for title in titles) == 2
+    assert declared("draw", path, "--format", "mermaid") == 0
+    assert 'a6 ==>|"lake-upload: svc_lake, 250 MiB / 1d"| a8' in capsys.readouterr().out
+
+
+def test_schema_has_the_keys_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert declared("schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert {"who", "from", "to", "limit"} <= set(schema["$defs"]["Hop"]["properties"])
+    assert "from_" not in json.dumps(schema)
+    assert schema["additionalProperties"] is False
+
+
+def test_signing_writes_a_signature_and_a_wrong_key_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plant.yaml"
+    path.write_bytes(PLANT.read_bytes())
+    key = tmp_path / "key.pem"
+    key.write_text("not a key")
+    assert declared("sign", path, "--key", key) == 2
+    assert "expected PEM or OpenSSH" in capsys.readouterr().err
+    assert not (tmp_path / "plant.yaml.sig").exists()
