@@ -11,6 +11,7 @@ pub mod opcua;
 #[cfg(test)]
 pub mod testing;
 pub mod tls;
+pub mod websocket;
 
 /// Bytes of each side kept until a protocol is recognised; most need fewer than twelve.
 pub const HEAD_BYTES_MAX: usize = 64;
@@ -107,7 +108,7 @@ pub struct Protocol {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS, mqtt::MQTT, opcua::OPCUA, dns::DNS_TCP];
+pub const TCP: &[Protocol] = &[tls::TLS, mqtt::MQTT, websocket::MQTT_WEBSOCKET, opcua::OPCUA, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[dns::DNS_UDP];

@@ -1,0 +1,248 @@
+//! MQTT over WebSocket (RFC 6455; OASIS MQTT 5.0, 6): the upgrade by HTTP, then frames whose payload is MQTT.
+//!
+//! Frames and packets do not line up: a packet may lie in several frames. What a client sends is masked and unmasked
+//! as it streams by.
+
+use super::mqtt::Mqtt;
+use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
+use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side};
+
+/// The head of the request, or of its answer, is at most this long.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Masked bytes are unmasked in pieces of this size.
+const PIECE_BYTES: usize = 1024;
+
+/// Known by the path that MQTT clients ask for; the subprotocol stands too far behind to decide.
+pub const MQTT_WEBSOCKET: Protocol = Protocol { name: "mqtt", recognise, decoder };
+
+#[must_use]
+pub fn decoder(options: Options) -> Box<dyn Decoder> {
+    Box::new(WebSocket { mqtt: Mqtt::new(options), halves: Default::default(), named: false })
+}
+
+fn recognise(heads: &Heads<'_>) -> Recognition {
+    const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\n";
+    for (head, side) in [(heads.client, Side::Client), (heads.server, Side::Server)] {
+        let same = head.iter().zip(REQUEST).all(|(a, b)| a == b);
+        if same && !heads.midstream && !head.is_empty() {
+            return if head.len() >= REQUEST.len() { Recognition::Yes { client: side } } else { Recognition::More };
+        }
+    }
+    if heads.client.is_empty() && heads.server.is_empty() { Recognition::More } else { Recognition::No }
+}
+
+#[derive(Default)]
+struct Half {
+    /// The upgrade is behind.
+    framed: bool,
+    /// The head of the request or of a frame, as far as it is there.
+    carried: Vec<u8>,
+    mask: Option<[u8; 4]>,
+    /// Where in the mask the next byte stands.
+    place: usize,
+    left: u64,
+    /// A control frame carries no MQTT (RFC 6455, 5.5).
+    control: bool,
+    /// The place in the frames is lost: bytes are counted only.
+    lost: bool,
+}
+
+struct WebSocket {
+    mqtt: Mqtt,
+    halves: [Half; 2],
+    named: bool,
+}
+
+impl WebSocket {
+    /// The head of the request or its answer; returns what of `bytes` belongs to it.
+    fn upgrade(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
+        let half = &mut self.halves[sender as usize];
+        let before = half.carried.len();
+        half.carried.extend_from_slice(bytes.get(..bytes.len().min(HEAD_BYTES_MAX - before)).unwrap_or_default());
+        let from = before.saturating_sub(3);
+        let end = half.carried.windows(4).skip(from).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4);
+        let Some(end) = end else {
+            let length = half.carried.len() as u64;
+            return if half.carried.len() < HEAD_BYTES_MAX {
+                Ok(bytes.len())
+            } else {
+                Err(DecodeError::new("length of an HTTP head", length, "at most 16384"))
+            };
+        };
+        let mut head = std::mem::take(&mut half.carried);
+        head.truncate(end);
+        half.framed = true;
+        let speaks = |name: &[u8], value: &[u8]| {
+            head.split(|b| *b == b'\n').any(|line| {
+                let Some(colon) = line.iter().position(|b| *b == b':') else { return false };
+                let (field, said) = line.split_at(colon);
+                field.eq_ignore_ascii_case(name) && said.to_ascii_lowercase().windows(value.len()).any(|part| part == value)
+            })
+        };
+        let accepted = sender == Side::Client || head.starts_with(b"HTTP/1.1 101");
+        if !accepted || !speaks(b"upgrade", b"websocket") || !speaks(b"sec-websocket-protocol", b"mqtt") {
+            return Err(DecodeError::new("upgrade in a head of length", end as u64, "one to MQTT over WebSocket"));
+        }
+        if !self.named {
+            self.named = true;
+            out.protocol("mqtt", Depth::Decoded);
+        }
+        out.add(&Movement::new(Operation::Connect, Side::Client), sender, end as u64, Counts::ZERO);
+        Ok(end - before)
+    }
+
+    /// One more byte of a frame's head (RFC 6455, 5.2).
+    fn frame_head(&mut self, sender: Side, byte: u8, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let half = &mut self.halves[sender as usize];
+        half.carried.push(byte);
+        let &[first, second, ref rest @ ..] = half.carried.as_slice() else { return Ok(()) };
+        if first & 0x70 != 0 || !matches!(first & 15, 0..=2 | 8..=10) {
+            return Err(DecodeError::new("first byte of a frame", first.into(), "a known opcode without extensions"));
+        }
+        let width = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let masked = second & 0x80 != 0;
+        if rest.len() < width + if masked { 4 } else { 0 } {
+            return Ok(());
+        }
+        let (length, mask) = rest.split_at(width);
+        half.left = if width == 0 { u64::from(second & 0x7f) } else { length.iter().fold(0, |n, b| n << 8 | u64::from(*b)) };
+        half.mask = mask.try_into().ok();
+        half.place = 0;
+        half.control = first & 8 != 0;
+        let bytes = half.carried.len() as u64;
+        half.carried.clear();
+        // The frame before it says to what a head belongs, wherever the packets end.
+        let movement = self.mqtt.last_movement(sender);
+        out.add(&movement, sender, bytes, Counts::ZERO);
+        Ok(())
+    }
+
+    /// Payload of a frame.
+    fn payload(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let half = &mut self.halves[sender as usize];
+        if half.control {
+            let movement = self.mqtt.last_movement(sender);
+            out.add(&movement, sender, bytes.len() as u64, Counts::ZERO);
+            return Ok(());
+        }
+        let Some(mask) = half.mask else { return self.mqtt.data(sender, bytes, out) };
+        for piece in bytes.chunks(PIECE_BYTES) {
+            let half = &mut self.halves[sender as usize];
+            let mut clear = [0; PIECE_BYTES];
+            for (index, (to, from)) in clear.iter_mut().zip(piece).enumerate() {
+                *to = from ^ mask[(half.place + index) % 4];
+            }
+            half.place = (half.place + piece.len()) % 4;
+            self.mqtt.data(sender, clear.get(..piece.len()).unwrap_or_default(), out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Decoder for WebSocket {
+    fn data(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let mut rest = bytes;
+        while let Some(&next) = rest.first() {
+            let half = &mut self.halves[sender as usize];
+            let taken = if half.lost {
+                let movement = self.mqtt.last_movement(sender);
+                out.add(&movement, sender, rest.len() as u64, Counts::ZERO);
+                rest.len()
+            } else if !half.framed {
+                self.upgrade(sender, rest, out)?
+            } else if half.left == 0 {
+                self.frame_head(sender, next, out)?;
+                1
+            } else {
+                let length = rest.len().min(usize::try_from(half.left).unwrap_or(usize::MAX));
+                half.left -= length as u64;
+                self.payload(sender, rest.get(..length).unwrap_or_default(), out)?;
+                length
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let half = &mut self.halves[sender as usize];
+        if half.lost || !half.framed || length > half.left {
+            // Where the next frame begins cannot be told: a frame's head has two bytes and no mark.
+            half.lost = true;
+            half.carried.clear();
+            return Ok(());
+        }
+        half.left -= length;
+        half.place = (half.place + usize::try_from(length % 4).unwrap_or(0)) % 4;
+        if half.control { Ok(()) } else { self.mqtt.gap(sender, length, out) }
+    }
+
+    fn facts(&self, into: &mut Facts) {
+        self.mqtt.facts(into);
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.mqtt.memory_bytes() + self.halves.iter().map(|h| h.carried.capacity()).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{self, CLIENT, SERVER, Script, Step};
+    use super::*;
+    use serde_json::Value;
+
+    const TEXT: &str = include_str!("../../../tests/data/mqtt/websocket.txt");
+    const LEDGER: &str = include_str!("../../../tests/data/mqtt/websocket.json");
+    const WHOLE: Options = Options { facts: true, midstream: false };
+
+    fn recording() -> Script {
+        let side = |line: &str| if line.starts_with('>') { CLIENT } else { SERVER };
+        TEXT.lines().map(|line| (side(line), testing::bytes(line.get(2..).unwrap()))).collect()
+    }
+
+    #[test]
+    fn shared_checks_hold_on_a_recording_of_mosquitto() {
+        assert_eq!(testing::recognise(&MQTT_WEBSOCKET, &recording()), Recognition::Yes { client: CLIENT });
+        testing::shared_checks(&MQTT_WEBSOCKET, &recording(), &["not-a-secret", "swordfish", "xxxxx"]);
+    }
+
+    #[test]
+    fn counts_are_those_of_the_clients_own_ledger() {
+        let played = testing::play_script(decoder(WHOLE), &recording());
+        let ledger: Value = serde_json::from_str(LEDGER).unwrap();
+        let sum = |operation: &str| {
+            let events = played.events.iter().filter(|e| e["operation"] == operation);
+            events.map(|e| e["messages"].as_i64().unwrap()).sum::<i64>()
+        };
+        let all = |side: &str| ledger[side].as_object().unwrap().values().map(|n| n.as_i64().unwrap()).sum::<i64>();
+        assert_eq!((sum("publish"), sum("subscribe"), sum("admin")), (all("published"), all("received"), 1));
+        assert_eq!(played.events.last().unwrap()["account"], "svc_edge");
+        assert_eq!(played.events.last().unwrap()["protocol"], "mqtt");
+    }
+
+    #[test]
+    fn gap_over_a_frames_head_ends_the_reading_of_that_side_alone() {
+        let script = recording();
+        let steps = [
+            Step::Data(CLIENT, &script[0].1),
+            Step::Data(SERVER, &script[1].1),
+            Step::Gap(CLIENT, 9),
+            Step::Data(CLIENT, b"\xff\xff\xff\xff"),
+        ];
+        let played = testing::play(decoder(WHOLE), &steps);
+        assert_eq!(played.error, None);
+        testing::assert_conserved(&played);
+    }
+
+    #[test]
+    fn upgrade_to_something_else_is_refused() {
+        let request = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n".to_vec();
+        assert!(testing::play_script(decoder(WHOLE), &vec![(CLIENT, request)]).error.is_some());
+        assert_eq!(testing::recognise(&MQTT_WEBSOCKET, &vec![(CLIENT, b"GET /index HTTP/1.1\r\n\r\n".to_vec())]), Recognition::No);
+    }
+}
