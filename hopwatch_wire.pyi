@@ -18,8 +18,16 @@ class Sensor:
             ValueError: it is no capture.
         """
 
-    def open_live(self, interfaces: list[str], *, bpf: str | None = None, snaplen: int = 262144) -> None:
-        """Captures on interfaces (AF_PACKET).
+    def open_live(
+        self,
+        interfaces: list[str],
+        *,
+        bpf: str | None = None,
+        snaplen: int = 262144,
+        fanout: int | None = None,
+        ring_bytes: int = 67108864,
+    ) -> None:
+        """Captures on interfaces (AF_PACKET). Sensors with the same ``fanout`` number share their flows, each whole.
 
         Raises:
             OSError: no such interface, no right to capture, or a filter that does not compile.

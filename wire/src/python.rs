@@ -3,6 +3,7 @@
 //! Python sees windows as lines of JSON, in the shape of the event contract; the interpreter is released while frames
 //! are decoded. `hopwatch_wire.pyi` at the root of the repository is the typed face of this file.
 
+use crate::capture::{Capture, Options};
 use crate::packet::Malformed;
 use crate::sensor::{self, SensorOptions};
 use crate::source::{FileSource, Source, SourceError, Step};
@@ -17,6 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PROTOCOLS: [&str; 9] = ["postgresql", "mqtt", "opcua", "tls", "dns", "http", "mysql", "tds", "tns"];
+
+/// How far a silent capture's time stays behind the clock: frames may still lie in a ring's unfinished block.
+const BEHIND_NS: i64 = 50_000_000;
 
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -47,6 +51,8 @@ enum Input {
 struct SensorState {
     sensor: sensor::Sensor,
     input: Input,
+    /// Names of the live interfaces, by the number in a frame.
+    taps: Vec<Arc<str>>,
     lost_total: u64,
     lost_ns: i64,
     bytes_read: u64,
@@ -68,9 +74,14 @@ impl SensorState {
         let mut result = Ok(false);
         for i in 0..packets_max {
             match source.read() {
-                Ok(Step::Frame(frame)) => self.sensor.frame(frame.time_ns, frame.link, frame.data, frame.wire_len, frame.vlan),
+                Ok(Step::Frame(frame)) => {
+                    if let Some(tap) = self.taps.get(frame.interface as usize) {
+                        self.sensor.tap(tap);
+                    }
+                    self.sensor.frame(frame.time_ns, frame.link, frame.data, frame.wire_len, frame.vlan);
+                }
                 Ok(Step::Idle) => {
-                    self.sensor.advance(now_ns());
+                    self.sensor.advance(now_ns() - BEHIND_NS);
                     if Instant::now() >= until {
                         break;
                     }
@@ -133,7 +144,8 @@ impl Sensor {
     fn new(plant: &str, agent: &str, tap: Option<String>, conversations: bool, verify_checksums: bool) -> Self {
         let options = SensorOptions { conversations, verify_checksums, tap };
         let sensor = sensor::Sensor::new(plant, agent, options);
-        let state = SensorState { sensor, input: Input::None, lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };
+        let state =
+            SensorState { sensor, input: Input::None, taps: Vec::new(), lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };
         Self { state: Mutex::new(state) }
     }
 
@@ -144,7 +156,29 @@ impl Sensor {
         state.bytes_read = 0;
         state.bytes_total = file.bytes_total().unwrap_or(0);
         state.lost_total = 0;
+        state.taps = Vec::new();
         state.input = Input::Open { source: Box::new(file), live: false };
+        Ok(())
+    }
+
+    /// `fanout` is a group number: sensors with the same one share the interfaces' flows, each flow whole.
+    #[pyo3(signature = (interfaces, *, bpf=None, snaplen=262_144, fanout=None, ring_bytes=64 << 20))]
+    fn open_live(
+        &self,
+        interfaces: Vec<String>,
+        bpf: Option<String>,
+        snaplen: u32,
+        fanout: Option<u16>,
+        ring_bytes: usize,
+    ) -> PyResult<()> {
+        let names: Vec<&str> = interfaces.iter().map(String::as_str).collect();
+        let options = Options { filter: bpf, snap_bytes: snaplen, ring_bytes, fanout, ..Options::default() };
+        let capture = Capture::open(&names, &options).map_err(|wrong| error(&wrong))?;
+        let mut state = self.lock();
+        state.lost_total = 0;
+        state.lost_ns = now_ns();
+        state.taps = names.into_iter().map(Arc::from).collect();
+        state.input = Input::Open { source: Box::new(capture), live: true };
         Ok(())
     }
 

@@ -190,6 +190,13 @@ impl Sensor {
         }
     }
 
+    /// The interface that the next frames come from.
+    pub fn tap(&mut self, name: &Arc<str>) {
+        if self.options.tap.is_none() && self.tap.as_ref() != Some(name) {
+            self.tap = Some(Arc::clone(name));
+        }
+    }
+
     /// Moves time on: ends windows, gives up holes, closes what is over. Time never goes back.
     pub fn advance(&mut self, now_ns: i64) {
         self.now_ns = self.now_ns.max(now_ns);
