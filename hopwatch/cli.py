@@ -1,0 +1,425 @@
+"""The `hopwatch` command: parses, assembles, runs.
+
+Exit status: 0 nothing to report, 1 findings, 2 a wrong command, input or declaration, or a run that could not go on; then
+one line on standard error says why, and what was read until then is judged and stored. Standard output carries results only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from rich.console import Console
+
+from collectors import packets
+from detectors.judgement import Judgement
+from detectors.verdict import VerdictDetector
+from hopwatch.bus import LogError
+from hopwatch.bus.embedded import EmbeddedLog
+from hopwatch.config import ConfigError, Settings, settings
+from hopwatch.declared.load import load
+from hopwatch.declared.match import Index
+from hopwatch.declared.model import Architecture
+from hopwatch.declared.problem import ArchitectureError
+from hopwatch.engine import Engine
+from hopwatch.events import Event, EventError, schema, time_ns
+from hopwatch.show import clean, explained_flow, finding_line, flow_line, grouped, loss_line, size, violation
+from hopwatch.store import ID_CHARACTERS_MIN, Query, Store, StoreError
+from hopwatch.store.embedded import EmbeddedStore
+from hopwatch.terminal import JsonView, LiveView, PlainView
+from hopwatch.watch import Outcome, Run, View
+
+NOTHING, FINDINGS, WRONG = 0, 1, 2
+
+NO_STORE = "none"
+FLOWS_LISTED = 100
+
+
+class Sensors(Protocol):
+    """How a sensor is made; tests pass their own."""
+
+    def __call__(
+        self, plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False
+    ) -> packets.Sensor: ...
+
+
+class _Wrong(Exception):
+    """One line for standard error, and exit status 2."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An unknown command or flag is answered in one line that names the nearest known one."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0] if "unrecognized" in message else ""
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown, known, 1, 0.6)
+        hint = f" (did you mean {near[0]}?)" if near else f" (see `{self.prog} --help`)"
+        self.exit(WRONG, f"{self.prog}: {message}{hint}\n")
+
+
+def main(argv: Sequence[str] | None = None, *, sensors: Sensors = packets.sensor) -> int:
+    """Run the command; returns its exit status."""
+    try:
+        arguments = _parse(argv)
+    except SystemExit as exit_:  # argparse ends the process itself after --help and wrong usage.
+        return exit_.code if isinstance(exit_.code, int) else WRONG
+    try:
+        return int(arguments.run(arguments, sensors))
+    except ArchitectureError as error:
+        more = f" (and {len(error.problems) - 1} more; see `hopwatch declared validate`)" if len(error.problems) > 1 else ""
+        return _say(f"{error.problems[0]}{more}")
+    except (_Wrong, ConfigError, StoreError, LogError, packets.CaptureError) as error:
+        return _say(str(error))
+    except BrokenPipeError:
+        _mute()
+        return NOTHING
+    except OSError as error:
+        return _say(packets.line(error))
+    except KeyboardInterrupt:
+        return _say("interrupted")
+
+
+def _say(line: str) -> int:
+    print(f"hopwatch: {' '.join(line.split())}", file=sys.stderr)
+    return WRONG
+
+
+def _mute() -> None:
+    """Standard output is gone; keep the interpreter from writing to it once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# Flags
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="hopwatch", description="What data moves in a plant, against what was declared.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"hopwatch {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    watch = commands.add_parser("watch", help="judge captures or interfaces against a declaration", allow_abbrev=False)
+    watch.set_defaults(run=_watch)
+    watch.add_argument("-d", "--declaration", type=Path, metavar="FILE", help="the plant's declared architecture, plant.yaml")
+    source = watch.add_mutually_exclusive_group()
+    source.add_argument("-i", "--interface", dest="interfaces", nargs="+", metavar="IFACE", help="listen on these interfaces, passively")
+    source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", help="read captures (pcap, pcapng, gz, zstd; - is standard input)")
+    watch.add_argument("--json", action="store_true", help="events as JSON lines on standard output, and nothing else")
+    watch.add_argument("--store", metavar="PATH", help=f"the store's file, or {NO_STORE} (default hopwatch.db)")
+    watch.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
+    watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: that of the packets)")
+    watch.add_argument("--bpf", metavar="FILTER", help="capture filter, pcap-filter(7)")
+    watch.add_argument("--snaplen", type=int, metavar="BYTES", help="bytes kept of a packet")
+    watch.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
+    watch.add_argument("--tap", metavar="NAME", help="the name of the tap in events")
+    watch.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
+    watch.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
+    _common(watch)
+
+    inspect = commands.add_parser("inspect", help="what a capture holds, and how well it could be read", allow_abbrev=False)
+    inspect.set_defaults(run=_inspect)
+    inspect.add_argument("files", nargs="+", metavar="FILE")
+    inspect.add_argument("--json", action="store_true", help="one line a conversation, one loss a line, then the summary")
+    inspect.add_argument("--verify-checksums", action="store_true", help="drop segments whose checksum is wrong")
+
+    for name, run, what in (("flows", _flows, "stored flows"), ("findings", _findings, "stored findings")):
+        listing = commands.add_parser(name, help=f"list {what}, newest first", allow_abbrev=False)
+        listing.set_defaults(run=run)
+        listing.add_argument("--verdict")
+        listing.add_argument("--account", metavar="NAME", help="in clear; accounts that rest as pseudonyms are found too")
+        listing.add_argument("--address", help="either end")
+        listing.add_argument("--hop", metavar="NAME")
+        listing.add_argument("--since", type=_time, metavar="TIME", help="RFC 3339, or a day")
+        listing.add_argument("--until", type=_time, metavar="TIME", help="RFC 3339, or a day; not included")
+        listing.add_argument("--limit", type=_count, default=FLOWS_LISTED, metavar="N")
+        _reading(listing)
+
+    explain = commands.add_parser("explain", help="one finding, flow or loss in full", allow_abbrev=False)
+    explain.set_defaults(run=_explain)
+    explain.add_argument("id", metavar="ID", help=f"at least {ID_CHARACTERS_MIN} characters of it")
+    _reading(explain)
+
+    _add_declared(commands)
+
+    published = commands.add_parser("schema", help="the JSON Schema of the events", allow_abbrev=False)
+    published.set_defaults(run=_schema)
+    return parser.parse_args(argv)
+
+
+def _add_declared(commands: Any) -> None:  # Any: argparse names the type of its subparsers privately.
+    from hopwatch.declared import cli as declared
+
+    declared.add_parser(commands)
+    # Its parser sets no ``run`` of ours: the commands of the declaration have one entrance.
+    commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments))
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="PATH", help="the store's file (default hopwatch.db)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    _common(parser)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
+
+
+def _time(text: str) -> str:
+    """RFC 3339; a day alone begins at midnight UTC."""
+    full = f"{text}T00:00:00Z" if len(text) == 10 else text
+    try:
+        time_ns(full)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    return full
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 to 1000000")
+    return int(text)
+
+
+def _version() -> str:
+    try:
+        return version("hopwatch")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+# watch
+
+
+class _Judges:
+    """The engine with its detectors, as the run wants it: events in, judgements out."""
+
+    def __init__(self, architecture: Architecture, at: date | None) -> None:
+        self._said: list[Judgement] = []
+        self._engine = Engine([VerdictDetector(architecture, at=at)], self)
+
+    def say(self, outcome: object) -> None:
+        """The engine's sink."""
+        assert isinstance(outcome, Judgement)
+        self._said.append(outcome)
+
+    def judge(self, events: Sequence[Event]) -> list[Judgement]:
+        """What the detectors say of the events, in order."""
+        self._engine.take(events)
+        said, self._said = self._said, []
+        return said
+
+    def finish(self) -> list[Judgement]:
+        """Every window is judged when it comes: nothing waits."""
+        return self.judge(())
+
+
+def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
+    chosen = settings(vars(arguments), arguments.config)
+    if chosen.declaration is None:
+        raise _Wrong("watch: a declaration is needed: -d plant.yaml")
+    files: list[str] | None = arguments.files
+    if not files and not chosen.interfaces:
+        raise _Wrong("watch: something to read is needed: -r FILE or -i INTERFACE")
+    architecture = load(chosen.declaration, chosen.at)
+    sensor = sensors(architecture.plant, chosen.agent, tap=chosen.tap, verify_checksums=chosen.verify_checksums)
+    with contextlib.ExitStack() as stack:
+        log, store = _rooms(chosen, architecture, stack)
+        shown = ", ".join(files or chosen.interfaces)
+        view = _view(arguments.json, f"{architecture.plant} v{architecture.version}  {shown}")
+        if not architecture.declaration.signed and not arguments.json:
+            print(f"hopwatch: {chosen.declaration}: UNSIGNED: nobody has signed this declaration", file=sys.stderr)
+        run = Run(log, _Judges(architecture, chosen.at), store, view)
+        over = packets.until(chosen.duration)
+
+        def stopping() -> bool:
+            return run.stopping() or over()
+
+        if files:
+            batches = packets.from_files(sensor, files, stopping)
+        else:
+            batches = packets.from_interfaces(sensor, chosen.interfaces, stopping, bpf=chosen.bpf, snaplen=chosen.snaplen)
+        with _ending(run.stop):
+            outcome = run.run(batches, sensor.counters, time.monotonic, (packets.CaptureError,))
+    return _ended(outcome)
+
+
+def _rooms(chosen: Settings, architecture: Architecture, stack: contextlib.ExitStack) -> tuple[EmbeddedLog, Store | None]:
+    """The log and the store; without a store the log is a temporary one."""
+    if chosen.store == NO_STORE:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="hopwatch-"))
+        log = EmbeddedLog(Path(directory) / "log", size_bytes_max=chosen.log_bytes_max)
+        stack.callback(log.close)
+        return log, None
+    log = EmbeddedLog(f"{chosen.store}.log", size_bytes_max=chosen.log_bytes_max)
+    stack.callback(log.close)
+    index = Index(architecture)
+
+    def is_clear(account: str) -> bool:
+        """Services and vendors are no persons; an identity on the wire counts as the account it is declared for."""
+        name = account if account in architecture.accounts else index.account(account)
+        return name is not None and architecture.accounts[name].kind in ("service", "vendor")
+
+    store = EmbeddedStore(chosen.store, is_clear=is_clear, key_path=chosen.key, size_bytes_max=chosen.store_bytes_max)
+    stack.callback(store.close)
+    return log, store
+
+
+def _view(as_json: bool, title: str) -> View:
+    if as_json:
+        return JsonView(sys.stdout.buffer)
+    if sys.stdout.isatty():
+        return LiveView(Console(), title)
+    return PlainView(sys.stdout)
+
+
+def _ended(outcome: Outcome) -> int:
+    for error in outcome.errors:
+        _say(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _mute()
+    if outcome.errors:
+        return WRONG
+    return FINDINGS if outcome.summary.findings else NOTHING
+
+
+@contextlib.contextmanager
+def _ending(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run; a second one ends the process."""
+    before: dict[signal.Signals, Any] = {}  # Any: what signal.signal returns.
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # Not in the main thread: whoever embeds the command stops it.
+            before[each] = signal.signal(each, handle)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+# inspect
+
+
+def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
+    """Each capture by itself: a file that fails hides no other."""
+    status = NOTHING
+    for path in arguments.files:
+        sensor = sensors("inspect", "inspect", conversations=True, verify_checksums=arguments.verify_checksums)
+        losses: list[bytes] = []
+        conversations: list[bytes] = []
+        started = time.monotonic()
+        try:
+            for batch in packets.from_files(sensor, [path]):
+                losses += (event for event in batch if b'"kind":"loss"' in event[:64])
+                conversations += sensor.conversations()
+        except packets.CaptureError as error:
+            status = _say(str(error))
+        conversations += sensor.conversations()
+        counters = sensor.counters()
+        if arguments.json:
+            for line in (*conversations, *losses):
+                print(line.decode())
+            summary = {"kind": "summary", "file": path, "counters": counters, "seconds": round(time.monotonic() - started, 3)}
+            print(json.dumps(summary))
+        else:
+            _print_capture(path, [json.loads(line) for line in conversations], [json.loads(line) for line in losses], counters)
+    return status
+
+
+def _print_capture(path: str, conversations: list[dict[str, Any]], losses: list[dict[str, Any]], counters: dict[str, int]) -> None:
+    """What is in a capture, in a few lines; Any: JSON values."""
+    print(f"{clean(path)}: {grouped(counters.get('packets', 0))} packets, {size(counters.get('bytes', 0))}, {len(conversations)} conversations")
+    for one in conversations:
+        read = ", ".join(one.get("facts") or ()) or "unread"
+        vlans = f"  vlan {','.join(map(str, one['vlans']))}" if one.get("vlans") else ""
+        print(
+            f"  {one['transport']:5} {one['a']}:{one['a_port']} - {one['b']}:{one['b_port']}  "
+            f"{grouped(one['packets_ab'] or 0)} -> {size(one['payload_bytes_ab'] or 0)}, "
+            f"{grouped(one['packets_ba'] or 0)} <- {size(one['payload_bytes_ba'] or 0)}  {clean(read)}{vlans}"
+        )
+    for loss in losses:
+        print("  " + loss_line(loss))
+    wrong = {name: count for name, count in counters.items() if count and (name.startswith("malformed_") or name in _UNWELL)}
+    if wrong:
+        print("  not read well: " + ", ".join(f"{name.replace('_', ' ')} {grouped(count)}" for name, count in sorted(wrong.items())))
+
+
+_UNWELL = frozenset(
+    ("checksum_errors", "decode_errors", "evicted", "flows_folded", "gaps", "kernel_drops", "lost_bytes", "conversations_dropped")
+)
+
+
+# The store
+
+
+@contextlib.contextmanager
+def _opened(arguments: argparse.Namespace) -> Iterator[EmbeddedStore]:
+    chosen = settings({"store": arguments.store, "key": arguments.key}, arguments.config)
+    if chosen.store == NO_STORE:
+        raise _Wrong("there is no store to read: --store PATH")
+    store = EmbeddedStore(chosen.store, key_path=chosen.key, create=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _query(arguments: argparse.Namespace) -> Query:
+    names = ("verdict", "account", "address", "hop", "since", "until", "limit")
+    return Query(**{name: getattr(arguments, name) for name in names})
+
+
+def _flows(arguments: argparse.Namespace, sensors: Sensors) -> int:
+    with _opened(arguments) as store:
+        for flow in store.flows(_query(arguments)):
+            print(json.dumps(flow, ensure_ascii=False) if arguments.json else flow_line(flow, flow["judgement"]["verdict"]))
+    return NOTHING
+
+
+def _findings(arguments: argparse.Namespace, sensors: Sensors) -> int:
+    with _opened(arguments) as store:
+        found = store.findings(_query(arguments))
+    for finding in found:
+        print(json.dumps(finding, ensure_ascii=False) if arguments.json else finding_line(finding))
+    return FINDINGS if found else NOTHING
+
+
+def _explain(arguments: argparse.Namespace, sensors: Sensors) -> int:
+    with _opened(arguments) as store:
+        record = store.find(arguments.id)
+    if arguments.json:
+        print(json.dumps(record, ensure_ascii=False))
+    else:
+        print({"finding": violation, "flow": explained_flow, "loss": loss_line}[record["kind"]](record))
+    return FINDINGS if record["kind"] == "finding" else NOTHING
+
+
+def _schema(arguments: argparse.Namespace, sensors: Sensors) -> int:
+    print(json.dumps(schema(), indent=2))
+    return NOTHING
+
+
+if __name__ == "__main__":
+    sys.exit(main())
