@@ -35,8 +35,8 @@ from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import Engine
-from hopwatch.events import Event, EventError, schema, time_ns
-from hopwatch.show import clean, explained_flow, finding_line, flow_line, grouped, loss_line, size, violation
+from hopwatch.events import Event, schema, time_ns
+from hopwatch.show import clean, explained_flow, flow_line, grouped, loss_line, size, violation
 from hopwatch.store import ID_CHARACTERS_MIN, Query, Store, StoreError
 from hopwatch.store.embedded import EmbeddedStore
 from hopwatch.terminal import JsonView, LiveView, PlainView
@@ -65,10 +65,20 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0] if "unrecognized" in message else ""
-        known = [option for action in self._actions for option in action.option_strings]
+        known = _options(self)
         near = difflib.get_close_matches(unknown, known, 1, 0.6)
         hint = f" (did you mean {near[0]}?)" if near else f" (see `{self.prog} --help`)"
         self.exit(WRONG, f"{self.prog}: {message}{hint}\n")
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """Every flag of a parser and of its commands: argparse reports a command's unknown flag from the outermost parser."""
+    options: list[str] = []
+    for action in parser._actions:
+        options += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            options += [option for command in action.choices.values() for option in _options(command)]
+    return options
 
 
 def main(argv: Sequence[str] | None = None, *, sensors: Sensors = packets.sensor) -> int:
@@ -115,13 +125,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch = commands.add_parser("watch", help="judge captures or interfaces against a declaration", allow_abbrev=False)
     watch.set_defaults(run=_watch)
     watch.add_argument("-d", "--declaration", type=Path, metavar="FILE", help="the plant's declared architecture, plant.yaml")
+    watch.add_argument("--approvers", type=Path, metavar="FILE", help="the keys whose signature approves the declaration")
     source = watch.add_mutually_exclusive_group()
     source.add_argument("-i", "--interface", dest="interfaces", nargs="+", metavar="IFACE", help="listen on these interfaces, passively")
-    source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", help="read captures (pcap, pcapng, gz, zstd; - is standard input)")
+    source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", help="read captures: pcap, pcapng, gz, zstd; - is stdin")
     watch.add_argument("--json", action="store_true", help="events as JSON lines on standard output, and nothing else")
     watch.add_argument("--store", metavar="PATH", help=f"the store's file, or {NO_STORE} (default hopwatch.db)")
     watch.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
-    watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: that of the packets)")
+    watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     watch.add_argument("--bpf", metavar="FILTER", help="capture filter, pcap-filter(7)")
     watch.add_argument("--snaplen", type=int, metavar="BYTES", help="bytes kept of a packet")
     watch.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
@@ -235,7 +246,7 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
     files: list[str] | None = arguments.files
     if not files and not chosen.interfaces:
         raise _Wrong("watch: something to read is needed: -r FILE or -i INTERFACE")
-    architecture = load(chosen.declaration, chosen.at)
+    architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)
     sensor = sensors(architecture.plant, chosen.agent, tap=chosen.tap, verify_checksums=chosen.verify_checksums)
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
@@ -350,14 +361,15 @@ def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
 
 def _print_capture(path: str, conversations: list[dict[str, Any]], losses: list[dict[str, Any]], counters: dict[str, int]) -> None:
     """What is in a capture, in a few lines; Any: JSON values."""
-    print(f"{clean(path)}: {grouped(counters.get('packets', 0))} packets, {size(counters.get('bytes', 0))}, {len(conversations)} conversations")
+    amount = f"{grouped(counters.get('packets', 0))} packets, {size(counters.get('bytes', 0))}"
+    print(f"{clean(path)}: {amount}, {len(conversations)} conversations")
     for one in conversations:
         read = ", ".join(one.get("facts") or ()) or "unread"
         vlans = f"  vlan {','.join(map(str, one['vlans']))}" if one.get("vlans") else ""
         print(
             f"  {one['transport']:5} {one['a']}:{one['a_port']} - {one['b']}:{one['b_port']}  "
-            f"{grouped(one['packets_ab'] or 0)} -> {size(one['payload_bytes_ab'] or 0)}, "
-            f"{grouped(one['packets_ba'] or 0)} <- {size(one['payload_bytes_ba'] or 0)}  {clean(read)}{vlans}"
+            f"{grouped(one.get('packets_ab') or 0)} -> {size(one.get('payload_bytes_ab') or 0)}, "
+            f"{grouped(one.get('packets_ba') or 0)} <- {size(one.get('payload_bytes_ba') or 0)}  {clean(read)}{vlans}"
         )
     for loss in losses:
         print("  " + loss_line(loss))
@@ -401,8 +413,8 @@ def _flows(arguments: argparse.Namespace, sensors: Sensors) -> int:
 def _findings(arguments: argparse.Namespace, sensors: Sensors) -> int:
     with _opened(arguments) as store:
         found = store.findings(_query(arguments))
-    for finding in found:
-        print(json.dumps(finding, ensure_ascii=False) if arguments.json else finding_line(finding))
+    for number, finding in enumerate(found):
+        print(json.dumps(finding, ensure_ascii=False) if arguments.json else ("\n" if number else "") + violation(finding))
     return FINDINGS if found else NOTHING
 
 

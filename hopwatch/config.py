@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
 
     declaration: Path | None = Field(None, description="the plant's declared architecture, plant.yaml")
+    approvers: Path | None = Field(None, description="the keys whose signature approves the declaration")
     interfaces: Annotated[list[str], NoDecode] = Field([], description="interfaces to listen on, passively")
     agent: str = Field("hopwatch", min_length=1, description="the name of this agent in events")
     tap: str | None = Field(None, description="the tap's name in events; by default interface and file give it")

@@ -177,7 +177,7 @@ def explained_flow(flow: Json) -> str:
         f"{flow['operation']}   account {clean(flow.get('account') or 'unread')}",
         f"  moved   {amounts(flow)} in {span(flow['start'], flow['end'])}, {size(flow.get('bytes_back', 0))} back",
     ]
-    if flow.get("totals"):
+    if flow.get("totals", {}).get("bytes"):
         lines.append(f"  so far  {amounts(flow['totals'])}")
     for entry in flow.get("objects", ())[:OBJECTS_SHOWN_MAX]:
         columns = f" ({', '.join(map(clean, entry['columns']))})" if entry.get("columns") else ""

@@ -1,0 +1,61 @@
+"""Settings come from flags, variables and the file, in this order, and nothing misspelt is ignored."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hopwatch.config import ConfigError, settings
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("HOPWATCH_")]:
+        monkeypatch.delenv(name)
+
+
+def test_flag_beats_variable_beats_file_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings({}).store == "hopwatch.db"
+    Path("hopwatch.toml").write_text('store = "file.db"\n')
+    assert settings({"store": None}).store == "file.db"
+    monkeypatch.setenv("HOPWATCH_STORE", "variable.db")
+    assert settings({"store": None}).store == "variable.db"
+    assert settings({"store": "flag.db"}).store == "flag.db"
+
+
+def test_variable_holds_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOPWATCH_INTERFACES", "eth1, eth2")
+    assert settings({}).interfaces == ["eth1", "eth2"]
+
+
+def test_unknown_key_of_the_file_names_the_nearest() -> None:
+    Path("hopwatch.toml").write_text('inteface = ["eth1"]\n')
+    with pytest.raises(ConfigError, match=r"hopwatch\.toml: unknown key inteface: did you mean interfaces\?"):
+        settings({})
+
+
+def test_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOPWATCH_STOR", "x")
+    with pytest.raises(ConfigError, match=r"unknown key HOPWATCH_STOR: did you mean HOPWATCH_STORE\?"):
+        settings({})
+
+
+def test_wrong_value_names_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("hopwatch.toml").write_text("snaplen = 5\n")
+    with pytest.raises(ConfigError, match=r"^hopwatch\.toml snaplen: .*greater than or equal to 96, got 5$"):
+        settings({})
+    monkeypatch.setenv("HOPWATCH_SNAPLEN", "six")
+    with pytest.raises(ConfigError, match=r"^HOPWATCH_SNAPLEN: .*got 'six'$"):
+        settings({})
+    with pytest.raises(ConfigError, match=r"^--snaplen: .*got 7$"):
+        settings({"snaplen": 7})
+
+
+def test_file_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        settings({}, Path("nowhere.toml"))
+    Path("broken.toml").write_text("store = \n")
+    monkeypatch.setenv("HOPWATCH_CONFIG", "broken.toml")
+    with pytest.raises(ConfigError, match=r"broken\.toml: "):
+        settings({})
