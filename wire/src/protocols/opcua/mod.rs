@@ -37,8 +37,12 @@ pub const ITEMS_BYTES_MAX: usize = 1 << 20;
 /// Client handles kept of one message.
 pub const HANDLES_MAX: usize = 16_384;
 pub const SESSIONS_MAX: usize = 64;
+/// Bytes of an authentication token; sessions with longer ones are not told apart.
+pub const TOKEN_BYTES_MAX: usize = 128;
+/// Bytes kept of a name: account, application, URL, policy.
+pub const NAME_BYTES_MAX: usize = 512;
 /// Continuation points of Browse remembered, and the bytes of one.
-pub const POINTS_MAX: usize = 512;
+pub const POINTS_MAX: usize = 128;
 pub const POINT_BYTES_MAX: usize = 256;
 /// Values of one kind kept as facts (URLs, policies, sessions).
 pub const FACTS_MAX: usize = 400;
@@ -181,7 +185,8 @@ struct Nodes {
 
 impl Nodes {
     fn push(&mut self, encoded: &[u8]) {
-        if self.size() + encoded.len() > NODES_BYTES_MAX {
+        // Once cut, nothing follows: what is kept stays in step with the handles beside it.
+        if self.cut || self.size() + encoded.len() > NODES_BYTES_MAX {
             self.cut = true;
             return;
         }
@@ -278,7 +283,8 @@ impl Sink for Found {
     }
 
     fn text(&mut self, tag: Tag, bytes: &[u8]) {
-        let text = || Some(String::from_utf8_lossy(bytes).into_owned()).filter(|t| !t.is_empty());
+        let kept = bytes.get(..NAME_BYTES_MAX).unwrap_or(bytes);
+        let text = || Some(String::from_utf8_lossy(kept).into_owned()).filter(|t| !t.is_empty());
         match tag {
             Tag::Policy => self.policy = text(),
             Tag::Certificate => self.certificate = common_name(bytes),
@@ -297,7 +303,7 @@ impl Sink for Found {
             Tag::FirstArgument if self.argument == 1 => {
                 if let Some((change, name @ None)) = &mut self.user_change {
                     if *change != "password" {
-                        *name = Some(String::from_utf8_lossy(bytes).into_owned());
+                        *name = text();
                     }
                 }
             }
@@ -307,7 +313,7 @@ impl Sink for Found {
 
     fn node(&mut self, tag: Tag, encoded: &[u8]) {
         match tag {
-            Tag::Token => self.token = encoded.to_vec(),
+            Tag::Token if encoded.len() <= TOKEN_BYTES_MAX => self.token = encoded.to_vec(),
             Tag::Node => self.nodes.push(encoded),
             Tag::Method => {
                 self.argument = 0;
@@ -338,7 +344,7 @@ impl Sink for Found {
                 self.values += u64::from(length);
             }
             Tag::UpdateValues => self.values += u64::from(length),
-            Tag::Notifications | Tag::Events => self.notifications += u64::from(length),
+            Tag::Notifications => self.notifications += u64::from(length),
             Tag::References => self.references += u64::from(length),
             _ => {}
         }
@@ -430,6 +436,8 @@ struct Pending {
     attempt: Option<Identity>,
     authentication: Option<&'static str>,
     application: Option<String>,
+    /// CreateSession: the place of the session among the facts.
+    fact: Option<usize>,
     size: usize,
 }
 
@@ -633,6 +641,11 @@ impl OpcUa {
         out.protect(|p| p.transport = "opcua-signandencrypt".into());
         out.depth(Depth::Sizes);
         out.condition(|c| c.encrypted = true);
+        self.name_by_certificate(out);
+    }
+
+    /// Nothing better will be seen of who this is than the certificate in the clear part of OPN.
+    fn name_by_certificate(&self, out: &mut Recorder<'_>) {
         if let Some(name) = &self.certificate {
             let account = format!("certificate:CN={name}");
             out.identify(|i| {
@@ -740,6 +753,9 @@ impl OpcUa {
             Type::Error => {
                 let status = found.status.unwrap_or(0);
                 let operation = if !self.opened || denied(status) { Operation::Refused } else { Operation::Connect };
+                if !self.opened {
+                    self.name_by_certificate(out);
+                }
                 self.claim(sender, &message, Movement::new(operation, Side::Client), Counts::messages(1), out);
             }
             Type::Open => self.finish_open(sender, &message, &found, out),
@@ -757,7 +773,7 @@ impl OpcUa {
                     if !message.aborted {
                         self.undecoded();
                     }
-                    self.pending.remove(&message.request_id);
+                    self.forget(message.request_id);
                     let movement = message.early.clone().unwrap_or_else(connect);
                     self.claim(sender, &message, movement, Counts::messages(1), out);
                 }
@@ -871,7 +887,9 @@ impl OpcUa {
         }
         let handles = if kind == Kind::CreateItems { std::mem::take(&mut found.handles) } else { Vec::new() };
         let set_bytes: usize = sets.iter().map(|set| set_size(set)).sum();
-        let size = 200 + set_bytes + nodes.as_ref().map_or(0, Nodes::size) + 4 * handles.len();
+        let size = 400 + token.len() + set_bytes + nodes.as_ref().map_or(0, Nodes::size) + 4 * handles.len();
+        let fact = if kind == Kind::CreateSession { self.session_fact(found.application.clone()) } else { None };
+        let token_bytes = token.len();
         let fits = self.pending_bytes + size <= PENDING_BYTES_MAX;
         let pending = Pending {
             kind,
@@ -884,7 +902,8 @@ impl OpcUa {
             attempt,
             authentication,
             application: found.application.take(),
-            size: if fits { size } else { 200 },
+            fact,
+            size: if fits { size } else { 400 + token_bytes },
         };
         self.pending_bytes += pending.size;
         if let Some(old) = self.pending.insert(message.request_id, pending) {
@@ -907,7 +926,8 @@ impl OpcUa {
         let status = found.status.unwrap_or(0);
         let bad = status & 0x8000_0000 != 0;
         if service.kind == Kind::Fault && self.options.facts {
-            *self.gathered.faults.entry(status_name(status)).or_default() += 1;
+            let name = if self.gathered.faults.len() < FACTS_MAX { status_name(status) } else { "other".to_owned() };
+            *self.gathered.faults.entry(name).or_default() += 1;
         }
         let kind = pending.as_ref().map_or(service.kind, |p| p.kind);
         let entry = matches!(kind, Kind::CreateSession | Kind::ActivateSession | Kind::Channel);
@@ -958,7 +978,7 @@ impl OpcUa {
         }
         let Some(pending) = pending else { return };
         match service.kind {
-            Kind::CreateSession if !bad => self.created_session(found.token, pending.application),
+            Kind::CreateSession if !bad => self.created_session(found.token, pending.application, pending.fact),
             Kind::ActivateSession if !bad => self.activated(&pending, out),
             Kind::CloseSession if !bad => {
                 self.sessions.remove(&pending.token);
@@ -996,7 +1016,12 @@ impl OpcUa {
         let values = if message.early.is_some() { message.found.values.min(message.body) } else { 0 };
         self.claim(sender, &message, movement.clone(), Counts { values, messages: 1, rows: 0 }, out);
         out.estimated(&movement);
-        if let Some(pending) = self.pending.remove(&message.request_id) {
+        self.forget(message.request_id);
+    }
+
+    /// A request will have no answer.
+    fn forget(&mut self, request_id: u32) {
+        if let Some(pending) = self.pending.remove(&request_id) {
             self.pending_bytes -= pending.size;
         }
     }
@@ -1030,7 +1055,8 @@ impl OpcUa {
         if self.options.facts {
             let user = if authentication == "username" { found.user.clone() } else { None };
             let sessions = &mut self.gathered.sessions;
-            let at = session.and_then(|s| s.fact).unwrap_or(sessions.len());
+            // Without the answer that named its token, a session is the one last asked for.
+            let at = session.and_then(|s| s.fact).unwrap_or(sessions.len().saturating_sub(1));
             if at == sessions.len() && at < FACTS_MAX {
                 sessions.push((None, Vec::new()));
             }
@@ -1045,12 +1071,16 @@ impl OpcUa {
         (Some(identity), Some(authentication))
     }
 
-    fn created_session(&mut self, token: Vec<u8>, application: Option<String>) {
-        let mut fact = None;
-        if self.options.facts && self.gathered.sessions.len() < FACTS_MAX {
-            fact = Some(self.gathered.sessions.len());
-            self.gathered.sessions.push((application.clone(), Vec::new()));
+    fn session_fact(&mut self, application: Option<String>) -> Option<usize> {
+        let place = self.gathered.sessions.len();
+        if !self.options.facts || place >= FACTS_MAX {
+            return None;
         }
+        self.gathered.sessions.push((application, Vec::new()));
+        Some(place)
+    }
+
+    fn created_session(&mut self, token: Vec<u8>, application: Option<String>, fact: Option<usize>) {
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.clear();
         }
@@ -1390,7 +1420,7 @@ impl Decoder for OpcUa {
             })
             .sum();
         let points: usize = self.points.iter().map(|(point, node)| 96 + point.len() + node.len()).sum();
-        let tables = self.item_handles.len() * 24 + self.sessions.len() * 200;
+        let tables = self.item_handles.len() * 24 + self.sessions.len() * (300 + TOKEN_BYTES_MAX + 2 * NAME_BYTES_MAX);
         size_of::<Self>() + streams + self.pending_bytes + self.sets_bytes + self.items_bytes + points + tables
     }
 }

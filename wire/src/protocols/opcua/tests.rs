@@ -109,6 +109,8 @@ fn sign_mode_is_read_and_sign_and_encrypt_is_counted() {
         let write = played.events.iter().find(|e| e["operation"] == "write").unwrap();
         assert_eq!((&write["account"], &write["account_from"]), (&json!("svc_hist"), &json!("token")));
         assert_eq!(write["application"], "urn:north:client");
+        let identities = json!([{"token_type": "username", "user_name": "svc_hist"}]);
+        assert_eq!(played.facts["opcua"]["sessions"], json!([{"client_application_uri": "urn:north:client", "identities": identities}]));
         assert_eq!(write["protection"]["authentication"], "username");
         assert_eq!(write["protection"]["transport"], if name == "username" { "opcua-none" } else { "opcua-sign" });
         assert_eq!(write["destination"]["names"][0], json!({"name": "127.0.0.1", "by": "opcua"}));
