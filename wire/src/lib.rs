@@ -9,5 +9,6 @@ pub mod protocols;
 mod python;
 pub mod sensor;
 pub mod source;
+pub mod sql;
 pub mod stream;
 pub mod windows;

@@ -8,6 +8,7 @@ use crate::windows::{Facts, Recorder, Side};
 pub mod dns;
 pub mod mqtt;
 pub mod opcua;
+pub mod postgresql;
 #[cfg(test)]
 pub mod testing;
 pub mod tls;
@@ -108,7 +109,7 @@ pub struct Protocol {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS, mqtt::MQTT, websocket::MQTT_WEBSOCKET, opcua::OPCUA, dns::DNS_TCP];
+pub const TCP: &[Protocol] = &[tls::TLS, postgresql::POSTGRESQL, mqtt::MQTT, websocket::MQTT_WEBSOCKET, opcua::OPCUA, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[dns::DNS_UDP];
