@@ -99,6 +99,11 @@ fn plausible(head: &[u8], hinted: bool) -> bool {
         return false;
     }
     let rest = head.get(HEADER_BYTES..).unwrap_or_default();
+    // NetBIOS names look like DNS: one label of 32 letters, each half an octet (RFC 1001, 14.1).
+    let netbios = |label: &[u8]| label.first() == Some(&32) && label.iter().skip(1).all(|b| (b'A'..=b'P').contains(b));
+    if rest.get(..33).is_some_and(netbios) {
+        return false;
+    }
     let Some((name_bytes, labels)) = plain_name(rest, hinted) else { return false };
     let Some(after) = rest.get(name_bytes..) else { return true };
     let &[a, b, c, d, ..] = after else {
@@ -613,8 +618,9 @@ mod tests {
         let dns = |bytes: &[u8]| testing::recognise(&DNS_UDP, &vec![(CLIENT, bytes.to_vec())]);
         assert_eq!(dns(&query(1, "a.example")), Recognition::Yes { client: CLIENT });
         assert_eq!(dns(&response(1, "a.example", &[])), Recognition::Yes { client: SERVER });
-        // NTP, SNMP, STUN, zeros, text.
+        // NetBIOS, NTP, SNMP, STUN, zeros, text.
         for other in [
+            query(1, "FHEPFCELEHFCEPFFFACACACACACACABL"),
             testing::bytes("23 02 0a 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"),
             testing::bytes("30 29 02 01 01 04 06 70 75 62 6c 69 63 a0 1c 02 04 01 02 03 04 02 01 00"),
             testing::bytes("00 01 00 08 21 12 a4 42 01 02 03 04 05 06 07 08 09 0a 0b 0c 00 03 00 04 00 00 00 00"),

@@ -404,20 +404,12 @@ impl Mqtt {
             return Err(DecodeError::new("protocol level", version.into(), "3, 4 or 5"));
         }
         self.version = Some(version);
-        let mut method = None;
-        if version == 5 {
-            let properties = read.properties().ok_or_else(wrong)?;
-            method = property(properties, AUTHENTICATION_METHOD).map(text);
+        // Fields that cannot be read name nobody; brokers have accepted such a client, so what follows is still read.
+        let fields = connect_fields(&mut read, version, flags);
+        if fields.is_none() {
+            out.condition(|c| c.malformed = true);
         }
-        let client_id = text(read.string().ok_or_else(wrong)?);
-        if flags & 0x04 != 0 {
-            if version == 5 {
-                read.properties().ok_or_else(wrong)?;
-            }
-            read.string().ok_or_else(wrong)?;
-            read.string().ok_or_else(wrong)?;
-        }
-        let user = if flags & 0x80 != 0 { Some(text(read.string().ok_or_else(wrong)?)) } else { None };
+        let (method, client_id, user) = fields.unwrap_or_default();
         let has_password = flags & 0x40 != 0;
         if self.facts && self.gathered.connects.len() < FACTS_MAX {
             self.gathered.connects.push(json!({"client_id": client_id, "user_name": user, "has_password": has_password,
@@ -867,6 +859,21 @@ impl Decoder for Mqtt {
     }
 }
 
+/// Authentication method, client identifier and user name of a CONNECT (OASIS MQTT 5.0, 3.1.2.11 and 3.1.3).
+fn connect_fields(read: &mut Read<'_>, version: u8, flags: u8) -> Option<(Option<String>, String, Option<String>)> {
+    let method = if version == 5 { property(read.properties()?, AUTHENTICATION_METHOD).map(text) } else { None };
+    let client_id = text(read.string()?);
+    if flags & 0x04 != 0 {
+        if version == 5 {
+            read.properties()?;
+        }
+        read.string()?;
+        read.string()?;
+    }
+    let user = if flags & 0x80 != 0 { Some(text(read.string()?)) } else { None };
+    Some((method, client_id, user))
+}
+
 /// What a PUBLISH is, by who sends it.
 fn moving(publisher: Side) -> Operation {
     if publisher == Side::Client { Operation::Publish } else { Operation::Subscribe }
@@ -1092,6 +1099,14 @@ mod tests {
         let played = play(&vec![(CLIENT, connect(0x85, 2, b"\x08\x15\0\x05SCRAM\0\x01b"))]);
         assert_eq!(flow(&played, "connect")["protection"]["authentication"], "enhanced:SCRAM");
         assert_eq!(played.facts["mqtt"]["connects"][0]["bridge"], true);
+    }
+
+    #[test]
+    fn connect_with_properties_beyond_its_end_names_nobody_and_reading_goes_on() {
+        let played = play(&vec![(CLIENT, connect(5, 0xc2, b"\xff\x21\0\x05press")), (CLIENT, testing::bytes("30 06 00 02 61 62 00 63"))]);
+        assert_eq!(played.error, None);
+        assert_eq!((&flow(&played, "publish")["account"], &flow(&played, "publish")["messages"]), (&Value::Null, &json!(1)));
+        assert_eq!(flow(&played, "publish")["completeness"]["state"], "malformed");
     }
 
     #[test]
