@@ -192,15 +192,16 @@ class Run:
     def _keep(self, judgements: Iterable[Judgement], losses: list[Loss], heartbeats: list[Heartbeat]) -> None:
         judged = list(judgements)
         self._windows += len(judged)
-        findings = [judgement.finding for judgement in judged if judgement.finding is not None]
-        for finding in findings:
+        # A finding accumulates: of several in one batch the last says all, and merging each would cost the store most of its time.
+        findings = {judgement.finding.finding_id: judgement.finding for judgement in judged if judgement.finding is not None}
+        for finding in findings.values():
             if len(self._findings) < FINDINGS_COUNTED_MAX or finding.finding_id in self._findings:
                 self._findings[finding.finding_id] = finding.verdict
         if self._store is not None and self._storing:
             try:
                 self._store.add(
                     flows=[stored(judgement) for judgement in judged],
-                    findings=[finding.model_dump() for finding in findings],
+                    findings=[finding.model_dump() for finding in findings.values()],
                     losses=[loss.model_dump() for loss in losses],
                     heartbeats=[beat.model_dump() for beat in heartbeats],
                 )
