@@ -208,9 +208,10 @@ class VerdictDetector:
         destination = self.index.end(flow.destination.address, flow.destination.port, flow.destination.names)
         opened_by = flow.opened_by
         if opened_by is None:
-            # Nobody saw the handshake: the end that the file knows as listening there is the server.
-            listens = source.asset is not None and destination.asset is None
-            opened_by = "destination" if listens else "source"
+            # Nobody saw the handshake: the end that the file knows as listening there is the server, else the lower port.
+            known = (source.asset is not None, destination.asset is not None)
+            lower = 0 < source.port < destination.port if known[0] == known[1] else known[0]
+            opened_by = "destination" if lower else "source"
         server, client = (destination, source) if opened_by == "source" else (source, destination)
         connection = self._views.learn(flow)
         deeper = flow.account is None and connection.account is not None

@@ -32,6 +32,9 @@ UNKNOWN_OBJECT: Final = "unknown"
 ASKED_BY: Final = frozenset({"connect", "absolute-form", "socks"})
 """How a client names its real destination to a relay (RFC 9110, 9.3.6; RFC 9112, 3.2.2; RFC 1928)."""
 
+# Where a service is dialled that names only its protocol, for flows nobody decoded (IANA port numbers).
+_PORTS: Final = {"dns": 53, "ntp": 123, "dhcp": 67, "syslog": 514, "snmp": 161, "ldap": 389, "kerberos": 88, "smb": 445}
+
 # They hold rows of the tables, passwords or both, whatever schema they live in.
 _CATALOG_SECRETS: Final = frozenset({"pg_authid", "pg_shadow", "pg_stats", "pg_statistic", "pg_largeobject", "pg_user_mapping"})
 
@@ -202,7 +205,9 @@ class Index:
         for name in names:
             service = self.architecture.services[name]
             # A port without its protocol read still says which service was dialled.
-            right = (service.protocol is not None and service.protocol == protocol) or port in service.ports
+            right = port in service.ports
+            if service.protocol is not None:
+                right = right or service.protocol == protocol or (protocol is None and _PORTS.get(service.protocol) == port)
             if (right or (service.protocol is None and not service.ports)) and any(self.is_place(place, client) for place in service.from_):
                 found.append((name, service))
         return found

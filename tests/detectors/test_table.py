@@ -425,3 +425,16 @@ def test_discovery_is_counted_to_its_cap_and_judged_beyond() -> None:
             "protocol": "icmp", "operation": "transfer", "depth": "sizes", "key": "ping"}  # fmt: skip
     assert watching.observe(flow(**ping, bytes=2**20))[0].verdict == "service"
     assert watching.observe(flow(**ping, n=1, bytes=1))[0].verdict == "undeclared-hop"
+
+
+def test_time_service_nobody_decodes_is_known_by_its_port() -> None:
+    ntp = {"source": end(("10.30.0.3", 123)), "destination": end(("10.30.0.20", 40123)), "transport": "udp", "protocol": None,
+           "operation": "transfer", "depth": "sizes", "bytes": 90, "protection": {"transport": "none"}}  # fmt: skip
+    assert judge(flow(**ntp)).service == "time"
+    assert judge(flow(**ntp | {"source": end(("10.30.0.3", 124))})).verdict != "service"
+
+
+def test_without_a_handshake_the_declared_listener_is_the_server() -> None:
+    assert judge(extract(opened_by=None)).verdict == "declared"
+    insert = mes(source=end(MES_APP), destination=end(MES_DB), operation="insert", opened_by=None)
+    assert (judge(insert).verdict, judge(insert).hop) == ("declared", "mes-writes")
