@@ -120,3 +120,33 @@ fn objects_and_columns_are_those_of_the_statement() {
     assert_eq!(of("cursor"), [set("select", "mes.genealogy", "id station")]);
     assert_eq!(of("copy-query"), [set("copy", "mes.genealogy", "id part")]);
 }
+
+#[test]
+fn account_changes_name_the_account_and_the_change() {
+    let admin: Vec<_> = sets(&played("accounts")).into_iter().map(|s| (s.0, s.1, s.2)).collect();
+    let columns = [
+        "create grant:login password",
+        "alter grant:superuser password",
+        "grant:auditor",
+        "grant:select grant:update",
+        "revoke:all",
+        "drop",
+    ];
+    let expected: Vec<_> = columns.map(|c| ("admin".to_owned(), "account:intruder".to_owned(), c.to_owned())).into();
+    assert_eq!(admin, expected);
+}
+
+#[test]
+fn a_role_holds_from_its_confirmation_until_reset_or_rollback() {
+    let selects: Vec<_> =
+        played("roles").events.iter().filter(|e| e["operation"] == "select").map(|e| (e["role"].clone(), e["rows"].clone())).collect();
+    assert_eq!(selects, [(json!("auditor"), json!(5)), (Value::Null, json!(2)), (Value::Null, json!(1))]);
+}
+
+#[test]
+fn a_missing_privilege_is_refused_and_another_error_stays_with_its_statement() {
+    let sets = sets(&played("errors"));
+    let of = |operation: &str| sets.iter().filter(|s| s.0 == operation).map(|s| s.1.as_str()).collect::<Vec<_>>();
+    assert_eq!(of("refused"), ["mes.orders"]);
+    assert_eq!(of("select"), ["mes.nothing", "", "mes.genealogy"]);
+}
