@@ -579,11 +579,13 @@ impl Application {
         match (&mut self.state, piece) {
             (State::Undecided { .. }, Piece::Data(data)) => self.recognise(windows, end, data, time_ns),
             (State::Undecided { .. }, Piece::Gap(length)) => {
-                // What follows a gap is as if joined midway.
-                self.midstream = true;
-                self.begin_opaque(windows, time_ns);
-                self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+                self.decide(windows, time_ns);
                 self.gap(windows, end, length, time_ns);
+                if matches!(self.state, State::Opaque) {
+                    // What follows is as if joined midway.
+                    self.midstream = true;
+                    self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+                }
             }
             (_, Piece::Data(data)) => self.decode(windows, end, data, time_ns),
             (_, Piece::Gap(length)) => self.gap(windows, end, length, time_ns),
@@ -594,72 +596,64 @@ impl Application {
     fn recognise(&mut self, windows: &mut Windows, end: usize, data: &[u8], time_ns: i64) {
         let State::Undecided { pieces, bytes } = &mut self.state else { return };
         self.recognitions += 1;
-        let mut heads: [Vec<u8>; 2] = Default::default();
-        for (piece_end, piece) in pieces.iter().map(|(e, p)| (*e, p.as_slice())).chain([(end, data)]) {
-            let head = &mut heads[piece_end];
-            head.extend(piece.iter().take(HEAD_BYTES_MAX - head.len()));
-        }
+        let heads = heads(pieces.iter().map(|(e, p)| (*e, p.as_slice())).chain([(end, data)]));
         let enough = *bytes + data.len() > UNDECIDED_BYTES_MAX || heads.iter().all(|head| head.len() >= HEAD_BYTES_MAX);
-        let (client, server) = (self.client, 1 - self.client);
-        let ask = |midstream| {
-            let heads = Heads {
-                client: &heads[client],
-                server: &heads[server],
-                ports: (self.ends[client].port, self.ends[server].port),
-                midstream,
-            };
-            ask(self.registry, &heads, enough)
-        };
-        // A capture may begin after the handshake of TCP and yet before the first byte of the protocol.
-        let mut midstream = false;
-        let mut answer = ask(false);
-        if self.midstream && matches!(answer, Answer::None) {
-            midstream = true;
-            answer = ask(true);
-        }
+        let answer = self.ask(&heads, enough);
+        let State::Undecided { pieces, bytes } = &mut self.state else { return };
         if matches!(answer, Answer::Doubt) {
             pieces.push((end, data.to_vec()));
             *bytes += data.len();
             return;
         }
         let kept = std::mem::take(pieces);
-        *bytes = 0;
-        if let Answer::Found(protocol, client_side) = answer {
-            if self.window.is_none() {
-                self.midstream = midstream;
-                if client_side == Side::Server {
-                    self.client = 1 - self.client;
-                }
-            }
-            let options = Options { facts: self.facts, midstream };
-            self.state = State::Decoding(protocol.name, (protocol.decoder)(options));
-            self.protocols.push(protocol.name);
-            self.begin(windows, time_ns);
-            for (piece_end, piece) in kept {
-                self.decode(windows, piece_end, &piece, time_ns);
-            }
-            self.decode(windows, end, data, time_ns);
-            return;
-        }
-        let again = self.midstream && self.recognitions < RECOGNITIONS_MAX;
-        self.state = State::Opaque;
-        self.begin(windows, time_ns);
-        for (piece_end, piece) in kept {
-            self.decode(windows, piece_end, &piece, time_ns);
-        }
+        let again = matches!(answer, Answer::None) && self.midstream && self.recognitions < RECOGNITIONS_MAX;
+        self.decided(windows, answer, kept, time_ns);
         self.decode(windows, end, data, time_ns);
         if again {
             self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
         }
     }
 
-    /// Claims what was kept as unreadable.
-    fn begin_opaque(&mut self, windows: &mut Windows, time_ns: i64) {
-        if let State::Undecided { pieces, .. } = std::mem::replace(&mut self.state, State::Opaque) {
-            self.begin(windows, time_ns);
-            for (end, piece) in pieces {
-                self.decode(windows, end, &piece, time_ns);
+    /// No more bytes will come before the answer is needed.
+    fn decide(&mut self, windows: &mut Windows, time_ns: i64) {
+        if let State::Undecided { pieces, .. } = &mut self.state {
+            let kept = std::mem::take(pieces);
+            let answer = self.ask(&heads(kept.iter().map(|(e, p)| (*e, p.as_slice()))), true);
+            self.decided(windows, answer, kept, time_ns);
+        }
+    }
+
+    /// A capture may begin after the handshake of TCP and yet before the first byte of the protocol: its beginning is
+    /// looked for first.
+    fn ask(&self, heads: &[Vec<u8>; 2], enough: bool) -> Answer {
+        let (client, server) = (self.client, 1 - self.client);
+        let ask = |midstream| {
+            let (client_head, server_head) = (&heads[client], &heads[server]);
+            let ports = (self.ends[client].port, self.ends[server].port);
+            ask(self.registry, &Heads { client: client_head, server: server_head, ports, midstream }, enough)
+        };
+        match ask(false) {
+            Answer::None if self.midstream => ask(true),
+            answer => answer,
+        }
+    }
+
+    fn decided(&mut self, windows: &mut Windows, answer: Answer, kept: Vec<(usize, Vec<u8>)>, time_ns: i64) {
+        self.state = State::Opaque;
+        if let Answer::Found { protocol, client, midstream } = answer {
+            if self.window.is_none() {
+                self.midstream = midstream;
+                if client == Side::Server {
+                    self.client = 1 - self.client;
+                }
             }
+            let options = Options { facts: self.facts, midstream };
+            self.state = State::Decoding(protocol.name, (protocol.decoder)(options));
+            self.protocols.push(protocol.name);
+        }
+        self.begin(windows, time_ns);
+        for (end, piece) in kept {
+            self.decode(windows, end, &piece, time_ns);
         }
     }
 
@@ -749,7 +743,7 @@ impl Application {
     /// The connection seems over: everything goes out. Stragglers are counted in one more window.
     fn settle(&mut self, windows: &mut Windows, time_ns: i64) {
         if matches!(self.state, State::Undecided { .. }) && self.stream_bytes != [0; 2] {
-            self.begin_opaque(windows, time_ns);
+            self.decide(windows, time_ns);
         }
         let id = self.begin(windows, time_ns);
         let mut out = windows.recorder(id, time_ns);
@@ -780,7 +774,7 @@ impl Application {
 }
 
 enum Answer {
-    Found(&'static Protocol, Side),
+    Found { protocol: &'static Protocol, client: Side, midstream: bool },
     Doubt,
     None,
 }
@@ -790,12 +784,22 @@ enum Answer {
 fn ask(registry: &'static [Protocol], heads: &Heads<'_>, enough: bool) -> Answer {
     for protocol in registry {
         match (protocol.recognise)(heads) {
-            Recognition::Yes { client } => return Answer::Found(protocol, client),
+            Recognition::Yes { client } => return Answer::Found { protocol, client, midstream: heads.midstream },
             Recognition::More if !enough => return Answer::Doubt,
             Recognition::More | Recognition::No => {}
         }
     }
     Answer::None
+}
+
+/// The first bytes of each end.
+fn heads<'a>(pieces: impl Iterator<Item = (usize, &'a [u8])>) -> [Vec<u8>; 2] {
+    let mut heads: [Vec<u8>; 2] = Default::default();
+    for (end, piece) in pieces {
+        let head = &mut heads[end];
+        head.extend(piece.iter().take(HEAD_BYTES_MAX - head.len()));
+    }
+    heads
 }
 
 /// IPv4-mapped IPv6 addresses are their IPv4 selves (RFC 4291, 2.5.5.2).
