@@ -49,7 +49,8 @@ APPROVED = {"declared", "service", "declared-in-part"}
 # How long after its last packet a window may take to end and be judged.
 SETTLE_S = 2.5
 
-console = Console(highlight=False)
+# Wide enough for the tables where the output is no terminal.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 Amounts = Mapping[str, Mapping[str, int]]
 
 

@@ -137,7 +137,18 @@ def postgresql(held: Processes, host: Host, port: int, password: str, *, certifi
     # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.
     process = held.start("postgresql", host, [str(postgres), "-D", str(data), *settings], stop=signal.SIGINT)
     held.wait_for("postgresql", process, host, (host.address, port))
-    return PostgreSQL(folder, host.address, port, password)
+    server = PostgreSQL(folder, host.address, port, password)
+    # It listens before it has recovered, and refuses logins until then ("the database system is starting up").
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            server.administrator("postgres").close()
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise PlantError(f"postgresql takes no login: {str(error).strip().splitlines()[-1]}") from error
+            time.sleep(0.05)
+        else:
+            return server
 
 
 # -- Mosquitto -----------------------------------------------------------------------------------------------------
