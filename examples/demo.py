@@ -221,10 +221,12 @@ def acts_table(acts: Sequence[Any], flows: Sequence[Any], findings: Sequence[Any
         table.add_row(
             act["name"],
             " ".join(sorted(verdicts)) or "none",
-            " ".join(sorted(map(str, hops))) or "-",
+            " ".join(sorted(hop or "none" for hop in hops)) or "-",
             " ".join(finding["finding_id"][:10] for finding in about),
             "recorded" if delay is None else f"{delay:.2f} s",
-            "[green]as expected[/]" if same else f"[bold red]expected {act['verdict']}, {act['nearest_hop']}, <= {DELAY_S_MAX:.0f} s[/]",
+            "[green]as expected[/]"
+            if same
+            else f"[bold red]expected {act['verdict']}, {act['nearest_hop'] or 'no hop'}, <= {DELAY_S_MAX:.0f} s[/]",
         )
     console.print(table)
     unexplained = [finding for finding in findings if finding["finding_id"] not in explained]

@@ -24,7 +24,7 @@ class Act:
 
     name: str
     verdict: str
-    nearest_hop: str
+    nearest_hop: str | None
     entries: list[Entry] = field(default_factory=list)
     began: float = 0.0
 
@@ -133,7 +133,7 @@ def _everything_subscribed(plant: Plant, chance: random.Random, say: Say) -> Act
 
 def _uploaded_elsewhere(plant: Plant, chance: random.Random, say: Say) -> Act:
     say(f"mw         TLS upload to {NAMES['elsewhere']}")
-    act = begun("TLS upload off-site", "undeclared-destination", "lake-upload")
+    act = begun("TLS upload off-site", "undeclared-destination", None)
     act.entries.append(upload(plant, chance, "mw (TLS)", "elsewhere"))
     return act
 
@@ -159,5 +159,5 @@ def upload(plant: Plant, chance: random.Random, account: str, target: str) -> En
     return host.call(lambda: clients.tls_upload(plant.ledger, account, bound, address, plant.ports[target], NAMES[target], size))
 
 
-def begun(name: str, verdict: str, nearest_hop: str) -> Act:
+def begun(name: str, verdict: str, nearest_hop: str | None) -> Act:
     return Act(name, verdict, nearest_hop, began=time.time())

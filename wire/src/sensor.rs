@@ -657,7 +657,7 @@ impl Application {
         }
     }
 
-    /// Opens the connection in the windows, once.
+    /// Opens the connection in the windows, once. Datagrams have no handshake (RFC 768): who asks is who opens.
     fn begin(&mut self, windows: &mut Windows, time_ns: i64) -> ConnectionId {
         if let Some(id) = self.window {
             return id;
@@ -665,7 +665,7 @@ impl Application {
         let id = windows.open(Opening {
             client: self.ends[self.client],
             server: self.ends[1 - self.client],
-            opened_by: self.opener.map(|end| self.side(end)),
+            opened_by: self.opener.map(|end| self.side(end)).or_else(|| (&*self.transport == "udp").then_some(Side::Client)),
             transport: Arc::clone(&self.transport),
             tap: self.tap.clone(),
             context: self.context.clone(),
