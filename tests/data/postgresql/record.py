@@ -10,6 +10,7 @@ is `{"scenario", "provenance", "script": [[side, hex], …], "ledger": {operatio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import socket
@@ -83,10 +84,8 @@ class Proxy:
                     continue
             except OSError:
                 pass
-            try:
+            with contextlib.suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
             return
 
 
@@ -171,7 +170,8 @@ def changes(port: int) -> Ledger:
         returned = c.execute("UPDATE mes.orders SET quantity = 8 WHERE id >= 145 AND id < 150 RETURNING id").fetchall()
         deleted = c.execute("DELETE FROM mes.orders WHERE id BETWEEN 100 AND 149").rowcount
         merged = c.execute(
-            "MERGE INTO mes.orders o USING public.target t ON o.id = t.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (t.id, 1)"
+            "MERGE INTO mes.orders o USING public.target t ON o.id = t.id "
+            "WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (t.id, 1)"
         ).rowcount
     return {"insert": inserted, "update": updated + len(returned) + merged, "delete": deleted, "select": len(returned)}
 
@@ -199,7 +199,8 @@ def copy_out(options: str) -> Scenario:
 
 
 def copy_query(port: int) -> Ledger:
-    with connect(port) as c, c.cursor() as cursor, cursor.copy("COPY (SELECT id, part FROM mes.genealogy WHERE id <= 12) TO STDOUT") as copy:
+    query = "COPY (SELECT id, part FROM mes.genealogy WHERE id <= 12) TO STDOUT"
+    with connect(port) as c, c.cursor() as cursor, cursor.copy(query) as copy:
         count = sum(1 for _ in copy.rows())
     return {"copy": count}
 
@@ -239,10 +240,8 @@ def copy_fails(port: int) -> Ledger:
 def errors(port: int) -> Ledger:
     with connect(port) as c:
         for statement in ("SELECT * FROM mes.nothing", "SELECT * FROM mes.orders", "SELECT 1 / 0"):
-            try:
+            with contextlib.suppress(psycopg.Error):
                 c.execute(statement)  # type: ignore[arg-type]  # a plain string
-            except psycopg.Error:
-                pass
         rows = c.execute("SELECT id FROM mes.genealogy WHERE id = %s", (4,)).fetchall()
     return {"select": len(rows)}
 
@@ -276,10 +275,8 @@ def cancel(port: int) -> Ledger:
     with connect(port) as c:
         timer = threading.Timer(0.3, c.cancel)
         timer.start()
-        try:
+        with contextlib.suppress(psycopg.errors.QueryCanceled):
             c.execute("SELECT pg_sleep(20)")
-        except psycopg.errors.QueryCanceled:
-            pass
         timer.join()
     return {"select": 0}
 
@@ -303,10 +300,8 @@ def login(user: str) -> Scenario:
 
 
 def login_fails(port: int) -> Ledger:
-    try:
+    with contextlib.suppress(psycopg.OperationalError):
         connect(port, "scram_user", password="not it").close()
-    except psycopg.OperationalError:
-        pass
     return {}
 
 
@@ -353,7 +348,8 @@ SCENARIOS: dict[str, Scenario] = {
     "login-password": login("plain_user"),
     "login-fails": login_fails,
     "refused-encryption": refused_encryption,
-    "replication": program("pg_recvlogical", "-d", "postgres", "--slot", "tap", "--create-slot", "--start", "--endpos", "0/1", "-f", "/dev/null"),
+    "replication": program("pg_recvlogical", "-d", "postgres", "--slot", "tap", "--create-slot", "--start", "--endpos", "0/1",
+                           "-f", "/dev/null"),
     "backup": program("pg_basebackup", "-X", "none", "-c", "fast", "-D", "-", "-F", "tar"),
 }
 # Of a backup only the beginning and the end are kept: a gap follows in between, in whole CopyData messages.
