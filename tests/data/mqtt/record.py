@@ -37,10 +37,7 @@ class Proxy:
     def serve(self, broker_port: int) -> None:
         near, _ = self.listener.accept()
         far = socket.create_connection(("127.0.0.1", broker_port))
-        both = [
-            threading.Thread(target=self.pass_on, args=args, daemon=True)
-            for args in ((near, far, ">"), (far, near, "<"))
-        ]
+        both = [threading.Thread(target=self.pass_on, args=args, daemon=True) for args in ((near, far, ">"), (far, near, "<"))]
         for thread in both:
             thread.start()
         for thread in both:
@@ -83,9 +80,7 @@ class Broker:
             f"listener {self.port} 127.0.0.1\nlistener {self.web_port} 127.0.0.1\nprotocol websockets\n"
             f"allow_anonymous true\npassword_file {passwords}\nmax_topic_alias 10\nacl_file {acl}\n"
         )
-        self.process = subprocess.Popen(
-            ["mosquitto", "-c", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self.process = subprocess.Popen(["mosquitto", "-c", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         def listens() -> bool:
             try:
@@ -103,14 +98,10 @@ class Broker:
         self.directory.cleanup()
 
 
-def record(
-    into: pathlib.Path, broker: Broker, name: str, protocol: int, transport: str = "tcp", password: str = "not-a-secret"
-) -> None:
+def record(into: pathlib.Path, broker: Broker, name: str, protocol: int, transport: str = "tcp", password: str = "not-a-secret") -> None:
     """One client that subscribes to what it publishes, with every quality of service and a long message."""
     proxy = Proxy(broker.web_port if transport == "websockets" else broker.port)
-    client = mqtt.Client(
-        mqtt.CallbackAPIVersion.VERSION2, client_id=f"edge-{name}", protocol=protocol, transport=transport
-    )
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"edge-{name}", protocol=protocol, transport=transport)
     client.username_pw_set("svc_edge", password)
     published: Counter[str] = Counter()
     received: Counter[str] = Counter()

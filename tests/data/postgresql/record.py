@@ -313,8 +313,13 @@ def refused_encryption(port: int) -> Ledger:
 
 def program(*arguments: str) -> Scenario:
     def run(port: int) -> Ledger:
-        subprocess.run([BIN / arguments[0], "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", *arguments[1:]], check=False, timeout=60,
-                       capture_output=True, env={"PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PGAPPNAME": arguments[0]})
+        subprocess.run(
+            [BIN / arguments[0], "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", *arguments[1:]],
+            check=False,
+            timeout=60,
+            capture_output=True,
+            env={"PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PGAPPNAME": arguments[0]},
+        )
         return {}
 
     return run
@@ -348,8 +353,9 @@ SCENARIOS: dict[str, Scenario] = {
     "login-password": login("plain_user"),
     "login-fails": login_fails,
     "refused-encryption": refused_encryption,
-    "replication": program("pg_recvlogical", "-d", "postgres", "--slot", "tap", "--create-slot", "--start", "--endpos", "0/1",
-                           "-f", "/dev/null"),
+    "replication": program(
+        "pg_recvlogical", "-d", "postgres", "--slot", "tap", "--create-slot", "--start", "--endpos", "0/1", "-f", "/dev/null"
+    ),
     "backup": program("pg_basebackup", "-X", "none", "-c", "fast", "-D", "-", "-F", "tar"),
 }
 # Of a backup only the beginning and the end are kept: a gap follows in between, in whole CopyData messages.
