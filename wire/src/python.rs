@@ -222,6 +222,7 @@ impl Sensor {
             ("windows", w.windows_total),
             ("flows_folded", w.flows_folded_total),
             ("names_dropped", w.names_dropped_total),
+            ("bounds_reached", w.bounds_reached_total),
             ("not_ip_packets", c.not_ip_packets_total),
             ("fragments", c.fragments_total),
             ("checksum_errors", c.checksum_errors_total),

@@ -360,6 +360,8 @@ pub struct WindowCounters {
     pub flows_folded_total: u64,
     pub names_dropped_total: u64,
     pub losses_total: u64,
+    /// Times that a decoder's table or queue was full and something went out as `unknown` instead.
+    pub bounds_reached_total: u64,
 }
 
 /// What was not seen, or could not be read.
@@ -829,6 +831,11 @@ impl Recorder<'_> {
         let connection = self.connection();
         connection.pending[sender as usize] += bytes;
         connection.stream_bytes[sender as usize] += bytes;
+    }
+
+    /// A bounded table or queue of the decoder was full: what it would have told goes out as `unknown`.
+    pub fn bound_reached(&mut self) {
+        self.windows.counters.bounds_reached_total += 1;
     }
 
     /// One packet of the connection; counted in the window that is touched next.
