@@ -8,12 +8,15 @@ better for knowing less.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from detectors.judgement import Opinion, class_severity, raised
 from hopwatch.declared.match import Classified, End, Index, glob
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Hop
 from hopwatch.declared.quantity import Limit, Unit
+from hopwatch.declared.schedule import Schedule
 from hopwatch.events import Answer, Flow, ObjectSet, Severity
 
 CONTROL: Final = frozenset({"connect", "refused"})
@@ -75,8 +78,6 @@ class Seen:
     unread: bool
     complete: bool
     sets: tuple[ObjectSet | None, ...]
-    bytes_forward: int
-    bytes_back: int
 
     @property
     def who(self) -> str:
@@ -124,18 +125,18 @@ def compare(
     _where(index, seen, hop, opinion)
     attempt = seen.flow.operation == ATTEMPT
     if seen.control:
-        opinion.classes.update(_hop_classes(index, hop))
+        opinion.classes.update(index.hop_classes(hop_name))
     elif attempt:
         for question in ("who", "what", "how_much", "protection"):
             opinion.answer(question, "assumed")
     elif seen.unread:
-        opinion.classes.update(_hop_classes(index, hop))
+        opinion.classes.update(index.hop_classes(hop_name))
         opinion.answer("what", missing("server-log"))
         _leaving(index, seen, opinion)
         _how_much(seen, hop, opinion, allowances, used_with, missing, _severity(index, seen, opinion))
         _when(index, seen, hop, opinion, loosened)
     else:
-        metadata = _what(index, seen, hop, part, opinion, missing)
+        metadata = _what(index, seen, hop_name, hop, part, opinion, missing)
         if metadata:
             for allowance in metadata_allowances:
                 used = metadata_used(allowance)
@@ -144,11 +145,11 @@ def compare(
             if not seen.complete:
                 opinion.answer("how_much", "unknown")
         else:
-            _operation(index, seen, hop, part, opinion)
+            _operation(index, seen, hop_name, hop, part, opinion)
             _how_much(seen, hop, opinion, allowances, used_with, missing, _severity(index, seen, opinion))
             _when(index, seen, hop, opinion, loosened)
     if not attempt:
-        _protection(index, seen, hop, opinion, missing)
+        _protection(index, seen, hop_name, hop, opinion, missing)
     _expiry(index, seen, hop, opinion)
     return opinion
 
@@ -165,27 +166,18 @@ def feed_of(index: Index, hop: Hop) -> str | None:
     return conduit.feed if conduit is not None else hop.feed
 
 
-def amount_of(seen: Seen, part: ObjectSet | None, unit: Unit, *, forward: bool) -> int:
-    """How much of a unit the set, or the unread window, moves in the hop's direction."""
-    if part is None:
-        if unit is Unit.BYTES:
-            return seen.bytes_forward if forward else seen.bytes_back
-        return 0
-    counts = {Unit.ROWS: part.rows, Unit.VALUES: part.values, Unit.MESSAGES: part.messages, Unit.BYTES: part.bytes}
-    return counts.get(unit, 0)
+def amount_of(share: dict[str, int], unit: Unit, *, unread: bool, forward: bool) -> int:
+    """How much of a unit the share moves; of an unread window, the bytes in the hop's direction and nothing else."""
+    if unread:
+        return share["bytes" if forward else "back"] if unit is Unit.BYTES else 0
+    return share.get(unit.value, 0)
 
 
 def classes_of(index: Index, seen: Seen, part: ObjectSet | None) -> tuple[frozenset[str], bool, bool]:
     """Every class met in the set, whether something in it is unclassified, and whether a decoy is."""
     if part is None:
         return frozenset(), False, False
-    asset = _holder(index, seen)
-    found = [index.classify(asset, name) for name in part.names]
-    classes = frozenset(name for one in found for name in one.classes)
-    data = [name for name, one in zip(part.names, found, strict=True) if not (one.metadata or one.unknown)]
-    if data:
-        classes |= index.column_classes(asset, data, every_column(seen, part))
-    return classes, any(one.unclassified for one in found), any(one.decoy for one in found)
+    return index.classes_met(_holder(index, seen), part.names, every_column(seen, part))
 
 
 def every_column(seen: Seen, part: ObjectSet) -> list[str]:
@@ -249,7 +241,9 @@ def _where(index: Index, seen: Seen, hop: Hop, opinion: Opinion) -> None:
             opinion.answer("where", "assumed")
 
 
-def _what(index: Index, seen: Seen, hop: Hop, part: ObjectSet | None, opinion: Opinion, missing: Callable[[str], Answer]) -> bool:
+def _what(
+    index: Index, seen: Seen, hop_name: str, hop: Hop, part: ObjectSet | None, opinion: Opinion, missing: Callable[[str], Answer]
+) -> bool:
     """Whether the set is metadata only; everything else about it goes into the opinion."""
     part = part or ObjectSet(names=[])
     if not part.names:
@@ -268,7 +262,7 @@ def _what(index: Index, seen: Seen, hop: Hop, part: ObjectSet | None, opinion: O
         opinion.answer("what", "unknown")
     if asset is None or not index.holds_data(asset):
         # What the receiving side calls its objects says nothing about the class; the class travels with the hop.
-        opinion.classes.update(_hop_classes(index, hop))
+        opinion.classes.update(index.hop_classes(hop_name))
         opinion.answer("what", missing("decoded"))
         _leaving(index, seen, opinion)
         return False
@@ -311,7 +305,7 @@ def _removed(seen: Seen, hop: Hop, part: ObjectSet) -> list[str]:
     ]
 
 
-def _operation(index: Index, seen: Seen, hop: Hop, part: ObjectSet | None, opinion: Opinion) -> None:
+def _operation(index: Index, seen: Seen, hop_name: str, hop: Hop, part: ObjectSet | None, opinion: Opinion) -> None:
     operation = seen.flow.operation
     severity: Severity = "high"
     if operation == "admin" and part is not None:
@@ -323,7 +317,7 @@ def _operation(index: Index, seen: Seen, hop: Hop, part: ObjectSet | None, opini
     if operation not in hop.may:
         opinion.differ("unapproved-operation", severity, "what", f"may {', '.join(hop.may)}", operation)
     # A subscription is asked for against the way its data takes.
-    elif operation != "subscribe" and not index.runs_forward(hop, seen.source, seen.destination):
+    elif operation != "subscribe" and not index.runs_forward(hop_name, seen.source, seen.destination):
         opinion.differ(
             "unapproved-operation",
             severity,
@@ -367,15 +361,15 @@ def _how_much(
 
 
 def _when(index: Index, seen: Seen, hop: Hop, opinion: Opinion, loosened: bool) -> None:
-    if hop.when is not None and not loosened and not hop.when.covers(seen.start, index.architecture.timezone):
+    if hop.when is not None and not loosened and not covers(hop.when, seen.start, index.architecture.timezone):
         local = seen.start.astimezone(index.architecture.timezone)
         opinion.differ("outside-window", "medium", "when", str(hop.when), f"{local:%a %Y-%m-%d %H:%M} plant time")
 
 
-def _protection(index: Index, seen: Seen, hop: Hop, opinion: Opinion, missing: Callable[[str], Answer]) -> None:
+def _protection(index: Index, seen: Seen, hop_name: str, hop: Hop, opinion: Opinion, missing: Callable[[str], Answer]) -> None:
     architecture = index.architecture
     required = max(
-        [architecture.hop_transit(hop), *(architecture.classes[name].transit for name in opinion.classes)], key=TRANSIT_ORDER.index
+        [index.hop_transit(hop_name), *(architecture.classes[name].transit for name in opinion.classes)], key=TRANSIT_ORDER.index
     )
     severity = _severity(index, seen, opinion)
     transport = seen.flow.protection.transport
@@ -433,10 +427,6 @@ def _holder(index: Index, seen: Seen) -> str | None:
     return client if server is None and index.holds_data(client) else server
 
 
-def _hop_classes(index: Index, hop: Hop) -> set[str]:
-    return {index.architecture.data[name].class_ for name in hop.what}
-
-
 def _leaves(index: Index, seen: Seen) -> bool:
     ends = [seen.destination] + ([seen.source] if seen.unread else [])
     return any(index.is_off_site(end.zone) for end in ends)
@@ -457,7 +447,18 @@ def _severity(index: Index, seen: Seen, opinion: Opinion) -> Severity:
 
 def day_of(index: Index, start: datetime, at: date | None) -> date:
     """The day that decides what has ended: the plant's, or the one stated for an old capture."""
-    return at or start.astimezone(index.architecture.timezone).date()
+    return at or _plant_day(start, index.architecture.timezone)
+
+
+@lru_cache(maxsize=4_096)
+def _plant_day(start: datetime, timezone: ZoneInfo) -> date:
+    return start.astimezone(timezone).date()
+
+
+@lru_cache(maxsize=16_384)
+def covers(schedule: Schedule, start: datetime, timezone: ZoneInfo) -> bool:
+    """Whether the schedule covers the second; every connection of a second asks the same."""
+    return schedule.covers(start, timezone)
 
 
 def instant(start_ns: int) -> datetime:

@@ -15,8 +15,8 @@ The detector has no clock: time is that of the packets, and everything is judged
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from detectors.compare import (
     amount_of,
     classes_of,
     compare,
+    covers,
     day_of,
     feed_of,
     instant,
@@ -240,8 +241,6 @@ class VerdictDetector:
             unread=unread,
             complete=complete,
             sets=sets,
-            bytes_forward=flow.bytes,
-            bytes_back=flow.bytes_back,
         )
 
     def _new_amounts(self, seen: Seen) -> dict[str, int]:
@@ -293,7 +292,7 @@ class VerdictDetector:
         for name, service in self.index.services(seen.server, seen.client, port, flow.protocol):
             if service.may and flow.operation not in service.may:
                 continue
-            if service.when is not None and not service.when.covers(seen.start, self.architecture.timezone):
+            if service.when is not None and not covers(service.when, seen.start, self.architecture.timezone):
                 continue
             cap = service.cap
             key = f"service:{name}" + (f"|{seen.client.address}" if cap.per_host else "")
@@ -319,7 +318,7 @@ class VerdictDetector:
         for _, planned in self.index.exceptions_of_account(name):
             if planned.asset not in (seen.server.asset, seen.server.host):
                 continue
-            if not planned.when.covers(seen.start, self.architecture.timezone) or not self.index.comes_from(account, seen.client):
+            if not covers(planned.when, seen.start, self.architecture.timezone) or not self.index.comes_from(account, seen.client):
                 continue
             opinion = Opinion(None)
             opinion.classes.update(name for part in seen.flow.objects for name in classes_of(self.index, seen, part)[0])
@@ -423,21 +422,21 @@ class VerdictDetector:
     def _allowances(self, seen: Seen, name: str, part: ObjectSet | None, share: dict[str, int], classes: Iterable[str]) -> list[Allowance]:
         """The limits that bind the set at this time: the hop's own and the plant's budgets, or what a ticket puts in their place."""
         hop = self.architecture.hops[name]
-        moved = part if part is None else part.model_copy(update={unit: share[unit] for unit in ("rows", "values", "messages", "bytes")})
-        forward = self.index.runs_forward(hop, seen.source, seen.destination)
-        window = replace(seen, bytes_forward=share["bytes"], bytes_back=share["back"])
+        forward = self.index.runs_forward(name, seen.source, seen.destination)
 
         def allowance(key: str, limit: Limit, prefix: str = "") -> Allowance:
             host = f"|{seen.client.address}" if limit.per_host else ""
             objects = () if part is None else tuple(part.names)
-            return Allowance(f"{key}#{limit}{host}", limit, amount_of(window, moved, limit.unit, forward=forward), objects, prefix)
+            return Allowance(
+                f"{key}#{limit}{host}", limit, amount_of(share, limit.unit, unread=part is None, forward=forward), objects, prefix
+            )
 
         loosening = self._loosening(name, seen)
         if loosening is not None:
             key, limits = loosening
             return [allowance(f"{key}:{name}", limit) for limit in limits]
         found = [allowance(f"hop:{name}", limit) for limit in hop.limit]
-        met = set(classes) or {self.architecture.data[one].class_ for one in hop.what}
+        met = set(classes) or self.index.hop_classes(name)
         zone = seen.destination.zone
         for place, budget in enumerate(self.architecture.budgets):
             if budget.class_ is not None and budget.class_ not in met:
@@ -474,11 +473,11 @@ class VerdictDetector:
         """The exception or calendar line that covers the hop now, and the limits in its place."""
         hop = self.architecture.hops[name]
         for title, planned in self.index.exceptions_of_hop(name):
-            if planned.when.covers(seen.start, self.architecture.timezone):
+            if covers(planned.when, seen.start, self.architecture.timezone):
                 return f"exception:{title}", list(planned.limit or hop.limit)
         for place in self.index.calendar_of_hop(name):
             line = self.architecture.calendar[place]
-            if seen.day <= self.architecture.calendar_until(line) and line.when.covers(seen.start, self.architecture.timezone):
+            if seen.day <= self.architecture.calendar_until(line) and covers(line.when, seen.start, self.architecture.timezone):
                 factor = line.limit
                 limits = list(hop.limit) if factor is None else [_times(limit, factor.of(limit.amount), str(factor)) for limit in hop.limit]
                 return f"calendar:{place}", limits
@@ -501,6 +500,8 @@ class VerdictDetector:
         return last_ns is not None and abs(seen.start_ns - last_ns) <= FEED_QUIET_S * 10**9
 
     def _lossy(self, flow: Flow, start_ns: int) -> bool:
+        if not self._losses:
+            return False
         end_ns = time_ns(flow.end)
         return any(
             flow.flow_id in flows or (events and not flows and agent == flow.agent and first_ns <= end_ns and start_ns <= last_ns)
@@ -552,14 +553,17 @@ def _own_password(part: ObjectSet, account: str | None) -> bool:
 def _is_discovery(flow: Flow) -> bool:
     if flow.transport in _ICMP:
         return True
-    for end in (flow.source, flow.destination):
-        try:
-            address = ip_address(end.address.partition("%")[0])
-        except ValueError:
-            continue
-        if address.is_multicast or address.is_link_local or end.address == _BROADCAST:
-            return True
-    return False
+    return _is_for_neighbours(flow.source.address) or _is_for_neighbours(flow.destination.address)
+
+
+@lru_cache(maxsize=65_536)
+def _is_for_neighbours(text: str) -> bool:
+    """Whether the address is link-local, broadcast or multicast (RFC 3927, RFC 919, RFC 5771, RFC 4291)."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_multicast or address.is_link_local or text == _BROADCAST
 
 
 def _times(limit: Limit, amount: int, factor: str) -> Limit:

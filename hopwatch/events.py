@@ -12,6 +12,7 @@ import json
 import re
 from calendar import timegm
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -299,6 +300,8 @@ def schema() -> dict[str, Any]:  # Any: a JSON Schema document
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hopwatch event"} | _EVENT.json_schema()
 
 
+# A text is read where the line is, where time passes and where it is judged; once is enough.
+@lru_cache(maxsize=8_192)
 def time_ns(time: str) -> int:
     """Nanoseconds since 1970-01-01T00:00:00Z; digits beyond the ninth are cut.
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeVar
 
-from hopwatch.declared.model import OFF_SITE, Account, Architecture, Conduit, Hop, PlannedException, Service
+from hopwatch.declared.model import OFF_SITE, Account, Architecture, Conduit, Hop, PlannedException, Service, Transit
 from hopwatch.events import Name
 
 CACHE_ENTRIES_MAX: Final = 65_536
@@ -91,6 +91,10 @@ class Index:
         self._zones: OrderedDict[str, str | None] = OrderedDict()
         self._classified: OrderedDict[tuple[str | None, str], Classified] = OrderedDict()
         self._account_names: OrderedDict[str, str | None] = OrderedDict()
+        self._met: OrderedDict[tuple[str | None, tuple[str, ...], tuple[str, ...]], tuple[frozenset[str], bool, bool]] = OrderedDict()
+        self._transit: dict[str, Transit] = {}
+        self._class_names: dict[str, frozenset[str]] = {}
+        self._forward: OrderedDict[tuple[str, End, End], bool] = OrderedDict()
 
     # Places
 
@@ -166,8 +170,13 @@ class Index:
             return "in"
         return "out" if through in (client.asset, client.host) else None
 
-    def runs_forward(self, hop: Hop, source: End, destination: End) -> bool:
+    def runs_forward(self, name: str, source: End, destination: End) -> bool:
         """Whether data from source to destination runs the hop's way."""
+        return _remembered(self._forward, (name, source, destination), self._runs_forward)
+
+    def _runs_forward(self, key: tuple[str, End, End]) -> bool:
+        name, source, destination = key
+        hop = self.architecture.hops[name]
         relay = self._relay_of_hop(hop)
         ends = ((source, hop.from_), (destination, hop.to))
         met = [any(self.is_place(place, end) for place in places) for end, places in ends]
@@ -251,6 +260,10 @@ class Index:
         full = {f"{table}.{column}" for table in tables for column in named} | set(named)
         return frozenset(class_name for matches, class_name in globs if any(matches(column) for column in full))
 
+    def classes_met(self, asset: str | None, names: Sequence[str], columns: Sequence[str]) -> tuple[frozenset[str], bool, bool]:
+        """Every class met in objects and their columns, whether something is unclassified, and whether a decoy is."""
+        return _remembered(self._met, (asset, tuple(names), tuple(columns)), self._classes_met)
+
     def holds_data(self, asset: str | None) -> bool:
         """Whether the declaration classes what the asset holds."""
         return asset is not None and asset in self._data
@@ -259,6 +272,21 @@ class Index:
         """The class listed last among these; None of none."""
         known = [name for name in classes if name in self._class_order]
         return max(known, key=self._class_order.__getitem__, default=None)
+
+    def hop_classes(self, name: str) -> frozenset[str]:
+        """The classes of what the hop names."""
+        found = self._class_names.get(name)
+        if found is None:
+            hop = self.architecture.hops[name]
+            found = self._class_names[name] = frozenset(self.architecture.data[one].class_ for one in hop.what)
+        return found
+
+    def hop_transit(self, name: str) -> Transit:
+        """What the hop demands in transit; worked out once, because it follows from every class the hop meets."""
+        found = self._transit.get(name)
+        if found is None:
+            found = self._transit[name] = self.architecture.hop_transit(self.architecture.hops[name])
+        return found
 
     # What the constructor builds
 
@@ -389,6 +417,15 @@ class Index:
         if identity in self.architecture.accounts:
             return identity
         return next((name for matches, name in self._identities if matches(identity)), None)
+
+    def _classes_met(self, key: tuple[str | None, tuple[str, ...], tuple[str, ...]]) -> tuple[frozenset[str], bool, bool]:
+        asset, names, columns = key
+        found = [self.classify(asset, name) for name in names]
+        classes = frozenset(name for one in found for name in one.classes)
+        data = [name for name, one in zip(names, found, strict=True) if not (one.metadata or one.unknown)]
+        if data:
+            classes |= self.column_classes(asset, data, columns)
+        return classes, any(one.unclassified for one in found), any(one.decoy for one in found)
 
     def _classify(self, key: tuple[str | None, str]) -> Classified:
         asset, name = key
