@@ -77,6 +77,8 @@ class Seen:
     control: bool
     unread: bool
     complete: bool
+    again: bool
+    """Judged before, under another declaration: its amounts are counted already."""
     sets: tuple[ObjectSet | None, ...]
 
     @property

@@ -70,12 +70,16 @@ class VerdictDetector:
     """Judges every window against one declaration.
 
     ``at`` states the day for expiries, so that an old capture is not judged by what has ended since.
+    ``edition`` names everything but the windows that a judgement depends on: a state of another edition keeps what was spent and
+    seen, and its windows are judged anew, at no charge, when they are read again.
     Counters (``counted``) say how many windows got each verdict.
     """
 
     name = "verdict"
 
-    def __init__(self, architecture: Architecture, *, at: date | None = None, offsite: OffsiteList | None = None) -> None:
+    def __init__(
+        self, architecture: Architecture, *, at: date | None = None, offsite: OffsiteList | None = None, edition: str = ""
+    ) -> None:
         self.architecture = architecture
         self.index = Index(architecture)
         self.counted: dict[str, int] = {}
@@ -83,7 +87,9 @@ class VerdictDetector:
         self._budgets = Budgets(architecture.timezone)
         self._views = Views()
         self._legs = Views()
+        self._edition = edition
         self._repeats = Repeats()
+        self._earlier = Repeats()
         said = architecture.declaration
         self._findings = Findings(
             Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed), offsite or shipped()
@@ -121,7 +127,9 @@ class VerdictDetector:
             "budgets": self._budgets.state(),
             "views": self._views.state(),
             "legs": self._legs.state(),
+            "edition": self._edition,
             "repeats": self._repeats.state(),
+            "earlier": self._earlier.state(),
             "findings": self._findings.state(),
             "alive": list(self._alive.items()),
             "losses": [[key, *value] for key, value in self._losses.items()],
@@ -133,8 +141,15 @@ class VerdictDetector:
         self._budgets.restore(state["budgets"])
         self._views.restore(state["views"])
         self._legs.restore(state["legs"])
-        self._repeats.restore(state["repeats"])
-        self._findings.restore(state["findings"])
+        self._earlier.restore(state["earlier"])
+        if state["edition"] == self._edition:
+            self._repeats.restore(state["repeats"])
+            self._findings.restore(state["findings"])
+        else:
+            # Another declaration says other things of the same windows; what they have spent is spent all the same.
+            before = Repeats()
+            before.restore(state["repeats"])
+            self._earlier.absorb(before)
         self._alive = OrderedDict((str(agent), int(at)) for agent, at in state["alive"])
         self._losses = OrderedDict(
             (str(key), (str(agent), int(start), int(end), tuple(flows), bool(events)))
@@ -240,12 +255,15 @@ class VerdictDetector:
             control=flow.operation in CONTROL or own_password,
             unread=unread,
             complete=complete,
+            again=self._earlier.has(flow),
             sets=sets,
         )
 
     def _new_amounts(self, seen: Seen) -> dict[str, int]:
         """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
         flow = seen.flow
+        if seen.again:
+            return dict.fromkeys(("rows", "values", "messages", "bytes", "back"), 0)
         to_server = seen.source is seen.client
         ahead, behind = ("up", "down") if to_server else ("down", "up")
         amounts = {
@@ -276,7 +294,7 @@ class VerdictDetector:
         flow = seen.flow
         if any(classes_of(self.index, seen, part)[2] for part in flow.objects):
             return None
-        amount = flow.bytes + flow.bytes_back
+        amount = 0 if seen.again else flow.bytes + flow.bytes_back
         if _is_discovery(flow):
             pair = "|".join(sorted((flow.source.address, flow.destination.address)))
             if self._budgets.would_use(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount) <= DISCOVERY_LIMIT.amount:
@@ -297,7 +315,7 @@ class VerdictDetector:
             cap = service.cap
             key = f"service:{name}" + (f"|{seen.client.address}" if cap.per_host else "")
             counts = {Unit.ROWS: flow.rows, Unit.VALUES: flow.values, Unit.MESSAGES: flow.messages, Unit.BYTES: amount}
-            moved = counts.get(cap.unit, 0)
+            moved = 0 if seen.again else counts.get(cap.unit, 0)
             used = self._budgets.would_use(key, cap, seen.start_ns, moved)
             self._budgets.charge(key, cap, seen.start_ns, moved)
             opinion = Opinion(None)
@@ -373,7 +391,7 @@ class VerdictDetector:
         chosen: list[Opinion] = []
         left = dict(new)
         for part in seen.sets:
-            share = _share(part, left)
+            share = dict(new) if seen.again else _share(part, left)
             classes, _, _ = classes_of(self.index, seen, part)
             metadata = self._metadata_allowances(seen, part, share)
             tried = [(name, self._allowances(seen, name, part, self._once_over_legs(seen, name, share), classes)) for name in joined]
@@ -438,7 +456,7 @@ class VerdictDetector:
         found = [allowance(f"hop:{name}", limit) for limit in hop.limit]
         met = set(classes) or self.index.hop_classes(name)
         zone = seen.destination.zone
-        for place, budget in enumerate(self.architecture.budgets):
+        for budget in self.architecture.budgets:
             if budget.class_ is not None and budget.class_ not in met:
                 continue
             if budget.owner is not None and self.architecture.accounts[hop.who].owner != budget.owner:
@@ -446,7 +464,7 @@ class VerdictDetector:
             ends = [zone, seen.source.zone] if seen.unread else [zone]
             if not any(budget_covers_zone(self.architecture, budget.to, end) for end in ends):
                 continue
-            found.extend(allowance(f"budget:{place}", limit, "all hops: ") for limit in budget.limit)
+            found.extend(allowance(f"budget:{budget.class_}|{budget.owner}|{budget.to}", limit, "all hops: ") for limit in budget.limit)
         return found
 
     def _metadata_allowances(self, seen: Seen, part: ObjectSet | None, share: dict[str, int]) -> list[Allowance]:
@@ -480,7 +498,7 @@ class VerdictDetector:
             if seen.day <= self.architecture.calendar_until(line) and covers(line.when, seen.start, self.architecture.timezone):
                 factor = line.limit
                 limits = list(hop.limit) if factor is None else [_times(limit, factor.of(limit.amount), str(factor)) for limit in hop.limit]
-                return f"calendar:{place}", limits
+                return f"calendar:{line.ticket}|{line.what}", limits
         return None
 
     # What is known about agents

@@ -102,27 +102,36 @@ class Repeats:
 
     def first(self, flow: Flow) -> bool:
         """Whether this window has not been seen; it has from now on."""
-        spans = self._flows.setdefault(flow.flow_id, [])
-        self._flows.move_to_end(flow.flow_id)
-        if len(self._flows) > FLOWS_MAX:
-            self._flows.popitem(last=False)
-            self.forgotten_total += 1
-        number = flow.sequence
-        if any(first <= number < behind for first, behind in spans):
+        if self.has(flow):
+            self._flows.move_to_end(flow.flow_id)
             self.repeated_total += 1
             return False
-        spans.append([number, number + 1])
-        spans.sort()
+        self._keep(flow.flow_id, [*self._flows.get(flow.flow_id, ()), [flow.sequence, flow.sequence + 1]])
+        return True
+
+    def _keep(self, flow_id: str, spans: list[list[int]]) -> None:
         joined: list[list[int]] = []
-        for first, behind in spans:
-            if joined and joined[-1][1] == first:
-                joined[-1][1] = behind
+        for first, behind in sorted(spans):
+            if joined and joined[-1][1] >= first:
+                joined[-1][1] = max(behind, joined[-1][1])
             else:
                 joined.append([first, behind])
         if len(joined) > SPANS_MAX:
             joined[:2] = [[joined[0][0], joined[1][1]]]
-        self._flows[flow.flow_id] = joined
-        return True
+        self._flows[flow_id] = joined
+        self._flows.move_to_end(flow_id)
+        if len(self._flows) > FLOWS_MAX:
+            self._flows.popitem(last=False)
+            self.forgotten_total += 1
+
+    def has(self, flow: Flow) -> bool:
+        """Whether this window has been seen; nothing changes."""
+        return any(first <= flow.sequence < behind for first, behind in self._flows.get(flow.flow_id, ()))
+
+    def absorb(self, other: "Repeats") -> None:
+        """Remember what the other has seen, too."""
+        for flow_id, spans in other._flows.items():
+            self._keep(flow_id, [*self._flows.get(flow_id, ()), *spans])
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything remembered, oldest first."""

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -34,7 +35,7 @@ from hopwatch.declared.load import load
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError
-from hopwatch.engine import Engine
+from hopwatch.engine import CONSUMER, Engine, SnapshotError
 from hopwatch.events import Event, schema, time_ns
 from hopwatch.show import clean, explained_flow, flow_line, grouped, loss_line, size, violation
 from hopwatch.store import ID_CHARACTERS_MIN, Query, Store, StoreError
@@ -219,9 +220,9 @@ def _version() -> str:
 class _Judges:
     """The engine with its detectors, as the run wants it: events in, judgements out."""
 
-    def __init__(self, architecture: Architecture, at: date | None) -> None:
+    def __init__(self, architecture: Architecture, at: date | None, edition: str) -> None:
         self._said: list[Judgement] = []
-        self._engine = Engine([VerdictDetector(architecture, at=at)], self)
+        self._engine = Engine([VerdictDetector(architecture, at=at, edition=edition)], self)
 
     def say(self, outcome: object) -> None:
         """The engine's sink."""
@@ -238,6 +239,24 @@ class _Judges:
         """Every window is judged when it comes: nothing waits."""
         return self.judge(())
 
+    def snapshot(self, offset: int) -> bytes:
+        """The engine's state, at the offset the run has reached."""
+        self._engine.offset = offset
+        return self._engine.snapshot()
+
+    def restore(self, snapshot: bytes) -> int:
+        """The engine's state again; one that another version of the program wrote is left, and said so."""
+        try:
+            self._engine.restore(snapshot)
+        except SnapshotError as error:
+            print(f"hopwatch: budgets begin anew: {error}", file=sys.stderr)
+        return self._engine.offset
+
+
+def _edition(declaration: Path, at: date | None) -> str:
+    """A name for what judgements are made by: the declaration's bytes and the stated day."""
+    return blake2b(declaration.read_bytes() + b"\0" + str(at).encode(), digest_size=16).hexdigest()
+
 
 def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
     chosen = settings(vars(arguments), arguments.config)
@@ -247,6 +266,7 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
     if not files and not chosen.interfaces:
         raise _Wrong("watch: something to read is needed: -r FILE or -i INTERFACE")
     architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)
+    edition = _edition(chosen.declaration, chosen.at)
     sensor = sensors(architecture.plant, chosen.agent, tap=chosen.tap, verify_checksums=chosen.verify_checksums)
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
@@ -254,7 +274,8 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
         view = _view(arguments.json, f"{architecture.plant} v{architecture.version}  {shown}")
         if not architecture.declaration.signed and not arguments.json:
             print(f"hopwatch: {chosen.declaration}: UNSIGNED: nobody has signed this declaration", file=sys.stderr)
-        run = Run(log, _Judges(architecture, chosen.at), store, view)
+        judges = _Judges(architecture, chosen.at, edition)
+        run = Run(log, judges, store, view, f"{CONSUMER}/{architecture.plant}")
         over = packets.until(chosen.duration)
 
         def stopping() -> bool:

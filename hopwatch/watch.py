@@ -1,8 +1,11 @@
 """One process that watches: sensor, log, judge, store and view, put in a row and kept from losing anything.
 
-Events pass through the log before they are judged and are committed after they are stored, so what an interrupted run had
-read is judged by the next one. When the store has no room the run ends, and the log keeps what could not be stored; when the
-log has no room either, the events go straight to the judge. Either way there is one clear line at the end.
+Events pass through the log before they are judged, and leave it when the store has them and what the judge remembers of them.
+An interrupted run is taken up at the last state kept: what the log still holds is judged once more by the memory of then, with the
+same outcome and the same ids, so no amount is lost or counted twice. When the store has no room the run ends, and the log keeps
+what could not be stored; when the log has no room either, the events go straight to the judge. Either way there is one clear line.
+
+A window that was judged by an earlier run is not judged again: what was said of it then is shown.
 """
 
 from __future__ import annotations
@@ -21,7 +24,16 @@ CONSUMER = "engine"
 """The name under which the engine commits to the log."""
 
 DRAIN_EVENTS_MAX = 4_096
+
+STATE_S = 5.0
+"""How often the judge's state is kept; as much work is done once more after the end of the process."""
+
+STATE_SHARE_MAX = 0.05
+"""The share of a run's time that keeping states may take: a plant's state can be tens of megabytes."""
+
 FINDINGS_COUNTED_MAX = 100_000
+
+_LEFT = "what could not be stored stays in the log and is judged by the next run"
 
 
 class Judgement(Protocol):
@@ -48,6 +60,14 @@ class Judge(Protocol):
         """Judge what still waits; the stream has ended."""
         ...
 
+    def snapshot(self, offset: int) -> bytes:
+        """Everything remembered, with the offset of the event to judge next."""
+        ...
+
+    def restore(self, snapshot: bytes) -> int:
+        """Go on where the snapshot was taken; returns its offset."""
+        ...
+
 
 class View(Protocol):
     """Where a run is shown; it never raises for what it shows."""
@@ -69,6 +89,15 @@ class ViewClosed(Exception):
     """Nobody reads the view any more (a closed pipe): the run ends, and what was read is stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an earlier run said of a window."""
+
+    flow: Flow
+    event: dict[str, Any]  # Any: JSON values.
+    finding: Finding | None
+
+
 @dataclass
 class Outcome:
     """How a run ended: its summary, and one line for each thing that went wrong."""
@@ -78,9 +107,9 @@ class Outcome:
 
 
 class Run:
-    """One run; ``stop`` may be called from a signal handler."""
+    """One run; ``stop`` may be called from a signal handler. The judge's state rests in the store under ``state_name``."""
 
-    def __init__(self, log: Log, judge: Judge, store: Store | None, view: View) -> None:
+    def __init__(self, log: Log, judge: Judge, store: Store | None, view: View, state_name: str = CONSUMER) -> None:
         self._log, self._judge, self._store, self._view = log, judge, store, view
         self._stopping = False
         self._findings: dict[str, str] = {}
@@ -89,7 +118,15 @@ class Run:
         self._unread, self._why = 0, ""
         self._errors: list[str] = []
         self._storing = True
+        self._state_name = state_name
+        self._clock: Callable[[], float] = lambda: 0.0
         self._offset = log.committed(CONSUMER)
+        if store is not None and (kept := store.state(state_name)) is not None:
+            offset = judge.restore(kept)
+            # Beyond the end it is an offset of another log, which is gone.
+            self._offset = max(self._offset, offset if offset <= log.end() else 0)
+        self._settled = self._offset
+        self._settle_at_s = 0.0
 
     def stop(self) -> None:
         """Ask the run to end: what was read is still judged and stored."""
@@ -108,6 +145,8 @@ class Run:
     ) -> Outcome:
         """Judge everything in ``batches``; an ``expected`` exception of the source is a line of the outcome."""
         started = clock()
+        self._clock = clock
+        self._settle_at_s = started + STATE_S
         self._drain()  # What an interrupted run left behind comes first.
         try:
             for batch in batches:
@@ -116,6 +155,7 @@ class Run:
         except expected as error:
             self._errors.append(str(error))
         self._keep(self._judge.finish(), [], [])
+        self._settle(at_once=True)
         if self._unread:
             self._errors.append(f"{self._unread} events could not be understood and were not judged: {self._why}")
         counted = counters()
@@ -146,8 +186,9 @@ class Run:
         try:
             self._log.append(batch)
         except LogFull:
-            # What was judged has left the log by now, so half of the batch may fit where the whole did not.
+            # What was judged can leave the log, and half of the batch may fit where the whole does not.
             self._drain()
+            self._settle(at_once=True)
             if len(batch) < 2:
                 raise
             self._append(batch[: len(batch) // 2])
@@ -159,15 +200,31 @@ class Run:
                 self._pass_on(batch[len(batch) // 2 :])
 
     def _drain(self) -> None:
-        """Judge and store what the log holds, then commit it."""
+        """Judge and store what the log holds."""
         while self._storing and (records := self._log.read(self._offset, DRAIN_EVENTS_MAX)):
             self._pass_on([line for _, line in records])
             if self._storing:
                 self._offset = records[-1][0] + 1
-                try:
-                    self._log.commit(CONSUMER, self._offset)
-                except LogError as error:
-                    self._fail(str(error))
+                self._settle()
+
+    def _settle(self, *, at_once: bool = False) -> None:
+        """Keep what the judge remembers, then let the log forget what is in it; in this order, or a kill between them loses."""
+        now_s = self._clock()
+        if not self._storing or not (at_once or self._store is None or now_s >= self._settle_at_s):
+            return
+        try:
+            if self._store is not None:
+                self._store.keep_state(self._state_name, self._judge.snapshot(self._offset))
+            if self._offset != self._settled:
+                self._log.commit(CONSUMER, self._offset)
+                self._settled = self._offset
+        except StoreError as error:
+            self._storing = False
+            self._fail(f"{error}; {_LEFT}")
+        except LogError as error:
+            self._fail(str(error))
+        done_s = self._clock()
+        self._settle_at_s = done_s + max(STATE_S, (done_s - now_s) / STATE_SHARE_MAX)
 
     def _pass_on(self, lines: list[bytes]) -> None:
         events: list[Event] = []
@@ -183,18 +240,38 @@ class Run:
                 self._lost["packets"] += event.packets
                 self._lost["bytes"] += event.bytes
             self._shown(partial(self._view.said, line, event))
+        judged = list(self._judge.judge(events))
         self._keep(
-            self._judge.judge(events),
+            judged,
             [event for event in events if isinstance(event, Loss)],
             [event for event in events if isinstance(event, Heartbeat)],
+            self._known(events, judged),
         )
 
-    def _keep(self, judgements: Iterable[Judgement], losses: list[Loss], heartbeats: list[Heartbeat]) -> None:
+    def _known(self, events: Sequence[Event], judged: Sequence[Judgement]) -> list[Known]:
+        """What earlier runs said of the flows that the judge has nothing to say about."""
+        answered = {judgement.flow.event_id for judgement in judged}
+        silent = {event.event_id: event for event in events if isinstance(event, Flow) and event.event_id not in answered}
+        if self._store is None or not silent:
+            return []
+        try:
+            said = self._store.judged(list(silent))
+        except StoreError as error:
+            self._fail(str(error))
+            return []
+        known: list[Known] = []
+        for identity, flow in silent.items():
+            if identity in said:
+                judgement, finding = said[identity]
+                known.append(Known(flow, judgement, None if finding is None else Finding.model_validate(finding)))
+        return known
+
+    def _keep(self, judgements: Iterable[Judgement], losses: list[Loss], heartbeats: list[Heartbeat], known: Sequence[Known] = ()) -> None:
         judged = list(judgements)
-        self._windows += len(judged)
+        self._windows += len(judged) + len(known)
         # A finding accumulates: of several in one batch the last says all, and merging each would cost the store most of its time.
         findings = {judgement.finding.finding_id: judgement.finding for judgement in judged if judgement.finding is not None}
-        for finding in findings.values():
+        for finding in (*findings.values(), *(one.finding for one in known if one.finding is not None)):
             if len(self._findings) < FINDINGS_COUNTED_MAX or finding.finding_id in self._findings:
                 self._findings[finding.finding_id] = finding.verdict
         if self._store is not None and self._storing:
@@ -207,8 +284,8 @@ class Run:
                 )
             except StoreError as error:
                 self._storing = False
-                self._fail(f"{error}; what could not be stored stays in the log and is judged by the next run")
-        for judgement in judged:
+                self._fail(f"{error}; {_LEFT}")
+        for judgement in (*known, *judged):
             self._shown(partial(self._view.judged, judgement))
 
     def _shown(self, show: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.cli import main
 from hopwatch.events import Flow, Loss, dump
 from hopwatch.show import amounts, clean, size, span, violation
+from hopwatch.store.embedded import EmbeddedStore
 
 PLANT = """
 plant: north
@@ -221,6 +222,95 @@ def test_what_an_interrupted_run_left_in_the_log_is_judged_first(capsys: pytest.
     log.close()
     assert watch(Replay(a=[[flow(2)]]), "--store", "s.db", "--json") == 1
     assert [line["event_id"][-1] for line in lines(capsys.readouterr().out) if line["kind"] == "flow"] == ["1", "2"]
+
+
+def spent(store: str = "s.db") -> dict[str, Any]:  # Any: JSON values.
+    kept = EmbeddedStore(store, create=False)
+    state = kept.state("engine/north")
+    kept.close()
+    assert state is not None
+    return dict(json.loads(state)["detectors"]["verdict"]["budgets"])
+
+
+def told(capsys: pytest.CaptureFixture[str], store: str = "s.db") -> list[tuple[object, ...]]:
+    """Findings and judged flows, as the store has them."""
+    capsys.readouterr()
+    main(["findings", "--store", store, "--json"])
+    main(["flows", "--store", store, "--json", "--limit", "1000"])
+    said = lines(capsys.readouterr().out)
+    return [(one["kind"], one["event_id"], one.get("windows"), one.get("observed"), one.get("judgement")) for one in said]
+
+
+HALF = [{"names": ["mes.orders"], "columns": ["id"], "rows": 300_000, "bytes": 1000}]
+BUSY: list[list[bytes]] = [[flow(n, rows=300_000, objects=HALF)] for n in range(1, 7)]
+
+
+def test_two_runs_over_two_halves_say_and_spend_what_one_run_does(capsys: pytest.CaptureFixture[str]) -> None:
+    watch(Replay(a=list(BUSY)), "--store", "whole.db")
+    watch(Replay(a=list(BUSY[:3])), "--store", "s.db")
+    watch(Replay(a=list(BUSY[3:])), "--store", "s.db")
+    assert told(capsys) == told(capsys, "whole.db")
+    assert spent() == spent("whole.db")
+    assert "over-limit" in {one[4]["verdict"] for one in told(capsys) if one[4]}  # type: ignore[index]  # JSON values
+
+
+@pytest.mark.parametrize("state_s", [0.0, 1e9])
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_a_kill_in_the_middle_neither_loses_nor_doubles_a_budget(
+    cut: int, state_s: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch(Replay(a=list(BUSY)), "--store", "whole.db")
+    monkeypatch.setattr("hopwatch.watch.STATE_S", state_s)
+    child = os.fork()
+    if child == 0:
+        watch(Replay(a=[*BUSY[:cut], lambda: os.kill(os.getpid(), signal.SIGKILL)]), "--store", "s.db")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    watch(Replay(a=list(BUSY[cut:])), "--store", "s.db")
+    assert told(capsys) == told(capsys, "whole.db")
+    assert spent() == spent("whole.db")
+
+
+def test_a_kill_between_the_state_and_the_log_changes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    watch(Replay(a=list(BUSY)), "--store", "whole.db")
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(EmbeddedLog, "commit", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        watch(Replay(a=list(BUSY[:4])), "--store", "s.db")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    watch(Replay(a=list(BUSY[4:])), "--store", "s.db")
+    assert told(capsys) == told(capsys, "whole.db")
+    assert spent() == spent("whole.db")
+
+
+def test_the_same_capture_again_shows_the_same_and_charges_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch(Replay(a=list(BUSY)), "--store", "s.db", "--json") == 1
+    first, before = lines(capsys.readouterr().out)[-1], spent()
+    assert watch(Replay(a=list(BUSY)), "--store", "s.db", "--json") == 1
+    again = lines(capsys.readouterr().out)[-1]
+    assert (again["windows"], again["findings"]) == (first["windows"], first["findings"])
+    assert spent() == before
+
+
+def test_budgets_outlive_a_new_version_of_the_declaration(capsys: pytest.CaptureFixture[str]) -> None:
+    watch(Replay(a=list(BUSY[:3])), "--store", "s.db")
+    before = spent()
+    capsys.readouterr()
+    Path("plant.yaml").write_text(PLANT.replace("version: 3", "version: 4"))
+    assert watch(Replay(a=list(BUSY[:3])), "--store", "s.db", "--json") == 0  # Judged anew, charged once.
+    assert lines(capsys.readouterr().out)[-1]["windows"] == 3
+    assert spent() == before
+    assert watch(Replay(a=list(BUSY[3:4])), "--store", "s.db") == 1
+    assert "over-limit" in capsys.readouterr().out
+
+
+def test_a_new_declaration_judges_known_windows_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch(Replay(a=[[flow(1)]]), "--store", "s.db") == 0
+    Path("plant.yaml").write_text(PLANT.replace("may: [select]", "may: [copy]"))
+    capsys.readouterr()
+    assert watch(Replay(a=[[flow(1)]]), "--store", "s.db") == 1
+    assert "unapproved-operation" in capsys.readouterr().out
 
 
 def test_sigterm_ends_with_a_summary_and_leaves_the_handler_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:

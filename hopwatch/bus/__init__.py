@@ -48,6 +48,10 @@ class Log(Protocol):
         """The offset ``consumer`` reads next; 0 if it never committed."""
         ...
 
+    def end(self) -> int:
+        """The offset the next appended event gets."""
+        ...
+
     def close(self) -> None:
         """Write out what is pending and let go of the log; idempotent."""
         ...

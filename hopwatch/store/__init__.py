@@ -6,7 +6,7 @@ Everything is recognised by its identity, so reading a capture twice adds nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -72,6 +72,22 @@ class Store(Protocol):
         Raises:
             StoreFull: there is no room; nothing of the batch was written.
         """
+        ...
+
+    def keep_state(self, name: str, state: bytes) -> None:
+        """Keep what the judge remembers, in place of what was kept before; it is on the disk when this returns.
+
+        Raises:
+            StoreFull: there is no room; what was kept before still is.
+        """
+        ...
+
+    def state(self, name: str) -> bytes | None:
+        """What was kept under the name last; None if nothing was."""
+        ...
+
+    def judged(self, event_ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
+        """What was said of those of the flows that are kept: the judgement, and the finding if it raised one."""
         ...
 
     def flows(self, query: Query) -> list[dict[str, Any]]:

@@ -6,19 +6,21 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hopwatch.events import EVIDENCE_MAX, SEVERITIES, time_ns, time_text
 from hopwatch.store import ID_CHARACTERS_MIN, Event, IdUnknown, JudgedFlow, Query, StoreError, StoreFull
 from hopwatch.store.pseudonyms import Pseudonyms, key_file
-from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, TABLES, UPSERT_FINDING, VERSION
+from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, TABLES, UPSERT_FINDING, UPSERT_STATE, VERSION
+from hopwatch.store.seal import Sealer
 
 STORE_BYTES_MAX = 16 << 30
 """Default bound of the file: some ten million windows."""
 
 CANDIDATES_MAX = 5
+IDS_MAX = 500
 WAIT_S = 10.0
 
 _FINDING_ID = re.compile(r"(?:F-)?[0-9a-f]{8,}", re.IGNORECASE)
@@ -50,7 +52,9 @@ class EmbeddedStore:
             # A new key would give every account a second pseudonym, and nobody would notice.
             raise StoreError(f"{key}: the key of {self.path} is missing; --key names it if it lies elsewhere")
         try:
-            self._pseudonyms = Pseudonyms(key_file(key), is_clear)
+            secret = key_file(key)
+            self._pseudonyms = Pseudonyms(secret, is_clear)
+            self._sealer = Sealer(secret)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db: sqlite3.Connection | None = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_S)
             self._db.row_factory = sqlite3.Row
@@ -166,6 +170,50 @@ class EmbeddedStore:
             values += [sortable(finding["first_seen"]), sortable(finding["last_seen"])]
             values += [finding.get(name) for name in ("who", "source", "destination", "nearest_hop")]
             db.execute(UPSERT_FINDING, (*values, _text(finding)))
+
+    def keep_state(self, name: str, state: bytes) -> None:
+        """Keep the state, sealed, and wait until it and every batch before it are on the disk.
+
+        In WAL mode a batch is safe from the end of the process at once, and from the end of the power at the next sync (SQLite,
+        "PRAGMA synchronous"). The log forgets events after this, so it must be such a sync.
+        """
+        db = self._open
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            try:
+                db.execute(UPSERT_STATE, (name, self._sealer.seal(name, state)))
+            finally:
+                db.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            raise self._spoken(error) from error
+
+    def state(self, name: str) -> bytes | None:
+        """The state kept last.
+
+        Raises:
+            StoreError: it cannot be read, or this key does not open it.
+        """
+        rows = self._rows("SELECT sealed FROM states WHERE name = ?", (name,))
+        if not rows:
+            return None
+        try:
+            return self._sealer.opened(name, rows[0]["sealed"])
+        except ValueError as error:
+            raise StoreError(f"{self.path}: state {name}: {error}") from error
+
+    def judged(self, event_ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
+        """What was said of the flows, asked for IDS_MAX at a time: SQLite bounds the variables of a statement."""
+        found: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {}
+        for first in range(0, len(event_ids), IDS_MAX):
+            some = event_ids[first : first + IDS_MAX]
+            rows = self._rows(
+                "SELECT flows.event_id, flows.judgement, findings.event FROM flows LEFT JOIN findings USING (finding_id)"
+                f" WHERE flows.event_id IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            for identity, judgement, finding in rows:
+                found[identity] = (json.loads(judgement), json.loads(finding) if finding else None)
+        return found
 
     def flows(self, query: Query) -> list[dict[str, Any]]:
         """Flow events, newest first, each with its judgement under ``judgement``."""

@@ -27,12 +27,14 @@ TABLES = (
         stage TEXT NOT NULL, event TEXT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS heartbeats (
         event_id TEXT PRIMARY KEY, plant TEXT NOT NULL, agent TEXT NOT NULL, seen_time TEXT NOT NULL, event TEXT NOT NULL)""",
+    "CREATE TABLE IF NOT EXISTS states (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
 )
 
 INSERT_FLOW = """INSERT INTO flows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (event_id) DO NOTHING"""
 INSERT_LOSS = "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 INSERT_HEARTBEAT = "INSERT INTO heartbeats VALUES (?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
+UPSERT_STATE = "INSERT INTO states VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed"
 UPSERT_FINDING = """INSERT INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (finding_id) DO UPDATE SET severity = excluded.severity, first_seen = excluded.first_seen,
         last_seen = excluded.last_seen, event = excluded.event"""
