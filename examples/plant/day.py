@@ -27,7 +27,7 @@ ADDRESSES = {
     "elsewhere": "192.0.2.66",
 }
 NAMES = {"lake": "plant-north.lake.example-cloud.eu", "elsewhere": "files.example-ai.com"}
-# libpq cannot choose its source address, so on the loopback the host that uses it is the address the kernel chooses.
+# libpq cannot choose its source address, so on the loopback the host that uses it has the address the kernel chooses.
 LOOPBACK_LIBPQ_HOST = "mes-app"
 TABLES = {
     "mes.work_order": "id int, line text, product text, quantity int, due date",
@@ -68,10 +68,9 @@ class Plant:
 @contextlib.contextmanager
 def plant(chance: random.Random, *, namespaces: bool, rows_max: int = 2000) -> Iterator[Plant]:
     """Start the plant; table sizes come from ``chance``, passwords never do (a printed seed must not repeat them)."""
-    addresses = dict(ADDRESSES)
     with (
         tempfile.TemporaryDirectory(prefix="hopwatch-plant-", ignore_cleanup_errors=True) as temporary,
-        network(addresses, namespaces=namespaces) as net,
+        network(ADDRESSES, namespaces=namespaces, kernel_chooses=LOOPBACK_LIBPQ_HOST) as net,
         servers.processes(Path(temporary)) as held,
     ):
         folder = Path(temporary)
@@ -127,9 +126,13 @@ def declaration_for(plant_network: Network, declaration: Path, ports: dict[str, 
     wanted = {"mes-db": 5432, "uns": 1883, "opc-l1": 4840, "lake": 443}
     for name, number in wanted.items():
         text = text.replace(f"{ADDRESSES[name]}:{number}", f"{ADDRESSES[name]}:{ports[name]}")
-    text = text.replace("protocol: dns,", f"ports: [{ports['dns']}],").replace(":443", f":{ports['lake']}")
+    text = text.replace("ports: [53]", f"ports: [{ports['dns']}]")
     for first in ("10.10.1.", "10.20.0.", "10.20.1.", "10.30.0.", "10.40.8.", "10.40.9.", "203.0.113.", "192.0.2."):
         text = text.replace(first, loopback(f"{first}0").removesuffix("0"))
+    kernel = plant_network.hosts[LOOPBACK_LIBPQ_HOST].address
+    text = text.replace(loopback(ADDRESSES[LOOPBACK_LIBPQ_HOST]), kernel).replace(
+        "  site-ops:  {level: 3,   nets: [", f"  site-ops:  {{level: 3,   nets: [{kernel}/32, "
+    )
     copy = folder / "declaration.yaml"
     copy.write_text(text, encoding="utf-8")
     return copy

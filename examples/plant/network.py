@@ -28,7 +28,7 @@ SIOCETHTOOL = 0x8946
 OFFLOADS = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
 NAMESPACES = Path("/run/netns")
 BRIDGE = "tap0"
-LOOPBACK_PORT_BASE = 20000
+KERNEL_CHOICE = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,14 @@ def loopback_capture_works() -> bool:
 
 
 @contextlib.contextmanager
-def network(addresses: Mapping[str, str], *, namespaces: bool) -> Iterator[Network]:
-    """The hosts of ``addresses`` (name to IPv4 address), reachable from one another until the context ends."""
+def network(addresses: Mapping[str, str], *, namespaces: bool, kernel_chooses: str) -> Iterator[Network]:
+    """The hosts of ``addresses`` (name to IPv4 address), reachable from one another until the context ends.
+
+    On the loopback the host ``kernel_chooses`` is 127.0.0.1, the address of clients that bind to none.
+    """
     if not namespaces:
         hosts = {name: Host(name, loopback(address), None) for name, address in addresses.items()}
+        hosts[kernel_chooses] = Host(kernel_chooses, KERNEL_CHOICE, None)
         yield Network(hosts, "lo", Host("tap", "127.0.0.1", None))
         return
     _remove_orphans()

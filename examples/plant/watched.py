@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.plant.ledger import Ledger
-from examples.plant.network import Network
+from examples.plant.network import KERNEL_CHOICE, Network
 
 Json = dict[str, Any]  # Any: one JSON object
 End = tuple[str, int]
@@ -83,6 +83,9 @@ class Watch:
 def watching(network: Network, declaration: Path, store: Path) -> Iterator[Watch]:
     """`hopwatch watch` on the plant's tap, ready to see the next packet; ended with the context at the latest."""
     arguments = ["watch", "-d", str(declaration), "-i", network.interface, "--store", str(store), "--json"]
+    if not network.namespaces:
+        # What else this machine says to itself is not the plant's.
+        arguments += ["--bpf", f"not (src host {KERNEL_CHOICE} and dst host {KERNEL_CHOICE})"]
     before = _packet_sockets(network)
     process = subprocess.Popen(
         network.tap.command(hopwatch(*arguments)),

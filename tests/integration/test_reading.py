@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -89,11 +88,11 @@ def test_missing_capture_is_one_line(recorded: Recorded, tmp_path: Path) -> None
 
 
 @contextlib.contextmanager
-def _small_disk(folder: Path) -> Iterator[dict[str, str]]:
-    """A file system of 192 KiB where that may be mounted; elsewhere the store's own bound stands for it."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(folder)], capture_output=True, check=False)
+def _small_disk(folder: Path) -> Iterator[list[str]]:
+    """A file system of 64 KiB where that may be mounted; elsewhere a prefix that bounds what the command may write."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False)
     try:
-        yield {} if mounted.returncode == 0 else {"HOPWATCH_STORE_BYTES_MAX": "131072"}
+        yield [] if mounted.returncode == 0 else ["prlimit", "--fsize=65536"]
     finally:
         if mounted.returncode == 0:
             subprocess.run(["umount", str(folder)], check=True, capture_output=True)
@@ -102,9 +101,9 @@ def _small_disk(folder: Path) -> Iterator[dict[str, str]]:
 def test_full_disk_is_one_line(recorded: Recorded, tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
-    with _small_disk(folder) as bound:
-        arguments = ["-d", str(recorded.declaration), *["-r", str(recorded.capture)] * 2, "--store", str(folder / "store.db")]
-        finished = subprocess.run(hopwatch("watch", *arguments), capture_output=True, check=False, timeout=60, env={**os.environ, **bound})
+    with _small_disk(folder) as bounded:
+        arguments = ["-d", str(recorded.declaration), "-r", str(recorded.capture), "--store", str(folder / "store.db")]
+        finished = subprocess.run([*bounded, *hopwatch("watch", *arguments)], capture_output=True, check=False, timeout=60)
     assert finished.returncode == 2
     assert len(_lines(finished)) == 1
     assert "store" in _lines(finished)[0]
