@@ -45,6 +45,7 @@ class Findings:
         verdict: Verdict,
         severity: Severity,
         who: str | None,
+        client: End,
         source: End,
         destination: End,
         hop: str | None,
@@ -72,6 +73,7 @@ class Findings:
             last_seen=flow.end if before is None else max(flow.end, before.last_seen, key=time_ns),
             windows=windows,
             who=who,
+            client=_host(client),
             source=source.shown,
             destination=destination.shown if before is None else before.destination,
             observed=Observed(
@@ -121,6 +123,12 @@ class Findings:
                     {"name": name, "category": place.category, "provider": place.provider, "list": place.list_date, "confirmed": confirmed}
                 )
         return known or None
+
+
+def _host(end: End) -> str:
+    """The end's address, and its asset if the file knows one: ``mw (10.30.0.20)``."""
+    asset = end.host or end.asset
+    return f"{asset} ({end.address})" if asset else end.address
 
 
 def _distinct(before: Finding | None, differing: list[Differing]) -> list[Any]:

@@ -196,6 +196,7 @@ class VerdictDetector:
                 verdict=verdict,
                 severity=severity,
                 who=seen.declared_account or seen.account,
+                client=seen.client,
                 source=seen.source,
                 destination=seen.destination,
                 hop=hop,

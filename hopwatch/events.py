@@ -239,6 +239,7 @@ class Finding(_Said):
     last_seen: Time
     windows: Count = 1
     who: str | None = None
+    client: str | None = None
     source: str
     destination: str
     observed: Observed = Observed()

@@ -99,7 +99,8 @@ def finding_line(finding: Json) -> str:
             clean(finding["plant"]),
             instant(finding["last_seen"]),
             finding["finding_id"],
-            f"{clean(finding.get('who') or 'account unread')} {clean(finding['source'])} -> {clean(finding['destination'])}",
+            _who(finding),
+            f"{clean(finding['source'])} -> {clean(finding['destination'])}",
             amounts(finding.get("observed", {})),
             f"{grouped(finding.get('windows', 1))} windows",
         ]
@@ -118,7 +119,7 @@ def violation(finding: Json) -> str:
     lines = [
         f"{finding['severity'].upper()}  {finding['verdict']}   {clean(finding['plant'])}   {instant(finding['last_seen'])}   "
         f"finding {finding['finding_id']}{legs_text}{'   UNSIGNED declaration' if unsigned else ''}",
-        f"  {clean(finding.get('who') or 'account unread')} @ {clean(_client(finding))}",
+        f"  {_who(finding)}",
     ]
     for number, leg in enumerate(legs, 1):
         seen = f"     seen by {clean(leg['seen_by'])}" if leg.get("seen_by") else ""
@@ -145,9 +146,10 @@ def violation(finding: Json) -> str:
     return "\n".join(lines)
 
 
-def _client(finding: Json) -> str:
-    """The host the account worked from, if the finding names one; else the end that receives the data."""
-    return str(finding.get("client") or finding["destination"])
+def _who(finding: Json) -> str:
+    """The account, and the host it worked from if the finding names one."""
+    account = clean(finding.get("who") or "account unread")
+    return f"{account} @ {clean(finding['client'])}" if finding.get("client") else account
 
 
 def _nearest(finding: Json, declaration: Json) -> list[str]:

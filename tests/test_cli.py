@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,7 @@ def test_plain_lines_show_the_violation_without_colour(capsys: pytest.CaptureFix
     assert watch(Replay(a=[[flow(1, account="svc_report")]])) == 1
     text = capsys.readouterr().out
     assert "undeclared-account" in text
+    assert "svc_report @ mw (10.30.0.20)\n" in text
     assert "nearest approved hop: extract (north v3, not committed)" in text
     assert "UNSIGNED" in text
     assert "\x1b" not in text
@@ -159,7 +161,10 @@ def test_store_answers_flows_findings_and_explain(capsys: pytest.CaptureFixture[
     assert main(["findings", "--store", "s.db", "--json"]) == 1
     (finding,) = lines(capsys.readouterr().out)
     assert main(["explain", finding["finding_id"][:10], "--store", "s.db"]) == 1
-    assert "differs in" in capsys.readouterr().out
+    explained = capsys.readouterr().out
+    assert "differs in" in explained
+    assert re.search(r"person:\w+ @ mw \(10\.30\.0\.20\)\n", explained)
+    assert finding["client"] == "mw (10.30.0.20)"
     assert main(["explain", "00000000", "--store", "s.db"]) == 2  # Both events start so.
     assert "several ids" in capsys.readouterr().err
     assert main(["explain", kept[0]["event_id"], "--store", "s.db"]) == 0

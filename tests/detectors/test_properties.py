@@ -164,6 +164,15 @@ def test_a_finding_accumulates_under_one_identity() -> None:
     assert len({one.event_id for one in found}) == 3
 
 
+def test_a_finding_names_the_host_that_dialled_whichever_way_the_data_runs() -> None:
+    read = extract(account="svc_report")
+    assert read.opened_by == "destination"
+    written = read.model_copy(update={"source": read.destination, "destination": read.source, "opened_by": "source"})
+    stranger = extract(account="svc_report", destination=end(("10.30.0.99", 50002)))
+    clients = [detector().observe(window)[0].finding.client for window in (read, written, stranger)]
+    assert clients == [f"mw ({read.destination.address})", f"mw ({read.destination.address})", "10.30.0.99"]
+
+
 def test_a_class_that_never_leaves_is_critical_off_site() -> None:
     text = architecture(what=("    what: [inspection]\n", "    what: [inspection]\n"))
     assert text.classes["process_ip"].off_site == "never"
