@@ -1,7 +1,7 @@
 """Which approved hop a flow that joins none comes nearest to: what a person compares it with.
 
 First the hops of the same server asset (those with a conduit before the others if the flow crosses zones), else those of the same
-account, else of the same class; among them the one with the fewest differing questions; then file order.
+account, else of the same class, else those whose data starts at the same asset, else all; among them the one with the fewest differing questions; then file order.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,4 +35,8 @@ def _candidates(index: Index, seen: Seen, classes: Iterable[str]) -> list[int]:
         if found:
             return list(found[:CANDIDATES_MAX])
     by_class = sorted({place for name in classes for place in index.hops_with(name)[:CANDIDATES_MAX]})
-    return by_class[:CANDIDATES_MAX]
+    if by_class:
+        return by_class[:CANDIDATES_MAX]
+    start = seen.source.asset or seen.source.host
+    starting = [place for place in index.hops_at(start) if start in index.hops[place][1].from_]
+    return (starting or list(range(len(index.hops))))[:CANDIDATES_MAX]

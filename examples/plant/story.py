@@ -133,7 +133,7 @@ def _everything_subscribed(plant: Plant, chance: random.Random, say: Say) -> Act
 
 def _uploaded_elsewhere(plant: Plant, chance: random.Random, say: Say) -> Act:
     say(f"mw         TLS upload to {NAMES['elsewhere']}")
-    act = begun("TLS upload off-site", "undeclared-destination", None)
+    act = begun("TLS upload off-site", "undeclared-destination", "lake-upload")
     act.entries.append(upload(plant, chance, "mw (TLS)", "elsewhere"))
     return act
 

@@ -46,10 +46,9 @@ def test_removing_knowledge_never_yields_declared(kind: str, removed: set[str]) 
         said |= REMOVALS[name]
     window = WINDOWS[kind](**said)
     verdict = judged(window).verdict
-    # An application or a protection may be removed without a question losing its answer only where nothing is declared about it.
-    if removed == {"application"} and kind != "extract":
-        return
-    if removed <= {"protection"} and kind in ("collect",):
+    # What nothing is declared about may be removed without a question losing its answer.
+    undeclared = ({"application"} if kind != "extract" else set()) | ({"protection"} if kind == "collect" else set())
+    if removed <= undeclared:
         return
     assert verdict != "declared"
 

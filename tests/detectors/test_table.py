@@ -115,6 +115,8 @@ def test_data_to_a_place_in_no_zone_is_an_undeclared_destination() -> None:
         {"name": "api.openai.com", "category": "model-api", "provider": "OpenAI", "list": "2026-04-01", "confirmed": "no"}
     ]
     assert any("name unconfirmed: api.openai.com" in one.observed for one in judgement.differences)
+    # No asset, account or class in common with any hop: the nearest is the one whose data starts where this starts.
+    assert judgement.finding.nearest_hop == "lake-upload"
 
 
 def test_a_name_approves_only_if_dns_or_the_nets_agree() -> None:
