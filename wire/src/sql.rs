@@ -167,6 +167,8 @@ pub fn read(text: &[u8], whole: bool, backslash: bool) -> Vec<Statement> {
     let mut rest = tokens.as_slice();
     while !rest.is_empty() {
         let end = statement_end(text, rest);
+        // Only the last one can be cut, and not behind its semicolon.
+        let cut = !whole && end == rest.len();
         let (one, after) = rest.split_at(end);
         rest = after.get(1..).unwrap_or(&[]);
         if one.is_empty() {
@@ -175,13 +177,10 @@ pub fn read(text: &[u8], whole: bool, backslash: bool) -> Vec<Statement> {
         if statements.len() == STATEMENTS_MAX {
             break;
         }
-        statements.push(Reader::new(text, one).statement());
-    }
-    if !whole {
-        if let Some(last) = statements.last_mut() {
-            // The rest of a VALUES list holds no table; of anything else it may.
-            let values = last.operation == Operation::Insert && !last.tables.is_empty();
-            last.readable &= values;
+        statements.push(Reader::new(text, one, cut).statement());
+        if !whole && !cut && rest.is_empty() {
+            // Statements may follow of which nothing is seen.
+            statements.push(Statement::unknown(Operation::Call, Side::Client));
         }
     }
     statements
@@ -408,6 +407,8 @@ struct Level {
 struct Reader<'a> {
     text: &'a [u8],
     tokens: &'a [Token],
+    /// The text goes on behind the last token.
+    cut: bool,
     out: Statement,
     /// Range of the first select list, for its columns.
     list: Option<(usize, usize)>,
@@ -416,11 +417,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a [u8], tokens: &'a [Token]) -> Self {
+    fn new(text: &'a [u8], tokens: &'a [Token], cut: bool) -> Self {
         let mut out = Statement::unknown(Operation::Call, Side::Client);
         out.readable = !tokens.iter().any(|t| t.kind == Kind::Odd);
         out.fingerprint = fingerprint(text, tokens);
-        Self { text, tokens, out, list: None, modifies: None }
+        Self { text, tokens, cut, out, list: None, modifies: None }
     }
 
     fn part(&self, at: usize) -> &'a [u8] {
@@ -569,7 +570,23 @@ impl<'a> Reader<'a> {
             "base_backup" => self.set(Operation::Backup, Side::Server),
             _ => self.out.readable = false,
         }
+        if self.cut {
+            self.out.readable &= self.ends_in_values();
+        }
         self.out
+    }
+
+    /// `INSERT INTO t … VALUES`: the rest of a VALUES list holds no table; of anything else it may.
+    fn ends_in_values(&self) -> bool {
+        let Some((_, mut at)) = self.find(0, "into").and_then(|into| self.qualified(into + 1)) else { return false };
+        if self.is(at, "as") {
+            at += 2;
+        }
+        if self.symbol(at, b'(') {
+            at = self.closing(at);
+        }
+        let at = self.skip(at, &["overriding", "system", "user", "value"]);
+        self.out.operation == Operation::Insert && self.is(at, "values")
     }
 
     fn set(&mut self, operation: Operation, from: Side) {
@@ -624,7 +641,7 @@ impl<'a> Reader<'a> {
         while at < self.tokens.len() {
             at = self.step(at, &mut levels, &mut ctes);
         }
-        if levels.len() != 1 {
+        if levels.len() != 1 && !self.cut {
             self.out.readable = false;
         }
         if let Some((from, end)) = &mut self.list {
@@ -956,7 +973,7 @@ impl<'a> Reader<'a> {
         if self.symbol(at, b'(') {
             let end = self.closing(at);
             let inner = &self.tokens[at + 1..end.saturating_sub(1).max(at + 1)];
-            let mut query = Reader::new(self.text, inner);
+            let mut query = Reader::new(self.text, inner, false);
             query.query(0);
             self.out.readable &= query.out.readable;
             self.out.tables = query.out.tables;
@@ -1301,3 +1318,6 @@ pub fn path_of(value: &str) -> Vec<String> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,431 @@
+//! Statements as clients write them: what is read of each, and that no literal is.
+
+use super::*;
+use crate::protocols::testing::Random;
+
+/// The only statement of `text`.
+fn one(text: &str) -> Statement {
+    let mut statements = read(text.as_bytes(), true, false);
+    assert_eq!(statements.len(), 1, "{text}");
+    statements.remove(0)
+}
+
+fn tables(statement: &Statement) -> String {
+    statement.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Everything that a statement tells, as text.
+fn told(text: &[u8]) -> String {
+    let statements = read(text, true, false);
+    let objects: Vec<_> = statements.iter().map(|s| s.objects(None)).collect();
+    format!("{statements:?} {objects:?}")
+}
+
+#[test]
+fn tables_are_those_that_the_statement_reads_or_writes() {
+    use Operation::{Call, Connect, Copy, Ddl, Delete, Insert, Select, Update};
+    let cases: &[(&str, Operation, &str)] = &[
+        ("SELECT * FROM mes.orders", Select, "mes.orders"),
+        ("select a, b from Orders o, mes.\"Part List\" AS p where o.id = p.id", Select, "orders mes.Part List"),
+        ("SELECT * FROM plant.mes.orders", Select, "plant.mes.orders"),
+        ("SELECT * FROM ONLY (orders)", Select, "orders"),
+        ("SELECT * FROM a JOIN b USING (id) LEFT OUTER JOIN LATERAL (SELECT 1 FROM c WHERE c.id = a.id) x ON true", Select, "a b c"),
+        ("SELECT * FROM (a CROSS JOIN b), c", Select, "a b c"),
+        ("SELECT * FROM a WHERE id IN (SELECT id FROM b WHERE EXISTS (SELECT FROM c))", Select, "a b c"),
+        ("SELECT (SELECT max(id) FROM b), c FROM a", Select, "b a"),
+        ("SELECT 1 FROM a UNION ALL SELECT 1 FROM b INTERSECT (SELECT 1 FROM c)", Select, "a b c"),
+        ("(SELECT 1 FROM a) EXCEPT SELECT 1 FROM b", Select, "a b"),
+        ("TABLE mes.orders", Select, "mes.orders"),
+        ("VALUES (1), (2)", Select, ""),
+        ("WITH recent AS (SELECT * FROM a) SELECT * FROM recent JOIN b USING (id)", Select, "a b"),
+        ("WITH x AS MATERIALIZED (SELECT 1 FROM a), y (n) AS (SELECT n FROM x) SELECT * FROM y", Select, "a"),
+        ("WITH RECURSIVE t AS (SELECT 1 FROM a UNION ALL SELECT 1 FROM t JOIN b USING (id)) TABLE t", Select, "a b"),
+        // Without RECURSIVE the name inside its own body is the table.
+        ("WITH a AS (SELECT * FROM a) SELECT * FROM a", Select, "a"),
+        // The name of an inner WITH ends with it.
+        ("SELECT * FROM (WITH x AS (SELECT 1 FROM a) SELECT * FROM x) s, x", Select, "a x"),
+        ("WITH gone AS (DELETE FROM a RETURNING *) SELECT * FROM gone", Delete, "a"),
+        ("WITH new AS (SELECT * FROM a) INSERT INTO b SELECT * FROM new", Insert, "a b"),
+        ("SELECT extract(year FROM made), substring(part FROM 2 FOR 3), trim(both 'x' FROM part) FROM a", Select, "a"),
+        ("SELECT * FROM a WHERE x IS NOT DISTINCT FROM y", Select, "a"),
+        ("SELECT * FROM generate_series(1, 3) n, mes.f(1) f, a", Select, "a"),
+        ("SELECT * FROM ROWS FROM (f(1), g(2)) r, a", Select, "a"),
+        ("SELECT * INTO TEMP TABLE b FROM a", Select, "b a"),
+        ("SELECT * FROM a FOR UPDATE OF a", Select, "a"),
+        ("EXPLAIN (ANALYZE, VERBOSE) SELECT * FROM a", Select, "a"),
+        ("INSERT INTO a (x, y) VALUES (1, 2) ON CONFLICT (x) DO UPDATE SET y = 3 RETURNING x", Insert, "a"),
+        ("INSERT INTO mes.a SELECT * FROM mes.b", Insert, "mes.a mes.b"),
+        ("INSERT INTO a (x) (SELECT x FROM b)", Insert, "a b"),
+        ("UPDATE ONLY a SET x = b.x FROM b WHERE a.id = b.id", Update, "a b"),
+        ("DELETE FROM a USING b, c WHERE a.id = b.id", Delete, "a b c"),
+        ("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (b.id)", Update, "a b"),
+        ("MERGE INTO a USING (SELECT * FROM b) s ON a.id = s.id WHEN MATCHED THEN UPDATE SET x = 1", Update, "a b"),
+        ("COPY (SELECT x FROM a JOIN b USING (id)) TO STDOUT", Copy, "a b"),
+        ("COPY mes.a (x, y) FROM STDIN WITH (FORMAT csv, HEADER)", Copy, "mes.a"),
+        ("CREATE TABLE b AS SELECT * FROM a", Ddl, "b a"),
+        ("CREATE OR REPLACE VIEW v AS SELECT * FROM a", Ddl, "v a"),
+        ("CREATE INDEX CONCURRENTLY i ON mes.a (x)", Ddl, "mes.a"),
+        ("DROP TABLE IF EXISTS a, mes.b CASCADE", Ddl, "a mes.b"),
+        ("ALTER TABLE IF EXISTS ONLY a ADD COLUMN x int", Ddl, "a"),
+        ("TRUNCATE TABLE a, b", Ddl, "a b"),
+        ("VACUUM (FULL, ANALYZE) a", Ddl, "a"),
+        ("CALL mes.close_order(7)", Call, ""),
+        ("BEGIN", Connect, ""),
+    ];
+    let mut wrong = Vec::new();
+    for (text, operation, expected) in cases {
+        let s = one(text);
+        if (s.operation, tables(&s).as_str(), s.readable) != (*operation, *expected, true) {
+            wrong.push(format!("{text}: {:?} {:?} readable {}", s.operation, tables(&s), s.readable));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_cannot_be_followed_is_unknown() {
+    for text in [
+        "DO $$ BEGIN DELETE FROM a; END $$",
+        "SELECT * FROM $1",
+        "SELECT * FROM (a",
+        "SELECT * FROM a)",
+        "SELECT * FROM U&\"a\"",
+        "SELECT * FROM \"a",
+        "FROB a",
+    ] {
+        let s = one(text);
+        assert!(!s.readable && s.objects(None).names.contains(&UNKNOWN.to_owned()), "{text}: {s:?}");
+    }
+}
+
+#[test]
+fn columns_are_those_that_the_text_names() {
+    let cases = [
+        ("SELECT id, o.part, count(*) AS n, max(made) FROM o", "id part n max"),
+        ("SELECT * FROM o", "*"),
+        ("SELECT id + 1 FROM o", "*"),
+        ("INSERT INTO o (id, \"Part\") VALUES (1, 2)", "id Part"),
+        ("INSERT INTO o VALUES (1, 2)", "*"),
+        ("UPDATE o SET part = 'x', (a, b) = (1, 2), quantity = f(1, 2) WHERE id = 3", "part a b quantity"),
+        ("DELETE FROM o", "*"),
+        ("COPY o (id, part) FROM STDIN", "id part"),
+        ("COPY (SELECT id, part FROM o) TO STDOUT", "id part"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(one(text).columns.join(" "), expected, "{text}");
+    }
+}
+
+#[test]
+fn literals_and_comments_are_not_told() {
+    let texts = [
+        "SELECT 'hidden' FROM a",
+        "SELECT 'it''s hidden' FROM a",
+        "SELECT E'x\\'hidden' FROM a",
+        "SELECT $$hidden$$, $t$ hidden $$ hidden $t$ FROM a",
+        "SELECT U&'hidden', N'hidden', B'0101hidden', X'1Fhidden' FROM a",
+        "SELECT 1 FROM a -- hidden",
+        "SELECT 1 /* hidden /* hidden */ hidden */ FROM a",
+        "SELECT 'hidden",
+        "SELECT $$hidden",
+        "SELECT /* hidden",
+        "CREATE ROLE r LOGIN PASSWORD 'hidden'",
+        "CREATE USER r ENCRYPTED PASSWORD 'hidden' VALID UNTIL 'hidden'",
+        "ALTER ROLE r WITH PASSWORD $$hidden$$",
+        "ALTER ROLE r SET work_mem = 'hidden'",
+        "CREATE USER MAPPING FOR r SERVER s OPTIONS (user 'hidden', password 'hidden')",
+        "CREATE SUBSCRIPTION s CONNECTION 'host=x password=hidden' PUBLICATION p",
+        "SET app.token = 'hidden'",
+        "SELECT set_config('app.token', 'hidden', false)",
+        "NOTIFY line, 'hidden'",
+        "COMMENT ON TABLE a IS 'hidden'",
+        "COPY a FROM PROGRAM 'curl hidden'",
+        "EXECUTE p ('hidden')",
+        "CALL f('hidden')",
+        "DO 'hidden'",
+    ];
+    for text in texts {
+        let told = told(text.as_bytes());
+        assert!(!told.contains("hidden"), "{text}: {told}");
+    }
+    // With standard_conforming_strings off, a backslash keeps the literal open.
+    let off = read(b"SELECT 'x\\' FROM hidden, ' FROM a", true, true);
+    assert_eq!(tables(&off[0]), "a");
+}
+
+#[test]
+fn fingerprints_differ_only_where_statements_do() {
+    let equal = [
+        ("SELECT * FROM a WHERE id = 1", "select  *\nFROM a WHERE id = 22 -- x"),
+        ("SELECT * FROM a WHERE part = 'x'", "SELECT * FROM a WHERE part = $1"),
+        ("SELECT * FROM a WHERE part = E'\\'x'", "SELECT * FROM a WHERE part = $q$long text$q$"),
+        ("SELECT * FROM a WHERE bits = B'01'", "SELECT * FROM a WHERE bits = X'1F'"),
+        ("SELECT * FROM a WHERE n = 1.5e-3", "SELECT * FROM a WHERE n = .7"),
+        ("SELECT * FROM a WHERE id IN (1, 2, 3)", "SELECT * FROM a WHERE id IN ($1, -2)"),
+        ("INSERT INTO a VALUES (1, 'x')", "INSERT INTO a VALUES (2, 'y'), (3, 'z'), (4, '')"),
+        ("SELECT /* one */ 1 FROM a", "SELECT 1/* two */FROM a"),
+    ];
+    for (one_text, other) in equal {
+        assert_eq!(one(one_text).fingerprint, one(other).fingerprint, "{one_text} / {other}");
+    }
+    let unequal = [
+        ("SELECT x FROM a", "SELECT y FROM a"),
+        ("SELECT x FROM a", "SELECT x FROM b"),
+        ("SELECT x FROM \"A\"", "SELECT x FROM a"),
+        ("SELECT x FROM a WHERE id = 1", "SELECT x FROM a WHERE id > 1"),
+        ("SELECT x FROM a WHERE id = 1", "SELECT x FROM a"),
+        ("SELECT x - 1 FROM a", "SELECT x FROM a"),
+    ];
+    for (one_text, other) in unequal {
+        assert_ne!(one(one_text).fingerprint, one(other).fingerprint, "{one_text} / {other}");
+    }
+    assert_eq!(one("SELECT 1").fingerprint.len(), 32);
+}
+
+#[test]
+fn copy_options_are_read_in_their_old_and_new_syntax() {
+    use CopyFormat::{Binary, Csv, Text};
+    let cases = [
+        ("COPY a TO STDOUT", false, false, Text, false),
+        ("COPY a (x, y) FROM STDIN WITH (FORMAT csv, HEADER, DELIMITER ';')", true, false, Csv, true),
+        ("COPY a FROM STDIN (FORMAT 'CSV', HEADER true)", true, false, Csv, true),
+        ("COPY a FROM STDIN (FORMAT csv, HEADER false)", true, false, Csv, false),
+        ("COPY a FROM STDIN (FORMAT csv, HEADER off)", true, false, Csv, false),
+        ("COPY a FROM STDIN (FORMAT csv, HEADER 0)", true, false, Csv, false),
+        ("COPY a FROM STDIN (FORMAT csv, HEADER MATCH)", true, false, Csv, true),
+        ("COPY a FROM STDIN WITH DELIMITER ';' CSV HEADER", true, false, Csv, true),
+        ("COPY BINARY a TO STDOUT", false, false, Binary, false),
+        ("COPY a TO STDOUT WITH BINARY", false, false, Binary, false),
+        ("COPY a TO STDOUT (FORMAT BINARY)", false, false, Binary, false),
+        ("COPY (SELECT csv, header FROM a) TO STDOUT", false, false, Text, false),
+        ("COPY a TO '/tmp/x' CSV", false, true, Csv, false),
+        ("COPY a FROM PROGRAM 'zcat x'", true, true, Text, false),
+    ];
+    for (text, inward, server_side, format, header) in cases {
+        assert_eq!(one(text).copy, Some(CopyOptions { inward, server_side, format, header }), "{text}");
+        let from = if inward { Side::Client } else { Side::Server };
+        assert_eq!(one(text).from, from, "{text}");
+    }
+}
+
+#[test]
+fn account_statements_name_the_account_and_the_change() {
+    let cases = [
+        ("CREATE ROLE r", "account:r", "create"),
+        (
+            "CREATE USER \"R\" WITH LOGIN NOSUPERUSER PASSWORD 'x' IN ROLE a, b",
+            "account:R",
+            "create grant:login revoke:superuser password grant:a grant:b",
+        ),
+        ("ALTER USER r WITH SUPERUSER REPLICATION", "account:r", "alter grant:superuser grant:replication"),
+        ("ALTER ROLE r RENAME TO s", "account:r account:s", "alter"),
+        ("ALTER GROUP g ADD USER r", "account:g account:r", "alter grant:g"),
+        ("DROP ROLE IF EXISTS r, s", "account:r account:s", "drop"),
+        ("GRANT a, b TO r, s WITH ADMIN OPTION", "account:r account:s", "grant:a grant:b"),
+        ("GRANT SELECT (id, part), UPDATE ON mes.orders, b TO r", "account:r", "grant:select grant:update"),
+        ("GRANT ALL PRIVILEGES ON ALL TABLES IN SCHEMA mes TO GROUP r", "account:r", "grant:all"),
+        ("REVOKE ADMIN OPTION FOR a FROM r", "account:r", "revoke:a"),
+        ("REVOKE GRANT OPTION FOR SELECT ON a FROM r CASCADE", "account:r", "revoke:select"),
+        ("ALTER DEFAULT PRIVILEGES IN SCHEMA mes GRANT SELECT ON TABLES TO r", "account:r", "grant:select"),
+    ];
+    for (text, names, columns) in cases {
+        let s = one(text);
+        assert_eq!((s.operation, s.names.join(" ").as_str(), s.columns.join(" ").as_str()), (Operation::Admin, names, columns), "{text}");
+        assert!(s.readable, "{text}");
+    }
+}
+
+#[test]
+fn settings_that_say_who_acts_and_where_are_effects() {
+    let path = |schemas: &[&str]| Effect::Path(Some(schemas.iter().map(ToString::to_string).collect()));
+    let cases = [
+        ("SET ROLE auditor", Effect::Role(Some("auditor".into()))),
+        ("SET LOCAL ROLE 'auditor'", Effect::Role(Some("auditor".into()))),
+        ("SET ROLE NONE", Effect::Role(None)),
+        ("RESET ROLE", Effect::Role(None)),
+        ("SET SESSION AUTHORIZATION auditor", Effect::Role(Some("auditor".into()))),
+        ("SET SESSION AUTHORIZATION DEFAULT", Effect::Role(None)),
+        ("SELECT set_config('role', 'auditor', false)", Effect::Role(Some("auditor".into()))),
+        ("SELECT set_config('role', $1, false)", Effect::Role(Some(UNKNOWN.into()))),
+        ("SET search_path TO mes, \"Odd\", public", path(&["mes", "Odd", "public"])),
+        ("SET search_path = mes", path(&["mes"])),
+        ("SET SCHEMA 'mes'", path(&["mes"])),
+        ("SET search_path TO DEFAULT", Effect::ResetPath),
+        ("SET application_name = 'report'", Effect::Application("report".into())),
+        ("SET app.user = 'kim'", Effect::OnBehalfOf("kim".into())),
+        ("RESET ALL", Effect::ResetAll),
+        ("DISCARD ALL", Effect::DiscardAll),
+        ("START TRANSACTION", Effect::Begin),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Effect::None),
+    ];
+    for (text, effect) in cases {
+        assert_eq!(one(text).effect, effect, "{text}");
+    }
+    assert!(one("SET LOCAL ROLE a").local && !one("SET ROLE a").local);
+}
+
+#[test]
+fn prepared_statements_and_cursors_are_known_by_name() {
+    let cases = [
+        ("PREPARE p (int) AS SELECT * FROM a", Effect::Prepare("p".into()), "a"),
+        ("EXECUTE p (1)", Effect::Execute("p".into()), ""),
+        ("DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT * FROM a", Effect::Declare("c".into()), "a"),
+        ("FETCH FORWARD 10 FROM c", Effect::Fetch("c".into()), ""),
+        ("CLOSE c", Effect::CloseCursor("c".into()), ""),
+        ("LISTEN line", Effect::None, ""),
+    ];
+    for (text, effect, expected) in cases {
+        let s = one(text);
+        assert_eq!((&s.effect, tables(&s).as_str()), (&effect, expected), "{text}");
+    }
+    assert_eq!(one("CALL mes.close_order(7)").names, ["function:mes.close_order"]);
+    assert_eq!(one("NOTIFY line, 'x'").names, ["line"]);
+    assert_eq!(one("START_REPLICATION SLOT \"tap\" LOGICAL 0/0 (proto_version '1')").names, ["slot:tap"]);
+    assert_eq!(one("BASE_BACKUP (LABEL 'x', PROGRESS)").operation, Operation::Backup);
+}
+
+#[test]
+fn several_statements_are_told_apart_outside_literals_and_bodies() {
+    let several =
+        "BEGIN; SELECT ';' FROM a; ; INSERT INTO b VALUES ($$;$$); CREATE RULE r AS ON DELETE TO c DO (SELECT 1; SELECT 2); COMMIT;";
+    let read = read(several.as_bytes(), true, false);
+    let operations: Vec<_> = read.iter().map(|s| s.operation).collect();
+    assert_eq!(operations, [Operation::Connect, Operation::Select, Operation::Insert, Operation::Ddl, Operation::Connect]);
+    let body = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END";
+    assert_eq!(super::read(body.as_bytes(), true, false).len(), 1);
+    assert_eq!(super::read("SELECT 1;".repeat(200).as_bytes(), true, false).len(), STATEMENTS_MAX);
+}
+
+#[test]
+fn unqualified_names_follow_the_search_path() {
+    let s = one("SELECT * FROM orders, mes.b, pg_class");
+    let names = |path: Option<&[&str]>| {
+        let path = path.map(|p| p.iter().map(ToString::to_string).collect::<Vec<_>>());
+        s.objects(path.as_deref()).names.join(" ")
+    };
+    assert_eq!(names(Some(&["$user", "plant"])), "plant.orders mes.b pg_catalog.pg_class");
+    assert_eq!(names(None), "orders mes.b pg_class");
+    assert_eq!(path_of("\"$user\", Public,\"a\"\"b\" ,,"), ["$user", "public", "a\"b"]);
+}
+
+#[test]
+fn a_text_that_is_cut_is_unknown_unless_only_values_are_missing() {
+    let cut = |text: &str| read(text.as_bytes(), false, false).pop().expect("one statement").readable;
+    assert!(!cut("SELECT * FROM a WHERE x = 'unfini"));
+    assert!(!cut("SELECT * FROM a"));
+    assert!(cut("INSERT INTO a VALUES (1, 'x'), (2, 'unfini"));
+    assert!(cut("INSERT INTO a VALUES (1, 'x'), (2"));
+    assert!(cut("INSERT INTO a (x, y) OVERRIDING SYSTEM VALUE VALUES (1, 2), "));
+    // Behind a semicolon a whole statement may be missing.
+    assert!(!cut("INSERT INTO a VALUES (1, 'x');"));
+    // What is selected for an INSERT may name more tables behind the cut.
+    assert!(!cut("INSERT INTO a SELECT * FROM b"));
+}
+
+#[test]
+fn nesting_and_lists_have_bounds() {
+    let nested = |n: usize| format!("SELECT {}1{} FROM a", "(".repeat(n), ")".repeat(n));
+    assert!(one(&nested(DEPTH_MAX - 1)).readable);
+    assert!(!one(&nested(DEPTH_MAX)).readable);
+    assert!(!one(&nested(8000)).readable);
+    assert!(!one(&format!("SELECT {}", "/*".repeat(8000))).fingerprint.is_empty());
+    let many = (0..200).map(|n| format!("t{n}")).collect::<Vec<_>>().join(", ");
+    let s = one(&format!("SELECT * FROM {many}"));
+    assert_eq!((s.tables.len(), s.readable), (TABLES_MAX, false));
+    let s = one(&format!("SELECT {} FROM a", (0..2000).map(|n| format!("c{n}")).collect::<Vec<_>>().join(", ")));
+    assert_eq!(s.columns, ["*"]);
+    assert_eq!(one(&format!("TABLE {}", "é".repeat(200))).tables[0].name.len(), NAME_BYTES_MAX);
+}
+
+#[test]
+fn hostile_text_never_panics() {
+    let words = [
+        "select",
+        "with",
+        "x",
+        "as",
+        "(",
+        ")",
+        ",",
+        "from",
+        "insert",
+        "into",
+        "values",
+        "update",
+        "set",
+        "merge",
+        "using",
+        "copy",
+        "to",
+        "stdout",
+        "grant",
+        "on",
+        "role",
+        "create",
+        "alter",
+        "drop",
+        "user",
+        "password",
+        "'",
+        "\"",
+        "$$",
+        "$1",
+        "1",
+        ".",
+        "--",
+        "/*",
+        "*/",
+        ";",
+        "e'",
+        "u&\"",
+        "\\",
+        "=",
+        "recursive",
+        "fetch",
+        "set_config",
+        "é",
+        "prepare",
+        "explain",
+        "default",
+        "\n",
+        "header",
+        "search_path",
+        "\"\"",
+        "add",
+        "rename",
+        "in",
+        "default",
+        "option",
+        "session",
+        "authorization",
+        "local",
+        "start_replication",
+        "slot",
+        "index",
+        "rows",
+    ];
+    for seed in 1..=3000 {
+        let mut random = Random(seed);
+        let mut text = Vec::new();
+        for _ in 0..random.below(40) {
+            text.extend_from_slice(words[random.below(words.len())].as_bytes());
+            if random.below(3) > 0 {
+                text.push(b' ');
+            }
+            if random.below(20) == 0 {
+                text.push(random.draw().to_le_bytes()[0]);
+            }
+        }
+        let _ = told(&text);
+        let _ = read(&text, false, true);
+    }
+    for seed in 1..=200 {
+        let mut random = Random(seed);
+        let text: Vec<u8> = (0..random.below(600)).map(|_| random.draw().to_le_bytes()[0]).collect();
+        let _ = told(&text);
+    }
+    for whole in ["SELECT ", "(", ")", "WITH a AS (", "a,", "'", "\"", "$a$", "((((SELECT 1 FROM (", "x.", "INSERT INTO a VALUES (1),"] {
+        let long = whole.repeat((16 << 10) / whole.len());
+        let _ = told(long.as_bytes());
+    }
+}
