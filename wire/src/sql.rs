@@ -9,7 +9,7 @@
 use crate::windows::{ObjectSet, Operation, Side, hex};
 use sha2::{Digest, Sha256};
 
-/// Statements read from one text; what follows is unreadable.
+/// Statements read from one text; one more stands for what follows and is unreadable.
 pub const STATEMENTS_MAX: usize = 64;
 /// Nested parentheses followed; deeper ones make the statement unreadable.
 pub const DEPTH_MAX: usize = 64;
@@ -84,6 +84,8 @@ pub struct Statement {
     pub columns: Vec<String>,
     /// Every table it names is in `tables`.
     pub readable: bool,
+    /// It is not, because a bound was reached.
+    pub bounded: bool,
     pub copy: Option<CopyOptions>,
     pub effect: Effect,
     /// The effect ends with the transaction (SET LOCAL).
@@ -102,6 +104,7 @@ impl Statement {
             names: Vec::new(),
             columns: vec!["*".into()],
             readable: false,
+            bounded: false,
             copy: None,
             effect: Effect::None,
             local: false,
@@ -175,6 +178,9 @@ pub fn read(text: &[u8], whole: bool, backslash: bool) -> Vec<Statement> {
             continue;
         }
         if statements.len() == STATEMENTS_MAX {
+            let mut unread = Statement::unknown(Operation::Call, Side::Client);
+            unread.bounded = true;
+            statements.push(unread);
             break;
         }
         statements.push(Reader::new(text, one, cut).statement());
@@ -474,6 +480,7 @@ impl<'a> Reader<'a> {
         }
         if self.out.tables.len() == TABLES_MAX {
             self.out.readable = false;
+            self.out.bounded = true;
             return;
         }
         self.out.tables.push(table);
@@ -572,6 +579,7 @@ impl<'a> Reader<'a> {
         }
         if self.cut {
             self.out.readable &= self.ends_in_values();
+            self.out.bounded |= !self.out.readable;
         }
         self.out
     }
@@ -658,6 +666,7 @@ impl<'a> Reader<'a> {
         if self.symbol(at, b'(') {
             if depth == DEPTH_MAX {
                 self.out.readable = false;
+                self.out.bounded = true;
                 return self.tokens.len();
             }
             let verb = self.any(at + 1, &["select", "with", "values", "table", "insert", "update", "delete", "merge"]);
@@ -976,6 +985,7 @@ impl<'a> Reader<'a> {
             let mut query = Reader::new(self.text, inner, false);
             query.query(0);
             self.out.readable &= query.out.readable;
+            self.out.bounded |= query.out.bounded;
             self.out.tables = query.out.tables;
             self.out.columns = query.out.columns;
             at = end;

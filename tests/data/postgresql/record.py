@@ -273,7 +273,8 @@ def roles(port: int) -> Ledger:
 
 def cancel(port: int) -> Ledger:
     with connect(port) as c:
-        timer = threading.Timer(0.3, c.cancel)
+        # Not `cancel`: that waits for the proxy's answer without letting the proxy's threads run.
+        timer = threading.Timer(0.3, c.cancel_safe)
         timer.start()
         with contextlib.suppress(psycopg.errors.QueryCanceled):
             c.execute("SELECT pg_sleep(20)")
@@ -311,7 +312,9 @@ def refused_encryption(port: int) -> Ledger:
     return {"select": len(rows)}
 
 
-def program(*arguments: str) -> Scenario:
+def program(ledger: Ledger, *arguments: str) -> Scenario:
+    """A program of PostgreSQL's, which counts no rows itself: the ledger is what its commands answer with (chapter 55.4)."""
+
     def run(port: int) -> Ledger:
         subprocess.run(
             [BIN / arguments[0], "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", *arguments[1:]],
@@ -320,7 +323,7 @@ def program(*arguments: str) -> Scenario:
             capture_output=True,
             env={"PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PGAPPNAME": arguments[0]},
         )
-        return {}
+        return ledger
 
     return run
 
@@ -353,10 +356,23 @@ SCENARIOS: dict[str, Scenario] = {
     "login-password": login("plain_user"),
     "login-fails": login_fails,
     "refused-encryption": refused_encryption,
+    # set_config; IDENTIFY_SYSTEM and CREATE_REPLICATION_SLOT answer with a row each.
     "replication": program(
-        "pg_recvlogical", "-d", "postgres", "--slot", "tap", "--create-slot", "--start", "--endpos", "0/1", "-f", "/dev/null"
+        {"select": 1, "replicate": 2},
+        "pg_recvlogical",
+        "-d",
+        "postgres",
+        "--slot",
+        "tap",
+        "--create-slot",
+        "--start",
+        "--endpos",
+        "0/1",
+        "-f",
+        "/dev/null",
     ),
-    "backup": program("pg_basebackup", "-X", "none", "-c", "fast", "-D", "-", "-F", "tar"),
+    # IDENTIFY_SYSTEM; the starting position and one tablespace.
+    "backup": program({"replicate": 1, "backup": 2}, "pg_basebackup", "-X", "none", "-c", "fast", "-D", "-", "-F", "tar"),
 }
 # Of a backup only the beginning and the end are kept: a gap follows in between, in whole CopyData messages.
 SCRIPT_BYTES_MAX = 60_000

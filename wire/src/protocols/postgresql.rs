@@ -40,6 +40,8 @@ const PLAUSIBLE_BYTES_MAX: u64 = 16 << 20;
 /// Of an error: severity and SQLSTATE stand first.
 const ERROR_BYTES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 256;
+/// Names of SASL mechanisms have up to 20 bytes (RFC 4422, 3.1), and a NUL here.
+const MECHANISM_BYTES_MAX: usize = 21;
 
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
@@ -235,8 +237,15 @@ struct Gathered {
 struct Counters {
     requests_dropped_total: u64,
     named_dropped_total: u64,
-    cache_cleared_total: u64,
-    unpaired_total: u64,
+    /// Statements that were read in part, because of a bound of [`sql`] or of the text.
+    statements_cut_total: u64,
+}
+
+impl Counters {
+    /// Times that something went out as `unknown` because a bound was reached.
+    fn bounds_total(self) -> u64 {
+        self.requests_dropped_total + self.named_dropped_total + self.statements_cut_total
+    }
 }
 
 struct Postgresql {
@@ -250,6 +259,8 @@ struct Postgresql {
     /// The first ReadyForQuery was seen, or the connection was joined later.
     ready: bool,
     backslash: bool,
+    /// SASL mechanisms that the server offered, until the client answers.
+    offered: Vec<String>,
     requests: VecDeque<Request>,
     requested_bytes: usize,
     running: Running,
@@ -270,6 +281,8 @@ struct Postgresql {
     batch: Vec<(Arc<Movement>, Side, u64, Counts, bool)>,
     gathered: Option<Box<Gathered>>,
     counters: Counters,
+    /// Of [`Counters::bounds_total`], those that the recorder knows of.
+    bounds_reported: u64,
 }
 
 impl Postgresql {
@@ -285,6 +298,7 @@ impl Postgresql {
             opaque: false,
             ready: options.midstream,
             backslash: false,
+            offered: Vec::new(),
             requests: VecDeque::new(),
             requested_bytes: 0,
             running: Running::default(),
@@ -303,6 +317,7 @@ impl Postgresql {
             batch: Vec::with_capacity(4),
             gathered: options.facts.then(Box::default),
             counters: Counters::default(),
+            bounds_reported: 0,
         }
     }
 
@@ -336,6 +351,11 @@ impl Postgresql {
             }
             out.add(&movement, sender, bytes, counts);
         }
+        let bounds = self.counters.bounds_total();
+        while self.bounds_reported < bounds {
+            self.bounds_reported += 1;
+            out.bound_reached();
+        }
     }
 
     // ---- statements -------------------------------------------------------------------------------------------
@@ -357,6 +377,7 @@ impl Postgresql {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         for statement in sql::read(text, whole, self.backslash) {
             let effect = statement.effect.clone();
+            self.counters.statements_cut_total += u64::from(statement.bounded);
             entries.push(Entry::new(statement, path.as_deref()));
             match effect {
                 Effect::Path(new) => path = new,
@@ -369,7 +390,6 @@ impl Postgresql {
         if self.cache.len() >= CACHED_MAX || self.cached_bytes + size_bytes > CACHED_BYTES_MAX {
             self.cache.clear();
             self.cached_bytes = 0;
-            self.counters.cache_cleared_total += 1;
         }
         self.cache.insert(key, Arc::clone(&entries));
         self.cached_bytes += size_bytes;
@@ -469,7 +489,6 @@ impl Postgresql {
         self.requested_bytes = 0;
         self.running = Running::default();
         self.doubt = Some(awaited);
-        self.counters.unpaired_total += 1;
     }
 
     /// The statement that runs.
@@ -556,6 +575,19 @@ impl Postgresql {
         }
         let (Some(length), Some(code)) = (be32(bytes, 0), be32(bytes, 4)) else { return Ok(Some(8)) };
         let length_bytes = length as usize;
+        if length_bytes < 8 && code >> 16 == 3 {
+            // The server refuses it (`ProcessStartupPacket`: "invalid length of startup packet"); nobody is named by
+            // it, and no message can be told apart in what else the client says.
+            out.condition(|c| c.malformed = true);
+            self.asked = None;
+            self.claim(&COMMON.connect, Side::Client, bytes.len() as u64, Counts::ZERO);
+            let half = &mut self.halves[0];
+            half.phase = Phase::Framed;
+            half.skip = u64::MAX;
+            half.rest = Some(Arc::clone(&COMMON.connect));
+            half.lines = false;
+            return Ok(None);
+        }
         if !(8..=STARTUP_BYTES_MAX).contains(&length_bytes) {
             return Err(DecodeError::new("startup length", u64::from(length), "8 to 10000"));
         }
@@ -695,6 +727,7 @@ impl Postgresql {
                 self.ask(Request::Function(entry));
                 return Some(movement);
             }
+            b'p' => self.initial_response(head, out),
             b'd' => return Some(self.copied_in(length)),
             b'c' | b'f' => {
                 let movement = self.copy_target().map_or_else(|| Arc::clone(&COMMON.copied_in), |e| Arc::clone(&e.named));
@@ -706,7 +739,6 @@ impl Postgresql {
             }
             _ => {}
         }
-        let _ = out;
         Some(Arc::clone(&COMMON.connect))
     }
 
@@ -970,7 +1002,11 @@ impl Postgresql {
             Some(Request::Execute(_)) => {
                 self.requests.pop_front();
             }
-            Some(Request::Query(_, at)) => *at += 1,
+            // A walsender's command may have several results; it is the only one of its Query (PostgreSQL, 55.4).
+            Some(Request::Query(entries, at)) => {
+                let walsender = |e: &Arc<Entry>| matches!(e.statement.operation, Operation::Replicate | Operation::Backup);
+                *at += usize::from(!entries.get(*at).is_some_and(walsender));
+            }
             _ => {}
         }
     }
@@ -1130,14 +1166,25 @@ impl Postgresql {
                 let mechanisms: Vec<_> = head[4..].split(|b| *b == 0).filter(|m| !m.is_empty()).map(text).collect();
                 let offered = mechanisms.first().map(|m| m.to_ascii_lowercase());
                 if let Some(g) = &mut self.gathered {
-                    g.sasl_mechanisms = mechanisms;
+                    g.sasl_mechanisms.clone_from(&mechanisms);
                 }
+                self.offered = mechanisms;
                 out.protect(|p| p.authentication = offered.or_else(|| Some("sasl".into())));
                 return;
             }
             _ => return,
         };
         out.protect(|p| p.authentication = Some(method.into()));
+    }
+
+    /// SASLInitialResponse names the mechanism that the client chose of those offered (PostgreSQL, 55.3.1).
+    fn initial_response(&mut self, head: &[u8], out: &mut Recorder<'_>) {
+        let offered = std::mem::take(&mut self.offered);
+        // Compared with what was offered: a response is never told, whatever stands first in it.
+        let chosen = offered.into_iter().find(|m| until_nul(head) == (m.as_bytes(), true));
+        if let Some(mechanism) = chosen {
+            out.protect(|p| p.authentication = Some(mechanism.to_ascii_lowercase()));
+        }
     }
 
     fn parameter_status(&mut self, head: &[u8], out: &mut Recorder<'_>) {
@@ -1426,8 +1473,8 @@ fn shape(sender: Side, tag: u8) -> (u32, u64, usize) {
             b'F' => (10, ANY, 4),
             b'd' => (0, ANY, 0),
             b'f' => (1, ANY, 0),
-            // Passwords and their like: never looked at.
-            b'p' => (0, 65_535, 0),
+            // Passwords and their like: of a SASL one the mechanism's name, which stands first.
+            b'p' => (0, 65_535, MECHANISM_BYTES_MAX),
             _ => (u32::MAX - 4, 0, NONE),
         },
         Side::Server => match tag {
@@ -1665,6 +1712,15 @@ fn begins(head: &[u8]) -> Option<bool> {
         SSL_REQUEST | GSSENC_REQUEST => length == 8,
         // The key has 4 bytes, or up to 256 since protocol 3.2.
         CANCEL_REQUEST => (16..=268).contains(&length),
+        // A length below that of its own header is wrong, but the parameters behind it may still tell.
+        _ if length < 8 && code == 3 << 16 => {
+            let first = b"user\0";
+            let there = head.get(8..head.len().min(8 + first.len())).unwrap_or(&[]);
+            if there.len() < first.len() && first.starts_with(there) {
+                return None;
+            }
+            there == first
+        }
         _ => {
             code >> 16 == 3
                 && code & 0xffff < 100

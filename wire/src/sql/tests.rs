@@ -293,7 +293,9 @@ fn several_statements_are_told_apart_outside_literals_and_bodies() {
     assert_eq!(operations, [Operation::Connect, Operation::Select, Operation::Insert, Operation::Ddl, Operation::Connect]);
     let body = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END";
     assert_eq!(super::read(body.as_bytes(), true, false).len(), 1);
-    assert_eq!(super::read("SELECT 1;".repeat(200).as_bytes(), true, false).len(), STATEMENTS_MAX);
+    let many = super::read("SELECT 1;".repeat(200).as_bytes(), true, false);
+    assert_eq!(many.len(), STATEMENTS_MAX + 1);
+    assert_eq!(many.iter().filter(|s| !s.readable && s.bounded).count(), 1);
 }
 
 #[test]
@@ -326,12 +328,12 @@ fn a_text_that_is_cut_is_unknown_unless_only_values_are_missing() {
 fn nesting_and_lists_have_bounds() {
     let nested = |n: usize| format!("SELECT {}1{} FROM a", "(".repeat(n), ")".repeat(n));
     assert!(one(&nested(DEPTH_MAX - 1)).readable);
-    assert!(!one(&nested(DEPTH_MAX)).readable);
+    assert!(!one(&nested(DEPTH_MAX)).readable && one(&nested(DEPTH_MAX)).bounded);
     assert!(!one(&nested(8000)).readable);
     assert!(!one(&format!("SELECT {}", "/*".repeat(8000))).fingerprint.is_empty());
     let many = (0..200).map(|n| format!("t{n}")).collect::<Vec<_>>().join(", ");
     let s = one(&format!("SELECT * FROM {many}"));
-    assert_eq!((s.tables.len(), s.readable), (TABLES_MAX, false));
+    assert_eq!((s.tables.len(), s.readable, s.bounded), (TABLES_MAX, false, true));
     let s = one(&format!("SELECT {} FROM a", (0..2000).map(|n| format!("c{n}")).collect::<Vec<_>>().join(", ")));
     assert_eq!(s.columns, ["*"]);
     assert_eq!(one(&format!("TABLE {}", "é".repeat(200))).tables[0].name.len(), NAME_BYTES_MAX);
