@@ -1,7 +1,8 @@
 """Which approved hop a flow that joins none comes nearest to: what a person compares it with.
 
 First the hops of the same server asset (those with a conduit before the others if the flow crosses zones), else those of the same
-account, else of the same class, else those whose data starts at the same asset, else all; among them the one with the fewest differing questions; then file order.
+account, else of the same class, else those whose data starts at the same asset, else all; among them the one with the fewest
+differing questions; then file order.
 """
 
 from collections.abc import Callable, Iterable

@@ -5,6 +5,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+# Ubuntu keeps its versioned compilers apart.
+for versioned in /usr/lib/rust-1.*/bin; do [ -d "$versioned" ] && PATH="$PATH:$versioned"; done
 export PATH
 parts=() outcome=0
 
@@ -19,14 +21,16 @@ part() {   # part NAME COMMAND...
     [ $code = 0 ] || outcome=1
 }
 
+formatted() { ruff format --check . && in_wire cargo fmt --check; }
 in_wire() { (cd wire && "$@"); }
 marks=(-m "not long")
 [ "${1:-}" = long ] && marks=()
 
 part "ruff"          ruff check .
+part "format"        formatted
 part "mypy"          mypy
 part "import-linter" lint-imports
-part "clippy"        in_wire cargo clippy --quiet --locked --all-targets -- -D warnings
+part "clippy"        in_wire cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
 part "cargo test"    in_wire cargo test --quiet --locked
 part "pytest"        python -m pytest "${marks[@]}"
 

@@ -10,6 +10,8 @@ say() { printf '\033[1msetup\033[0m  %s\n' "$*"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 # Debian puts daemons and ip(8) where an ordinary user's PATH does not look.
 PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+# Ubuntu keeps its versioned compilers apart.
+for versioned in /usr/lib/rust-1.*/bin; do [ -d "$versioned" ] && PATH="$PATH:$versioned"; done
 export PATH
 
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$1" ]; }   # at_least MIN HAVE
@@ -26,7 +28,7 @@ python_found() {
     return 1
 }
 venv_works() { local python; python=$(python_found) && "$python" -c 'import ensurepip, venv' 2>/dev/null; }
-rust_works() { have cargo && have rustc && at_least "$RUST_MIN" "$(rustc --version 2>/dev/null | awk '{print $2}')"; }
+rust_works() { have cargo && have rustc && have cargo-clippy && have cargo-fmt && at_least "$RUST_MIN" "$(rustc --version 2>/dev/null | awk '{print $2}')"; }
 postgres_works() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb; }
 pcap_works() { ldconfig -p 2>/dev/null | grep -q 'libpcap\.so'; }
 
@@ -36,7 +38,8 @@ rust_packages() {
     for name in rustc rustc-web rustc-1.89 rustc-1.88 rustc-1.87 rustc-1.86 rustc-1.85; do
         version=$(apt-cache policy "$name" 2>/dev/null | awk '/Candidate:/ {print $2}')
         if [ -n "$version" ] && [ "$version" != "(none)" ] && at_least "$RUST_MIN" "$version"; then
-            echo "$name ${name/rustc/cargo}"
+            # The linter and the formatter that `make test` runs: rust-clippy, rust-web-clippy, rust-1.85-clippy.
+            echo "$name ${name/rustc/cargo} ${name/rustc/rust}-clippy ${name/rustc/rustfmt}"
             return 0
         fi
     done
