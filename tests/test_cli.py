@@ -1,5 +1,6 @@
 """The command from its arguments to its exit status: one process, a sensor that replays events, no network."""
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from collectors.packets import Sensor
 from hopwatch.bus.embedded import EmbeddedLog
@@ -16,6 +18,7 @@ from hopwatch.cli import main
 from hopwatch.events import Flow, Loss, dump
 from hopwatch.show import amounts, clean, size, span, violation
 from hopwatch.store.embedded import EmbeddedStore
+from hopwatch.terminal import LiveView
 
 PLANT = """
 plant: north
@@ -169,6 +172,19 @@ def test_store_answers_flows_findings_and_explain(capsys: pytest.CaptureFixture[
     assert "several ids" in capsys.readouterr().err
     assert main(["explain", kept[0]["event_id"], "--store", "s.db"]) == 0
     assert "10.20.0.21:5432 -> 10.30.0.20:40000" in capsys.readouterr().out
+
+
+def test_a_line_of_flows_and_the_live_screen_show_the_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("hopwatch.terminal.REFRESH_S", 0.0)
+    monkeypatch.setattr("hopwatch.cli._view", lambda *_: LiveView(Console(file=out, force_terminal=True, width=200), "north"))
+    watch(Replay(a=[[flow(1)], [flow(2, account="svc_report")]]), "--store", "s.db")
+    before_findings = out.getvalue().split("undeclared-account")[0]
+    assert "declared 1" in before_findings
+    assert "declared\x1b[0m  10.20.0.21:5432" in before_findings.split("so far")[1]
+    capsys.readouterr()
+    main(["flows", "--store", "s.db"])
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["undeclared-account", "declared"]
 
 
 def test_undeclared_account_rests_as_a_pseudonym_in_every_file(plant: Path) -> None:
