@@ -23,8 +23,12 @@ part() {   # part NAME COMMAND...
 
 formatted() { ruff format --check . && in_wire cargo fmt --check; }
 in_wire() { (cd wire && "$@"); }
-marks=(-m "not long")
-[ "${1:-}" = long ] && marks=()
+marks=(-m "not long") seed=()
+if [ "${1:-}" = long ]; then
+    SEED=${SEED:-$(date +%s)}
+    marks=() seed=(--hypothesis-seed "$SEED")
+    export HOPWATCH_MUTATIONS=${HOPWATCH_MUTATIONS:-20000}
+fi
 
 part "ruff"          ruff check .
 part "format"        formatted
@@ -32,12 +36,25 @@ part "mypy"          mypy
 part "import-linter" lint-imports
 part "clippy"        in_wire cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
 part "cargo test"    in_wire cargo test --quiet --locked
-part "pytest"        python -m pytest "${marks[@]}"
+part "pytest"        python -m pytest "${marks[@]}" "${seed[@]}"
 
 echo
 for line in "${parts[@]}"; do
     IFS='|' read -r state minutes name <<< "$line"
     printf '  %-8s %8s  %s\n' "$state" "$minutes" "$name"
 done
+if [ "${1:-}" = long ]; then
+    mkdir -p docs/measurements
+    {
+        echo "# Long run of $(date -u +%F)"
+        echo
+        echo "Commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ' with changes'), seed $SEED, $HOPWATCH_MUTATIONS mutations of every recording, $(nproc) cores."
+        echo
+        echo "| part | outcome | time |"
+        echo "| --- | --- | --- |"
+        for line in "${parts[@]}"; do IFS='|' read -r state minutes name <<< "$line"; echo "| $name | $state | $minutes |"; done
+    } > "docs/measurements/long-$(date -u +%F).md"
+    echo "report: docs/measurements/long-$(date -u +%F).md"
+fi
 if [ $outcome = 0 ]; then echo "all ${#parts[@]} parts passed"; else echo "FAILED"; fi
 exit $outcome
