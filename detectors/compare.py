@@ -230,7 +230,7 @@ def _who(index: Index, seen: Seen, hop: Hop, opinion: Opinion, missing: Callable
     if seen.role is not None and seen.role != seen.account and not any(glob(pattern)(seen.role) for pattern in own.roles):
         opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", f"roles {', '.join(own.roles) or 'none'}", f"role {seen.role}")
     if own.expires is not None and seen.day > own.expires:
-        opinion.differ("expired", _overdue(seen.day, own.expires), "who", f"{seen.declared_account} until {own.expires}", str(seen.day))
+        opinion.differ("expired", overdue(seen.day, own.expires), "who", f"{seen.declared_account} until {own.expires}", str(seen.day))
 
 
 def _where(index: Index, seen: Seen, hop: Hop, opinion: Opinion) -> None:
@@ -408,14 +408,15 @@ def _protection(index: Index, seen: Seen, hop_name: str, hop: Hop, opinion: Opin
 def _expiry(index: Index, seen: Seen, hop: Hop, opinion: Opinion) -> None:
     until = index.architecture.hop_until(hop)
     if seen.day > until:
-        opinion.differ("expired", _overdue(seen.day, until), "when", f"until {until}", str(seen.day))
+        opinion.differ("expired", overdue(seen.day, until), "when", f"until {until}", str(seen.day))
     for zone_name in {zone for zone in (seen.source.zone, seen.destination.zone) if zone is not None}:
         terms = index.architecture.zones[zone_name].terms
         if terms is not None and seen.day > terms.until:
             opinion.differ("expired", "high", "when", f"terms {terms.ref} of {zone_name} until {terms.until}", str(seen.day))
 
 
-def _overdue(day: date, until: date) -> Severity:
+def overdue(day: date, until: date) -> Severity:
+    """How bad it is to go on after an end: worse once it is no oversight any more."""
     return "high" if (day - until).days > EXPIRED_HIGH_AFTER_DAYS else "medium"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from detectors.judgement import ROW, Differing, Verdict, highest
 from detectors.offsite import OffsiteList
 from hopwatch.declared.match import End
-from hopwatch.events import Answer, Declaration, Finding, Flow, Observed, Severity, time_ns
+from hopwatch.events import Answer, Declaration, Difference, Finding, Flow, Observed, Severity, time_ns
 
 FINDINGS_MAX: Final = 10_000
 """Findings kept open; the one updated longest ago is forgotten and would start anew."""
@@ -100,6 +100,26 @@ class Findings:
             self._open.popitem(last=False)
             self.forgotten_total += 1
         return made
+
+    def notice(self, flow: Flow, verdict: str, severity: Severity, who: str | None, what: str, stamp: str, said: Difference) -> Finding:
+        """A finding about something other than the window that showed it; said once, so it is not kept open."""
+        identity = [flow.plant, verdict, who or "", what, stamp]
+        finding_id = "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+        return Finding(
+            event_id=blake2b(f"{finding_id}/{flow.event_id}".encode(), digest_size=16).hexdigest(),
+            finding_id=finding_id,
+            verdict=verdict,
+            severity=severity,
+            plant=flow.plant,
+            first_seen=flow.start,
+            last_seen=flow.end,
+            who=who,
+            source=what,
+            destination=what,
+            differences=[said],
+            declaration=self._declaration,
+            evidence=[flow.event_id],
+        )
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Every open finding as JSON values."""

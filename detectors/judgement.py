@@ -118,6 +118,8 @@ class Judgement:
     source: str = ""
     destination: str = ""
     finding: Finding | None = None
+    notices: tuple[Finding, ...] = ()
+    """What this window brought to light that is not about the window: a failover, an overdue review."""
 
     @property
     def event(self) -> dict[str, Any]:  # Any: JSON values

@@ -35,7 +35,9 @@ from detectors.compare import (
     day_of,
     feed_of,
     instant,
+    overdue,
 )
+from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, raised
 from detectors.nearest import nearest
@@ -44,7 +46,7 @@ from detectors.views import Repeats, Views
 from hopwatch.declared.match import End, Index, budget_covers_zone
 from hopwatch.declared.model import Architecture, Hop
 from hopwatch.declared.quantity import Limit, Unit
-from hopwatch.events import SEVERITIES, Declaration, Event, Flow, Heartbeat, Loss, ObjectSet, time_ns
+from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, ObjectSet, time_ns
 
 FEED_QUIET_S: Final = 120
 """A feed lives for this long after its last event or heartbeat."""
@@ -90,6 +92,8 @@ class VerdictDetector:
         self._edition = edition
         self._repeats = Repeats()
         self._earlier = Repeats()
+        self._failovers = Failovers(architecture)
+        self._review_said = False
         said = architecture.declaration
         self._findings = Findings(
             Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed), offsite or shipped()
@@ -130,6 +134,8 @@ class VerdictDetector:
             "edition": self._edition,
             "repeats": self._repeats.state(),
             "earlier": self._earlier.state(),
+            "failovers": self._failovers.state(),
+            "review_said": self._review_said,
             "findings": self._findings.state(),
             "alive": list(self._alive.items()),
             "losses": [[key, *value] for key, value in self._losses.items()],
@@ -144,12 +150,14 @@ class VerdictDetector:
         self._earlier.restore(state["earlier"])
         if state["edition"] == self._edition:
             self._repeats.restore(state["repeats"])
+            self._review_said = bool(state["review_said"])
             self._findings.restore(state["findings"])
         else:
             # Another declaration says other things of the same windows; what they have spent is spent all the same.
             before = Repeats()
             before.restore(state["repeats"])
             self._earlier.absorb(before)
+        self._failovers.restore(state["failovers"])
         self._alive = OrderedDict((str(agent), int(at)) for agent, at in state["alive"])
         self._losses = OrderedDict(
             (str(key), (str(agent), int(start), int(end), tuple(flows), bool(events)))
@@ -163,6 +171,7 @@ class VerdictDetector:
             "connections": len(self._views),
             "legs": len(self._legs),
             "flows": len(self._repeats),
+            "members": len(self._failovers),
             "findings": len(self._findings),
             "agents": len(self._alive),
             "losses": len(self._losses),
@@ -174,6 +183,7 @@ class VerdictDetector:
         self._lives(flow.agent, time_ns(flow.start))
         seen = self._seen(flow)
         new = self._new_amounts(seen)
+        notices = self._overdue_review(seen)
         quiet = self._infrastructure(seen)
         if quiet is not None:
             service, opinion = quiet
@@ -183,6 +193,8 @@ class VerdictDetector:
             joined = self.index.joined(seen.server, seen.client)
             opinion = self._ticket(seen) or (self._by_hops(seen, joined, new) if joined else self._by_none(seen, new))
             self._decoys(seen, opinion)
+            if joined:
+                notices += self._members(seen, opinion)
         verdict = "service" if quiet is not None and not opinion.differing else opinion.verdict
         severity = None if verdict == "service" else opinion.severity
         if flow.operation == ATTEMPT and severity is not None and verdict != "decoy":
@@ -218,6 +230,7 @@ class VerdictDetector:
             source=seen.source.shown,
             destination=seen.destination.shown,
             finding=finding,
+            notices=tuple(notices),
         )
 
     def _seen(self, flow: Flow) -> Seen:
@@ -289,6 +302,34 @@ class VerdictDetector:
         for part in seen.flow.objects:
             if classes_of(self.index, seen, part)[2]:
                 opinion.differ("decoy", "critical", "what", "a decoy: nobody touches it", ", ".join(part.names[:8]))
+
+    def _members(self, seen: Seen, opinion: Opinion) -> list[Finding]:
+        """A failover, said once; two active members differ in the window that shows it."""
+        found: list[Finding] = []
+        if seen.control or seen.flow.operation == ATTEMPT:
+            # A client that tries the old address is refused there, or says goodbye; that is not serving.
+            return found
+        for end in (seen.server, seen.client):
+            left, beside = self._failovers.serves(end, seen.start_ns)
+            if beside is not None:
+                opinion.differ(
+                    "undeclared-hop", "high", "where", f"one active member of {end.shown}", f"{end.address} and {beside} in one minute"
+                )
+            if left is not None:
+                said = Difference(question="where", declared=f"{end.shown} at {left}", observed=f"{end.shown} at {end.address}")
+                stamp = f"{left}|{end.address}|{seen.start_ns}"
+                found.append(self._findings.notice(seen.flow, "failover", "info", None, end.shown, stamp, said))
+        return found
+
+    def _overdue_review(self, seen: Seen) -> list[Finding]:
+        """The one finding about the declaration itself, on the first window after ``review_by``."""
+        plant = self.architecture
+        if self._review_said or seen.day <= plant.review_by:
+            return []
+        self._review_said = True
+        said = Difference(question="when", declared=f"review_by {plant.review_by}", observed=str(seen.day))
+        what = f"declaration {plant.plant} v{plant.version}"
+        return [self._findings.notice(seen.flow, "expired", overdue(seen.day, plant.review_by), plant.owner, what, "", said)]
 
     def _infrastructure(self, seen: Seen) -> tuple[str, Opinion] | None:
         """The service the window belongs to and what is said of its cap; None if it is judged as any flow."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hopwatch.events import Event, Finding, Heartbeat, Loss, Summary, dump
 from hopwatch.show import amounts, clean, endpoint, finding_line, flow_line, grouped, loss_line, size, summary_line, violation
-from hopwatch.watch import Judgement, ViewClosed
+from hopwatch.watch import Judgement, ViewClosed, findings_of
 
 FLOWS_REMEMBERED_MAX = 10_000
 FLOWS_SHOWN_MAX = 12
@@ -41,8 +41,8 @@ class JsonView:
 
     def judged(self, judgement: Judgement) -> None:
         """Its finding, if it raised one."""
-        if judgement.finding is not None:
-            self._write(dump(judgement.finding))
+        for finding in findings_of(judgement):
+            self._write(dump(finding))
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Hand on what is written, so that a reader of a live stream waits for no buffer."""
@@ -82,10 +82,10 @@ class PlainView:
         if self._verdicts.get(flow.flow_id) != verdict:
             _remember(self._verdicts, flow.flow_id, verdict)
             self._print(flow_line(flow.model_dump(), verdict))
-        if judgement.finding is not None:
-            if judgement.finding.finding_id not in self._findings:
-                self._print(violation(judgement.finding.model_dump()))
-            _remember(self._findings, judgement.finding.finding_id, judgement.finding)
+        for finding in findings_of(judgement):
+            if finding.finding_id not in self._findings:
+                self._print(violation(finding.model_dump()))
+            _remember(self._findings, finding.finding_id, finding)
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Plain lines show no progress."""
@@ -136,10 +136,10 @@ class LiveView:
         """Count it; the first sight of a finding is printed above the screen."""
         self._verdicts[str(judgement.event["verdict"])] += 1
         _remember(self._flows, judgement.flow.flow_id, judgement)
-        if judgement.finding is not None:
-            if judgement.finding.finding_id not in self._findings:
-                self._console.print(Text(violation(judgement.finding.model_dump()), style=_COLOURS[judgement.finding.severity]))
-            _remember(self._findings, judgement.finding.finding_id, judgement.finding)
+        for finding in findings_of(judgement):
+            if finding.finding_id not in self._findings:
+                self._console.print(Text(violation(finding.model_dump()), style=_COLOURS[finding.severity]))
+            _remember(self._findings, finding.finding_id, finding)
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Draw, at most every REFRESH_S seconds."""

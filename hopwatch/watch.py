@@ -44,6 +44,11 @@ class Judgement(Protocol):
     @property
     def finding(self) -> Finding | None: ...
     @property
+    def notices(self) -> Sequence[Finding]:
+        """What the window brought to light that is not about the window."""
+        ...
+
+    @property
     def event(self) -> dict[str, Any]:  # Any: JSON values.
         """Verdict, severity, hop, checked, differences as JSON values."""
         ...
@@ -96,6 +101,7 @@ class Known:
     flow: Flow
     event: dict[str, Any]  # Any: JSON values.
     finding: Finding | None
+    notices: tuple[Finding, ...] = ()
 
 
 @dataclass
@@ -270,7 +276,7 @@ class Run:
         judged = list(judgements)
         self._windows += len(judged) + len(known)
         # A finding accumulates: of several in one batch the last says all, and merging each would cost the store most of its time.
-        findings = {judgement.finding.finding_id: judgement.finding for judgement in judged if judgement.finding is not None}
+        findings = {finding.finding_id: finding for judgement in judged for finding in findings_of(judgement)}
         for finding in (*findings.values(), *(one.finding for one in known if one.finding is not None)):
             if len(self._findings) < FINDINGS_COUNTED_MAX or finding.finding_id in self._findings:
                 self._findings[finding.finding_id] = finding.verdict
@@ -298,6 +304,11 @@ class Run:
         if line not in self._errors:
             self._errors.append(line)
         self.stop()
+
+
+def findings_of(judgement: Judgement) -> list[Finding]:
+    """Every finding a judgement speaks of: what it brought to light, then the window's own."""
+    return [*judgement.notices, *([] if judgement.finding is None else [judgement.finding])]
 
 
 def stored(judgement: Judgement) -> JudgedFlow:
