@@ -211,7 +211,7 @@ impl Dns {
             if header.response() {
                 told = sender == Side::Server && self.answers_a_question(header.id, name, *kind);
             } else if sender == Side::Client {
-                self.remember(header.id, name, *kind);
+                self.remember(header.id, name, *kind, out);
             }
         }
         let mut aliases: Vec<(String, String)> = Vec::new();
@@ -244,8 +244,9 @@ impl Dns {
         Some(())
     }
 
-    fn remember(&mut self, id: u16, name: &str, kind: u16) {
+    fn remember(&mut self, id: u16, name: &str, kind: u16, out: &mut Recorder<'_>) {
         if self.outstanding.len() >= OUTSTANDING_MAX {
+            out.bound_reached();
             self.outstanding.pop_front();
         }
         self.outstanding.push_back((id, name.to_ascii_lowercase(), kind));

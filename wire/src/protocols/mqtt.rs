@@ -293,6 +293,8 @@ pub struct Mqtt {
     topics: HashMap<String, Arc<ObjectSet>>,
     topic_bytes: usize,
     requests: VecDeque<(u16, Arc<ObjectSet>, usize)>,
+    /// Bounds reached and not yet reported.
+    full: u64,
     gathered: Gathered,
 }
 
@@ -317,6 +319,7 @@ impl Mqtt {
             topics: HashMap::new(),
             topic_bytes: 0,
             requests: VecDeque::new(),
+            full: 0,
             gathered: Gathered::default(),
         }
     }
@@ -488,6 +491,7 @@ impl Mqtt {
         let objects = Arc::new(ObjectSet { names, ..ObjectSet::default() });
         if self.requests.len() >= REQUESTS_MAX {
             self.requests.pop_front();
+            self.full += 1;
         }
         self.requests.push_back((id, Arc::clone(&objects), if kind == SUBSCRIBE { first_fact } else { usize::MAX }));
         Ok(Movement::of(Operation::Subscribe, Side::Server, objects))
@@ -615,6 +619,8 @@ impl Mqtt {
             if half.aliases.len() < ALIASES_MAX && half.alias_bytes + name.len() <= TOPIC_BYTES_SUM_MAX {
                 half.alias_bytes += name.len();
                 half.aliases.insert(alias, Arc::clone(&objects));
+            } else {
+                self.full += 1;
             }
         }
         Some(objects)
@@ -697,6 +703,9 @@ impl Mqtt {
     }
 
     fn take_packet(&mut self, sender: Side, step: Step, out: &mut Recorder<'_>) -> Option<usize> {
+        for _ in 0..std::mem::take(&mut self.full) {
+            out.bound_reached();
+        }
         let Step::Packet { used, skip, movement, counts } = step else { return None };
         out.add(&movement, sender, used as u64, counts);
         let half = &mut self.halves[sender as usize];

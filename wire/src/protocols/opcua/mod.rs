@@ -297,6 +297,8 @@ struct OpcUa {
     item_handles: HashMap<(u32, u32), u32>,
     items_bytes: usize,
     notified: HashMap<(u32, Vec<u32>), Arc<ObjectSet>>,
+    /// Bounds reached and not yet reported.
+    full: u64,
     points: HashMap<Vec<u8>, Vec<u8>>,
     sessions: HashMap<Arc<[u8]>, Session>,
     speaking: Arc<[u8]>,
@@ -338,6 +340,7 @@ impl OpcUa {
             item_handles: HashMap::new(),
             items_bytes: 0,
             notified: HashMap::new(),
+            full: 0,
             points: HashMap::new(),
             sessions: HashMap::new(),
             speaking: Arc::from([]),
@@ -694,6 +697,7 @@ impl OpcUa {
         let fact = if kind == Kind::CreateSession { self.session_fact(found.application.clone()) } else { None };
         let token_bytes = token.len();
         let fits = self.pending_bytes + size <= PENDING_BYTES_MAX;
+        self.full += u64::from(!fits);
         let pending = Pending {
             kind,
             movement,
@@ -713,6 +717,7 @@ impl OpcUa {
             self.pending_bytes -= old.size;
         }
         if self.pending.len() > PENDING_MAX {
+            self.full += 1;
             if let Some((_, old)) = self.pending.pop_first() {
                 self.pending_bytes -= old.size;
             }
@@ -886,6 +891,7 @@ impl OpcUa {
     fn created_session(&mut self, token: Vec<u8>, application: Option<String>, fact: Option<usize>) {
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.clear();
+            self.full += 1;
         }
         self.sessions.insert(Arc::from(token), Session { application, identity: None, fact });
     }
@@ -893,6 +899,7 @@ impl OpcUa {
     fn activated(&mut self, pending: &Pending, out: &mut Recorder<'_>) {
         if self.sessions.len() >= SESSIONS_MAX && !self.sessions.contains_key(&pending.token) {
             self.sessions.clear();
+            self.full += 1;
         }
         let session = self.sessions.entry(Arc::clone(&pending.token)).or_default();
         session.identity.clone_from(&pending.attempt);
@@ -954,6 +961,8 @@ impl OpcUa {
                         if let Some(old) = self.items.insert((subscription, *handle), name) {
                             self.items_bytes -= 120 + old.len();
                         }
+                    } else {
+                        self.full += 1;
                     }
                 }
             }
@@ -1011,6 +1020,7 @@ impl OpcUa {
         for (index, point) in &found.points {
             if self.points.len() >= POINTS_MAX {
                 self.points.clear();
+                self.full += 1;
             }
             if let Some(node) = nodes.get(usize::try_from(*index).unwrap_or(usize::MAX)) {
                 self.points.insert(point.clone(), node.to_vec());
@@ -1140,6 +1150,9 @@ impl Decoder for OpcUa {
         let mut again = self.read(sender, bytes, out)?;
         while let Some(bytes) = again {
             again = self.read(sender, &bytes, out)?;
+        }
+        for _ in 0..std::mem::take(&mut self.full) {
+            out.bound_reached();
         }
         Ok(())
     }
