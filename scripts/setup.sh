@@ -54,6 +54,7 @@ missing_packages() {
     have ip || echo iproute2
     pcap_works || echo libpcap0.8
     have setpriv || echo util-linux
+    have ssh-keygen || echo openssh-client
 }
 
 install_packages() {

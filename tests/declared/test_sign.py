@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -62,7 +61,6 @@ def test_every_kind_of_approver_key_is_read() -> None:
         read_approvers("a ed25519 %%%")
 
 
-@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 @pytest.mark.parametrize(("namespace", "signed"), [("hopwatch", True), ("file", True), ("git", False)])
 def test_signature_of_ssh_keygen_holds_in_our_namespaces_only(tmp_path: Path, namespace: str, signed: bool) -> None:
     (tmp_path / "plant.yaml").write_bytes(CONTENT)

@@ -38,6 +38,17 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+fn wait_up(interface: &str) {
+    for _ in 0..500 {
+        let shown = Command::new("ip").args(["-o", "link", "show", interface]).output().expect("iproute2 is installed");
+        if String::from_utf8_lossy(&shown.stdout).contains("state UP") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{interface} is not up after five seconds");
+}
+
 fn small() -> Options {
     Options { ring_bytes: 2 * BLOCK_BYTES, timeout: Duration::from_millis(20), ..Options::default() }
 }
@@ -45,11 +56,11 @@ fn small() -> Options {
 /// What was captured of one frame: time, UDP payload, wire length, tag, interface.
 type Seen = (i64, Vec<u8>, u32, Option<u16>, u32);
 
-/// UDP frames until `count` of them came or nothing did eight times in a row (160 ms).
+/// UDP frames until `count` of them came or nothing did 25 times in a row (half a second).
 fn datagrams(capture: &mut Capture, count: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut idle = 0;
-    while seen.len() < count && idle < 8 {
+    while seen.len() < count && idle < 25 {
         let Ok(Step::Frame(frame)) = capture.read() else {
             idle += 1;
             continue;
@@ -115,6 +126,9 @@ fn both_ends_of_a_cable_are_captured_and_a_stripped_tag_is_given_back() {
         ip("link add north type veth peer name south");
         ip("link set north up");
         ip("link set south up");
+        // The kernel lets a cable carry frames some time after both its ends are up; until then it drops them.
+        wait_up("north");
+        wait_up("south");
         let mut capture = Capture::open(&["south"], &small()).expect("captured");
         send("north", Some(0x6014), b"tagged");
         send("north", None, b"bare");
