@@ -4,7 +4,7 @@ The order of ``TABLE`` is the rule: a window gets the first verdict that applies
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from hopwatch.declared.model import SENSITIVITY_SEVERITY, Architecture
 from hopwatch.events import QUESTIONS, SEVERITIES, Answer, Difference, Finding, Flow, Severity
@@ -26,22 +26,7 @@ Verdict = Literal[
     "declared",
 ]
 
-TABLE: Final[tuple[Verdict, ...]] = (
-    "decoy",
-    "service",
-    "undeclared-destination",
-    "undeclared-hop",
-    "undeclared-account",
-    "undeclared-data",
-    "unapproved-operation",
-    "over-limit",
-    "outside-window",
-    "under-protected",
-    "expired",
-    "blind",
-    "declared-in-part",
-    "declared",
-)
+TABLE: Final[tuple[Verdict, ...]] = get_args(Verdict)
 ROW: Final = {verdict: row for row, verdict in enumerate(TABLE)}
 
 QUIET: Final[frozenset[Verdict]] = frozenset({"service", "declared-in-part", "declared"})

@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -70,21 +72,10 @@ class EmbeddedLog:
         for event in events:
             if len(event) > EVENT_BYTES_MAX:
                 raise LogError(f"{self.path}: an event of {len(event)} bytes, expected at most {EVENT_BYTES_MAX}")
-        db = self._open
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                first = int(db.execute("SELECT next FROM ends").fetchone()[0])
-                db.executemany("INSERT INTO log VALUES (?, ?)", enumerate(events, first))
-                db.execute("UPDATE ends SET next = ?", (first + len(events),))
-                db.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls some failures back by itself, a full disk among them.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise _spoken(self.path, error, size_bytes_max=self.size_bytes_max) from error
+        with self._transaction() as db:
+            first = int(db.execute("SELECT next FROM ends").fetchone()[0])
+            db.executemany("INSERT INTO log VALUES (?, ?)", enumerate(events, first))
+            db.execute("UPDATE ends SET next = ?", (first + len(events),))
         return first + len(events)
 
     def read(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
@@ -96,19 +87,26 @@ class EmbeddedLog:
 
     def commit(self, consumer: str, offset: int) -> None:
         """Remember ``offset`` for ``consumer`` and delete what every consumer has finished."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO consumers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
+                (consumer, offset),
+            )
+            finished = int(db.execute("SELECT min(position) FROM consumers").fetchone()[0])
+            db.execute("DELETE FROM log WHERE position < ?", (finished,))
+            db.execute("UPDATE ends SET first = max(first, min(?, next))", (finished,))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing; a failure is one clear error."""
         db = self._open
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
-                db.execute(
-                    "INSERT INTO consumers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
-                    (consumer, offset),
-                )
-                finished = int(db.execute("SELECT min(position) FROM consumers").fetchone()[0])
-                db.execute("DELETE FROM log WHERE position < ?", (finished,))
-                db.execute("UPDATE ends SET first = max(first, min(?, next))", (finished,))
+                yield db
                 db.execute("COMMIT")
             except BaseException:
+                # SQLite rolls some failures back by itself, a full disk among them.
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise

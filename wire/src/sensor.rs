@@ -535,9 +535,9 @@ impl Sensor {
 
     fn flush_loss(&mut self, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else { return };
-        let hash_parts = connection.application.ends;
+        let ends = connection.application.ends;
         if let Some(loss) = connection.application.loss.take() {
-            let why = format!("{} of {}: acknowledged, never seen", count(loss.gaps, "gap"), ends_text(&hash_parts));
+            let why = format!("{} of {}: acknowledged, never seen", count(loss.gaps, "gap"), ends_text(&ends));
             self.windows.loss(&Loss {
                 stage: "stream",
                 start_ns: loss.start_ns,

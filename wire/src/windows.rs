@@ -348,7 +348,6 @@ struct Connection {
     /// Stream bytes handed in and not yet claimed, by sender.
     pending: [u64; 2],
     packets: u64,
-    stream_bytes: [u64; 2],
 }
 
 pub type ConnectionId = usize;
@@ -434,7 +433,6 @@ impl Windows {
             last: 0,
             pending: [0; 2],
             packets: 0,
-            stream_bytes: [0; 2],
             opening,
         });
         if let Some(id) = self.free.pop() {
@@ -830,7 +828,6 @@ impl Recorder<'_> {
     pub fn arrived(&mut self, sender: Side, bytes: u64) {
         let connection = self.connection();
         connection.pending[sender as usize] += bytes;
-        connection.stream_bytes[sender as usize] += bytes;
     }
 
     /// A bounded table or queue of the decoder was full: what it would have told goes out as `unknown`.
@@ -854,12 +851,6 @@ impl Recorder<'_> {
     #[must_use]
     pub fn pending(&self, sender: Side) -> u64 {
         self.windows.connections[self.connection].as_ref().expect("the connection is open").pending[sender as usize]
-    }
-
-    /// Both ways: stream bytes seen so far.
-    #[must_use]
-    pub fn stream_bytes(&self) -> [u64; 2] {
-        self.windows.connections[self.connection].as_ref().expect("the connection is open").stream_bytes
     }
 
     /// Claims what is left for the last flow (`transfer` if there is none).

@@ -9,6 +9,7 @@ pub mod dns;
 pub mod mqtt;
 pub mod opcua;
 pub mod postgresql;
+mod read;
 #[cfg(test)]
 pub mod testing;
 pub mod tls;

@@ -4,6 +4,7 @@
 //! exception is `$CONTROL/dynamic-security/v1`, where Mosquitto is told about accounts: the commands are read, never
 //! the passwords in them.
 
+use super::read::Read;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
 use serde::Deserialize;
@@ -902,21 +903,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Checked reads from the front.
-struct Read<'a>(&'a [u8]);
-
 impl<'a> Read<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(head)
-    }
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2)?.try_into().ok().map(u16::from_be_bytes)
-    }
     /// (OASIS MQTT 5.0, 1.5.4)
     fn string(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;

@@ -4,6 +4,7 @@
 //! fingerprint of the client (JA4), and up to TLS 1.2 the certificates. After that, records are skipped by their
 //! length. All bytes are one movement, client to server and back, since nobody can say what moved.
 
+use super::read::Read;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
 use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side, hex};
 use serde_json::{Value, json};
@@ -414,21 +415,7 @@ impl Decoder for Tls {
     }
 }
 
-/// Checked reads from the front.
-struct Read<'a>(&'a [u8]);
-
 impl<'a> Read<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(head)
-    }
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2)?.try_into().ok().map(u16::from_be_bytes)
-    }
     /// A vector with a length of `width` bytes before it (RFC 8446, 3.4).
     fn vector(&mut self, width: usize) -> Option<&'a [u8]> {
         let length = self.take(width)?.iter().fold(0, |n, b| n << 8 | usize::from(*b));
