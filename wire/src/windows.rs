@@ -772,17 +772,53 @@ impl Recorder<'_> {
 
     /// Changes who moves the data; a change of account, role or application ends the open windows.
     pub fn identify(&mut self, change: impl FnOnce(&mut Identity)) {
-        let mut identity = (*self.connection().identity).clone();
+        self.become_identity(change, false);
+    }
+
+    /// As [`Self::identify`], of a login: what the connection has said so far to bring it about is the account's, if it
+    /// was under no name and is untold. So one session is one `connect` flow, not a nameless one and a named one.
+    pub fn login(&mut self, change: impl FnOnce(&mut Identity)) {
+        self.become_identity(change, true);
+    }
+
+    fn become_identity(&mut self, change: impl FnOnce(&mut Identity), login: bool) {
+        let before = Arc::clone(&self.connection().identity);
+        let mut identity = (*before).clone();
         change(&mut identity);
-        if identity == *self.connection().identity {
+        if identity == *before {
             return;
         }
-        if !same_key(&identity, &self.connection().identity) {
-            for flow in 0..self.connection().flows.len() {
-                self.windows.emit(self.connection, flow, false);
+        let identity = Arc::new(identity);
+        if !same_key(&identity, &before) {
+            let named = login && before.account.is_none() && identity.account.is_some();
+            for index in 0..self.connection().flows.len() {
+                if !(named && self.adopt(index, &before, &identity)) {
+                    self.windows.emit(self.connection, index, false);
+                }
             }
         }
-        self.connection().identity = Arc::new(identity);
+        self.connection().identity = identity;
+    }
+
+    /// Gives the first, still open window of a login to the account that it named; false if it is not one.
+    fn adopt(&mut self, index: usize, before: &Identity, identity: &Arc<Identity>) -> bool {
+        let Recorder { windows, connection, .. } = self;
+        let connection = windows.connections[*connection].as_mut().expect("the connection is open");
+        let flow = &connection.flows[index];
+        // A loss event may already have named the flow by its id.
+        let untold = flow.sequence == 0 && flow.open.as_ref().is_some_and(|window| window.lost_bytes == 0);
+        let entry = matches!(flow.operation, Operation::Connect | Operation::Transfer);
+        if !entry || !untold || !same_key(&flow.identity, before) {
+            return false;
+        }
+        let id = flow_hash(&windows.plant, &windows.agent, connection, identity, flow.operation, flow.from);
+        if connection.flows.iter().any(|f| f.id == id) {
+            return false;
+        }
+        let flow = &mut connection.flows[index];
+        flow.id = id;
+        flow.identity = Arc::clone(identity);
+        true
     }
 
     #[must_use]

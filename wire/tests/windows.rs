@@ -1,8 +1,8 @@
 //! Where windows end, what their ids hash, and that bytes are neither made nor lost.
 
 use hopwatch_wire::windows::{
-    BYTES_MAX, ConnectionId, Counts, Endpoint, FLOWS_MAX, Movement, OBJECTS_MAX, ObjectSet, Opening, Operation, ROWS_MAX, Side, WINDOW_NS,
-    Windows, rfc3339,
+    BYTES_MAX, ConnectionId, Counts, Endpoint, FLOWS_MAX, Identity, Movement, OBJECTS_MAX, ObjectSet, Opening, Operation, ROWS_MAX, Side,
+    WINDOW_NS, Windows, rfc3339,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -229,4 +229,59 @@ fn times_have_as_many_digits_as_they_need() {
     ] {
         assert_eq!(rfc3339(time_ns), text);
     }
+}
+
+fn svc_report(identity: &mut Identity) {
+    identity.account = Some("svc_report".into());
+    identity.account_from = Some("token");
+}
+
+#[test]
+fn a_login_is_the_accounts_from_its_first_byte() {
+    let (mut windows, id) = opened(START_NS);
+    let connect = Movement::new(Operation::Connect, Side::Client);
+    let mut out = windows.recorder(id, START_NS);
+    out.arrived(Side::Client, 70);
+    out.add(&connect, Side::Client, 40, Counts::messages(1));
+    out.login(svc_report);
+    out.add(&connect, Side::Client, 30, Counts::messages(1));
+    windows.close(id, START_NS);
+    let seen = events(&mut windows);
+    assert_eq!(seen.len(), 1, "one session, one flow");
+    assert_eq!((&seen[0]["account"], &seen[0]["bytes"], &seen[0]["messages"]), (&"svc_report".into(), &70.into(), &2.into()));
+    // Its id is the one that the named key gives, whatever came before the name.
+    let (mut windows, id) = opened(START_NS);
+    let mut out = windows.recorder(id, START_NS);
+    out.login(svc_report);
+    out.add(&connect, Side::Client, 0, Counts::messages(1));
+    windows.close(id, START_NS);
+    assert_eq!(events(&mut windows)[0]["flow_id"], seen[0]["flow_id"]);
+}
+
+#[test]
+fn what_was_told_before_the_login_stays_under_no_name() {
+    let (mut windows, id) = opened(START_NS);
+    let connect = Movement::new(Operation::Connect, Side::Client);
+    windows.recorder(id, START_NS).add(&connect, Side::Client, 0, Counts::messages(1));
+    windows.advance(START_NS + WINDOW_NS);
+    let mut out = windows.recorder(id, START_NS + WINDOW_NS);
+    out.add(&connect, Side::Client, 0, Counts::messages(1));
+    out.login(svc_report);
+    out.add(&connect, Side::Client, 0, Counts::messages(1));
+    windows.close(id, START_NS + WINDOW_NS);
+    let accounts: Vec<_> = events(&mut windows).iter().map(|e| (e["account"].clone(), e["sequence"].clone())).collect();
+    assert_eq!(accounts, [(Value::Null, 0.into()), (Value::Null, 1.into()), ("svc_report".into(), 0.into())]);
+}
+
+#[test]
+fn data_read_before_the_login_and_an_attempt_that_fails_name_nobody() {
+    let (mut windows, id) = opened(START_NS);
+    let mut out = windows.recorder(id, START_NS);
+    out.add(&select("a"), Side::Server, 0, Counts::rows(1));
+    out.login(svc_report);
+    out.identify(|i| *i = Identity::default());
+    out.add(&Movement::new(Operation::Connect, Side::Client), Side::Client, 0, Counts::messages(1));
+    out.identify(svc_report);
+    windows.close(id, START_NS);
+    assert!(events(&mut windows).iter().all(|e| e["account"].is_null()));
 }

@@ -420,7 +420,7 @@ impl Mqtt {
                 "protocol_version": version, "keep_alive": keep_alive_s, "clean": flags & 2 != 0, "bridge": bridge}));
         }
         self.unnamed = client_id.is_empty();
-        out.identify(|i| {
+        out.login(|i| {
             let by_certificate = i.account_from == Some("certificate");
             if let Some(user) = user.filter(|user| !user.is_empty()) {
                 i.account = Some(user);
@@ -456,7 +456,7 @@ impl Mqtt {
             let assigned = read.properties().and_then(|p| property(p, ASSIGNED_CLIENT_IDENTIFIER)).map(text);
             if let Some(name) = assigned {
                 self.unnamed = false;
-                out.identify(|i| {
+                out.login(|i| {
                     if i.account.is_none() {
                         i.account = Some(format!("client-id:{name}"));
                         i.account_from = Some("startup");

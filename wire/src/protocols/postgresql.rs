@@ -653,7 +653,7 @@ impl Postgresql {
         }
         self.flush(out);
         let role = self.startup.role.clone();
-        out.identify(|identity| {
+        out.login(|identity| {
             identity.account_from = user.as_ref().map(|_| "startup");
             identity.account = user;
             identity.application = application.filter(|a| !a.is_empty());

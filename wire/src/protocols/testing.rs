@@ -29,7 +29,7 @@ pub enum Step<'a> {
     Gap(Side, u64),
 }
 
-/// Plays steps, one millisecond apart, from a fixed instant.
+/// Plays steps, one microsecond apart, from a fixed instant: a login lies within one window, however it is cut.
 pub fn play(mut decoder: Box<dyn Decoder>, steps: &[Step<'_>]) -> Played {
     let mut windows = Windows::new("north", "test");
     let first_ns = 1_775_000_000_000_000_000;
@@ -48,7 +48,7 @@ pub fn play(mut decoder: Box<dyn Decoder>, steps: &[Step<'_>]) -> Played {
     let mut stream_bytes = [0; 2];
     let mut time_ns = first_ns;
     for step in steps {
-        time_ns += 1_000_000;
+        time_ns += 1_000;
         windows.advance(time_ns);
         let mut out = windows.recorder(id, time_ns);
         let result = match *step {

@@ -314,7 +314,7 @@ impl Tls {
     /// The server checks that the client holds the key (RFC 5246, 7.4.8); who does not is sent away with an alert.
     fn identify(&mut self, out: &mut Recorder<'_>) {
         let Some(name) = self.presented.take() else { return };
-        out.identify(|i| {
+        out.login(|i| {
             if i.account.is_none() {
                 i.account = Some(format!("certificate:CN={name}"));
                 i.account_from = Some("certificate");

@@ -454,7 +454,7 @@ impl OpcUa {
     fn name_by_certificate(&self, out: &mut Recorder<'_>) {
         if let Some(name) = &self.certificate {
             let account = format!("certificate:CN={name}");
-            out.identify(|i| {
+            out.login(|i| {
                 i.account = Some(account);
                 i.account_from = Some("certificate");
             });
@@ -768,7 +768,7 @@ impl OpcUa {
         }
         let previous = out.identity().clone();
         if let Some(attempt) = pending.as_ref().and_then(|p| p.attempt.clone()) {
-            out.identify(|i| *i = attempt);
+            if bad { out.identify(|i| *i = attempt) } else { out.login(|i| *i = attempt) }
         }
         let estimated = message.broken || values < found.values;
         self.claim(sender, message, movement.clone(), counts, out);
