@@ -1,7 +1,8 @@
 """Findings by identity: one for each (plant, verdict, who, source, destination, hop), updated for as long as it goes on.
 
 An update accumulates windows, amounts, objects and classes; its severity is the worst so far. Flows without payload are one
-finding per source and verdict, so that a scan of a thousand ports is one line.
+finding per source and verdict, so that a scan of a thousand ports is one line. What a session says to begin and end (``connect``,
+``refused``) always runs to the server; it belongs to the finding of the data that the session moves, whichever way that goes.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections import OrderedDict
 from hashlib import blake2b
 from typing import Any, Final
 
+from detectors.compare import CONTROL
 from detectors.judgement import ROW, Differing, Verdict, highest
 from detectors.offsite import OffsiteList
 from hopwatch.declared.match import End
@@ -36,6 +38,8 @@ class Findings:
         self._declaration = declaration
         self._offsite = offsite
         self._open: OrderedDict[str, Finding] = OrderedDict()
+        self._sessions: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
+        """By verdict, who, hop and the two ends: the finding that their logins count on, and the identity of the data in it."""
         self.forgotten_total = 0
 
     def update(
@@ -56,10 +60,17 @@ class Findings:
     ) -> Finding:
         """The finding after this window."""
         attempt = flow.operation == "attempt"
-        place = "any" if attempt else destination.shown
-        identity = [flow.plant, verdict, "" if attempt else who or "", source.shown, place, "" if attempt else hop or ""]
-        finding_id = "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+        identity = [flow.plant, verdict, who or "", source.shown, destination.shown, hop or ""]
+        if attempt:
+            identity[2], identity[4], identity[5] = "", "any", ""
+        control = flow.operation in CONTROL
+        # Until data follows it, a login is a movement of its own, not one that writes to the server.
+        finding_id = _hashed([*identity, "login"] if control else identity)
+        if not attempt:
+            finding_id = self._of_session(_hashed([*identity[:3], *sorted(identity[3:5]), identity[5]]), finding_id, control)
         before = self._open.get(finding_id)
+        # A login says nothing of which way the data goes, and knows less of what it is nearest to.
+        place = before if before is not None and (control or attempt) else None
         windows = 1 if before is None else before.windows + 1
         was = Observed() if before is None else before.observed
         extra: dict[str, Any] = {"hop": hop, "evidence_total": windows, "known_places": self._places(destination, flow)}
@@ -74,8 +85,8 @@ class Findings:
             windows=windows,
             who=who,
             client=_host(client),
-            source=source.shown,
-            destination=destination.shown if before is None else before.destination,
+            source=source.shown if place is None else place.source,
+            destination=destination.shown if place is None else place.destination,
             observed=Observed(
                 rows=was.rows + flow.rows,
                 values=was.values + flow.values,
@@ -87,8 +98,8 @@ class Findings:
             checked=dict(checked)
             if before is None
             else {key: _weaker(checked[key], before.checked.get(key, "checked")) for key in checked},
-            nearest_hop=nearest_hop,
-            differences=_distinct(before, differing),
+            nearest_hop=nearest_hop if place is None else place.nearest_hop,
+            differences=_distinct(before, differing, news=place is None),
             declaration=self._declaration,
             evidence=[*([] if before is None else before.evidence), flow.event_id][:EVIDENCE_KEPT],
             completeness=flow.completeness.state if before is None or before.completeness == "complete" else before.completeness,
@@ -104,7 +115,7 @@ class Findings:
     def notice(self, flow: Flow, verdict: str, severity: Severity, who: str | None, what: str, stamp: str, said: Difference) -> Finding:
         """A finding about something other than the window that showed it; said once, so it is not kept open."""
         identity = [flow.plant, verdict, who or "", what, stamp]
-        finding_id = "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+        finding_id = _hashed(identity)
         return Finding(
             event_id=blake2b(f"{finding_id}/{flow.event_id}".encode(), digest_size=16).hexdigest(),
             finding_id=finding_id,
@@ -121,16 +132,28 @@ class Findings:
             evidence=[flow.event_id],
         )
 
-    def state(self) -> list[Any]:  # Any: JSON values
+    def state(self) -> dict[str, Any]:  # Any: JSON values
         """Every open finding as JSON values."""
-        return [finding.model_dump() for finding in self._open.values()]
+        return {"open": [finding.model_dump() for finding in self._open.values()], "sessions": list(self._sessions.items())}
 
-    def restore(self, state: list[Any]) -> None:  # Any: JSON values
+    def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
-        self._open = OrderedDict((str(said["finding_id"]), Finding.model_validate(said)) for said in state)
+        self._open = OrderedDict((str(said["finding_id"]), Finding.model_validate(said)) for said in state["open"])
+        self._sessions = OrderedDict((str(ends), (str(finding_id), data)) for ends, (finding_id, data) in state["sessions"])
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def _of_session(self, ends: str, own: str, control: bool) -> str:
+        """The finding of a window between two ends: a login's is taken over by the first data that follows it."""
+        finding_id, data = self._sessions.pop(ends, (own, None))
+        if not control and data is None:
+            data = own
+        self._sessions[ends] = (finding_id, data)
+        if len(self._sessions) > FINDINGS_MAX:
+            self._sessions.popitem(last=False)
+            self.forgotten_total += 1
+        return finding_id if control or data == own else own
 
     def _places(self, destination: End, flow: Flow) -> list[dict[str, str]] | None:
         """What the dated list knows of the names the destination goes by, confirmed or claimed."""
@@ -145,17 +168,22 @@ class Findings:
         return known or None
 
 
+def _hashed(identity: list[str]) -> str:
+    return "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+
+
 def _host(end: End) -> str:
     """The end's address, and its asset if the file knows one: ``mw (10.30.0.20)``."""
     asset = end.host or end.asset
     return f"{asset} ({end.address})" if asset else end.address
 
 
-def _distinct(before: Finding | None, differing: list[Differing]) -> list[Any]:
-    """The latest wording of each difference: amounts grow, so a question and what is declared name one difference."""
+def _distinct(before: Finding | None, differing: list[Differing], *, news: bool) -> list[Any]:
+    """One wording of each difference, named by its question and what is declared: the latest if it is ``news``, as amounts grow."""
     kept = {} if before is None else {(one.question, one.declared): one for one in before.differences}
     for one in sorted(differing, key=lambda each: ROW[each.verdict]):
-        kept[one.question, one.declared] = one.said
+        if news or (one.question, one.declared) not in kept:
+            kept[one.question, one.declared] = one.said
     return list(kept.values())[-DIFFERENCES_SHOWN:]
 
 

@@ -98,7 +98,7 @@ def live(seed: int, *, record: bool) -> int:
 
     with contextlib.ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hopwatch-demo-")))
-        day = stack.enter_context(plant(chance, namespaces=namespaces, rows_max=800))
+        day = stack.enter_context(plant(chance, namespaces=namespaces, rows_max=800, recorded=record))
         say("PostgreSQL, Mosquitto, an OPC UA server, two TLS servers and a resolver are up")
         if record:
             stack.enter_context(recording(day.network, CAPTURE))

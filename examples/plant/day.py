@@ -4,7 +4,7 @@ import contextlib
 import random
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ ADDRESSES = {
     "elsewhere": "192.0.2.66",
 }
 NAMES = {"lake": "plant-north.lake.example-cloud.eu", "elsewhere": "files.example-ai.com"}
+PLACEHOLDER = "placeholder"
 # libpq cannot choose its source address, so on the loopback the host that uses it has the address the kernel chooses.
 LOOPBACK_LIBPQ_HOST = "mes-app"
 TABLES = {
@@ -55,6 +56,7 @@ class Plant:
     database: servers.PostgreSQL
     ports: dict[str, int]
     passwords: dict[str, str]
+    new_password: Callable[[], str]
     ledger: Ledger
     rows: dict[str, int]
 
@@ -66,8 +68,15 @@ class Plant:
 
 
 @contextlib.contextmanager
-def plant(chance: random.Random, *, namespaces: bool, rows_max: int = 2000) -> Iterator[Plant]:
-    """Start the plant; table sizes come from ``chance``, passwords never do (a printed seed must not repeat them)."""
+def plant(chance: random.Random, *, namespaces: bool, rows_max: int = 2000, recorded: bool = False) -> Iterator[Plant]:
+    """Start the plant; table sizes come from ``chance``, passwords never do (a printed seed must not repeat them).
+
+    A plant that is ``recorded`` has one placeholder for all of them: a capture that is kept holds no secret.
+    """
+
+    def new_password() -> str:
+        return PLACEHOLDER if recorded else secrets.token_hex(12)
+
     with (
         tempfile.TemporaryDirectory(prefix="hopwatch-plant-", ignore_cleanup_errors=True) as temporary,
         network(ADDRESSES, namespaces=namespaces, kernel_chooses=LOOPBACK_LIBPQ_HOST) as net,
@@ -76,7 +85,7 @@ def plant(chance: random.Random, *, namespaces: bool, rows_max: int = 2000) -> I
         folder = Path(temporary)
         # The servers' user must reach its own folders inside, and nothing else may list them.
         folder.chmod(0o711)
-        passwords = {name: secrets.token_hex(12) for name in ("plant_admin", *ROLES, "svc_hist", "svc_edge", "svc_ml")}
+        passwords = {name: new_password() for name in ("plant_admin", *ROLES, "svc_hist", "svc_edge", "svc_ml")}
         hosts = net.hosts
         wanted = {"mes-db": 5432, "uns": 1883, "opc-l1": 4840, "lake": 443, "elsewhere": 443, "dns": 53}
         ports = {name: net.port(number) for name, number in wanted.items()}
@@ -95,7 +104,7 @@ def plant(chance: random.Random, *, namespaces: bool, rows_max: int = 2000) -> I
             servers.python_server(held, f"tls-{name}", host, "tls_sink", arguments, (host.address, ports[name]))
         records = [f"{name}={hosts[host].address}" for host, name in NAMES.items()]
         servers.python_server(held, "dns", hosts["dns"], "dns_server", [hosts["dns"].address, str(ports["dns"]), *records], None)
-        yield Plant(net, folder, database, ports, passwords, Ledger(), rows)
+        yield Plant(net, folder, database, ports, passwords, new_password, Ledger(), rows)
 
 
 def fill(database: servers.PostgreSQL, chance: random.Random, passwords: dict[str, str], rows_max: int) -> dict[str, int]:

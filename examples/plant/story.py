@@ -1,7 +1,6 @@
 """The demo's day: approved work first, then five things that nobody approved; every amount from a seed."""
 
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -91,7 +90,7 @@ def _genealogy_copied(plant: Plant, chance: random.Random, say: Say) -> Act:
 def _role_created(plant: Plant, chance: random.Random, say: Say) -> Act:
     say("mes-app    CREATE ROLE and GRANT by the MES's own account")
     act = begun("a role is created", "undeclared-account", "mes-works")
-    plant.passwords["tmp_export"] = password = secrets.token_hex(12)
+    plant.passwords["tmp_export"] = password = plant.new_password()
     login = plant.login("svc_mes", "mes-db", "mes-app/7.2")
     statements = [
         f"create role tmp_export login password '{password}'",

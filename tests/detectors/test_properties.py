@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -161,6 +162,38 @@ def test_a_finding_accumulates_under_one_identity() -> None:
     assert (found[-1].windows, found[-1].observed.rows, found[-1].observed.classes) == (3, 30, ["process_ip"])
     assert found[-1].evidence == [extract(n=n, objects=part).event_id for n in range(3)]
     assert len({one.event_id for one in found}) == 3
+
+
+def session(**said: Any) -> list[Flow]:  # Any: fields of a flow
+    """Login, data and logout of one undeclared session, as three windows."""
+    data = extract(account="svc_report", destination=end(("10.40.9.77", 50006)), **said)
+    ends = {"source": data.destination, "destination": data.source, "opened_by": "source", "operation": "connect", "objects": []}
+    login, logout = (
+        data.model_copy(
+            update={**ends, "event_id": f"{data.event_id}{n}", "flow_id": f"{data.flow_id}{n}", "rows": 0, "bytes": 100, "bytes_back": 50}
+        )
+        for n in "12"
+    )
+    return [login, data, logout]
+
+
+def test_one_undeclared_session_is_one_finding_that_runs_the_way_of_its_data() -> None:
+    watching = detector()
+    found = [watching.observe(window)[0].finding for window in session()]
+    assert len({one.finding_id for one in found}) == 1
+    assert [(one.source, one.destination) for one in found] == [("10.40.9.77", "mes-db"), *[("mes-db", "10.40.9.77")] * 2]
+    assert (found[-1].windows, found[-1].observed.rows, found[-1].observed.bytes) == (3, 100, 9200)
+    assert found[-1].differences == found[1].differences
+    # Data the other way is another movement, so another finding; the logins stay with the first.
+    data = session(n=7)[1]
+    written = data.model_copy(
+        update={"source": data.destination, "destination": data.source, "opened_by": "source", "event_id": "w", "flow_id": "w"}
+    )
+    assert watching.observe(written)[0].finding.finding_id != found[0].finding_id
+    restored = detector()
+    restored.restore(json.loads(json.dumps(watching.state())))
+    later = [restored.observe(window)[0].finding for window in session(n=9)]
+    assert {one.finding_id for one in later} == {found[0].finding_id}
 
 
 def test_a_finding_names_the_host_that_dialled_whichever_way_the_data_runs() -> None:
