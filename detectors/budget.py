@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -38,34 +39,59 @@ class Budget:
 
     spent: dict[int, int] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
+    touched: dict[int, int] = field(default_factory=dict)
+    """How many of ``objects`` were last touched in each slot."""
+
+    def __post_init__(self) -> None:
+        for at in self.objects.values():
+            self.touched[at] = self.touched.get(at, 0) + 1
 
     def used(self, slot: int, width: int) -> int:
         """What lies in the ``width`` slots that end at ``slot``, or at the newest one that a late slot still counts in."""
         last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
         return sum(amount for at, amount in self.spent.items() if last - width < at <= last)
 
-    def charge(self, slot: int, amount: int) -> None:
-        """Add to a slot; of too many the one charged longest ago is forgotten.
+    def charge(self, slot: int, amount: int) -> int:
+        """Add to a slot; of too many the one charged longest ago is forgotten. Returns how many were.
 
         Not the oldest: one window from a clock that runs ahead must not push out what is being counted now.
         """
         self.spent[slot] = self.spent.pop(slot, 0) + amount
-        if len(self.spent) > SLOTS_MAX:
-            del self.spent[next(iter(self.spent))]
+        if len(self.spent) <= SLOTS_MAX:
+            return 0
+        del self.spent[next(iter(self.spent))]
+        return 1
 
     def seen(self, slot: int, width: int, digests: Iterable[str]) -> tuple[int, int]:
         """Distinct objects of the period, and how many of ``digests`` would be new in it."""
-        live = sum(1 for at in self.objects.values() if slot - width < at)
+        live = sum(count for at, count in self.touched.items() if slot - width < at)
         new = sum(1 for digest in digests if self.objects.get(digest, -1) <= slot - width)
         return live, new
 
-    def remember(self, slot: int, width: int, digests: Iterable[str]) -> None:
-        """Note the objects as touched in the slot."""
+    def remember(self, slot: int, width: int, digests: Iterable[str]) -> int:
+        """Note the objects as touched in the slot; returns for how many there was no room."""
+        refused = 0
         for digest in digests:
-            if digest in self.objects or len(self.objects) < OBJECTS_COUNTED_MAX:
-                self.objects[digest] = max(slot, self.objects.get(digest, -1))
-        if len(self.objects) >= OBJECTS_COUNTED_MAX:
-            self.objects = {digest: at for digest, at in self.objects.items() if at > slot - width}
+            before = self.objects.get(digest)
+            if before is None and len(self.objects) >= OBJECTS_COUNTED_MAX:
+                refused += 1
+            elif before is None or before < slot:
+                self._move(digest, before, slot)
+        if len(self.objects) >= OBJECTS_COUNTED_MAX or len(self.touched) > SLOTS_MAX:
+            # What is out of the period no longer counts, and is no loss.
+            for digest in [digest for digest, at in self.objects.items() if at <= slot - width]:
+                self._move(digest, self.objects.pop(digest), None)
+        return refused
+
+    def _move(self, digest: str, before: int | None, slot: int | None) -> None:
+        """Count an object in the slot it was touched in last, or in none."""
+        if before is not None:
+            self.touched[before] -= 1
+            if not self.touched[before]:
+                del self.touched[before]
+        if slot is not None:
+            self.objects[digest] = slot
+            self.touched[slot] = self.touched.get(slot, 0) + 1
 
 
 class Budgets:
@@ -75,18 +101,19 @@ class Budgets:
         self._timezone = timezone
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
         self.forgotten_total = 0
+        self.slots_forgotten_total = 0
+        self.objects_refused_total = 0
 
     def would_use(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> int:
         """What the limit would have counted with this window; nothing changes."""
         budget = self._budgets.get(key)
-        slot, width = self._slot(limit, start_ns)
-        if limit.unit is Unit.OBJECTS:
-            digests = set(map(digest, objects))
-            if budget is None:
-                return len(digests)
-            live, new = budget.seen(slot, width, digests)
-            return live + new
-        return amount if budget is None else budget.used(slot, width) + amount
+        if limit.unit is not Unit.OBJECTS:
+            return amount if budget is None else budget.used(*self._slot(limit, start_ns)) + amount
+        digests = set(map(digest, objects))
+        if budget is None:
+            return len(digests)
+        live, new = budget.seen(*self._slot(limit, start_ns), digests)
+        return live + new
 
     def charge(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> None:
         """Count the window against the limit."""
@@ -94,9 +121,9 @@ class Budgets:
         budget = self._budgets.setdefault(key, Budget())
         self._budgets.move_to_end(key)
         if limit.unit is Unit.OBJECTS:
-            budget.remember(slot, width, set(map(digest, objects)))
+            self.objects_refused_total += budget.remember(slot, width, set(map(digest, objects)))
         else:
-            budget.charge(slot, amount)
+            self.slots_forgotten_total += budget.charge(slot, amount)
         if len(self._budgets) > BUDGETS_MAX:
             self._budgets.popitem(last=False)
             self.forgotten_total += 1
@@ -112,11 +139,19 @@ class Budgets:
             for key, (spent, objects) in state.items()
         )
 
+    def __len__(self) -> int:
+        return len(self._budgets)
+
     def _slot(self, limit: Limit, start_ns: int) -> tuple[int, int]:
         if limit.period is Period.HOUR:
             return start_ns // _MINUTE_NS, BUCKETS + 1
-        day = datetime.fromtimestamp(start_ns // 10**9, UTC).astimezone(self._timezone).date()
-        return day.toordinal(), 1
+        return _day(start_ns // 10**9, self._timezone), 1
+
+
+# Every window of a second asks for the same day.
+@lru_cache(maxsize=4_096)
+def _day(second: int, timezone: ZoneInfo) -> int:
+    return datetime.fromtimestamp(second, UTC).astimezone(timezone).toordinal()
 
 
 def digest(name: str) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from detectors.judgement import Opinion, class_severity, raised
-from hopwatch.declared.match import Classified, End, Index, glob
+from hopwatch.declared.match import Classified, End, Index, Met, glob
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Hop
 from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.declared.schedule import Schedule
@@ -79,7 +79,10 @@ class Seen:
     complete: bool
     again: bool
     """Judged before, under another declaration: its amounts are counted already."""
-    sets: tuple[ObjectSet | None, ...]
+    sets: tuple[tuple[ObjectSet | None, Met], ...]
+    """What is judged by itself, and what is known of it; None stands for the window as a whole."""
+    met: tuple[Met, ...]
+    """What is known of each of the window's own object sets, in their order."""
 
     @property
     def who(self) -> str:
@@ -87,8 +90,7 @@ class Seen:
         return self.account or "unread account"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """A limit that binds the set, the key it is charged to, and the amount."""
 
     key: str
@@ -96,6 +98,8 @@ class Allowance:
     amount: int
     objects: tuple[str, ...] = ()
     name: str = ""
+    cap: bool = False
+    """A peer's, not a hop's."""
 
 
 UsedWith = Callable[[Allowance], int]
@@ -112,10 +116,13 @@ def compare(
     *,
     feed_lives: bool,
     loosened: bool,
-    metadata_used: UsedWith,
+    met: Met,
     metadata_allowances: Sequence[Allowance],
 ) -> Opinion:
-    """What the hop says of the set (of the whole window if None). ``loosened``: an exception or calendar line covers the time."""
+    """What the hop says of the set (of the whole window if None), whose objects have ``met``.
+
+    ``loosened``: an exception or calendar line covers the time.
+    """
     hop = index.architecture.hops[hop_name]
     opinion = Opinion(hop_name)
     promised = DEPTH_ORDER[promised_depth(index, hop)]
@@ -135,20 +142,20 @@ def compare(
         opinion.classes.update(index.hop_classes(hop_name))
         opinion.answer("what", missing("server-log"))
         _leaving(index, seen, opinion)
-        _how_much(seen, hop, opinion, allowances, used_with, missing, _severity(index, seen, opinion))
+        _how_much(index, seen, opinion, allowances, used_with, missing)
         _when(index, seen, hop, opinion, loosened)
     else:
-        metadata = _what(index, seen, hop_name, hop, part, opinion, missing)
+        metadata = _what(index, seen, hop_name, hop, part, met, opinion, missing)
         if metadata:
             for allowance in metadata_allowances:
-                used = metadata_used(allowance)
+                used = used_with(allowance)
                 if used > allowance.limit.amount:
-                    opinion.differ("undeclared-data", "low", "what", f"metadata, {allowance.limit}", f"{used} {allowance.limit.unit.value}")
+                    opinion.differ("undeclared-data", "low", "what", f"metadata, {allowance.limit}", f"{used} {allowance.limit.unit}")
             if not seen.complete:
                 opinion.answer("how_much", "unknown")
         else:
             _operation(index, seen, hop_name, hop, part, opinion)
-            _how_much(seen, hop, opinion, allowances, used_with, missing, _severity(index, seen, opinion))
+            _how_much(index, seen, opinion, allowances, used_with, missing)
             _when(index, seen, hop, opinion, loosened)
     if not attempt:
         _protection(index, seen, hop_name, hop, opinion, missing)
@@ -172,28 +179,21 @@ def amount_of(share: dict[str, int], unit: Unit, *, unread: bool, forward: bool)
     """How much of a unit the share moves; of an unread window, the bytes in the hop's direction and nothing else."""
     if unread:
         return share["bytes" if forward else "back"] if unit is Unit.BYTES else 0
-    return share.get(unit.value, 0)
+    return share.get(unit, 0)
 
 
-def classes_of(index: Index, seen: Seen, part: ObjectSet | None) -> tuple[frozenset[str], bool, bool]:
-    """Every class met in the set, whether something in it is unclassified, and whether a decoy is."""
-    if part is None:
-        return frozenset(), False, False
-    return index.classes_met(_holder(index, seen), part.names, every_column(seen, part))
-
-
-def every_column(seen: Seen, part: ObjectSet) -> list[str]:
+def every_column(operation: str, part: ObjectSet) -> list[str]:
     """The columns; a COPY without a column list moves every one."""
-    if seen.flow.operation == "copy" and not part.columns:
+    if operation == "copy" and not part.columns:
         return ["*"]
     return part.columns
 
 
 def _who(index: Index, seen: Seen, hop: Hop, opinion: Opinion, missing: Callable[[str], Answer]) -> None:
-    declared = f"{hop.who} at {', '.join(index.architecture.accounts[hop.who].from_)}"
-    hidden = index.relay_between(hop, seen.server, seen.client) == "out"
-    observed = f"{seen.who} at {seen.client.shown}"
     account = index.architecture.accounts[hop.who]
+    hidden = index.relay_between(hop, seen.server, seen.client) == "out"
+    declared = f"{hop.who} at {', '.join(account.from_)}"
+    observed = f"{seen.who} at {seen.client.shown}"
     if hidden:
         opinion.answer("who", "assumed")
     if seen.account is None:
@@ -237,17 +237,17 @@ def _where(index: Index, seen: Seen, hop: Hop, opinion: Opinion) -> None:
     """A relay whose next leg nobody named, and a name that many tenants share, leave the place assumed."""
     if index.relay_between(hop, seen.server, seen.client) == "in" and seen.server.name is None:
         opinion.answer("where", "assumed")
-    for end in (*hop.from_, *hop.to):
-        asset = index.architecture.assets.get(end)
-        if asset is not None and end == seen.server.asset and asset.at is not None and "*" in asset.at.host:
-            opinion.answer("where", "assumed")
+    asset = seen.server.asset
+    if asset in index.shared and (asset in hop.from_ or asset in hop.to):
+        opinion.answer("where", "assumed")
 
 
 def _what(
-    index: Index, seen: Seen, hop_name: str, hop: Hop, part: ObjectSet | None, opinion: Opinion, missing: Callable[[str], Answer]
+    index: Index, seen: Seen, hop_name: str, hop: Hop, part: ObjectSet | None, met: Met, opinion: Opinion, missing: Callable[[str], Answer]
 ) -> bool:
     """Whether the set is metadata only; everything else about it goes into the opinion."""
-    part = part or ObjectSet(names=[])
+    if part is None:
+        return False
     if not part.names:
         if seen.flow.operation == "admin":
             return False
@@ -256,35 +256,32 @@ def _what(
         return False
     if all(name.startswith("account:") for name in part.names):
         return False
-    asset = _holder(index, seen)
-    found = {name: index.classify(asset, name) for name in part.names}
-    if all(one.metadata for one in found.values()):
+    if met.metadata:
         return True
-    if any(one.unknown for one in found.values()):
+    if met.unknown:
         opinion.answer("what", "unknown")
+    asset = holder(index, seen.server, seen.client)
     if asset is None or not index.holds_data(asset):
         # What the receiving side calls its objects says nothing about the class; the class travels with the hop.
         opinion.classes.update(index.hop_classes(hop_name))
         opinion.answer("what", missing("decoded"))
         _leaving(index, seen, opinion)
         return False
-    classes, unclassified, _ = classes_of(index, seen, part)
-    opinion.classes.update(classes)
-    outside = [name for name, one in found.items() if not _covered(one, hop)]
-    if outside:
-        own = frozenset(name for one in outside for name in found[one].classes)
-        severity = class_severity(index.architecture, own | classes, unclassified=unclassified, leaves=_leaves(index, seen))
-        opinion.differ("undeclared-data", severity, "what", ", ".join(hop.what), f"+ {_named(outside, found)}")
+    opinion.classes.update(met.classes)
+    outside = [name for name, one in met.found.items() if not _covered(one, hop)]
     removed = _removed(seen, hop, part)
+    if outside or removed:
+        severity = class_severity(index.architecture, met.classes, unclassified=met.unclassified, leaves=_leaves(index, seen))
+    if outside:
+        opinion.differ("undeclared-data", severity, "what", ", ".join(hop.what), f"+ {_named(outside, met.found)}")
     if removed:
-        severity = class_severity(index.architecture, classes, unclassified=unclassified, leaves=_leaves(index, seen))
         opinion.differ("undeclared-data", severity, "what", f"without {', '.join(hop.without)}", ", ".join(removed))
     _leaving(index, seen, opinion)
     return False
 
 
 def _covered(one: Classified, hop: Hop) -> bool:
-    return one.metadata or one.unknown or (not one.unclassified and any(entry in hop.what for entry in one.entries))
+    return one.metadata or one.unknown or (not one.unclassified and not one.entries.isdisjoint(hop.what))
 
 
 def _named(outside: list[str], found: dict[str, Classified]) -> str:
@@ -294,9 +291,9 @@ def _named(outside: list[str], found: dict[str, Classified]) -> str:
 
 def _removed(seen: Seen, hop: Hop, part: ObjectSet) -> list[str]:
     """Columns that ``without`` removes and the set has; ``*`` has them all."""
-    columns = every_column(seen, part)
-    if not hop.without or not columns:
+    if not hop.without:
         return []
+    columns = every_column(seen.flow.operation, part)
     if "*" in columns:
         return [f"{table}.*" for table in part.names]
     removed = [glob(pattern) for pattern in hop.without]
@@ -330,13 +327,12 @@ def _operation(index: Index, seen: Seen, hop_name: str, hop: Hop, part: ObjectSe
 
 
 def _how_much(
+    index: Index,
     seen: Seen,
-    hop: Hop,
     opinion: Opinion,
     allowances: Sequence[Allowance],
     used_with: UsedWith,
     missing: Callable[[str], Answer],
-    severity: Severity,
 ) -> None:
     if not seen.complete:
         opinion.answer("how_much", "unknown")
@@ -355,10 +351,10 @@ def _how_much(
             ratio = used / allowance.limit.amount if allowance.limit.amount else float("inf")
             opinion.differ(
                 "over-limit",
-                raised(severity, ratio),
+                raised(_severity(index, seen, opinion), ratio),
                 "how_much",
                 f"{allowance.name}{allowance.limit}",
-                f"{used} {unit.value}, {ratio:.1f} x",
+                f"{used} {unit}, {ratio:.1f} x",
             )
 
 
@@ -370,13 +366,11 @@ def _when(index: Index, seen: Seen, hop: Hop, opinion: Opinion, loosened: bool) 
 
 def _protection(index: Index, seen: Seen, hop_name: str, hop: Hop, opinion: Opinion, missing: Callable[[str], Answer]) -> None:
     architecture = index.architecture
-    required = max(
-        [index.hop_transit(hop_name), *(architecture.classes[name].transit for name in opinion.classes)], key=TRANSIT_ORDER.index
-    )
-    severity = _severity(index, seen, opinion)
-    transport = seen.flow.protection.transport
-    extra = seen.flow.protection.model_extra or {}
-    policy = extra.get("policy")
+    rank = max(index.hop_transit(hop_name), *(index.class_transit[name] for name in opinion.classes), 0)
+    required = TRANSIT_ORDER[rank]
+    protection = seen.flow.protection
+    transport = protection.transport
+    policy = (protection.model_extra or {}).get("policy")
     if transport == "opcua-signandencrypt":
         if policy in _POLICIES:
             met: int | None = 2
@@ -389,29 +383,30 @@ def _protection(index: Index, seen: Seen, hop_name: str, hop: Hop, opinion: Opin
     if met is None:
         if required != "any":
             opinion.answer("protection", missing("sizes"))
-    elif met < TRANSIT_ORDER.index(required):
+    elif met < rank:
         shown = transport if policy is None else f"{transport} {policy}"
-        opinion.differ("under-protected", severity, "protection", f"transit {required}", shown)
-    certificate = seen.flow.protection.certificate
+        opinion.differ("under-protected", _severity(index, seen, opinion), "protection", f"transit {required}", shown)
+    certificate = protection.certificate
     if isinstance(certificate, dict) and certificate.get("self_signed") is True and required != "any" and transport.startswith("tls"):
-        opinion.differ("under-protected", severity, "protection", "certificate of a CA", "self-signed certificate")
+        opinion.differ("under-protected", _severity(index, seen, opinion), "protection", "certificate of a CA", "self-signed certificate")
     own = seen.declared_account or hop.who
     wanted = architecture.accounts[own].auth
-    login = seen.flow.protection.authentication
+    login = protection.authentication
     if login is None or seen.flow.operation == "refused":
         return
     accepted = _AUTHENTICATION.get(wanted)
     if (accepted is not None and login not in accepted) or (accepted is None and login in _OPEN_LOGINS):
-        opinion.differ("under-protected", severity, "protection", f"{own}: auth {wanted}", f"auth {login}")
+        opinion.differ("under-protected", _severity(index, seen, opinion), "protection", f"{own}: auth {wanted}", f"auth {login}")
 
 
 def _expiry(index: Index, seen: Seen, hop: Hop, opinion: Opinion) -> None:
     until = index.architecture.hop_until(hop)
     if seen.day > until:
         opinion.differ("expired", overdue(seen.day, until), "when", f"until {until}", str(seen.day))
-    for zone_name in {zone for zone in (seen.source.zone, seen.destination.zone) if zone is not None}:
-        terms = index.architecture.zones[zone_name].terms
+    for zone_name in (seen.source.zone, seen.destination.zone):
+        terms = None if zone_name is None else index.architecture.zones[zone_name].terms
         if terms is not None and seen.day > terms.until:
+            # Said once where both ends lie in the zone.
             opinion.differ("expired", "high", "when", f"terms {terms.ref} of {zone_name} until {terms.until}", str(seen.day))
 
 
@@ -420,14 +415,14 @@ def overdue(day: date, until: date) -> Severity:
     return "high" if (day - until).days > EXPIRED_HIGH_AFTER_DAYS else "medium"
 
 
-def _holder(index: Index, seen: Seen) -> str | None:
+def holder(index: Index, server: End, client: End) -> str | None:
     """The asset whose names the objects bear: the server, else a client that holds classed data."""
-    server = seen.server.asset or seen.server.host
-    if index.holds_data(server):
-        return server
-    client = seen.client.asset or seen.client.host
+    asset = server.asset or server.host
+    if index.holds_data(asset):
+        return asset
+    own = client.asset or client.host
     # A device that dials a server of nobody's still names its own nodes and topics.
-    return client if server is None and index.holds_data(client) else server
+    return own if asset is None and index.holds_data(own) else asset
 
 
 def _leaves(index: Index, seen: Seen) -> bool:
@@ -437,7 +432,7 @@ def _leaves(index: Index, seen: Seen) -> bool:
 
 def _leaving(index: Index, seen: Seen, opinion: Opinion) -> None:
     """A class that may never leave the site, on its way out, differs whatever the hop says."""
-    if not _leaves(index, seen):
+    if not opinion.classes or not _leaves(index, seen):
         return
     never = sorted(name for name in opinion.classes if index.architecture.classes[name].off_site == "never")
     if never:

@@ -3,6 +3,7 @@
 The order of ``TABLE`` is the rule: a window gets the first verdict that applies, top to bottom.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
@@ -27,6 +28,7 @@ Verdict = Literal[
 ]
 
 TABLE: Final[tuple[Verdict, ...]] = get_args(Verdict)
+_SEVERITY_ORDER: Final = {severity: place for place, severity in enumerate(SEVERITIES)}
 ROW: Final = {verdict: row for row, verdict in enumerate(TABLE)}
 
 QUIET: Final[frozenset[Verdict]] = frozenset({"service", "declared-in-part", "declared"})
@@ -121,9 +123,9 @@ class Judgement:
         }
 
 
-def highest(severities: Any) -> Severity:  # Any: every iterable of severities
+def highest(severities: Iterable[Severity]) -> Severity:
     """The worst of them; ``info`` of none."""
-    return max(severities, key=SEVERITIES.index, default="info")
+    return max(severities, key=_SEVERITY_ORDER.__getitem__, default="info")
 
 
 def raised(severity: Severity, ratio: float) -> Severity:
@@ -132,15 +134,13 @@ def raised(severity: Severity, ratio: float) -> Severity:
     return SEVERITIES[min(SEVERITIES.index(severity) + steps, len(SEVERITIES) - 1)]
 
 
-def class_severity(architecture: Architecture, classes: Any, *, unclassified: bool = False, leaves: bool = False) -> Severity:
+def class_severity(architecture: Architecture, classes: Iterable[str], *, unclassified: bool = False, leaves: bool = False) -> Severity:
     """How bad data of these classes is; unclassified counts as the highest class, and what may never leave is critical off site.
 
-    ``classes`` is any iterable of class names. Monotone: a class more, or unclassified data more, never lowers it.
+    Monotone: a class more, or unclassified data more, never lowers it.
     """
     known = [architecture.classes[name] for name in classes if name in architecture.classes]
     if leaves and any(known_class.off_site == "never" for known_class in known):
         return "critical"
-    severities: list[Severity] = [SENSITIVITY_SEVERITY[known_class.sensitivity] for known_class in known]
-    if unclassified:
-        severities.extend(SENSITIVITY_SEVERITY[every.sensitivity] for every in architecture.classes.values())
-    return highest(severities or ["low"])
+    counted = architecture.classes.values() if unclassified else known
+    return highest([SENSITIVITY_SEVERITY[one.sensitivity] for one in counted] or ["low"])

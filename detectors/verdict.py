@@ -14,11 +14,11 @@ The detector has no clock: time is that of the packets, and everything is judged
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from detectors.budget import Budgets
 from detectors.compare import (
@@ -29,21 +29,23 @@ from detectors.compare import (
     Allowance,
     Seen,
     amount_of,
-    classes_of,
     compare,
     covers,
     day_of,
+    every_column,
     feed_of,
+    holder,
     instant,
     overdue,
 )
 from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, raised
+from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
 from detectors.views import Repeats, Views
-from hopwatch.declared.match import End, Index, budget_covers_zone
+from hopwatch.declared.match import NOTHING_MET, End, Index, Met, budget_covers_zone
 from hopwatch.declared.model import Architecture, Hop
 from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, ObjectSet, time_ns
@@ -54,18 +56,33 @@ FEED_QUIET_S: Final = 120
 AGENTS_MAX: Final = 4_096
 """Agents and feeds whose last sign of life is remembered."""
 
-LOSSES_MAX: Final = 4_096
-"""Losses remembered; amounts in the intervals they cover are unknown."""
-
 METADATA_LIMITS: Final = tuple(Limit(10_000, unit, Limit.parse("1 rows / 1h").period) for unit in (Unit.ROWS, Unit.VALUES, Unit.MESSAGES))
 """What a declared account may read of catalogues in an hour, whatever its hops say."""
 
 DISCOVERY_LIMIT: Final = Limit.parse("1 MiB / 1d")
 """What a pair may exchange by ICMP, link-local, broadcast and multicast before it is judged as any flow."""
 
+# What of a window is counted; ``back`` are the bytes the other way. On a connection both ways have names of their own, so that every
+# view, and both legs of a relay, count the same data under the same one whichever end is the source.
+_AMOUNTS: Final = ("rows", "values", "messages", "bytes", "back")
+_UP: Final = ("up.rows", "up.values", "up.messages", "up.bytes", "down.bytes")
+_DOWN: Final = ("down.rows", "down.values", "down.messages", "down.bytes", "up.bytes")
+
 _ATTEMPT_SEVERITY_MAX: Final = "medium"
 _ICMP: Final = frozenset({"icmp", "icmp6", "icmpv6", "ipv6-icmp"})
 _BROADCAST: Final = "255.255.255.255"
+
+
+class Table(Protocol):
+    """Something remembered up to a bound."""
+
+    forgotten_total: int
+
+    def __len__(self) -> int: ...
+
+
+Loosening = tuple[str, list[Limit]]
+"""The key an exception or calendar line is charged to, and the limits it puts in place of the hop's."""
 
 
 class VerdictDetector:
@@ -85,8 +102,14 @@ class VerdictDetector:
         self.architecture = architecture
         self.index = Index(architecture)
         self.counted: dict[str, int] = {}
+        self._hop_limits = {name: _keyed(f"hop:{name}", hop.limit) for name, hop in architecture.hops.items()}
+        self._budget_limits = [
+            (budget, _keyed(f"budget:{budget.class_}|{budget.owner}|{budget.to}", budget.limit)) for budget in architecture.budgets
+        ]
         self._at = at
+        # What peers spend of caps is kept apart: however many they are, they push no hop's budget out.
         self._budgets = Budgets(architecture.timezone)
+        self._caps = Budgets(architecture.timezone)
         self._views = Views()
         self._legs = Views()
         self._edition = edition
@@ -99,7 +122,8 @@ class VerdictDetector:
             Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed), offsite or shipped()
         )
         self._alive: OrderedDict[str, int] = OrderedDict()
-        self._losses: OrderedDict[str, tuple[str, int, int, tuple[str, ...], bool]] = OrderedDict()
+        self._agents_forgotten = 0
+        self._losses = Losses()
 
     # The detector's contract
 
@@ -119,16 +143,14 @@ class VerdictDetector:
 
     def blind(self, loss: Loss) -> None:
         """Remember what was not seen: no amount of a window it covers counts as known."""
-        if loss.plant != self.architecture.plant:
-            return
-        self._losses[loss.event_id] = (loss.agent, time_ns(loss.start), time_ns(loss.end), tuple(loss.flows), loss.events > 0)
-        if len(self._losses) > LOSSES_MAX:
-            self._losses.popitem(last=False)
+        if loss.plant == self.architecture.plant:
+            self._losses.add(loss)
 
     def state(self) -> dict[str, Any]:  # Any: JSON values
         """Everything remembered, as JSON values."""
         return {
             "budgets": self._budgets.state(),
+            "caps": self._caps.state(),
             "views": self._views.state(),
             "legs": self._legs.state(),
             "edition": self._edition,
@@ -138,13 +160,14 @@ class VerdictDetector:
             "review_said": self._review_said,
             "findings": self._findings.state(),
             "alive": list(self._alive.items()),
-            "losses": [[key, *value] for key, value in self._losses.items()],
+            "losses": self._losses.state(),
             "counted": dict(self.counted),
         }
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
         """Go on where ``state`` was taken."""
         self._budgets.restore(state["budgets"])
+        self._caps.restore(state["caps"])
         self._views.restore(state["views"])
         self._legs.restore(state["legs"])
         self._earlier.restore(state["earlier"])
@@ -159,22 +182,36 @@ class VerdictDetector:
             self._earlier.absorb(before)
         self._failovers.restore(state["failovers"])
         self._alive = OrderedDict((str(agent), int(at)) for agent, at in state["alive"])
-        self._losses = OrderedDict(
-            (str(key), (str(agent), int(start), int(end), tuple(flows), bool(events)))
-            for key, agent, start, end, flows, events in state["losses"]
-        )
+        self._losses.restore(state["losses"])
         self.counted = dict(state["counted"])
 
     def sizes(self) -> dict[str, int]:
-        """How much is remembered, for the health page and for the test of the bounds."""
+        """How much is remembered, table by table; each has its bound, and reaching it is counted in ``forgotten``."""
+        tables = {name: len(table) for name, table in self._tables().items()}
+        return tables | {"agents": len(self._alive)} | self.index.sizes()
+
+    def forgotten(self) -> dict[str, int]:
+        """What the bounds have pushed out since the start: of each table, and inside its entries."""
+        tables = {name: table.forgotten_total for name, table in self._tables().items()}
+        inside = {
+            "views": self._views.refused_total + self._legs.refused_total,
+            "window_runs": self._repeats.joined_total + self._earlier.joined_total,
+            "slots": self._budgets.slots_forgotten_total + self._caps.slots_forgotten_total,
+            "distinct_objects": self._budgets.objects_refused_total,
+        }
+        return tables | inside | {"agents": self._agents_forgotten} | self.index.forgotten()
+
+    def _tables(self) -> dict[str, Table]:
         return {
-            "connections": len(self._views),
-            "legs": len(self._legs),
-            "flows": len(self._repeats),
-            "members": len(self._failovers),
-            "findings": len(self._findings),
-            "agents": len(self._alive),
-            "losses": len(self._losses),
+            "connections": self._views,
+            "legs": self._legs,
+            "flows": self._repeats,
+            "earlier_flows": self._earlier,
+            "budgets": self._budgets,
+            "caps": self._caps,
+            "members": self._failovers,
+            "findings": self._findings,
+            "losses": self._losses,
         }
 
     # One window
@@ -250,9 +287,12 @@ class VerdictDetector:
         start = instant(start_ns)
         own_password = flow.operation == "admin" and bool(flow.objects) and all(_own_password(part, flow.account) for part in flow.objects)
         unread = flow.operation == UNREAD or (flow.depth in ("sizes", "blind") and flow.operation not in (ATTEMPT, *CONTROL))
-        sets: tuple[ObjectSet | None, ...]
-        sets = (None,) if unread or own_password or flow.operation in (ATTEMPT, *CONTROL) else _sets(flow)
-        complete = flow.completeness.state in ("complete", "encrypted") and not self._lossy(flow, start_ns)
+        complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, start_ns)
+        asset = holder(self.index, server, client)
+        met = tuple(self.index.met(asset, part.names, every_column(flow.operation, part)) for part in flow.objects)
+        sets: tuple[tuple[ObjectSet | None, Met], ...] = ((None, NOTHING_MET),)
+        if not (unread or own_password or flow.operation in (ATTEMPT, *CONTROL)):
+            sets = tuple(zip(_sets(flow), met or (NOTHING_MET,), strict=True))
         return Seen(
             flow=flow,
             server=server,
@@ -271,36 +311,25 @@ class VerdictDetector:
             complete=complete,
             again=self._earlier.has(flow),
             sets=sets,
+            met=met,
         )
 
     def _new_amounts(self, seen: Seen) -> dict[str, int]:
         """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
         flow = seen.flow
         if seen.again:
-            return dict.fromkeys(("rows", "values", "messages", "bytes", "back"), 0)
-        to_server = seen.source is seen.client
-        ahead, behind = ("up", "down") if to_server else ("down", "up")
-        amounts = {
-            f"{ahead}.rows": flow.rows,
-            f"{ahead}.values": flow.values,
-            f"{ahead}.messages": flow.messages,
-            f"{ahead}.bytes": flow.bytes,
-            f"{behind}.bytes": flow.bytes_back,
-        }
-        new = self._views.added(flow.connection, f"{flow.agent}/{flow.seen_by}", amounts)
-        return {
-            "rows": new[f"{ahead}.rows"],
-            "values": new[f"{ahead}.values"],
-            "messages": new[f"{ahead}.messages"],
-            "bytes": new[f"{ahead}.bytes"],
-            "back": new[f"{behind}.bytes"],
-        }
+            return dict.fromkeys(_AMOUNTS, 0)
+        amounts = dict(zip(_AMOUNTS, (flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back), strict=True))
+        keys = _keys(seen)
+        counted = dict(zip(keys, amounts.values(), strict=True))
+        new = self._views.added(flow.connection, f"{flow.agent}/{flow.seen_by}", counted)
+        return dict(zip(_AMOUNTS, (new[key] for key in keys), strict=True))
 
     # Rows of the table, top to bottom
 
     def _decoys(self, seen: Seen, opinion: Opinion) -> None:
-        for part in seen.flow.objects:
-            if classes_of(self.index, seen, part)[2]:
+        for part, met in zip(seen.flow.objects, seen.met, strict=True):
+            if met.decoy:
                 opinion.differ("decoy", "critical", "what", "a decoy: nobody touches it", ", ".join(part.names[:8]))
 
     def _members(self, seen: Seen, opinion: Opinion) -> list[Finding]:
@@ -334,13 +363,13 @@ class VerdictDetector:
     def _infrastructure(self, seen: Seen) -> tuple[str, Opinion] | None:
         """The service the window belongs to and what is said of its cap; None if it is judged as any flow."""
         flow = seen.flow
-        if any(classes_of(self.index, seen, part)[2] for part in flow.objects):
+        if any(met.decoy for met in seen.met):
             return None
         amount = 0 if seen.again else flow.bytes + flow.bytes_back
         if _is_discovery(flow):
             pair = "|".join(sorted((flow.source.address, flow.destination.address)))
-            if self._budgets.would_use(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount) <= DISCOVERY_LIMIT.amount:
-                self._budgets.charge(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount)
+            if self._caps.would_use(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount) <= DISCOVERY_LIMIT.amount:
+                self._caps.charge(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount)
                 return "discovery", Opinion(None)
             return None
         asset = seen.server.asset
@@ -358,14 +387,12 @@ class VerdictDetector:
             key = f"service:{name}" + (f"|{seen.client.address}" if cap.per_host else "")
             counts = {Unit.ROWS: flow.rows, Unit.VALUES: flow.values, Unit.MESSAGES: flow.messages, Unit.BYTES: amount}
             moved = 0 if seen.again else counts.get(cap.unit, 0)
-            used = self._budgets.would_use(key, cap, seen.start_ns, moved)
-            self._budgets.charge(key, cap, seen.start_ns, moved)
+            used = self._caps.would_use(key, cap, seen.start_ns, moved)
+            self._caps.charge(key, cap, seen.start_ns, moved)
             opinion = Opinion(None)
             if used > cap.amount:
                 ratio = used / cap.amount if cap.amount else float("inf")
-                opinion.differ(
-                    "over-limit", raised("medium", ratio), "how_much", f"{name}: {cap}", f"{used} {cap.unit.value}, {ratio:.1f} x"
-                )
+                opinion.differ("over-limit", raised("medium", ratio), "how_much", f"{name}: {cap}", f"{used} {cap.unit}, {ratio:.1f} x")
             return name, opinion
         return None
 
@@ -381,10 +408,8 @@ class VerdictDetector:
             if not covers(planned.when, seen.start, self.architecture.timezone) or not self.index.comes_from(account, seen.client):
                 continue
             opinion = Opinion(None)
-            opinion.classes.update(name for part in seen.flow.objects for name in classes_of(self.index, seen, part)[0])
-            metadata = bool(seen.flow.objects) and all(
-                self.index.classify(seen.server.asset, one).metadata for part in seen.flow.objects for one in part.names
-            )
+            opinion.classes.update(*(met.classes for met in seen.met))
+            metadata = bool(seen.met) and all(met.metadata for met in seen.met)
             if not (seen.control or metadata or seen.flow.operation in planned.may):
                 may = f"{planned.ticket}: may {', '.join(planned.may)}"
                 opinion.differ("unapproved-operation", "high", "what", may, seen.flow.operation)
@@ -397,13 +422,12 @@ class VerdictDetector:
 
     def _by_none(self, seen: Seen, new: dict[str, int]) -> Opinion:
         """No hop joins: the destination or the hop is undeclared, and the nearest hop says what else differs."""
-        classes: set[str] = set()
-        for touched in seen.flow.objects:
-            classes.update(classes_of(self.index, seen, touched)[0])
-        part = next((one for one in seen.sets if one is not None), None)
+        classes = {name for met in seen.met for name in met.classes}
+        part, met = seen.sets[0]
 
         def opine(name: str) -> Opinion:
-            return self._compare(seen, name, part, self._allowances(seen, name, part, new, classes))
+            loosening = self._loosening(name, seen)
+            return self._compare(seen, name, part, met, self._allowances(seen, name, part, new, classes, loosening), loosening)
 
         opinion = nearest(self.index, seen, classes, opine) or Opinion(None)
         opinion.classes = classes
@@ -432,12 +456,15 @@ class VerdictDetector:
         """Each set goes to the joined hop that gives it the mildest row, which alone is charged; the window takes the worst set's."""
         chosen: list[Opinion] = []
         left = dict(new)
-        for part in seen.sets:
+        for part, met in seen.sets:
             share = dict(new) if seen.again else _share(part, left)
-            classes, _, _ = classes_of(self.index, seen, part)
-            metadata = self._metadata_allowances(seen, part, share)
-            tried = [(name, self._allowances(seen, name, part, self._once_over_legs(seen, name, share), classes)) for name in joined]
-            opinions = [self._compare(seen, name, part, allowances, metadata) for name, allowances in tried]
+            metadata = self._metadata_allowances(seen, share) if met.metadata else []
+            bound: list[list[Allowance]] = []
+            opinions: list[Opinion] = []
+            for name in joined:
+                loosening = self._loosening(name, seen)
+                bound.append(self._allowances(seen, name, part, self._once_over_legs(seen, name, share), met.classes, loosening))
+                opinions.append(self._compare(seen, name, part, met, bound[-1], loosening, metadata))
             best = max(range(len(opinions)), key=lambda place: (ROW[opinions[place].verdict], -place))
             if seen.control or seen.flow.operation == ATTEMPT:
                 charged: Iterable[int] = ()
@@ -446,90 +473,92 @@ class VerdictDetector:
                 charged = [place for place, one in enumerate(opinions) if ROW[one.verdict] == row]
             else:
                 charged = (best,)
-            metadata_only = part is not None and self._metadata_only(seen, part)
             done: set[str] = set()
             for place in charged:
-                for allowance in metadata if metadata_only else tried[place][1]:
-                    if allowance.key not in done:
-                        done.add(allowance.key)
-                        self._budgets.charge(allowance.key, allowance.limit, seen.start_ns, allowance.amount, allowance.objects)
+                for one in metadata if met.metadata else bound[place]:
+                    if one.key not in done:
+                        done.add(one.key)
+                        self._of(one).charge(one.key, one.limit, seen.start_ns, one.amount, one.objects)
             chosen.append(opinions[best])
         return _merged(chosen)
 
     # Amounts
 
     def _compare(
-        self, seen: Seen, name: str, part: ObjectSet | None, allowances: Sequence[Allowance], metadata: Sequence[Allowance] = ()
+        self,
+        seen: Seen,
+        name: str,
+        part: ObjectSet | None,
+        met: Met,
+        allowances: Sequence[Allowance],
+        loosening: Loosening | None,
+        metadata: Sequence[Allowance] = (),
     ) -> Opinion:
-        hop = self.architecture.hops[name]
-
-        def used(allowance: Allowance) -> int:
-            return self._budgets.would_use(allowance.key, allowance.limit, seen.start_ns, allowance.amount, allowance.objects)
-
         return compare(
             self.index,
             seen,
             name,
             part,
             allowances,
-            used,
-            feed_lives=self._feed_lives(hop, seen),
-            loosened=self._loosening(name, seen) is not None,
-            metadata_used=used,
+            lambda one: self._of(one).would_use(one.key, one.limit, seen.start_ns, one.amount, one.objects),
+            feed_lives=self._feed_lives(self.architecture.hops[name], seen),
+            loosened=loosening is not None,
+            met=met,
             metadata_allowances=metadata,
         )
 
-    def _allowances(self, seen: Seen, name: str, part: ObjectSet | None, share: dict[str, int], classes: Iterable[str]) -> list[Allowance]:
+    def _allowances(
+        self,
+        seen: Seen,
+        name: str,
+        part: ObjectSet | None,
+        share: dict[str, int],
+        classes: Collection[str],
+        loosening: Loosening | None,
+    ) -> list[Allowance]:
         """The limits that bind the set at this time: the hop's own and the plant's budgets, or what a ticket puts in their place."""
-        hop = self.architecture.hops[name]
-        forward = self.index.runs_forward(name, seen.source, seen.destination)
+        unread = part is None
+        forward = not unread or self.index.runs_forward(name, seen.source, seen.destination)
+        objects = () if part is None else tuple(part.names)
 
-        def allowance(key: str, limit: Limit, prefix: str = "") -> Allowance:
-            host = f"|{seen.client.address}" if limit.per_host else ""
-            objects = () if part is None else tuple(part.names)
-            return Allowance(
-                f"{key}#{limit}{host}", limit, amount_of(share, limit.unit, unread=part is None, forward=forward), objects, prefix
-            )
+        def allowances(keyed: Iterable[tuple[str, Limit]], title: str = "") -> list[Allowance]:
+            return [
+                Allowance(key, limit, amount_of(share, limit.unit, unread=unread, forward=forward), objects, title) for key, limit in keyed
+            ]
 
-        loosening = self._loosening(name, seen)
         if loosening is not None:
             key, limits = loosening
-            return [allowance(f"{key}:{name}", limit) for limit in limits]
-        found = [allowance(f"hop:{name}", limit) for limit in hop.limit]
-        met = set(classes) or self.index.hop_classes(name)
+            return allowances(_keyed(f"{key}:{name}", limits))
+        found = allowances(self._hop_limits[name])
+        met = classes or self.index.hop_classes(name)
         zone = seen.destination.zone
-        for budget in self.architecture.budgets:
+        for budget, limited in self._budget_limits:
             if budget.class_ is not None and budget.class_ not in met:
                 continue
-            if budget.owner is not None and self.architecture.accounts[hop.who].owner != budget.owner:
+            if budget.owner is not None and self.architecture.accounts[self.architecture.hops[name].who].owner != budget.owner:
                 continue
-            ends = [zone, seen.source.zone] if seen.unread else [zone]
-            if not any(budget_covers_zone(self.architecture, budget.to, end) for end in ends):
-                continue
-            found.extend(allowance(f"budget:{budget.class_}|{budget.owner}|{budget.to}", limit, "all hops: ") for limit in budget.limit)
+            ends = [zone, seen.source.zone] if unread else [zone]
+            if any(budget_covers_zone(self.architecture, budget.to, end) for end in ends):
+                found.extend(allowances(limited, "all hops: "))
         return found
 
-    def _metadata_allowances(self, seen: Seen, part: ObjectSet | None, share: dict[str, int]) -> list[Allowance]:
-        if part is None:
-            return []
+    def _metadata_allowances(self, seen: Seen, share: dict[str, int]) -> list[Allowance]:
         key = f"metadata:{seen.account or seen.client.address}"
-        return [Allowance(f"{key}#{limit.unit.value}", limit, share.get(limit.unit.value, 0)) for limit in METADATA_LIMITS]
+        return [Allowance(f"{key}#{limit.unit}", limit, share.get(limit.unit, 0), cap=True) for limit in METADATA_LIMITS]
 
-    def _metadata_only(self, seen: Seen, part: ObjectSet) -> bool:
-        return bool(part.names) and all(self.index.classify(seen.server.asset, name).metadata for name in part.names)
+    def _of(self, allowance: Allowance) -> Budgets:
+        return self._caps if allowance.cap else self._budgets
 
     def _once_over_legs(self, seen: Seen, name: str, share: dict[str, int]) -> dict[str, int]:
         """Of what crosses a relay both legs see every byte; only what the larger one adds is charged to the hop."""
         leg = self.index.relay_between(self.architecture.hops[name], seen.server, seen.client)
         if leg is None:
             return share
-        # The leg the client dials and the leg the relay dials run the same way, whatever side is the source.
-        ahead, behind = ("up", "down") if seen.source is seen.client else ("down", "up")
-        counted = {f"{behind if unit == 'back' else ahead}.{'bytes' if unit == 'back' else unit}": share[unit] for unit in share}
-        new = self._legs.added(f"{name}|{seen.day.toordinal()}", leg, counted)
-        return {unit: new[f"{behind if unit == 'back' else ahead}.{'bytes' if unit == 'back' else unit}"] for unit in share}
+        keys = _keys(seen)
+        new = self._legs.added(f"{name}|{seen.day.toordinal()}", leg, {key: share[unit] for key, unit in zip(keys, _AMOUNTS, strict=True)})
+        return {unit: new[key] for key, unit in zip(keys, _AMOUNTS, strict=True)}
 
-    def _loosening(self, name: str, seen: Seen) -> tuple[str, list[Limit]] | None:
+    def _loosening(self, name: str, seen: Seen) -> Loosening | None:
         """The exception or calendar line that covers the hop now, and the limits in its place."""
         hop = self.architecture.hops[name]
         for title, planned in self.index.exceptions_of_hop(name):
@@ -550,6 +579,7 @@ class VerdictDetector:
         self._alive.move_to_end(agent)
         if len(self._alive) > AGENTS_MAX:
             self._alive.popitem(last=False)
+            self._agents_forgotten += 1
 
     def _feed_lives(self, hop: Hop, seen: Seen) -> bool:
         """Whether a feed that reads what this view cannot is there to say it, in a view of its own."""
@@ -558,15 +588,6 @@ class VerdictDetector:
             return False
         last_ns = self._alive.get(feed)
         return last_ns is not None and abs(seen.start_ns - last_ns) <= FEED_QUIET_S * 10**9
-
-    def _lossy(self, flow: Flow, start_ns: int) -> bool:
-        if not self._losses:
-            return False
-        end_ns = time_ns(flow.end)
-        return any(
-            flow.flow_id in flows or (events and not flows and agent == flow.agent and first_ns <= end_ns and start_ns <= last_ns)
-            for agent, first_ns, last_ns, flows, events in self._losses.values()
-        )
 
 
 def _sets(flow: Flow) -> tuple[ObjectSet, ...]:
@@ -593,6 +614,8 @@ def _share(part: ObjectSet | None, left: dict[str, int]) -> dict[str, int]:
 
 def _merged(opinions: Sequence[Opinion]) -> Opinion:
     """The window's opinion: the worst set's hop, everything that differs, the weakest answer to each question."""
+    if len(opinions) == 1:
+        return opinions[0]
     worst = min(opinions, key=lambda one: ROW[one.verdict])
     merged = Opinion(worst.hop)
     for one in opinions:
@@ -624,6 +647,16 @@ def _is_for_neighbours(text: str) -> bool:
     except ValueError:
         return False
     return address.is_multicast or address.is_link_local or text == _BROADCAST
+
+
+def _keys(seen: Seen) -> tuple[str, ...]:
+    """The amounts' names on the connection: ``up`` runs from the client to the server."""
+    return _UP if seen.source is seen.client else _DOWN
+
+
+def _keyed(key: str, limits: Iterable[Limit]) -> list[tuple[str, Limit]]:
+    """Each limit with the key of its budget."""
+    return [(f"{key}#{limit}", limit) for limit in limits]
 
 
 def _times(limit: Limit, amount: int, factor: str) -> Limit:

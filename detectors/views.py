@@ -38,11 +38,12 @@ class Connection:
 
 
 class Views:
-    """Every connection by its hash. ``forgotten_total`` counts what the bound pushed out."""
+    """Every connection by its hash. ``forgotten_total`` counts what the bound pushed out, ``refused_total`` windows of a view too many."""
 
     def __init__(self) -> None:
         self._connections: OrderedDict[str, Connection] = OrderedDict()
         self.forgotten_total = 0
+        self.refused_total = 0
 
     def learn(self, flow: Flow) -> Connection:
         """The connection, with what this window adds about who it is."""
@@ -56,15 +57,18 @@ class Views:
         """What of the amounts no other view of ``key`` has counted yet."""
         connection = self._get(key)
         if view not in connection.counted and len(connection.counted) >= VIEWS_MAX:
+            self.refused_total += 1
             return dict.fromkeys(amounts, 0)
-        before = {unit: max((counts.get(unit, 0) for counts in connection.counted.values()), default=0) for unit in amounts}
         own = connection.counted.setdefault(view, {})
+        alone = len(connection.counted) == 1
+        before = {} if alone else {unit: max(counts.get(unit, 0) for counts in connection.counted.values()) for unit in amounts}
         for unit, amount in amounts.items():
-            own[unit] = own.get(unit, 0) + amount
-        if len(connection.counted) == 1:
-            # Alone, a correction may also take back what was counted too much.
-            return dict(amounts)
-        return {unit: max(0, own[unit] - before[unit]) for unit in amounts}
+            if amount:
+                own[unit] = own.get(unit, 0) + amount
+        if alone:
+            # Then a correction may also take back what was counted too much.
+            return amounts
+        return {unit: max(0, own.get(unit, 0) - before[unit]) for unit in amounts}
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything remembered, oldest first."""
@@ -98,6 +102,7 @@ class Repeats:
     def __init__(self) -> None:
         self._flows: OrderedDict[str, list[list[int]]] = OrderedDict()
         self.forgotten_total = 0
+        self.joined_total = 0
         self.repeated_total = 0
 
     def first(self, flow: Flow) -> bool:
@@ -117,6 +122,7 @@ class Repeats:
             else:
                 joined.append([first, behind])
         if len(joined) > SPANS_MAX:
+            self.joined_total += 1
             joined[:2] = [[joined[0][0], joined[1][1]]]
         self._flows[flow_id] = joined
         self._flows.move_to_end(flow_id)

@@ -12,12 +12,12 @@ asset's zone must hold the address. SNI alone (RFC 6066, 3) is the sender's clai
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from hopwatch.declared.model import OFF_SITE, Account, Architecture, Conduit, Hop, PlannedException, Service, Transit
+from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Architecture, Conduit, Hop, PlannedException, Service
 from hopwatch.events import Name
 
 CACHE_ENTRIES_MAX: Final = 65_536
@@ -38,7 +38,33 @@ _PORTS: Final = {"dns": 53, "ntp": 123, "dhcp": 67, "syslog": 514, "snmp": 161, 
 # They hold rows of the tables, passwords or both, whatever schema they live in.
 _CATALOG_SECRETS: Final = frozenset({"pg_authid", "pg_shadow", "pg_stats", "pg_statistic", "pg_largeobject", "pg_user_mapping"})
 
+_Key = TypeVar("_Key")
 _Answer = TypeVar("_Answer")
+
+
+class Remembered(Generic[_Key, _Answer]):
+    """A question whose answers are kept; at the bound the one asked longest ago is forgotten, and counted."""
+
+    def __init__(self, answer: Callable[[_Key], _Answer]) -> None:
+        self._answer = answer
+        self._kept: OrderedDict[_Key, _Answer] = OrderedDict()
+        self.forgotten_total = 0
+
+    def __call__(self, key: _Key) -> _Answer:
+        """The answer, worked out the first time."""
+        try:
+            found = self._kept[key]
+        except KeyError:
+            found = self._kept[key] = self._answer(key)
+            if len(self._kept) > CACHE_ENTRIES_MAX:
+                self._kept.popitem(last=False)
+                self.forgotten_total += 1
+        else:
+            self._kept.move_to_end(key)
+        return found
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +72,8 @@ class End:
     """One end of a flow as the declaration knows it.
 
     ``asset`` is the asset that answers at this address and port; ``host`` any asset of the address, whatever the port.
-    ``name`` is the name that led to the zone or asset, ``claimed`` one that nothing confirmed.
+    ``name`` is the name that led to the zone or asset, ``claimed`` one that nothing confirmed. ``places`` is everything a list of
+    places may call the end: its address, asset, host and zone.
     """
 
     address: str
@@ -56,6 +83,10 @@ class End:
     host: str | None
     name: str | None = None
     claimed: str | None = None
+    places: frozenset[str | None] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", frozenset((self.address, self.asset, self.host, self.zone)))
 
     @property
     def shown(self) -> str:
@@ -75,6 +106,23 @@ class Classified:
     unknown: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What the declaration knows about one set of objects and its columns: everything that is the same whatever the hop."""
+
+    found: dict[str, Classified]
+    classes: frozenset[str]
+    metadata: bool = False
+    """Every object is of a catalogue, and there is one."""
+    unknown: bool = False
+    unclassified: bool = False
+    decoy: bool = False
+    """An object could not be read; nothing classes it; it is a decoy."""
+
+
+NOTHING_MET: Final = Met({}, frozenset())
+
+
 class Index:
     """A declaration, indexed once. ``visited_total`` counts hops looked at, so that a test can prove it stays small."""
 
@@ -88,19 +136,19 @@ class Index:
         self._build_services()
         self._build_data()
         self._build_accounts()
-        self._zones: OrderedDict[str, str | None] = OrderedDict()
-        self._classified: OrderedDict[tuple[str | None, str], Classified] = OrderedDict()
-        self._account_names: OrderedDict[str, str | None] = OrderedDict()
-        self._met: OrderedDict[tuple[str | None, tuple[str, ...], tuple[str, ...]], tuple[frozenset[str], bool, bool]] = OrderedDict()
-        self._transit: dict[str, Transit] = {}
+        self._zones = Remembered(self._zone)
+        self._classified = Remembered(self._classify)
+        self._account_names = Remembered(self._account)
+        self._met = Remembered(self._meet)
+        self._transit: dict[str, int] = {}
+        self.class_transit = {name: TRANSIT_ORDER.index(one.transit) for name, one in architecture.classes.items()}
         self._class_names: dict[str, frozenset[str]] = {}
-        self._forward: OrderedDict[tuple[str, End, End], bool] = OrderedDict()
 
     # Places
 
     def zone(self, address: str) -> str | None:
         """The zone whose net holds the address, the longest prefix first; None outside every zone."""
-        return _remembered(self._zones, address, self._zone)
+        return self._zones(address)
 
     def end(self, address: str, port: int, names: Sequence[Name] = ()) -> End:
         """What the declaration knows about an address, its port and the names given for it."""
@@ -130,14 +178,6 @@ class Index:
     def is_off_site(self, zone: str | None) -> bool:
         """Whether the zone lies off site; an address in no zone counts as off site."""
         return zone is None or self.architecture.zones[zone].off_site
-
-    def is_place(self, place: str, end: End) -> bool:
-        """Whether the end is the place a list names: a zone, an asset or an address."""
-        if place in self.architecture.assets:
-            return place in (end.asset, end.host)
-        if place in self.architecture.zones:
-            return place == end.zone
-        return place == end.address or (end.name is not None and glob(place)(end.name))
 
     # Hops
 
@@ -172,21 +212,14 @@ class Index:
 
     def runs_forward(self, name: str, source: End, destination: End) -> bool:
         """Whether data from source to destination runs the hop's way."""
-        return _remembered(self._forward, (name, source, destination), self._runs_forward)
-
-    def _runs_forward(self, key: tuple[str, End, End]) -> bool:
-        name, source, destination = key
         hop = self.architecture.hops[name]
-        relay = self._relay_of_hop(hop)
-        ends = ((source, hop.from_), (destination, hop.to))
-        met = [any(self.is_place(place, end) for place in places) for end, places in ends]
-        hidden = [relay is not None and relay in (end.asset, end.host) for end, _ in ends]
-        if any(met):
-            back = [any(self.is_place(place, end) for place in places) for end, places in ((source, hop.to), (destination, hop.from_))]
+        met = is_any(source, hop.from_) + is_any(destination, hop.to)
+        back = is_any(source, hop.to) + is_any(destination, hop.from_)
+        if met and met < back:
             # A replaced host meets neither end; the end that is known then says which way the data runs.
-            return sum(met) >= sum(back) or (any(hidden) and any(met))
-        back = [any(self.is_place(place, end) for place in places) for end, places in ((source, hop.to), (destination, hop.from_))]
-        return not any(back)
+            relay = self._relay_of_hop(hop)
+            return relay is not None and (relay in source.places or relay in destination.places)
+        return met > 0 or back == 0
 
     def conduit(self, hop: Hop) -> Conduit | None:
         """The conduit the hop goes through; None inside one zone."""
@@ -204,6 +237,17 @@ class Index:
         """Places of the hops that carry the class."""
         return self._by_class.get(class_name, ())
 
+    def sizes(self) -> dict[str, int]:
+        """How many answers are remembered."""
+        return {name: len(cache) for name, cache in self._caches().items()}
+
+    def forgotten(self) -> dict[str, int]:
+        """How many answers a bound has pushed out; they are worked out again when asked for."""
+        return {name: cache.forgotten_total for name, cache in self._caches().items()}
+
+    def _caches(self) -> dict[str, Remembered[Any, Any]]:  # Any: each question has its own key and answer
+        return {"zones": self._zones, "objects": self._classified, "identities": self._account_names, "object_sets": self._met}
+
     # Services
 
     def services(self, server: End, client: End, port: int, protocol: str | None) -> list[tuple[str, Service]]:
@@ -217,7 +261,7 @@ class Index:
             right = port in service.ports
             if service.protocol is not None:
                 right = right or service.protocol == protocol or (protocol is None and _PORTS.get(service.protocol) == port)
-            if (right or (service.protocol is None and not service.ports)) and any(self.is_place(place, client) for place in service.from_):
+            if (right or (service.protocol is None and not service.ports)) and is_any(client, service.from_):
                 found.append((name, service))
         return found
 
@@ -225,11 +269,11 @@ class Index:
 
     def account(self, identity: str | None) -> str | None:
         """The declared account of an identity seen on the wire: its name, or a glob of its ``identities``."""
-        return None if identity is None else _remembered(self._account_names, identity, self._account)
+        return None if identity is None else self._account_names(identity)
 
     def comes_from(self, account: Account, client: End) -> bool:
         """Whether the client is one of the hosts the account may come from."""
-        return any(self.is_place(place, client) for place in account.from_)
+        return is_any(client, account.from_)
 
     def exceptions_of_hop(self, hop: str) -> Sequence[tuple[str, PlannedException]]:
         """Planned oddities of the hop."""
@@ -247,7 +291,7 @@ class Index:
 
     def classify(self, asset: str | None, name: str) -> Classified:
         """The entries and classes of an object as the asset names it; of several entries the highest class holds."""
-        return _remembered(self._classified, (asset, name), self._classify)
+        return self._classified((asset, name))
 
     def column_classes(self, asset: str | None, tables: Iterable[str], columns: Iterable[str]) -> frozenset[str]:
         """Classes that column globs give to these columns in whatever table; ``*`` is every column."""
@@ -260,9 +304,9 @@ class Index:
         full = {f"{table}.{column}" for table in tables for column in named} | set(named)
         return frozenset(class_name for matches, class_name in globs if any(matches(column) for column in full))
 
-    def classes_met(self, asset: str | None, names: Sequence[str], columns: Sequence[str]) -> tuple[frozenset[str], bool, bool]:
-        """Every class met in objects and their columns, whether something is unclassified, and whether a decoy is."""
-        return _remembered(self._met, (asset, tuple(names), tuple(columns)), self._classes_met)
+    def met(self, asset: str | None, names: Sequence[str], columns: Sequence[str]) -> Met:
+        """What is known about objects and their columns, as the asset names them."""
+        return self._met((asset, tuple(names), tuple(columns)))
 
     def holds_data(self, asset: str | None) -> bool:
         """Whether the declaration classes what the asset holds."""
@@ -281,11 +325,11 @@ class Index:
             found = self._class_names[name] = frozenset(self.architecture.data[one].class_ for one in hop.what)
         return found
 
-    def hop_transit(self, name: str) -> Transit:
-        """What the hop demands in transit; worked out once, because it follows from every class the hop meets."""
+    def hop_transit(self, name: str) -> int:
+        """What the hop demands in transit, by its place in ``TRANSIT_ORDER``; it follows from every class the hop meets."""
         found = self._transit.get(name)
         if found is None:
-            found = self._transit[name] = self.architecture.hop_transit(self.architecture.hops[name])
+            found = self._transit[name] = TRANSIT_ORDER.index(self.architecture.hop_transit(self.architecture.hops[name]))
         return found
 
     # What the constructor builds
@@ -316,6 +360,10 @@ class Index:
                     self._names.setdefault(endpoint.host.lower(), []).append((endpoint.port, name))
 
     def _build_hops(self) -> None:
+        assets = self.architecture.assets
+        self._relay_assets = frozenset(name for name, asset in assets.items() if asset.relay)
+        self._relays = {name: door.through for name, door in self.architecture.conduits.items() if door.through in self._relay_assets}
+        self.shared = frozenset(name for name, asset in assets.items() if asset.at is not None and "*" in asset.at.host)
         self._pairs: dict[tuple[str, str, str], list[int]] = {}
         self._through: dict[tuple[str, str, str], list[int]] = {}
         self._by_asset: dict[str, list[int]] = {}
@@ -402,30 +450,32 @@ class Index:
         return next((zone for matches, zone in self._zone_names if matches(name)), None)
 
     def _relay(self, end: End) -> str | None:
-        for name in (end.asset, end.host):
-            if name is not None and self.architecture.assets[name].relay:
-                return name
-        return None
+        return next((name for name in (end.asset, end.host) if name in self._relay_assets), None)
 
     def _relay_of_hop(self, hop: Hop) -> str | None:
-        conduit = self.conduit(hop)
-        through = None if conduit is None else conduit.through
-        asset = self.architecture.assets.get(through) if through is not None else None
-        return through if asset is not None and asset.relay else None
+        return None if hop.via is None else self._relays.get(hop.via)
 
     def _account(self, identity: str) -> str | None:
         if identity in self.architecture.accounts:
             return identity
         return next((name for matches, name in self._identities if matches(identity)), None)
 
-    def _classes_met(self, key: tuple[str | None, tuple[str, ...], tuple[str, ...]]) -> tuple[frozenset[str], bool, bool]:
+    def _meet(self, key: tuple[str | None, tuple[str, ...], tuple[str, ...]]) -> Met:
         asset, names, columns = key
-        found = [self.classify(asset, name) for name in names]
-        classes = frozenset(name for one in found for name in one.classes)
-        data = [name for name, one in zip(names, found, strict=True) if not (one.metadata or one.unknown)]
+        found = {name: self.classify(asset, name) for name in names}
+        classes = frozenset(name for one in found.values() for name in one.classes)
+        data = [name for name, one in found.items() if not (one.metadata or one.unknown)]
         if data:
             classes |= self.column_classes(asset, data, columns)
-        return classes, any(one.unclassified for one in found), any(one.decoy for one in found)
+        every = found.values()
+        return Met(
+            found,
+            classes,
+            metadata=bool(every) and all(one.metadata for one in every),
+            unknown=any(one.unknown for one in every),
+            unclassified=any(one.unclassified for one in every),
+            decoy=any(one.decoy for one in every),
+        )
 
     def _classify(self, key: tuple[str | None, str]) -> Classified:
         asset, name = key
@@ -450,6 +500,11 @@ class Index:
         highest = self.highest(classes)
         entries = frozenset(entry for entry in found if self.architecture.data[entry].class_ == highest)
         return Classified(entries, classes, decoy=decoy)
+
+
+def is_any(end: End, places: Iterable[str]) -> bool:
+    """Whether the end is one of the places a list names: zones, assets or addresses."""
+    return not end.places.isdisjoint(places)
 
 
 @lru_cache(maxsize=16_384)
@@ -519,17 +574,3 @@ def budget_covers_zone(architecture: Architecture, to: str | None, zone: str | N
     if to == OFF_SITE:
         return zone is None or architecture.zones[zone].off_site
     return to == zone
-
-
-_Key = TypeVar("_Key")
-
-
-def _remembered(cache: "OrderedDict[_Key, _Answer]", key: _Key, answer: Callable[[_Key], _Answer]) -> _Answer:
-    if key in cache:
-        cache.move_to_end(key)
-        return cache[key]
-    given = answer(key)
-    cache[key] = given
-    if len(cache) > CACHE_ENTRIES_MAX:
-        cache.popitem(last=False)
-    return given

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from north import LAKE, LAKE_NAME, MES_DB, NIGHT, architecture, collect, detector, end, extract, mes, objects, publish, upload
 
-from detectors import budget, findings, views
 from detectors.judgement import ROW, class_severity, raised
 from detectors.verdict import VerdictDetector
 from hopwatch.events import SEVERITIES, Flow, Loss
@@ -214,19 +213,3 @@ def test_a_class_that_never_leaves_is_critical_off_site() -> None:
         objects=[objects("mes.genealogy", rows=1, bytes=10)],
     )  # fmt: skip
     assert judged(window).severity == "critical"
-
-
-def test_ten_times_as_many_peers_as_the_bounds_stay_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, bound in (
-        (views, "CONNECTIONS_MAX", 500), (views, "FLOWS_MAX", 500), (findings, "FINDINGS_MAX", 500), (budget, "BUDGETS_MAX", 500),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, bound)
-    watching = VerdictDetector(PLANT)
-    base = extract()
-    for peer in range(5_000):
-        address = f"100.{64 + peer // 65536}.{peer // 256 % 256}.{peer % 256}"
-        base.destination.address, base.flow_id, base.connection, base.event_id = address, f"f{peer}", f"c{peer}", f"e{peer}"
-        watching.observe(base)
-    sizes = watching.sizes()
-    assert {name: size for name, size in sizes.items() if size > 500} == {}
-    assert sizes["findings"] == 500
