@@ -1,7 +1,9 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long clean
+.PHONY: help setup demo test test-long bench clean
 SEED ?=
+PACKETS ?= 10000000
+RUNS ?= 9
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,5 +20,8 @@ test: setup  ## every check: ruff, mypy, import-linter, clippy, cargo test, pyte
 test-long: setup  ## the same with the long tests
 	@scripts/checks.sh long
 
+bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts against a ledger (quick: PACKETS=300000 RUNS=3)
+	@.venv/bin/python -m benchmarks.bench --packets $(PACKETS) --runs $(RUNS)
+
 clean:  ## remove what setup made inside the checkout
-	rm -rf .venv wire/target
+	rm -rf .venv wire/target build
