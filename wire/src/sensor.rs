@@ -254,8 +254,9 @@ impl Sensor {
             let connection = self.connections[index].as_ref().expect("found");
             let other_start = connection.initial[end].is_some_and(|initial| initial != tcp.sequence)
                 || (connection.initial[end].is_none() && connection.streams[end].seen());
-            // A new connection between the same ends; a SYN/ACK alone begins one only after the last is over.
-            if other_start && (!tcp.flags.ack() || connection.closing) {
+            // A new connection between the same ends; a SYN/ACK alone begins one only after the last is over, or if
+            // nothing was said on it (the client's SYN was not seen).
+            if other_start && (!tcp.flags.ack() || connection.closing || connection.payload_bytes == [0; 2]) {
                 self.remove(index);
                 (index, end) = self.find(packet, ends, protocols::TCP, time_ns);
             }
@@ -471,7 +472,8 @@ impl Sensor {
                 CLOSED_NS
             } else if c.key.protocol != 6 {
                 IDLE_OTHER_NS
-            } else if c.payload_bytes == [0; 2] {
+            } else if c.payload_bytes == [0; 2] && (c.packets.contains(&0) || c.packets.iter().sum::<u64>() < 3) {
+                // Not answered, or the answer not acknowledged. Once open, a connection may be silent for long.
                 HALF_OPEN_NS
             } else {
                 IDLE_TCP_NS
@@ -840,6 +842,10 @@ fn conversation(connection: &Connection) -> Vec<u8> {
     let [a, b] = application.ends;
     let lost: u64 = connection.streams.iter().map(|s| s.counters.lost_bytes).sum();
     let retransmitted: u64 = connection.streams.iter().map(|s| s.counters.retransmitted_bytes).sum();
+    let cut = connection.streams.each_ref().map(|s| s.counters.cut_bytes);
+    let mut vlans = connection.key.vlans.as_slice().to_vec();
+    vlans.sort_unstable();
+    vlans.dedup();
     let line = serde_json::json!({
         "kind": "conversation",
         "transport": &*application.transport,
@@ -848,10 +854,11 @@ fn conversation(connection: &Connection) -> Vec<u8> {
         "start": rfc3339(application.first_ns), "end": rfc3339(connection.last_ns),
         "packets_ab": connection.packets[0], "packets_ba": connection.packets[1],
         "payload_bytes_ab": connection.payload_bytes[0], "payload_bytes_ba": connection.payload_bytes[1],
-        "stream_bytes_ab": application.stream_bytes[0], "stream_bytes_ba": application.stream_bytes[1],
-        "lost_bytes": lost, "retransmitted_bytes": retransmitted, "joined_late": application.midstream,
+        // Each stream byte once that was on the wire in a packet that was seen, its cut part too.
+        "stream_bytes_ab": application.stream_bytes[0] + cut[0], "stream_bytes_ba": application.stream_bytes[1] + cut[1],
+        "cut_bytes_ab": cut[0], "cut_bytes_ba": cut[1], "lost_bytes": lost, "retransmitted_bytes": retransmitted, "joined_late": application.midstream,
         "decode_errors": application.errors,
-        "vlans": connection.key.vlans.as_slice(),
+        "context": application.context.as_deref(), "vlans": vlans,
         "protocols": application.protocols,
         "facts": application.found,
     });

@@ -54,6 +54,8 @@ pub struct StreamCounters {
     pub invalid_segments: u64,
     pub gaps: u64,
     pub lost_bytes: u64,
+    /// Of the lost bytes, those that the capture cut off (snap length): they were on the wire.
+    pub cut_bytes: u64,
 }
 
 /// Reassembly of one direction.
@@ -209,6 +211,7 @@ impl Stream {
                 deliver(Piece::Data(fresh));
             }
             if cut > 0 {
+                self.counters.cut_bytes += u64::from(cut);
                 self.gap(cut, deliver);
             }
         }
@@ -381,8 +384,9 @@ mod tests {
     #[test]
     fn bytes_beyond_the_snap_length_are_an_exact_gap() {
         let cut = Segment { cut: 3, ..segment(100, "ab", 0) };
-        let (out, _) = run(&[syn(99), cut, segment(105, "fg", 1)]);
+        let (out, stream) = run(&[syn(99), cut, segment(105, "fg", 1)]);
         assert_eq!(out, "ab___fg");
+        assert_eq!((stream.counters.lost_bytes, stream.counters.cut_bytes), (3, 3));
     }
 
     #[test]

@@ -144,6 +144,51 @@ fn a_new_syn_between_the_same_ends_is_another_connection() {
 }
 
 #[test]
+fn a_syn_ack_with_another_number_begins_another_connection_unless_something_was_said() {
+    let mut tap = Tap::new();
+    tap.see(From::Server, SYN | ACK, 499, 100, b"");
+    tap.see(From::Server, SYN | ACK, 9499, 200, b"");
+    tap.see(From::Client, ACK, 200, 9500, &[0xfe; 10]);
+    tap.see(From::Server, ACK, 9500, 210, &[0xfd; 20]);
+    tap.see(From::Server, SYN | ACK, 77_000, 210, b"");
+    let events = tap.end();
+    let said: Vec<_> = flows(&events).iter().map(|f| (f["bytes"].as_u64().unwrap(), f["bytes_back"].as_u64().unwrap())).collect();
+    assert_eq!(said, [(0, 0), (10, 20)]);
+    assert!(events.iter().all(|e| e["kind"] == "flow"), "nothing is lost");
+}
+
+#[test]
+fn an_open_connection_may_be_silent_and_a_half_open_one_is_forgotten() {
+    let mut tap = Tap::new();
+    tap.handshake();
+    tap.time_ns += 300_000 * MS;
+    tap.see(From::Client, ACK, 100, 500, &[0xfe; 10]);
+    tap.sensor.finish();
+    let lines = tap.sensor.take_conversations();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(serde_json::from_slice::<Value>(&lines[0]).unwrap()["joined_late"], false);
+    let mut tap = Tap::new();
+    tap.see(From::Client, SYN, 99, 0, b"");
+    tap.time_ns += 300_000 * MS;
+    tap.see(From::Client, ACK, 100, 500, &[0xfe; 10]);
+    tap.sensor.finish();
+    assert_eq!(tap.sensor.take_conversations().len(), 2);
+}
+
+#[test]
+fn bytes_that_the_capture_cut_off_are_stream_bytes_and_lost() {
+    let mut tap = Tap::new();
+    tap.handshake();
+    let frame = tcp(From::Client, ACK, 100, 500, &[0xfe; 100], None);
+    tap.sensor.frame(tap.time_ns, LinkType::Ethernet, &frame[..frame.len() - 60], u32::try_from(frame.len()).unwrap(), None);
+    let events = tap.end();
+    assert_eq!(flows(&events).iter().map(|f| f["bytes"].as_u64().unwrap()).sum::<u64>(), 40);
+    let lost: u64 = events.iter().filter(|e| e["kind"] == "loss").map(|e| e["bytes"].as_u64().unwrap()).sum();
+    let line: Value = serde_json::from_slice(&tap.sensor.take_conversations()[0]).unwrap();
+    assert_eq!((lost, line["stream_bytes_ab"].as_u64(), line["cut_bytes_ab"].as_u64()), (60, Some(100), Some(60)));
+}
+
+#[test]
 fn the_same_addresses_in_another_vlan_are_another_connection() {
     let mut tap = Tap::new();
     for vlan in [Some(120), Some(130), None] {
