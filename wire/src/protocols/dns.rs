@@ -104,18 +104,22 @@ fn plausible(head: &[u8], hinted: bool) -> bool {
     if rest.get(..33).is_some_and(netbios) {
         return false;
     }
-    let Some((name_bytes, labels)) = plain_name(rest, hinted) else { return false };
+    // On a port of its own a header that fits is enough: a damaged name or a type of 0 is a malformed message, not another protocol.
+    if hinted {
+        return true;
+    }
+    let Some((name_bytes, labels)) = plain_name(rest) else { return false };
     let Some(after) = rest.get(name_bytes..) else { return true };
     let &[a, b, c, d, ..] = after else {
         // Cut by the length of the head, not by the end of the message.
         return labels > 0 && head.len() >= super::HEAD_BYTES_MAX - 2;
     };
     let (kind, class) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]) & 0x7fff);
-    kind != 0 && (hinted || kind <= 260 || kind >= 0x8000) && (matches!(class, 1 | 3 | 4 | 254 | 255) || (hinted && header.questions == 0))
+    kind != 0 && (kind <= 260 || kind >= 0x8000) && matches!(class, 1 | 3 | 4 | 254 | 255)
 }
 
 /// Length of a name without compression (or cut by the end of the head), and its labels.
-fn plain_name(bytes: &[u8], hinted: bool) -> Option<(usize, usize)> {
+fn plain_name(bytes: &[u8]) -> Option<(usize, usize)> {
     let (mut at, mut labels) = (0, 0);
     loop {
         let Some(&length) = bytes.get(at) else { return Some((at, labels)) };
@@ -128,7 +132,7 @@ fn plain_name(bytes: &[u8], hinted: bool) -> Option<(usize, usize)> {
         }
         let label = bytes.get(at..).unwrap_or_default();
         let label = label.get(..usize::from(length)).unwrap_or(label);
-        if !hinted && !label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        if !label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
             return None;
         }
         at += usize::from(length);
@@ -612,6 +616,17 @@ mod tests {
         let played =
             testing::play(stream(WHOLE), &[Step::Gap(CLIENT, 40), Step::Data(CLIENT, &script[0].1), Step::Data(SERVER, &script[1].1)]);
         assert_eq!(played.facts["dns"]["queries"], 1);
+    }
+
+    #[test]
+    fn a_damaged_message_on_the_port_of_dns_is_a_malformed_message_of_dns() {
+        let cut = testing::bytes("2224 0100 0001 0000 0000 0000 03 61 62 63");
+        let heads = |ports| Heads { client: &cut, server: &[], ports, midstream: false };
+        assert_eq!(recognise_datagram(&heads((53_000, 53))), Recognition::Yes { client: CLIENT });
+        assert_eq!(recognise_datagram(&heads((53_000, 54))), Recognition::No);
+        let played = testing::play_script(datagrams(WHOLE), &vec![(CLIENT, cut.clone())]);
+        assert_eq!(played.facts["dns"]["queries"], 1);
+        assert_eq!(played.events[0]["completeness"]["state"], "malformed");
     }
 
     #[test]

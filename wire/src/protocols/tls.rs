@@ -1,4 +1,5 @@
-//! TLS 1.0 to 1.3 with its drafts (RFC 2246, 4346, 5246, 8446), and SSL 3.0 (RFC 6101): what is visible of it.
+//! TLS 1.0 to 1.3 with its drafts (RFC 2246, 4346, 5246, 8446), and SSL 3.0 (RFC 6101): what is visible of it. Of SSL 2.0,
+//! that it is spoken (its hello may also begin a later version: RFC 5246, E.2).
 //!
 //! The handshake of a connection is in the clear until the keys change: names asked for (SNI), versions, cipher,
 //! fingerprint of the client (JA4), and up to TLS 1.2 the certificates. After that, records are skipped by their
@@ -56,10 +57,12 @@ fn recognise(heads: &Heads<'_>) -> Recognition {
     }
     let sides = [(heads.client, Side::Client), (heads.server, Side::Server)];
     for (head, side) in sides {
-        match begins(head, CLIENT_HELLO) {
-            Some(true) => return Recognition::Yes { client: side },
-            None if !head.is_empty() => return Recognition::More,
-            _ => {}
+        let answers = [begins(head, CLIENT_HELLO), begins_in_ssl2(head)];
+        if answers.contains(&Some(true)) {
+            return Recognition::Yes { client: side };
+        }
+        if !head.is_empty() && answers.contains(&None) {
+            return Recognition::More;
         }
     }
     for (head, side) in sides {
@@ -87,6 +90,20 @@ fn begins(head: &[u8], message: u8) -> Option<bool> {
     // The first record may hold as little as one byte of the hello; if it holds the length, that is below 64 KiB.
     let long = length >= 2 && head.get(6).is_some_and(|b| *b != 0);
     Some((1..=RECORD_BYTES_MAX).contains(&length) && !long)
+}
+
+/// Whether a ClientHello of SSL 2.0 starts here (RFC 6101, appendix E): its lengths must add up; `None` asks for more.
+fn begins_in_ssl2(head: &[u8]) -> Option<bool> {
+    let fits = |at: usize, test: fn(u8) -> bool| head.get(at).copied().is_none_or(test);
+    let version = |major: u8, minor: u8| (major == 3 && minor <= 4) || (major == 0 && minor == 2);
+    if !fits(0, |b| b & 0x80 != 0) || !fits(2, |b| b == CLIENT_HELLO) || !fits(3, |b| b == 3 || b == 0) {
+        return Some(false);
+    }
+    let &[high, low, _, major, minor, c1, c0, s1, s0, r1, r0, ..] = head else { return None };
+    let number = |high: u8, low: u8| usize::from(high) << 8 | usize::from(low);
+    let (ciphers, session, challenge) = (number(c1, c0), number(s1, s0), number(r1, r0));
+    let lengths = ciphers > 0 && ciphers % 3 == 0 && matches!(session, 0 | 16) && (16..=32).contains(&challenge);
+    Some(version(major, minor) && lengths && number(high & 0x7f, low) == 9 + ciphers + session + challenge)
 }
 
 /// In the middle, a record's header on every side that was heard: 24 bits that must fit, and a length.
@@ -138,6 +155,8 @@ struct Half {
     message: Vec<u8>,
     /// Handshake bytes seen in the clear.
     clear_bytes: usize,
+    /// A record's header was read.
+    begun: bool,
     /// The keys have changed (or the handshake was lost): nothing of the handshake is read any more.
     closed: bool,
     /// After a gap the next record is looked for.
@@ -153,6 +172,9 @@ struct Tls {
     /// TLS 1.3 was negotiated: a ChangeCipherSpec means nothing (RFC 8446, D.4).
     version13: bool,
     known_version: bool,
+    /// The client began with a hello of SSL 2.0, and the server answered in it.
+    hello2: bool,
+    ssl2: bool,
     halves: [Half; 2],
     /// The name in a client's certificate whose record is not yet whole.
     presented: Option<String>,
@@ -171,6 +193,8 @@ impl Tls {
             named: false,
             version13: false,
             known_version: false,
+            hello2: false,
+            ssl2: false,
             halves: [half(), half()],
             presented: None,
             hellos: Vec::new(),
@@ -196,6 +220,22 @@ impl Tls {
     fn begin_record(&mut self, sender: Side, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         let half = &mut self.halves[sender as usize];
         let &[kind, major, minor, high, low] = half.header.as_slice() else { return Ok(()) };
+        let hello2 = sender == Side::Client && !half.begun && !half.seeking && begins_in_ssl2(&half.header) != Some(false);
+        // SERVER-HELLO of SSL 2.0 is its message 4.
+        let answer2 = sender == Side::Server && self.hello2 && !half.begun && kind & 0x80 != 0 && minor == 4;
+        half.begun = true;
+        if hello2 || answer2 {
+            self.hello2 = true;
+            self.ssl2 = answer2;
+            half.header.clear();
+            half.kind = 0;
+            // The header of five bytes holds three of the record's own.
+            half.left = (usize::from(kind & 0x7f) << 8 | usize::from(major)).saturating_sub(3);
+            if answer2 {
+                out.protect(|p| p.transport = "ssl2".into());
+            }
+            return Ok(());
+        }
         let length = usize::from(high) << 8 | usize::from(low);
         let wrong = if !(CHANGE_CIPHER_SPEC..=HEARTBEAT).contains(&kind) {
             Some(DecodeError::new("record type", kind.into(), "20 to 24"))
@@ -343,6 +383,10 @@ impl Decoder for Tls {
         let mut result = Ok(());
         while !rest.is_empty() && result.is_ok() {
             let half = &mut self.halves[sender as usize];
+            if self.ssl2 && half.left == 0 {
+                // Its records have another shape; nothing in them is read.
+                break;
+            }
             if half.left == 0 {
                 let (head, after) = rest.split_at(rest.len().min(5 - half.header.len()));
                 half.header.extend_from_slice(head);
@@ -790,6 +834,39 @@ mod tests {
             (&certificate["not_before"], &certificate["not_after"]),
             (&json!("2026-01-01T00:00:00Z"), &json!("2028-01-01T00:00:00Z"))
         );
+    }
+
+    /// A hello of SSL 2.0 that offers TLS 1.0 (RFC 5246, E.2): two suites, no session, 16 bytes of challenge.
+    fn hello_in_ssl2(version: &str) -> Vec<u8> {
+        testing::bytes(&format!("801f 01 {version} 0006 0000 0010 000005 00000a {}", "5a".repeat(16)))
+    }
+
+    #[test]
+    fn a_hello_of_ssl2_may_begin_tls() {
+        let answer = "160301 002a 02 000026 0301".to_owned() + &"11".repeat(32) + "00 0005 00";
+        let script = vec![(CLIENT, hello_in_ssl2("0301")), (SERVER, testing::bytes(&answer)), (CLIENT, testing::bytes("140301 0001 01"))];
+        assert_eq!(testing::recognise(&TLS, &script), Recognition::Yes { client: CLIENT });
+        let played = testing::play_script(decoder(WHOLE), &script);
+        assert_eq!(played.error, None);
+        assert_eq!(facts(&played)["negotiated_version"], "0x0301");
+        assert_eq!(played.events.last().unwrap()["protection"]["transport"], "tls1.0");
+        testing::shared_checks(&TLS, &script, &[]);
+    }
+
+    #[test]
+    fn ssl2_is_named_and_its_records_are_counted() {
+        let script = vec![
+            (CLIENT, hello_in_ssl2("0002")),
+            (SERVER, testing::bytes("8006 04 0001 0002 00")),
+            (CLIENT, testing::bytes("0028 07 1a e7 f8")),
+            (SERVER, testing::bytes("0028 07 3e df 91")),
+        ];
+        let played = testing::play_script(decoder(WHOLE), &script);
+        assert_eq!(played.error, None);
+        assert_eq!(played.events.last().unwrap()["protection"]["transport"], "ssl2");
+        assert_eq!(facts(&played)["negotiated_version"], Value::Null);
+        let one_less = vec![(CLIENT, [&hello_in_ssl2("0002")[..1], &[0x20], &hello_in_ssl2("0002")[2..]].concat())];
+        assert_eq!(testing::recognise(&TLS, &one_less), Recognition::No);
     }
 
     #[test]
