@@ -1,12 +1,13 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench clean
+.PHONY: help setup demo test test-long bench conformance clean
 SEED ?=
 PACKETS ?= 10000000
 RUNS ?= 9
+TRACES ?= ../shared/traces
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## install what is missing (root: distribution packages; always: .venv and the compiled packet path)
 	@scripts/setup.sh
@@ -22,6 +23,9 @@ test-long: setup  ## the same with the long tests
 
 bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts against a ledger (quick: PACKETS=300000 RUNS=3)
 	@.venv/bin/python -m benchmarks.bench --packets $(PACKETS) --runs $(RUNS)
+
+conformance: setup  ## hold `hopwatch inspect` against tshark: TRACES=DIR of captures with *.truth.json, COMPARE=the script that compares
+	@.venv/bin/python -m scripts.conformance $(TRACES) $(if $(COMPARE),--compare $(COMPARE))
 
 clean:  ## remove what setup made inside the checkout
 	rm -rf .venv wire/target build
