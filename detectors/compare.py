@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from detectors.judgement import Opinion, class_severity, raised
 from hopwatch.declared.match import Classified, End, Index, Met, glob
-from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Hop
+from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Hop, PlannedException
 from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.declared.schedule import Schedule
 from hopwatch.events import Answer, Flow, ObjectSet, Severity
@@ -158,8 +158,30 @@ def compare(
             _how_much(index, seen, opinion, allowances, used_with, missing)
             _when(index, seen, hop, opinion, loosened)
     if not attempt:
-        _protection(index, seen, hop_name, hop, opinion, missing)
+        _protection(index, seen, index.hop_transit(hop_name), seen.declared_account or hop.who, opinion, missing)
     _expiry(index, seen, hop, opinion)
+    return opinion
+
+
+def under_ticket(index: Index, seen: Seen, name: str, planned: PlannedException) -> Opinion:
+    """What the exception says of a window of the account it lets work: everything but the hop's own questions."""
+    opinion = Opinion(None)
+    opinion.classes.update(*(met.classes for met in seen.met))
+    _as_whom(seen, name, index.architecture.accounts[name], opinion)
+    for part in () if seen.control else seen.flow.objects:
+        _accounts_made(seen, part, opinion)
+    metadata = bool(seen.met) and all(met.metadata for met in seen.met)
+    if not (seen.control or metadata or seen.flow.operation in planned.may):
+        may = f"{planned.ticket}: may {', '.join(planned.may)}"
+        opinion.differ("unapproved-operation", "high", "what", may, seen.flow.operation)
+    if seen.unread:
+        opinion.answer("what", "assumed")
+    if any(met.unknown for met in seen.met):
+        opinion.answer("what", "unknown")
+    if not seen.complete:
+        opinion.answer("how_much", "unknown")
+    _leaving(index, seen, opinion)
+    _protection(index, seen, 0, name, opinion, lambda depth: "assumed")
     return opinion
 
 
@@ -214,6 +236,11 @@ def _who(index: Index, seen: Seen, hop: Hop, opinion: Opinion, missing: Callable
     own = index.architecture.accounts[seen.declared_account]
     if not hidden and not index.comes_from(own, seen.client):
         opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", f"{seen.declared_account} at {', '.join(own.from_)}", observed)
+    _as_whom(seen, seen.declared_account, own, opinion)
+
+
+def _as_whom(seen: Seen, name: str, own: Account, opinion: Opinion) -> None:
+    """By what application and in what role the account works, and until when it may."""
     if own.applications:
         named = seen.application
         if named is None and (seen.flow.depth != "decoded" or seen.flow.operation in CONTROL or not seen.complete):
@@ -230,7 +257,7 @@ def _who(index: Index, seen: Seen, hop: Hop, opinion: Opinion, missing: Callable
     if seen.role is not None and seen.role != seen.account and not any(glob(pattern)(seen.role) for pattern in own.roles):
         opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", f"roles {', '.join(own.roles) or 'none'}", f"role {seen.role}")
     if own.expires is not None and seen.day > own.expires:
-        opinion.differ("expired", overdue(seen.day, own.expires), "who", f"{seen.declared_account} until {own.expires}", str(seen.day))
+        opinion.differ("expired", overdue(seen.day, own.expires), "who", f"{name} until {own.expires}", str(seen.day))
 
 
 def _where(index: Index, seen: Seen, hop: Hop, opinion: Opinion) -> None:
@@ -307,12 +334,8 @@ def _removed(seen: Seen, hop: Hop, part: ObjectSet) -> list[str]:
 def _operation(index: Index, seen: Seen, hop_name: str, hop: Hop, part: ObjectSet | None, opinion: Opinion) -> None:
     operation = seen.flow.operation
     severity: Severity = "high"
-    if operation == "admin" and part is not None:
-        for column in part.columns:
-            if column == "create" or column.startswith("grant:"):
-                done = "created" if column == "create" else f"given {column.removeprefix('grant:')}"
-                names = ", ".join(name.removeprefix("account:") for name in part.names)
-                opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", "no account made or given rights", f"{names} {done}")
+    if part is not None:
+        _accounts_made(seen, part, opinion)
     if operation not in hop.may:
         opinion.differ("unapproved-operation", severity, "what", f"may {', '.join(hop.may)}", operation)
     # A subscription is asked for against the way its data takes.
@@ -324,6 +347,17 @@ def _operation(index: Index, seen: Seen, hop_name: str, hop: Hop, part: ObjectSe
             f"{', '.join(hop.from_)} -> {', '.join(hop.to)}",
             f"{operation} {seen.source.shown} -> {seen.destination.shown}",
         )
+
+
+def _accounts_made(seen: Seen, part: ObjectSet, opinion: Opinion) -> None:
+    """An account made, or given rights, on the wire is in no file yet."""
+    if seen.flow.operation != "admin":
+        return
+    for column in part.columns:
+        if column == "create" or column.startswith("grant:"):
+            done = "created" if column == "create" else f"given {column.removeprefix('grant:')}"
+            names = ", ".join(name.removeprefix("account:") for name in part.names)
+            opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", "no account made or given rights", f"{names} {done}")
 
 
 def _how_much(
@@ -364,9 +398,9 @@ def _when(index: Index, seen: Seen, hop: Hop, opinion: Opinion, loosened: bool) 
         opinion.differ("outside-window", "medium", "when", str(hop.when), f"{local:%a %Y-%m-%d %H:%M} plant time")
 
 
-def _protection(index: Index, seen: Seen, hop_name: str, hop: Hop, opinion: Opinion, missing: Callable[[str], Answer]) -> None:
-    architecture = index.architecture
-    rank = max(index.hop_transit(hop_name), *(index.class_transit[name] for name in opinion.classes), 0)
+def _protection(index: Index, seen: Seen, demanded: int, own: str, opinion: Opinion, missing: Callable[[str], Answer]) -> None:
+    """Against what the hop and every class met demand in transit, and against the login of the account."""
+    rank = max(demanded, *(index.class_transit[name] for name in opinion.classes), 0)
     required = TRANSIT_ORDER[rank]
     protection = seen.flow.protection
     transport = protection.transport
@@ -389,8 +423,7 @@ def _protection(index: Index, seen: Seen, hop_name: str, hop: Hop, opinion: Opin
     certificate = protection.certificate
     if isinstance(certificate, dict) and certificate.get("self_signed") is True and required != "any" and transport.startswith("tls"):
         opinion.differ("under-protected", _severity(index, seen, opinion), "protection", "certificate of a CA", "self-signed certificate")
-    own = seen.declared_account or hop.who
-    wanted = architecture.accounts[own].auth
+    wanted = index.architecture.accounts[own].auth
     login = protection.authentication
     if login is None or seen.flow.operation == "refused":
         return

@@ -49,7 +49,7 @@ class Findings:
         verdict: Verdict,
         severity: Severity,
         who: str | None,
-        client: End,
+        client: str,
         source: End,
         destination: End,
         hop: str | None,
@@ -84,7 +84,7 @@ class Findings:
             last_seen=flow.end if before is None else max(flow.end, before.last_seen, key=time_ns),
             windows=windows,
             who=who,
-            client=_host(client),
+            client=client,
             source=source.shown if place is None else place.source,
             destination=destination.shown if place is None else place.destination,
             observed=Observed(
@@ -170,12 +170,6 @@ class Findings:
 
 def _hashed(identity: list[str]) -> str:
     return "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
-
-
-def _host(end: End) -> str:
-    """The end's address, and its asset if the file knows one: ``mw (10.30.0.20)``."""
-    asset = end.host or end.asset
-    return f"{asset} ({end.address})" if asset else end.address
 
 
 def _distinct(before: Finding | None, differing: list[Differing], *, news: bool) -> list[Any]:

@@ -37,6 +37,7 @@ from detectors.compare import (
     holder,
     instant,
     overdue,
+    under_ticket,
 )
 from detectors.failover import Failovers
 from detectors.findings import Findings
@@ -245,7 +246,7 @@ class VerdictDetector:
                 verdict=verdict,
                 severity=severity,
                 who=seen.declared_account or seen.account,
-                client=seen.client,
+                client=self._client(seen.client, hop),
                 source=seen.source,
                 destination=seen.destination,
                 hop=hop,
@@ -269,6 +270,14 @@ class VerdictDetector:
             finding=finding,
             notices=tuple(notices),
         )
+
+    def _client(self, client: End, hop: str | None) -> str:
+        """Who dialled, as a finding names it: ``mw (10.30.0.20)``, or the relay that hides it."""
+        asset = client.host or client.asset
+        shown = client.address if asset is None else f"{asset} ({client.address})"
+        joined = None if hop is None else self.architecture.hops[hop]
+        is_end = joined is not None and (asset in joined.from_ or asset in joined.to)
+        return f"client hidden by {shown}" if self.index.relay(client) is not None and not is_end else shown
 
     def _seen(self, flow: Flow) -> Seen:
         source = self.index.end(flow.source.address, flow.source.port, flow.source.names)
@@ -407,17 +416,7 @@ class VerdictDetector:
                 continue
             if not covers(planned.when, seen.start, self.architecture.timezone) or not self.index.comes_from(account, seen.client):
                 continue
-            opinion = Opinion(None)
-            opinion.classes.update(*(met.classes for met in seen.met))
-            metadata = bool(seen.met) and all(met.metadata for met in seen.met)
-            if not (seen.control or metadata or seen.flow.operation in planned.may):
-                may = f"{planned.ticket}: may {', '.join(planned.may)}"
-                opinion.differ("unapproved-operation", "high", "what", may, seen.flow.operation)
-            if seen.unread:
-                opinion.answer("what", "assumed")
-            if not seen.complete:
-                opinion.answer("how_much", "unknown")
-            return opinion
+            return under_ticket(self.index, seen, name, planned)
         return None
 
     def _by_none(self, seen: Seen, new: dict[str, int]) -> Opinion:

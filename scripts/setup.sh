@@ -55,6 +55,8 @@ missing_packages() {
     pcap_works || echo libpcap0.8
     have setpriv || echo util-linux
     have ssh-keygen || echo openssh-client
+    have minisign || echo minisign
+    have openssl || echo openssl
 }
 
 install_packages() {

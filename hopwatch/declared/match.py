@@ -189,10 +189,10 @@ class Index:
                 found.update(self._pairs.get(("asset", server.asset, client.zone), ()))
             if server.zone is not None:
                 found.update(self._pairs.get(("zone", server.zone, client.zone), ()))
-        relay = self._relay(server)
+        relay = self.relay(server)
         if relay is not None and client.zone is not None and server.name is None:
             found.update(self._through.get((relay, "client", client.zone), ()))
-        relay = self._relay(client)
+        relay = self.relay(client)
         if relay is not None:
             if server.asset is not None:
                 found.update(self._through.get((relay, "asset", server.asset), ()))
@@ -449,7 +449,8 @@ class Index:
     def _zone_of_name(self, name: str) -> str | None:
         return next((zone for matches, zone in self._zone_names if matches(name)), None)
 
-    def _relay(self, end: End) -> str | None:
+    def relay(self, end: End) -> str | None:
+        """The relay that the end is, if it is one."""
         return next((name for name in (end.asset, end.host) if name in self._relay_assets), None)
 
     def _relay_of_hop(self, hop: Hop) -> str | None:

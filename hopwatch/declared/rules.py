@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from hopwatch.declared.model import (
     AT_REST_ORDER,
@@ -62,6 +62,10 @@ def review(architecture: Architecture, at: date) -> Iterator[tuple[bool, str, tu
             stage = next((days for days in WARN_DAYS if left <= days), None)
             if stage is not None:
                 yield False, f"expires-{stage}", path, f"{thing} ends {'today' if left == 0 else f'in {_days(left)}'}, on {last}"
+    for path, thing, last in _dated(architecture):
+        if last < at:
+            # Nothing is broken: its hours were all it was for. It only makes the file longer to read.
+            yield False, "past", path, f"{thing} was for {last}, {_days((at - last).days)} ago, and loosens nothing any more; remove it"
 
 
 def _days(count: int) -> str:
@@ -82,6 +86,17 @@ def _endings(architecture: Architecture) -> Iterator[tuple[tuple[str, ...], str,
     for place, line in enumerate(architecture.calendar):
         if line.until is not None:
             yield ("calendar", str(place), "until"), f"calendar line {line.what}", line.until
+
+
+def _dated(architecture: Architecture) -> Iterator[tuple[tuple[str, ...], str, date]]:
+    """What was for stated hours of one date, and the last day of them."""
+    planned = [
+        *((("exceptions", name), f"exception {name}", one.when) for name, one in architecture.exceptions.items()),
+        *((("calendar", str(place), "when"), f"calendar line {one.what}", one.when) for place, one in enumerate(architecture.calendar)),
+    ]
+    for path, thing, when in planned:
+        if when.on is not None:
+            yield path, thing, when.on + timedelta(minutes=when.end_minute - 1)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -145,10 +160,14 @@ def _hosts(architecture: Architecture, path: tuple[str, ...], hosts: Iterable[st
         if host in architecture.zones or host in architecture.assets:
             continue
         try:
-            ip_network(host)
+            address = str(ip_address(host))
         except ValueError:
             known = [*architecture.zones, *architecture.assets]
             yield path, f"{path[-1]} {host} is neither a zone, an asset nor an address{_nearest(host, known)}"
+            continue
+        if address != host:
+            # Windows carry the canonical text (RFC 5952), and that is what is compared.
+            yield path, f"{path[-1]} {host}: write {address}"
 
 
 def _whole_hops(architecture: Architecture) -> Iterator[tuple[str, Hop]]:
@@ -535,10 +554,31 @@ def _exceptions(architecture: Architecture) -> Broken:
             yield (*path, "account"), f"{exception.account} needs no ticket, so a hop approves it; an exception may not add an account"
 
 
+def _loosening(architecture: Architecture) -> Broken:
+    """An exception or a calendar line gives its hop more or other hours; one that takes away, or changes nothing, is a mistake."""
+    for place, line in enumerate(architecture.calendar):
+        for name in line.hops:
+            hop = architecture.hops.get(name)
+            if hop is not None and hop.when is None and (line.limit is None or line.limit.value == 1):
+                yield ("calendar", str(place)), f"{line.what} loosens nothing: {name} may run at any time; add limit such as 3x"
+    for title, exception in architecture.exceptions.items():
+        hop = architecture.hops.get(exception.hop or "")
+        if hop is None:
+            continue
+        if hop.when is None and not exception.limit:
+            yield ("exceptions", title), f"loosens nothing: {exception.hop} may run at any time; add limit"
+        normal = {(limit.unit, limit.period): limit for limit in hop.limit}
+        for limit in exception.limit:
+            own = normal.get((limit.unit, limit.period))
+            if own is not None and limit.amount < own.amount:
+                yield ("exceptions", title, "limit"), f'limit "{limit}" is below "{own}" of {exception.hop}, an exception loosens'
+
+
 PROOFS: tuple[tuple[str, Callable[[Architecture], Broken]], ...] = (
     ("reference", _references),
     ("class-order", _class_order), ("zone", _zones), ("asset", _assets), ("service", _services), ("account", _accounts),
     ("decoy", _decoys), ("ticket", _tickets), ("ends", _ends), ("conduit", _conduits), ("name", _names_valid), ("residency", _residency),
     ("transit", _transit), ("at-rest", _at_rest), ("gdpr", _gdpr), ("retention", _retention), ("pilot", _pilot), ("until", _ends_in_time),
     ("limit", _limits), ("promise", _promises), ("budget", _budgets), ("exception", _exceptions),
+    ("loosening", _loosening),
 )  # fmt: skip

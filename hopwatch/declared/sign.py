@@ -1,8 +1,11 @@
-"""Whether a declaration was approved by someone other than its author: detached signatures and approver keys.
+"""Whether a declaration was approved by someone other than its author: its commit or a detached signature, and approver keys.
 
 A signature stands beside the file as ``plant-north.yaml.sig`` in one of three forms, told apart by their first bytes:
 base64 of a bare Ed25519 signature over the file's bytes (RFC 8032, what ``hopwatch declared sign`` and
 ``openssl pkeyutl -sign -rawin`` write), minisign, or ``ssh-keygen -Y sign`` (OpenSSH PROTOCOL.sshsig).
+
+Or the commit that brought the file is signed in ssh format (``git commit -S``, ``git merge -S``): the commit that last changed
+it, or the merge that took that change in. It holds if the file is, byte for byte, the one of that commit.
 
 The approver keys are a file the author of a declaration must not be able to change, so it is named from outside
 (``--approvers``, ``HOPWATCH_APPROVERS``) and never looked for beside the declaration. One key a line, names as git knows
@@ -16,7 +19,7 @@ import binascii
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +31,7 @@ APPROVERS_DEFAULT = Path("/etc/hopwatch/approvers")
 APPROVERS_MAX = 1000
 SIGNATURE_BYTES_MAX = 16_384
 SSH_NAMESPACES = frozenset({"hopwatch", "file"})  # of ssh-keygen -n
+_GIT_NAMESPACE = "git"  # of signed commits; a signature made for one purpose is none for another
 _SSH_BEGIN = b"-----BEGIN SSH SIGNATURE-----"
 _SSH_END = b"-----END SSH SIGNATURE-----"
 _GIT_TIMEOUT_S = 5.0
@@ -65,11 +69,14 @@ def approvers_path() -> Path:
 
 
 def verify_file(path: Path, content: bytes, owner: str, approvers: Path | None = None) -> Verdict:
-    """Check the signature beside a declaration; ``owner`` stands for the author where git knows none."""
+    """Check the signature beside a declaration, else that of its commit; ``owner`` stands for the author where git knows none."""
     try:
         signature = signature_path(path).read_bytes()[: SIGNATURE_BYTES_MAX + 1]
     except OSError:
-        return Verdict(False, None, "no signature beside the file")
+        signature = None
+    commits = signed_commits(path, content)
+    if signature is None and not commits:
+        return Verdict(False, None, "no signature beside the file, and none on its commit")
     keys = approvers or approvers_path()
     try:
         known = read_approvers(keys.read_text("utf-8"))
@@ -77,22 +84,29 @@ def verify_file(path: Path, content: bytes, owner: str, approvers: Path | None =
         return Verdict(False, None, f"no approver keys at {keys}")
     except SignatureError as error:
         return Verdict(False, None, f"{keys.name}: {error}")
-    return verify(content, signature, known, git_authors(path) or (owner,))
+    verdicts = [] if signature is None else [verify(content, signature, known, git_authors(path) or (owner,))]
+    verdicts += [verify(one.payload, one.signature, known, one.authors, commit=one.id) for one in commits]
+    return next((verdict for verdict in verdicts if verdict.signed), verdicts[0])
 
 
-def verify(content: bytes, signature: bytes, approvers: Iterable[Approver], authors: Iterable[str]) -> Verdict:
-    """Whether one of the approvers, who is none of the authors, signed the content."""
+def verify(
+    content: bytes, signature: bytes, approvers: Iterable[Approver], authors: Iterable[str], *, commit: str | None = None
+) -> Verdict:
+    """Whether one of the approvers, who is none of the authors, signed the content: a file, or that of a ``commit``."""
     writers = {author.casefold() for author in authors}
     try:
-        check = _reader(content, signature)
+        check = _reader(content, signature) if commit is None else _ssh(content, signature, {_GIT_NAMESPACE})
     except SignatureError as error:
-        return Verdict(False, None, str(error))
+        return Verdict(False, None, str(error) if commit is None else f"commit {commit[:7]}: {error}")
     for approver in approvers:
         if not check(approver.key):
             continue
         if writers & {name.casefold() for name in approver.names}:
             return Verdict(False, approver.names[0], f"signed by {approver.names[0]}, who wrote it; author and approver must differ")
-        return Verdict(True, approver.names[0], f"signed by {approver.names[0]}")
+        where = "" if commit is None else f" in commit {commit[:7]}"
+        return Verdict(True, approver.names[0], f"signed by {approver.names[0]}{where}")
+    if commit is not None:
+        return Verdict(False, None, f"signature of commit {commit[:7]} is of no approver's key")
     return Verdict(False, None, "signature is of no approver's key, or the file was changed after it was signed")
 
 
@@ -136,14 +150,65 @@ def read_approvers(text: str) -> list[Approver]:
 
 def git_authors(path: Path) -> tuple[str, ...]:
     """Name and address of who last committed a change of the file; empty outside git."""
+    said = _git(path, "log", "-1", "--format=%an%n%ae", "--", path.name)
+    return tuple(said.decode("utf-8", "replace").split("\n")[:2]) if said and said.strip() else ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCommit:
+    """A commit that holds the file as it is: what its signature is over, and who wrote what it brought."""
+
+    id: str
+    payload: bytes
+    signature: bytes
+    authors: tuple[str, ...]
+
+
+def signed_commits(path: Path, content: bytes) -> list[SignedCommit]:
+    """The signed ones among the commit that last changed the file and the merge that took it in, if the file is still theirs."""
+    found = []
+    last = _git(path, "log", "-1", "--format=%H", "--", path.name)
+    taken = _git(path, "log", "-1", "--first-parent", "-m", "--format=%H", "--", path.name)
+    for commit in dict.fromkeys(line for said in (last, taken) if said for line in said.decode("ascii", "replace").split()):
+        if _git(path, "cat-file", "blob", f"{commit}:./{path.name}") != content:
+            continue
+        payload, signature = _split(_git(path, "cat-file", "commit", commit) or b"")
+        # A merge brings what others wrote, and who merges is its author.
+        wrote = _git(path, "log", "--format=%an%n%ae", f"{commit}^1..{commit}", "--", path.name) or b""
+        authors = (*git_authors(path), *wrote.decode("utf-8", "replace").split("\n"))
+        if signature is not None:
+            found.append(SignedCommit(commit, payload, signature, tuple(dict.fromkeys(filter(None, authors)))))
+    return found
+
+
+def _split(commit: bytes) -> tuple[bytes, bytes | None]:
+    """What a commit's signature is over, and the signature; its lines are a header's, each but the first after a space."""
+    head, blank, message = commit.partition(b"\n\n")
+    kept: list[bytes] = []
+    signature: list[bytes] | None = None
+    inside = False
+    for line in head.split(b"\n"):
+        if line.startswith(b"gpgsig "):
+            signature, inside = [line.removeprefix(b"gpgsig ")], True
+        elif inside and line.startswith(b" ") and signature is not None:
+            signature.append(line[1:])
+        else:
+            inside = False
+            kept.append(line)
+    return b"\n".join(kept) + blank + message, None if signature is None else b"\n".join(signature)
+
+
+def _git(path: Path, *arguments: str) -> bytes | None:
+    # Replaced objects would show another commit than the one that was signed; a file's name is no pattern.
+    environment = os.environ | {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_LITERAL_PATHSPECS": "1"}
     try:
         done = subprocess.run(
-            ["git", "-C", str(path.resolve().parent), "log", "-1", "--format=%an%n%ae", "--", path.name],
-            capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False,
+            ["git", "-C", str(path.resolve().parent), "-c", "log.showSignature=false", *arguments],
+            capture_output=True, timeout=_GIT_TIMEOUT_S, check=False, env=environment,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return tuple(done.stdout.split("\n")[:2]) if done.returncode == 0 and done.stdout.strip() else ()
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 class _Check:
@@ -190,16 +255,18 @@ def _minisign(content: bytes, signature: bytes) -> _Check:
     return _Check((made[10:], message), (_sized(_base64(lines[3]), 64, "minisign signature"), made[10:] + comment))
 
 
-def _ssh(content: bytes, signature: bytes) -> _Check:
+def _ssh(content: bytes, signature: bytes, namespaces: Collection[str] = SSH_NAMESPACES) -> _Check:
     body = signature.strip()
+    if not body.startswith(_SSH_BEGIN):
+        raise SignatureError("signature of another format, expected ssh's")
     if not body.endswith(_SSH_END):
         raise SignatureError("ssh signature without its end")
     blob = _base64(body.removeprefix(_SSH_BEGIN).removesuffix(_SSH_END))
     if blob[:10] != b"SSHSIG\x00\x00\x00\x01":
         raise SignatureError("ssh signature of an unknown version")
     public, namespace, reserved, algorithm, made = _ssh_strings(blob[10:], 5)
-    if namespace.decode("utf-8", "replace") not in SSH_NAMESPACES:
-        raise SignatureError(f"ssh signature of another namespace, expected ssh-keygen -n {' or -n '.join(sorted(SSH_NAMESPACES))}")
+    if namespace.decode("utf-8", "replace") not in namespaces:
+        raise SignatureError(f"ssh signature of another namespace, expected ssh-keygen -n {' or -n '.join(sorted(namespaces))}")
     if algorithm not in (b"sha256", b"sha512"):
         raise SignatureError("ssh signature with an unknown hash")
     kind, raw = _ssh_strings(made, 2)

@@ -1,11 +1,15 @@
 """What git knows of a declaration reaches the findings that quote it, and what it does not know is said."""
 
 import subprocess
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import pytest
+
 from hopwatch.declared.load import load
-from hopwatch.declared.model import Architecture
+from hopwatch.declared.model import Architecture, Declaration
+from hopwatch.declared.sign import read_approvers, signed_commits, verify
 
 TEXT = (Path(__file__).parents[2] / "examples" / "plant-north.yaml").read_text("utf-8")
 
@@ -49,3 +53,117 @@ def test_file_outside_git_has_no_commit_and_no_warning(tmp_path: Path) -> None:
     path.write_text(TEXT, "utf-8")
     architecture, said = read(path)
     assert (architecture.declaration.commit, said) == (None, [])
+
+
+# Signed commits: the approver's key signs, the author is someone else.
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A repository, the keys of two people, and the file of approvers, which lies outside it."""
+
+    repository: Path
+    keys: Path
+    approvers: Path
+
+    @property
+    def path(self) -> Path:
+        return self.repository / "plant-north.yaml"
+
+    def git(self, *arguments: str, by: str = "a.ruiz", key: str | None = None) -> str:
+        who = ["-c", f"user.name={by}", "-c", f"user.email={by}@example.com", "-c", "gpg.format=ssh"]
+        who += ["-c", f"commit.gpgsign={'false' if key is None else 'true'}", "-c", f"user.signingkey={self.keys / (key or 'none')}"]
+        done = subprocess.run(["git", "-C", self.repository, *who, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self, text: str, *arguments: str, by: str = "a.ruiz", key: str | None = None) -> None:
+        self.path.write_text(text, "utf-8")
+        self.git("add", self.path.name)
+        self.git("commit", "-q", "-m", "plant: change", *arguments, by=by, key=key)
+
+    def declaration(self) -> Declaration:
+        return load(self.path, at=date(2026, 4, 7), approvers=self.approvers).declaration
+
+    def git_verifies(self) -> bool:
+        """What git itself says of the last commit, with the same keys."""
+        allowed = self.keys / "allowed"
+        allowed.write_text(f"h.keller@example.com {(self.keys / 'keller.pub').read_text()}")
+        done = subprocess.run(
+            ["git", "-C", self.repository, "-c", f"gpg.ssh.allowedSignersFile={allowed}", "verify-commit", "HEAD"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode == 0
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    made = Plant(tmp_path / "plant", tmp_path / "keys", tmp_path / "approvers")
+    made.repository.mkdir()
+    made.keys.mkdir()
+    for name in ("keller", "ruiz"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", made.keys / name], check=True)
+    made.approvers.write_text(f"h.keller,h.keller@example.com {(made.keys / 'keller.pub').read_text()}")
+    made.git("init", "-q", "-b", "main")
+    return made
+
+
+def test_commit_signed_by_an_approver_who_is_not_its_author_approves_the_file(plant: Plant) -> None:
+    plant.commit(TEXT, "--author", "A. Ruiz <a.ruiz@example.com>", by="h.keller", key="keller")
+    declaration = plant.declaration()
+    assert (declaration.signed, plant.git_verifies()) == (True, True)
+    assert declaration.approval == f"signed by h.keller in commit {plant.git('rev-parse', 'HEAD')[:7]}"
+
+
+def test_commit_signed_by_its_author_approves_nothing(plant: Plant) -> None:
+    plant.commit(TEXT, by="h.keller", key="keller")
+    declaration = plant.declaration()
+    assert (declaration.signed, plant.git_verifies()) == (False, True)
+    assert declaration.approval == "signed by h.keller, who wrote it; author and approver must differ"
+
+
+def test_commit_signed_by_a_key_of_no_approver_approves_nothing(plant: Plant) -> None:
+    plant.commit(TEXT, "--author", "B <b@example.com>", key="ruiz")
+    declaration = plant.declaration()
+    assert (declaration.signed, plant.git_verifies()) == (False, False)
+    assert "is of no approver's key" in declaration.approval
+
+
+def test_commit_without_a_signature_approves_nothing(plant: Plant) -> None:
+    plant.commit(TEXT)
+    assert plant.declaration().approval == "no signature beside the file, and none on its commit"
+
+
+def test_file_that_is_not_the_one_of_the_signed_commit_is_unsigned(plant: Plant) -> None:
+    plant.commit(TEXT, "--author", "A. Ruiz <a.ruiz@example.com>", by="h.keller", key="keller")
+    plant.path.write_text(TEXT + "# one line more\n", "utf-8")
+    assert not plant.declaration().signed
+    plant.commit(TEXT + "# one line more\n")
+    assert not plant.declaration().signed
+
+
+def test_commit_whose_text_was_changed_after_it_was_signed_is_unsigned(plant: Plant) -> None:
+    plant.commit(TEXT, "--author", "A. Ruiz <a.ruiz@example.com>", by="h.keller", key="keller")
+    signed = plant.git("cat-file", "commit", "HEAD")
+    forged = plant.repository / "forged"
+    forged.write_text(signed.replace("plant: change", "plant: chance") + "\n")
+    made = plant.git("hash-object", "-t", "commit", "-w", "--literally", str(forged))
+    plant.git("reset", "-q", "--hard", made)
+    assert (plant.declaration().signed, plant.git_verifies()) == (False, False)
+
+
+def test_merge_signed_by_an_approver_approves_what_others_wrote_in_it_and_not_his_own(plant: Plant) -> None:
+    plant.commit(TEXT.replace("version: 14", "version: 13"))
+    for author, signed in (("a.ruiz", True), ("h.keller", False)):
+        plant.git("switch", "-q", "-c", f"change-{author}")
+        plant.commit(TEXT + f"# {author}\n", by=author)
+        plant.git("switch", "-q", "main")
+        plant.git("merge", "-q", "--no-ff", "-m", "plant: take it", f"change-{author}", by="h.keller", key="keller")
+        assert (plant.declaration().signed, plant.git_verifies()) == (signed, True), author
+
+
+def test_signature_made_for_a_file_is_none_for_a_commit_and_the_other_way_round(plant: Plant) -> None:
+    plant.commit(TEXT, "--author", "A. Ruiz <a.ruiz@example.com>", by="h.keller", key="keller")
+    (commit,) = signed_commits(plant.path, TEXT.encode())
+    approvers = read_approvers(plant.approvers.read_text())
+    assert verify(commit.payload, commit.signature, approvers, [], commit=commit.id).signed
+    assert "another namespace" in verify(commit.payload, commit.signature, approvers, []).why

@@ -129,6 +129,23 @@ CASES = [
      "{account: dba, asset: mes-db, may: [select]")),
     ("exception", ("{hop: extract-quality, limit", "{hop: extract-quality, who: acme, limit"), "quarter-reload:",
      "an exception never adds an account, a destination or a class", None),
+    ("loosening", ("hops: [mes-works], limit: 3x", "hops: [mes-works], limit: 1x"), "month-end", "month-end loosens nothing: mes-works may run",
+     ("hops: [mes-works], limit: 3x", "hops: [mes-works], limit: 1.5x")),
+    ("loosening", ("hops: [mes-works], limit: 3x", "hops: [mes-works]"), "month-end", "add limit such as 3x",
+     ("hops: [mes-works], limit: 3x", "hops: [extract-quality]")),
+    ("schema", ("hops: [mes-works], limit: 3x", "hops: [mes-works], limit: 0.5x"), "month-end", "a calendar line loosens", None),
+    ("schema", (", ticket: CHG-4405", ""), "month-end", "ticket is missing", None),
+    *(("schema", ("hops: [mes-works], limit: 3x", f"hops: [mes-works], limit: 3x, {key}"), "month-end", f"key {key.split(':')[0]} is unknown", None)
+      for key in ("who: acme", "to: lake", "what_data: genealogy", "account: dba", "class: operator")),
+    ("loosening", ("[5M rows / 1d, 2 GiB / 1d]", "[399999 rows / 1d]"), "quarter-reload", 'limit "399999 rows / 1d" is below "400k rows / 1d"',
+     ("[5M rows / 1d, 2 GiB / 1d]", "[400k rows / 1d]")),
+    ("loosening", ("{hop: extract-quality, limit: [5M rows / 1d, 2 GiB / 1d], when", "{hop: mes-works, when"), "quarter-reload",
+     "loosens nothing: mes-works may run at any time", ("{hop: extract-quality, limit: [5M rows / 1d, 2 GiB / 1d], when",
+     "{hop: extract-quality, when")),
+    ("reference", ("from: [10.20.1.5],", "from: [10.20.1.0/29],"), "dba:", "is neither a zone, an asset nor an address",
+     ("from: [10.20.1.5],", "from: [10.20.1.6],")),
+    ("reference", ("from: [10.30.0.7],", 'from: ["2001:DB8:0:0::7"],'), "watching:", "write 2001:db8::7",
+     ("from: [10.30.0.7],", 'from: ["2001:db8::7"],')),
 ]  # fmt: skip
 BREAKS = CASES
 TWINS = [(case[0], case[4]) for case in CASES if case[4] is not None]
@@ -190,6 +207,25 @@ def test_every_error_is_reported_in_file_order_and_not_the_first_alone() -> None
 def test_approval_warns_before_its_last_day_and_has_ended_after_it(day: date, rule: str | None, level: Level | None) -> None:
     problems = [problem for problem in loads(TEXT, at=day).problems if problem.path == ("hops", "acme-diagnose", "approved")]
     assert [(problem.rule, problem.level) for problem in problems] == ([] if rule is None else [(rule, level)])
+
+
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        (date(2026, 4, 4), []),
+        (date(2026, 4, 5), ["exception quarter-reload was for 2026-04-04, 1 day ago, and loosens nothing any more; remove it"]),
+    ],
+)
+def test_exception_whose_hours_are_over_is_a_warning_to_tidy_and_breaks_nothing(day: date, said: list[str]) -> None:
+    problems = [problem for problem in loads(TEXT, at=day).problems if problem.rule == "past"]
+    assert [problem.message for problem in problems] == said
+    assert [(problem.level, problem.line) for problem in problems] == [(Level.WARNING, line_of(TEXT, "quarter-reload:"))] * len(said)
+
+
+def test_exception_that_runs_past_midnight_is_over_when_its_hours_are() -> None:
+    over_night = changed(("when: 2026-04-04 00:00-06:00", "when: 2026-04-04 22:00-06:00"))
+    said = [[one for one in loads(over_night, at=date(2026, 4, day)).problems if one.rule == "past"] for day in (5, 6)]
+    assert [len(problems) for problems in said] == [0, 1]
 
 
 def test_overdue_review_is_one_finding_and_refuses_nothing() -> None:

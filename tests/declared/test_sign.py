@@ -72,6 +72,27 @@ def test_signature_of_ssh_keygen_holds_in_our_namespaces_only(tmp_path: Path, na
     assert not verify(CONTENT + b" ", signature, approvers, ["a.ruiz"]).signed
 
 
+@pytest.mark.parametrize("options", [[], ["-l"]], ids=["of the file's hash", "of the file"])
+def test_signature_and_key_of_minisign_itself_hold(tmp_path: Path, options: list[str]) -> None:
+    content, key = tmp_path / "plant.yaml", tmp_path / "key"
+    content.write_bytes(CONTENT)
+    subprocess.run(["minisign", "-G", "-W", "-p", f"{key}.pub", "-s", key], check=True, capture_output=True)
+    subprocess.run(["minisign", "-S", *options, "-s", key, "-m", content, "-x", signature_path(content)], check=True, capture_output=True)
+    made = signature_path(content).read_bytes()
+    approvers = read_approvers(f"h.keller minisign {Path(f'{key}.pub').read_text().splitlines()[1]}")
+    assert verify(CONTENT, made, approvers, ["a.ruiz"]).signed
+    assert not verify(CONTENT + b" ", made, approvers, ["a.ruiz"]).signed
+    assert not verify(CONTENT, made.replace(b"timestamp:", b"timestamp;"), approvers, ["a.ruiz"]).signed
+
+
+def test_signature_of_openssl_holds(tmp_path: Path) -> None:
+    content, key, made = tmp_path / "plant.yaml", tmp_path / "key.pem", tmp_path / "raw"
+    content.write_bytes(CONTENT)
+    key.write_bytes(PEM)
+    subprocess.run(["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", key, "-in", content, "-out", made], check=True)
+    assert verify(CONTENT, base64.b64encode(made.read_bytes()), [KELLER], ["a.ruiz"]).signed
+
+
 def test_signed_file_loads_as_signed_and_without_keys_as_unsigned(tmp_path: Path) -> None:
     path = tmp_path / "plant-north.yaml"
     path.write_bytes((Path(__file__).parents[2] / "examples" / "plant-north.yaml").read_bytes())
