@@ -16,8 +16,20 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic.dataclasses import dataclass
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from hopwatch.declared.problem import Problem
 from hopwatch.declared.quantity import DURATION_PATTERN, FACTOR_PATTERN, LIMIT_PATTERN, Duration, Factor, Limit
@@ -176,19 +188,22 @@ KeepPhrase = Annotated[
 SchedulePhrase = Annotated[Schedule, *_text(Schedule.parse, SCHEDULE_PATTERN, "daily 01:30-03:00, Tue 08:00-12:00, last day 18:00-24:00")]
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+class _OneOrMore:
+    """One entry or a list of them; always a list once read. The schema says what an entry is in both forms."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # Any: pydantic's own word
+        return no_info_before_validator_function(lambda value: [value] if isinstance(value, str) else value, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        several = handler(schema)
+        if "minLength" in several:  # of a tuple pydantic says the length as if it were a text
+            several["minItems"] = several.pop("minLength")
+        return {"anyOf": [several["items"], several]}
 
 
-def _tupled(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-# One name or a list of them; always a list once read.
-OneOrMore = BeforeValidator(_listed, json_schema_input_type=str | list[str])
-ONE_OR_MORE_LIMITS = BeforeValidator(_tupled, json_schema_input_type=str | list[str])
+OneOrMore = _OneOrMore()
 Names = Annotated[list[Name], OneOrMore, Field(min_length=1)]
-Limits = Annotated[tuple[LimitPhrase, ...], ONE_OR_MORE_LIMITS, Field(min_length=1)]
+Limits = Annotated[tuple[LimitPhrase, ...], OneOrMore, Field(min_length=1)]
 
 Severity = Literal["low", "medium", "high", "critical"]
 Sensitivity = Literal["internal", "confidential", "ip-sensitive", "pii"]
@@ -406,7 +421,7 @@ class PlannedException(_Model):
     account: Name | None = None
     asset: Name | None = None
     may: Annotated[list[Operation], OneOrMore] = []
-    limit: Annotated[tuple[LimitPhrase, ...], ONE_OR_MORE_LIMITS] = ()
+    limit: Annotated[tuple[LimitPhrase, ...], OneOrMore] = ()
     when: SchedulePhrase
     ticket: Phrase
     by: Phrase
