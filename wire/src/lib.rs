@@ -11,4 +11,5 @@ pub mod sensor;
 pub mod source;
 pub mod sql;
 pub mod stream;
+pub mod table;
 pub mod windows;

@@ -6,8 +6,10 @@
 use crate::packet::{self, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition};
 use crate::stream::{Piece, Segment, Stream};
+use crate::table::{Seeded, Table};
 use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Windows, rfc3339};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -59,12 +61,29 @@ pub struct SensorCounters {
     pub conversations_dropped_total: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     vlans: Vlans,
     protocol: u8,
     low: (IpAddr, u16),
     high: (IpAddr, u16),
+}
+
+impl Hash for Key {
+    /// Three words for IPv4; what they leave out is compared.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for (address, port) in [self.low, self.high] {
+            match address {
+                IpAddr::V4(v4) => state.write_u64(u64::from(v4.to_bits()) << 16 | u64::from(port)),
+                IpAddr::V6(v6) => {
+                    state.write_u128(v6.to_bits());
+                    state.write_u16(port);
+                }
+            }
+        }
+        let tags = self.vlans.as_slice().iter().fold(0, |word, id| word << 12 | u64::from(*id));
+        state.write_u64(tags << 8 | u64::from(self.protocol));
+    }
 }
 
 enum State {
@@ -116,6 +135,9 @@ struct Gaps {
 
 struct Connection {
     key: Key,
+    hash: u64,
+    /// Whether the first packet came from the lower end of the key.
+    first_is_low: bool,
     generation: u64,
     streams: [Stream; 2],
     initial: [Option<u32>; 2],
@@ -132,7 +154,8 @@ pub struct Sensor {
     pub counters: SensorCounters,
     options: SensorOptions,
     tap: Option<Arc<str>>,
-    table: HashMap<Key, usize>,
+    table: Table,
+    seeds: Seeded,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     generation: u64,
@@ -157,7 +180,8 @@ impl Sensor {
             counters: SensorCounters::default(),
             tap: options.tap.as_deref().map(Arc::from),
             options,
-            table: HashMap::new(),
+            table: Table::default(),
+            seeds: Seeded::default(),
             connections: Vec::new(),
             free: Vec::new(),
             generation: 0,
@@ -357,12 +381,16 @@ impl Sensor {
         let protocol = packet.protocol;
         let (low, high) = if ends[0] <= ends[1] { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
         let key = Key { vlans: packet.vlans, protocol, low, high };
-        let endpoint = |(address, port)| Endpoint { address: plain(address), port };
-        if let Some(&index) = self.table.get(&key) {
+        let hash = self.seeds.hash_one(key);
+        let connections = &self.connections;
+        if let Some(index) = self.table.find(hash, |index| connections[index].as_ref().is_some_and(|c| c.key == key)) {
             let connection = self.connections[index].as_ref().expect("in the table");
-            let end = usize::from(connection.application.ends[0] != endpoint(ends[0]));
+            // Between equal ends everything is said by the first.
+            let end = usize::from((ends[0] == low) != connection.first_is_low);
             return (index, end);
         }
+        let endpoint = |(address, port)| Endpoint { address: plain(address), port };
+        let first_is_low = ends[0] == low;
         if self.table.len() >= CONNECTIONS_MAX {
             self.evict();
         }
@@ -373,6 +401,8 @@ impl Sensor {
         let ends = [endpoint(ends[0]), endpoint(ends[1])];
         let connection = Box::new(Connection {
             key,
+            hash,
+            first_is_low,
             generation: self.generation,
             streams: Default::default(),
             initial: [None; 2],
@@ -413,7 +443,7 @@ impl Sensor {
             self.connections.push(Some(connection));
             self.connections.len() - 1
         };
-        self.table.insert(key, index);
+        self.table.insert(hash, index);
         (index, 0)
     }
 
@@ -519,7 +549,7 @@ impl Sensor {
         let Some(mut connection) = self.connections[index].take() else { return };
         connection.application.close(&mut self.windows, connection.last_ns);
         self.free.push(index);
-        self.table.remove(&connection.key);
+        self.table.remove(connection.hash, index);
         let application = &connection.application;
         self.counters.decode_errors_total += application.errors;
         for stream in &connection.streams {

@@ -324,6 +324,8 @@ struct Flow {
     operation: Operation,
     from: Side,
     identity: Arc<Identity>,
+    /// Stands for the identity's key: equal numbers, equal keys.
+    key: u32,
     id: [u8; 16],
     sequence: u64,
     totals: Counts,
@@ -339,6 +341,8 @@ struct Connection {
     hash: String,
     protocol: Option<&'static str>,
     identity: Arc<Identity>,
+    key: u32,
+    keys: u32,
     protection: Protection,
     depth: Depth,
     condition: Condition,
@@ -425,6 +429,8 @@ impl Windows {
             hash,
             protocol: None,
             identity: Arc::new(Identity::default()),
+            key: 0,
+            keys: 0,
             protection: Protection::default(),
             depth: Depth::Sizes,
             condition: Condition::default(),
@@ -575,8 +581,8 @@ impl Windows {
 
     fn flow(&mut self, id: ConnectionId, operation: Operation, from: Side) -> usize {
         let connection = self.connection(id);
-        let identity = &connection.identity;
-        let same = |f: &Flow| f.operation == operation && f.from == from && same_key(&f.identity, identity);
+        let key = connection.key;
+        let same = |f: &Flow| f.operation == operation && f.from == from && f.key == key;
         if connection.flows.get(connection.last).is_some_and(same) {
             return connection.last;
         }
@@ -587,13 +593,14 @@ impl Windows {
             self.counters.flows_folded_total += 1;
             return FLOWS_MAX - 1;
         }
-        let identity = Arc::clone(identity);
+        let identity = Arc::clone(&connection.identity);
         let id_hash = flow_hash(&self.plant, &self.agent, self.connections[id].as_ref().expect("open"), &identity, operation, from);
         let connection = self.connection(id);
         connection.flows.push(Flow {
             operation,
             from,
             identity,
+            key,
             id: id_hash,
             sequence: 0,
             totals: Counts::ZERO,
@@ -732,8 +739,7 @@ impl Recorder<'_> {
         }
         window.counts.add(counts);
         if let Some(objects) = &movement.objects {
-            let at = window.sets.iter().rposition(|(set, ..)| Arc::ptr_eq(set, objects) || set == objects);
-            let index = at.unwrap_or_else(|| {
+            let index = place_of(&window.sets, objects).unwrap_or_else(|| {
                 window.sets.push((Arc::clone(objects), Counts::ZERO, 0));
                 window.sets.len() - 1
             });
@@ -757,8 +763,7 @@ impl Recorder<'_> {
     /// Ends the flow's window if it has no room for one more object set.
     fn room_for(&mut self, flow: usize, objects: &Arc<ObjectSet>) {
         let open = self.connection().flows[flow].open.as_ref();
-        if open.is_some_and(|o| o.sets.len() >= OBJECTS_MAX && !o.sets.iter().any(|(set, ..)| Arc::ptr_eq(set, objects) || set == objects))
-        {
+        if open.is_some_and(|o| o.sets.len() >= OBJECTS_MAX && place_of(&o.sets, objects).is_none()) {
             self.windows.emit(self.connection, flow, false);
         }
     }
@@ -790,25 +795,30 @@ impl Recorder<'_> {
         }
         let identity = Arc::new(identity);
         if !same_key(&identity, &before) {
+            let connection = self.connection();
+            let known = connection.flows.iter().find(|flow| same_key(&flow.identity, &identity)).map(|flow| flow.key);
+            connection.keys += u32::from(known.is_none());
+            let key = known.unwrap_or(connection.keys);
             let named = login && before.account.is_none() && identity.account.is_some();
             for index in 0..self.connection().flows.len() {
-                if !(named && self.adopt(index, &before, &identity)) {
+                if !(named && self.adopt(index, &identity, key)) {
                     self.windows.emit(self.connection, index, false);
                 }
             }
+            self.connection().key = key;
         }
         self.connection().identity = identity;
     }
 
     /// Gives the first, still open window of a login to the account that it named; false if it is not one.
-    fn adopt(&mut self, index: usize, before: &Identity, identity: &Arc<Identity>) -> bool {
+    fn adopt(&mut self, index: usize, identity: &Arc<Identity>, key: u32) -> bool {
         let Recorder { windows, connection, .. } = self;
         let connection = windows.connections[*connection].as_mut().expect("the connection is open");
         let flow = &connection.flows[index];
         // A loss event may already have named the flow by its id.
         let untold = flow.sequence == 0 && flow.open.as_ref().is_some_and(|window| window.lost_bytes == 0);
         let entry = matches!(flow.operation, Operation::Connect | Operation::Transfer);
-        if !entry || !untold || !same_key(&flow.identity, before) {
+        if !entry || !untold || flow.key != connection.key {
             return false;
         }
         let id = flow_hash(&windows.plant, &windows.agent, connection, identity, flow.operation, flow.from);
@@ -818,6 +828,7 @@ impl Recorder<'_> {
         let flow = &mut connection.flows[index];
         flow.id = id;
         flow.identity = Arc::clone(identity);
+        flow.key = key;
         true
     }
 
@@ -914,6 +925,12 @@ impl Recorder<'_> {
         }
         self.connection().last
     }
+}
+
+/// Where a set stands among those of a window. Nearly always it is the very one that was counted before.
+fn place_of(sets: &[(Arc<ObjectSet>, Counts, u64)], objects: &Arc<ObjectSet>) -> Option<usize> {
+    let same = sets.iter().rposition(|(set, ..)| Arc::ptr_eq(set, objects));
+    same.or_else(|| sets.iter().rposition(|(set, ..)| set == objects))
 }
 
 fn same_key(a: &Identity, b: &Identity) -> bool {
