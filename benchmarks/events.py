@@ -1,6 +1,7 @@
 """What the sensor makes of captures, as one line a capture: equal before and after a change that is about speed only.
 
-Run: ``python -m benchmarks.events CAPTURE|FOLDER... > before``; events, conversations and counters all enter the digest.
+Run: ``python -m benchmarks.events CAPTURE|FOLDER... > before``; events, conversations and counters all enter the digest,
+and every capture is read twice, for `watch` and for `inspect`, whose decoders take different ways.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ PACKETS_AT_ONCE = 10_000
 def main() -> None:
     """Print a digest for every capture, files in the order of their names."""
     for path in _captures(sys.argv[1:]):
-        print(_digest(path), path)
+        print(_digest(path, conversations=False), _digest(path, conversations=True), path)
 
 
 def _captures(arguments: list[str]) -> Iterator[Path]:
@@ -25,8 +26,8 @@ def _captures(arguments: list[str]) -> Iterator[Path]:
         yield from (file for file in files if file.is_file() and file.suffix in (".pcap", ".pcapng", ".cap", ".gz"))
 
 
-def _digest(path: Path) -> str:
-    sensor, digest, lines = Sensor("plant", "agent", conversations=True), hashlib.md5(usedforsecurity=False), 0
+def _digest(path: Path, *, conversations: bool) -> str:
+    sensor, digest, lines = Sensor("plant", "agent", conversations=conversations), hashlib.md5(usedforsecurity=False), 0
 
     def take(events: list[bytes]) -> None:
         nonlocal lines

@@ -34,8 +34,9 @@ fn error(wrong: &SourceError) -> PyErr {
     }
 }
 
-fn lines(py: Python<'_>, events: &[Vec<u8>]) -> Vec<Py<PyBytes>> {
-    events.iter().map(|line| PyBytes::new(py, line).unbind()).collect()
+/// Each line is freed as soon as Python has it.
+fn lines(py: Python<'_>, events: Vec<Vec<u8>>) -> Vec<Py<PyBytes>> {
+    events.into_iter().map(|line| PyBytes::new(py, &line).unbind()).collect()
 }
 
 enum Input {
@@ -191,7 +192,7 @@ impl Sensor {
             (state.sensor.windows.take(), done)
         });
         let done = done.map_err(|wrong| error(&wrong))?;
-        Ok((lines(py, &events), done))
+        Ok((lines(py, events), done))
     }
 
     /// Ends all windows. A second call gives nothing.
@@ -201,13 +202,13 @@ impl Sensor {
             state.sensor.finish();
             state.sensor.windows.take()
         });
-        lines(py, &events)
+        lines(py, events)
     }
 
     /// One line per conversation that has ended since the last call.
     fn conversations(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
         let conversations = self.lock().sensor.take_conversations();
-        lines(py, &conversations)
+        lines(py, conversations)
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {
@@ -411,7 +412,7 @@ impl Windows {
     /// The events that are ready.
     fn take(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
         let events = self.lock().take();
-        lines(py, &events)
+        lines(py, events)
     }
 }
 

@@ -19,14 +19,21 @@ const SLOTS_MIN: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Seeded([u64; 2]);
 
+impl Seeded {
+    /// Seeds of its own.
+    #[must_use]
+    pub fn random() -> Self {
+        let random = RandomState::new();
+        // Odd, so that no word is multiplied away.
+        Self([random.hash_one(0), random.hash_one(1) | 1])
+    }
+}
+
 impl Default for Seeded {
+    /// The seeds of this process.
     fn default() -> Self {
-        static SEEDS: LazyLock<[u64; 2]> = LazyLock::new(|| {
-            let random = RandomState::new();
-            // Odd, so that no word is multiplied away.
-            [random.hash_one(0), random.hash_one(1) | 1]
-        });
-        Self(*SEEDS)
+        static SEEDS: LazyLock<Seeded> = LazyLock::new(Seeded::random);
+        *SEEDS
     }
 }
 
@@ -56,9 +63,9 @@ impl Hasher for Folded {
         for word in words {
             self.write_u64(word.first_chunk().map_or(0, |word| u64::from_le_bytes(*word)));
         }
-        let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let last = rest.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte));
         // The length keeps what ends in zeros apart from what does not; seven bytes leave it room.
-        self.write_u64(last | (bytes.len() as u64) << 56);
+        self.write_u64(last | ((bytes.len() as u64) << 56));
     }
 
     fn write_u8(&mut self, word: u8) {
@@ -149,7 +156,7 @@ impl Table {
             }
         }
         let number = u32::try_from(number + 1).expect("connections are bounded far below");
-        self.put(hash >> 32 << 32 | u64::from(number));
+        self.put(((hash >> 32) << 32) | u64::from(number));
         self.taken += 1;
     }
 
@@ -222,7 +229,7 @@ mod tests {
         for _ in 0..60_000 {
             let key = random.below(6000) as u64;
             // Few upper halves, so that probes are long and hashes collide wholly.
-            let hash = key % 701 << 32;
+            let hash = (key % 701) << 32;
             let known = table.find(hash, |number| keys[number] == key);
             assert_eq!(known, model.get(&key).copied());
             match known {
@@ -262,7 +269,7 @@ mod tests {
         let mut buckets = [0_u32; 256];
         for word in 0..65_536_u64 {
             // The addresses and ports of a plant differ in few bits.
-            let place = (hash.hash_one(word << 16 | 0x0a14) >> 32) as usize & 255;
+            let place = (hash.hash_one((word << 16) | 0x0a14) >> 32) as usize & 255;
             buckets[place] += 1;
         }
         assert!(buckets.iter().all(|&count| (150..370).contains(&count)), "{buckets:?}");

@@ -391,6 +391,8 @@ pub struct Windows {
     epoch: u32,
     names: HashMap<(IpAddr, IpAddr), Vec<(String, i64)>>,
     ready: Vec<Vec<u8>>,
+    /// Where a window is written before its length is known.
+    scratch: Vec<u8>,
     pub counters: WindowCounters,
 }
 
@@ -406,6 +408,7 @@ impl Windows {
             epoch: 0,
             names: HashMap::new(),
             ready: Vec::new(),
+            scratch: Vec::new(),
             counters: WindowCounters::default(),
         }
     }
@@ -672,7 +675,9 @@ impl Windows {
                 estimated: window.estimated,
             },
         };
-        self.ready.push(serde_json::to_vec(&out).expect("a flow serialises"));
+        self.scratch.clear();
+        serde_json::to_writer(&mut self.scratch, &out).expect("a flow serialises");
+        self.ready.push(self.scratch.as_slice().into());
         flow.sequence += 1;
         self.counters.windows_total += 1;
     }

@@ -10,9 +10,9 @@
 
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
 use crate::sql::{self, CopyFormat, Effect, Statement, UNKNOWN};
+use crate::table::Seeded;
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
 use serde_json::{Value, json};
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -37,6 +37,8 @@ pub const TABLELESS_BYTES_MAX: u64 = 1024;
 pub const FACTS_MAX: usize = 1024;
 /// A frame longer than this is not taken for one while frames are searched for.
 const PLAUSIBLE_BYTES_MAX: u64 = 16 << 20;
+/// The largest length that a row can announce: `Int32` is signed (PostgreSQL, 55.6).
+const ROW_BYTES_MAX: u32 = 0x7fff_ffff;
 /// Of an error: severity and SQLSTATE stand first.
 const ERROR_BYTES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 256;
@@ -77,7 +79,7 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| {
 });
 
 /// Seeds of the hash by which statement texts are told apart: 128 bits, so that no one can choose two that collide.
-static SEEDS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+static SEEDS: LazyLock<[Seeded; 2]> = LazyLock::new(|| [Seeded::random(), Seeded::random()]);
 
 /// One statement, resolved under one search path.
 struct Entry {
@@ -129,6 +131,40 @@ impl Entry {
     /// What the messages of this statement belong to, columns included.
     fn whole(&self) -> &Arc<Movement> {
         if self.statement.operation == Operation::Select { self.rows() } else { &self.named }
+    }
+}
+
+/// Entries by name. Drivers that prepare nothing use the name without letters for everything.
+#[derive(Default)]
+struct Names {
+    unnamed: Option<Arc<Entry>>,
+    named: HashMap<Vec<u8>, Arc<Entry>, Seeded>,
+}
+
+impl Names {
+    fn get(&self, name: &[u8]) -> Option<&Arc<Entry>> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    fn insert(&mut self, name: &[u8], entry: Arc<Entry>) {
+        if name.is_empty() {
+            self.unnamed = Some(entry);
+        } else {
+            self.named.insert(name.to_vec(), entry);
+        }
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<Arc<Entry>> {
+        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    }
+
+    fn len(&self) -> usize {
+        self.named.len() + usize::from(self.unnamed.is_some())
+    }
+
+    fn clear(&mut self) {
+        self.unnamed = None;
+        self.named.clear();
     }
 }
 
@@ -266,10 +302,10 @@ struct Postgresql {
     running: Running,
     /// Answers cannot be paired; the number of ReadyForQuery that requests sent since then await.
     doubt: Option<u32>,
-    cache: HashMap<u128, Arc<[Arc<Entry>]>>,
+    cache: HashMap<u128, Arc<[Arc<Entry>]>, Seeded>,
     cached_bytes: usize,
-    prepared: HashMap<Vec<u8>, Arc<Entry>>,
-    portals: HashMap<Vec<u8>, Arc<Entry>>,
+    prepared: Names,
+    portals: Names,
     named_bytes: usize,
     settings: Settings,
     /// Outlives the transaction if it commits; the values at its beginning.
@@ -303,10 +339,10 @@ impl Postgresql {
             requested_bytes: 0,
             running: Running::default(),
             doubt: None,
-            cache: HashMap::new(),
+            cache: HashMap::default(),
             cached_bytes: 0,
-            prepared: HashMap::new(),
-            portals: HashMap::new(),
+            prepared: Names::default(),
+            portals: Names::default(),
             named_bytes: 0,
             settings: Settings::default(),
             session: Settings::default(),
@@ -421,7 +457,7 @@ impl Postgresql {
         }
     }
 
-    fn keep(map: &mut HashMap<Vec<u8>, Arc<Entry>>, bytes: &mut usize, counters: &mut Counters, name: &[u8], entry: &Arc<Entry>) {
+    fn keep(map: &mut Names, bytes: &mut usize, counters: &mut Counters, name: &[u8], entry: &Arc<Entry>) {
         Self::forget(map, bytes, name);
         let size_bytes = entry.size_bytes + name.len();
         if map.len() >= NAMED_MAX || *bytes + size_bytes > NAMED_BYTES_MAX {
@@ -429,10 +465,10 @@ impl Postgresql {
             return;
         }
         *bytes += size_bytes;
-        map.insert(name.to_vec(), Arc::clone(entry));
+        map.insert(name, Arc::clone(entry));
     }
 
-    fn forget(map: &mut HashMap<Vec<u8>, Arc<Entry>>, bytes: &mut usize, name: &[u8]) {
+    fn forget(map: &mut Names, bytes: &mut usize, name: &[u8]) {
         if let Some(old) = map.remove(name) {
             *bytes = bytes.saturating_sub(old.size_bytes + name.len());
         }
@@ -493,11 +529,7 @@ impl Postgresql {
 
     /// The statement that runs.
     fn current(&self) -> Option<Arc<Entry>> {
-        match self.requests.front()? {
-            Request::Execute(entry) | Request::Function(entry) => Some(Arc::clone(entry)),
-            Request::Query(entries, at) => entries.get(*at).map(Arc::clone),
-            _ => None,
-        }
+        self.requests.front().and_then(running).map(Arc::clone)
     }
 
     /// What an answer belongs to that is no row.
@@ -517,6 +549,9 @@ impl Postgresql {
     fn fits(&mut self, kind: fn(&Request) -> bool) -> Option<Request> {
         if self.doubt.is_some() {
             return None;
+        }
+        if self.requests.front().is_some_and(kind) {
+            return self.requests.pop_front();
         }
         let syncs = self.requests.iter().take_while(|r| matches!(r, Request::Sync)).count();
         if self.requests.get(syncs).is_some_and(kind) {
@@ -948,10 +983,10 @@ impl Postgresql {
 
     fn complete(&mut self, head: &[u8], out: &mut Recorder<'_>) -> Arc<Movement> {
         let (tag, _) = until_nul(head);
-        let tag = text(tag);
+        let tag = &*String::from_utf8_lossy(tag);
         if let Some(g) = &mut self.gathered {
-            if g.command_tags.len() < FACTS_MAX || g.command_tags.contains_key(&tag) {
-                *g.command_tags.entry(tag.clone()).or_default() += 1;
+            if g.command_tags.len() < FACTS_MAX || g.command_tags.contains_key(tag) {
+                *g.command_tags.entry(tag.to_owned()).or_default() += 1;
             }
         }
         self.rolled_back = tag.starts_with("ROLLBACK");
@@ -971,8 +1006,9 @@ impl Postgresql {
         self.count(&entry);
         self.release(false);
         let movement = if entry.tableless && self.running.large { Self::enlarged(&entry) } else { movement };
-        let effect = entry.statement.effect.clone();
-        self.apply(effect, entry.statement.local, out);
+        if !matches!(entry.statement.effect, Effect::None | Effect::Begin) {
+            self.apply(entry.statement.effect.clone(), entry.statement.local, out);
+        }
         self.next_statement();
         movement
     }
@@ -1076,8 +1112,7 @@ impl Postgresql {
         } else if let Some(awaited) = self.doubt {
             self.doubt = if awaited <= 1 { None } else { Some(awaited - 1) };
         } else {
-            let end = self.requests.iter().position(Request::ends).map_or(self.requests.len(), |at| at + 1);
-            self.requests.drain(..end);
+            while self.requests.pop_front().is_some_and(|request| !request.ends()) {}
         }
         self.running = Running::default();
         if self.requests.is_empty() {
@@ -1310,6 +1345,12 @@ impl Postgresql {
         let half = &mut self.halves[sender as usize];
         if half.carry.is_empty() {
             if let Some(header) = bytes.get(..5) {
+                if matches!(header[0], b'D' | b'd') && sender == Side::Server && half.phase == Phase::Framed {
+                    let used = self.rows(bytes);
+                    if used > 0 {
+                        return Ok(used);
+                    }
+                }
                 let Some((length, wanted)) = self.header(sender, header)? else { return Ok(0) };
                 if let Some(head) = bytes.get(5..5 + wanted) {
                     self.frame(sender, header[0], head, length, out);
@@ -1380,7 +1421,48 @@ impl Postgresql {
         }
         let half = &mut self.halves[sender as usize];
         half.skip = length - head.len() as u64;
-        half.rest = movement;
+        if half.skip > 0 {
+            half.rest = movement;
+        }
+    }
+
+    /// DataRow and CopyData messages in a row: counted together, as each would be by itself. Returns the bytes used;
+    /// 0 where one has to be looked at.
+    fn rows(&mut self, bytes: &[u8]) -> usize {
+        let tag = bytes.first().copied();
+        let Some(entry) = self.requests.front().filter(|_| self.doubt.is_none() && self.gathered.is_none()).and_then(running) else {
+            return 0;
+        };
+        let operation = entry.statement.operation;
+        let movement = match tag {
+            Some(b'D') if self.running.counted && !entry.tableless && operation != Operation::Connect => entry.rows(),
+            Some(b'd') if !self.running.uncounted_copy && !matches!(operation, Operation::Replicate | Operation::Backup) => entry.whole(),
+            _ => return 0,
+        };
+        let movement = Arc::clone(movement);
+        let (mut used, mut rows) = (0, 0);
+        while let Some((length, rest)) =
+            bytes.get(used..).filter(|b| b.first().copied() == tag).and_then(|b| Some((be32(b, 1)?, b.len() - 1)))
+        {
+            let least = if tag == Some(b'D') { 6 } else { 4 };
+            if !(least..=ROW_BYTES_MAX).contains(&length) {
+                break;
+            }
+            rows += 1;
+            if length as usize > rest {
+                let half = &mut self.halves[Side::Server as usize];
+                half.skip = (length as usize - rest) as u64;
+                half.rest = Some(Arc::clone(&movement));
+                used = bytes.len();
+                break;
+            }
+            used += 1 + length as usize;
+        }
+        if rows > 0 {
+            self.halves[Side::Server as usize].lines = false;
+            self.claim(&movement, Side::Server, used as u64, Counts::rows(rows));
+        }
+        used
     }
 
     /// Lines of a COPY in are its rows so far.
@@ -1523,6 +1605,15 @@ fn plausible(sender: Side, bytes: &[u8]) -> Option<u64> {
         _ => true,
     };
     good.then(|| u64::from(length) - 4)
+}
+
+/// The statement of a request that runs.
+fn running(request: &Request) -> Option<&Arc<Entry>> {
+    match request {
+        Request::Execute(entry) | Request::Function(entry) => Some(entry),
+        Request::Query(entries, at) => entries.get(*at),
+        _ => None,
+    }
 }
 
 fn empty_entry() -> Arc<Entry> {
