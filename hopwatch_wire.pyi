@@ -43,6 +43,16 @@ class Sensor:
     def finish(self) -> list[bytes]:
         """Ends all windows and gives what was open. A second call gives nothing."""
 
+    def measure(self, expected: list[str] = ...) -> None:
+        """Measures the capture from now on; hosts of the expected networks should be seen.
+
+        Raises:
+            ValueError: not a network such as 10.20.0.0/22.
+        """
+
+    def measured(self) -> bytes:
+        """What was measured, as one JSON object; of connections, those that have ended."""
+
     def conversations(self) -> list[bytes]:
         """One line per conversation ended since the last call, if asked for."""
 

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 from rich.console import Console
 
@@ -30,6 +30,7 @@ from detectors.judgement import Judgement
 from detectors.verdict import VerdictDetector
 from hopwatch.bus import LogError
 from hopwatch.bus.embedded import EmbeddedLog
+from hopwatch.capture import SECONDS, Measuring, check, expected, show
 from hopwatch.config import ConfigError, Settings, settings
 from hopwatch.declared.load import load
 from hopwatch.declared.match import Index
@@ -148,6 +149,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     inspect.add_argument("--json", action="store_true", help="one line a conversation, one loss a line, then the summary")
     inspect.add_argument("--verify-checksums", action="store_true", help="drop segments whose checksum is wrong")
 
+    capture = commands.add_parser("capture", help="the capture itself", allow_abbrev=False)
+    checks = capture.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    check = checks.add_parser("check", help="is this capture any good, and what to do about it", allow_abbrev=False)
+    check.set_defaults(run=_check)
+    source = check.add_mutually_exclusive_group(required=True)
+    source.add_argument("-i", "--interface", dest="interfaces", nargs="+", metavar="IFACE", default=(), help="listen on these interfaces")
+    source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", default=(), help="read captures; - is standard input")
+    check.add_argument("--seconds", type=_seconds, metavar="N", help=f"listen for so long (default {SECONDS:.0f})")
+    check.add_argument("-d", "--declaration", type=Path, metavar="FILE", help="name the declared networks that are not seen")
+    check.add_argument("--json", action="store_true", help="the report as one JSON object")
+
     for name, run, what in (("flows", _flows, "stored flows"), ("findings", _findings, "stored findings")):
         listing = commands.add_parser(name, help=f"list {what}, newest first", allow_abbrev=False)
         listing.set_defaults(run=run)
@@ -205,6 +217,16 @@ def _count(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 to 1000000")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, more than 0 and at most 86400")
+    return seconds
 
 
 def _version() -> str:
@@ -397,6 +419,27 @@ def _print_capture(path: str, conversations: list[dict[str, Any]], losses: list[
     wrong = {name: count for name, count in counters.items() if count and (name.startswith("malformed_") or name in _UNWELL)}
     if wrong:
         print("  not read well: " + ", ".join(f"{name.replace('_', ' ')} {grouped(count)}" for name, count in sorted(wrong.items())))
+
+
+def _check(arguments: argparse.Namespace, sensors: Sensors) -> int:
+    nets = expected(arguments.declaration) if arguments.declaration else []
+    if arguments.files and arguments.seconds is not None:
+        raise _Wrong("capture check: --seconds is for interfaces; a file is read to its end")
+    over = packets.until(None if arguments.files else arguments.seconds or SECONDS)
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        asked = True
+
+    sensor = cast(Measuring, sensors("check", "check"))  # What `sensors` makes measures too; other commands do not ask for it.
+    with _ending(stop):
+        found, report = check(sensor, nets, arguments.files, arguments.interfaces, lambda: asked or over())
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        show(Console(highlight=False), found, report)
+    return FINDINGS if found else NOTHING
 
 
 _UNWELL = frozenset(

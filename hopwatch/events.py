@@ -259,11 +259,13 @@ class Lost(_Said):
 
 
 class Summary(_Said):
-    """The last line of a run."""
+    """The last line of a run; ``copies`` are packets that a mirror showed again, ``one_sided_share`` is of TCP connections."""
 
     kind: Literal["summary"] = "summary"
     packets: Count = 0
     bytes: Count = 0
+    copies: Count = 0
+    one_sided_share: float = 0.0
     windows: Count = 0
     findings: dict[str, int] = {}
     lost: Lost = Lost()

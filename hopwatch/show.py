@@ -216,7 +216,9 @@ def summary_line(summary: Json) -> str:
     findings = ", ".join(f"{count} {verdict}" for verdict, count in sorted(summary["findings"].items())) or "no findings"
     lost = summary["lost"]
     loss = f"; lost {grouped(lost['packets'])} packets, {size(lost['bytes'])}" if lost["packets"] or lost["bytes"] else ""
+    copies = f" ({grouped(summary['copies'])} of them copies)" if summary.get("copies") else ""
+    one_sided = f"; {summary['one_sided_share']:.0%} of connections one-sided" if summary.get("one_sided_share") else ""
     return (
-        f"{grouped(summary['packets'])} packets, {size(summary['bytes'])}, {grouped(summary['windows'])} windows in "
-        f"{summary['seconds']:.1f} s: {findings}{loss}"
+        f"{grouped(summary['packets'])} packets{copies}, {size(summary['bytes'])}, {grouped(summary['windows'])} windows in "
+        f"{summary['seconds']:.1f} s: {findings}{loss}{one_sided}"
     )

@@ -168,6 +168,8 @@ class Run:
         summary = Summary(
             packets=counted.get("packets", 0),
             bytes=counted.get("bytes", 0),
+            copies=counted.get("copies", 0),
+            one_sided_share=round(counted.get("one_sided", 0) / max(1, counted.get("conversing", 0)), 4),
             windows=self._windows,
             findings=dict(Counter(self._findings.values())),
             lost=Lost(packets=self._lost["packets"], bytes=self._lost["bytes"]),

@@ -3,10 +3,12 @@
 //! `source` or `capture` → `packet` → `sensor` (connections, `stream`) → `protocols` → `windows`.
 
 pub mod capture;
+pub mod copies;
 pub mod packet;
 pub mod protocols;
 #[cfg(feature = "python")]
 mod python;
+pub mod quality;
 pub mod sensor;
 pub mod source;
 pub mod sql;

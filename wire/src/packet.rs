@@ -107,10 +107,22 @@ pub struct Packet<'a> {
     pub ip_payload: &'a [u8],
     /// Length of that payload on the wire.
     pub ip_payload_bytes: u32,
+    /// Time to live, or hop limit: every router takes one off.
+    pub hop_limit: u8,
     /// The IPv4 header with its options; empty for IPv6.
     ipv4_header: &'a [u8],
     /// The addresses are not those of the pseudo-header (source routes: RFC 791, 3.1; RFC 8200, 8.1).
     routed: bool,
+}
+
+impl Packet<'_> {
+    /// The IPv4 identification (RFC 6864); 0 says nothing, and IPv6 has none.
+    pub fn identification(&self) -> u16 {
+        match self.ipv4_header {
+            [_, _, _, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+            _ => 0,
+        }
+    }
 }
 
 /// Where a fragment lies in its packet (RFC 791, 3.2; RFC 8200, 4.5). Only the one at offset 0 has ports.
@@ -429,6 +441,7 @@ fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
         transport: transport(protocol, fragment, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
+        hop_limit: head[8],
         ipv4_header,
         routed: header_bytes > 20,
     }))
@@ -485,6 +498,7 @@ fn ipv6(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
         transport: transport(protocol, found, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
+        hop_limit: head[7],
         ipv4_header: &[],
         routed,
     }))

@@ -5,6 +5,7 @@
 
 use crate::capture::{Capture, Options};
 use crate::packet::Malformed;
+use crate::quality::{Net, Quality};
 use crate::sensor::{self, SensorOptions};
 use crate::source::{FileSource, Source, SourceError, Step};
 use crate::windows::{self, Counts, Depth, Endpoint, Movement, ObjectSet, Opening, Operation, Side};
@@ -183,6 +184,21 @@ impl Sensor {
         Ok(())
     }
 
+    /// Measures the capture from now on; `expected` are networks whose hosts should be seen.
+    #[pyo3(signature = (expected=Vec::new()))]
+    fn measure(&self, expected: Vec<String>) -> PyResult<()> {
+        let net = |text: &String| Net::parse(text).ok_or_else(|| PyValueError::new_err(format!("network {text:?}, expected 10.20.0.0/22")));
+        let nets = expected.iter().map(net).collect::<PyResult<Vec<_>>>()?;
+        self.lock().sensor.quality = Some(Box::new(Quality::new(nets)));
+        Ok(())
+    }
+
+    /// What was measured, as one JSON object; of connections, what has ended.
+    fn measured(&self, py: Python<'_>) -> Py<PyBytes> {
+        let said = self.lock().sensor.quality.as_ref().map_or_else(|| b"{}".to_vec(), |quality| quality.said());
+        PyBytes::new(py, &said).unbind()
+    }
+
     /// Events since the last call, and whether the input has ended.
     #[pyo3(signature = (packets_max=65_536, timeout_ms=200))]
     fn read(&self, py: Python<'_>, packets_max: usize, timeout_ms: u64) -> PyResult<(Vec<Py<PyBytes>>, bool)> {
@@ -226,6 +242,12 @@ impl Sensor {
             ("bounds_reached", w.bounds_reached_total),
             ("not_ip_packets", c.not_ip_packets_total),
             ("fragments", c.fragments_total),
+            ("copies", c.copies_total),
+            ("copied_bytes", c.copied_bytes_total),
+            ("copies_unwatched", state.sensor.copies.unwatched_total),
+            ("contexts_dropped", c.contexts_dropped_total),
+            ("conversing", c.conversing_total),
+            ("one_sided", c.one_sided_total),
             ("checksum_errors", c.checksum_errors_total),
             ("connections", c.connections_total),
             ("evicted", c.evicted_total),

@@ -3,8 +3,10 @@
 //! Time is packet time throughout: the same frames give the same events, however they were read. Only a live capture
 //! that is silent is moved on by the clock ([`Sensor::advance`]).
 
+use crate::copies::Copies;
 use crate::packet::{self, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition};
+use crate::quality::Quality;
 use crate::stream::{Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
 use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Windows, rfc3339};
@@ -21,9 +23,14 @@ pub const HELD_BYTES_TOTAL_MAX: usize = 256 << 20;
 pub const UNDECIDED_BYTES_MAX: usize = 4096;
 /// Segments at which a connection joined midway may be recognised.
 pub const RECOGNITIONS_MAX: u32 = 64;
+/// Further contexts of one connection, known from copies; in more its packets begin connections of their own
+/// (`contexts_dropped_total`).
+pub const CONTEXTS_MAX: usize = 8;
 /// Lines of `conversations()`; beyond, they are counted only.
 pub const CONVERSATIONS_MAX: usize = 1_000_000;
 
+/// Packets of one end without one of the other, before the other is held to be out of sight rather than late.
+const ONE_SIDED_PACKETS: u64 = 3;
 const SECOND_NS: i64 = 1_000_000_000;
 /// How often holes, closings and losses are looked at.
 const TICK_NS: i64 = 5_000_000;
@@ -33,6 +40,8 @@ const LINGER_NS: i64 = SECOND_NS / 2;
 const CLOSED_NS: i64 = 30 * SECOND_NS;
 const HALF_OPEN_NS: i64 = 30 * SECOND_NS;
 const IDLE_TCP_NS: i64 = 3600 * SECOND_NS;
+/// Interfaces interleave, so time may go back a little; by more, the clock went back.
+const BACK_NS: i64 = SECOND_NS;
 const IDLE_OTHER_NS: i64 = 60 * SECOND_NS;
 
 #[derive(Clone, Debug, Default)]
@@ -50,6 +59,13 @@ pub struct SensorCounters {
     pub bytes_total: u64,
     pub not_ip_packets_total: u64,
     pub fragments_total: u64,
+    /// Packets that a mirror showed again, and their bytes of IP payload.
+    pub copies_total: u64,
+    pub copied_bytes_total: u64,
+    pub contexts_dropped_total: u64,
+    /// TCP connections that said enough to tell whether both sides were seen, and those of which one was not.
+    pub conversing_total: u64,
+    pub one_sided_total: u64,
     pub checksum_errors_total: u64,
     pub malformed_packets_total: [u64; Malformed::ALL.len()],
     pub connections_total: u64,
@@ -86,6 +102,14 @@ impl Hash for Key {
     }
 }
 
+impl Key {
+    fn of(packet: &Packet<'_>, ends: [(IpAddr, u16); 2]) -> Self {
+        let [first, second] = ends;
+        let (low, high) = if first <= second { (first, second) } else { (second, first) };
+        Self { vlans: packet.vlans, protocol: packet.protocol, low, high }
+    }
+}
+
 enum State {
     /// Waiting for enough bytes to recognise the protocol.
     Undecided {
@@ -108,7 +132,11 @@ struct Application {
     context: Option<Arc<str>>,
     tap: Option<Arc<str>>,
     first_ns: i64,
+    /// Not 0 where ends and first time do not tell it from another connection.
+    ordinal: u64,
     midstream: bool,
+    /// It acknowledges: the other end has spoken, seen or not.
+    heard: bool,
     one_sided: bool,
     recognitions: u32,
     packets: u64,
@@ -145,13 +173,26 @@ struct Connection {
     payload_bytes: [u64; 2],
     last_ns: i64,
     closing: bool,
+    copied: Option<Box<Copied>>,
     application: Application,
+}
+
+/// What a mirror showed again of a connection.
+#[derive(Default)]
+struct Copied {
+    packets: [u64; 2],
+    payload_bytes: [u64; 2],
+    /// Its keys in the other contexts that it was seen in.
+    keys: Vec<Key>,
 }
 
 /// Frames in, events out.
 pub struct Sensor {
     pub windows: Windows,
     pub counters: SensorCounters,
+    pub copies: Copies,
+    /// Measures of the capture, if they were asked for.
+    pub quality: Option<Box<Quality>>,
     options: SensorOptions,
     tap: Option<Arc<str>>,
     table: Table,
@@ -166,6 +207,9 @@ pub struct Sensor {
     lossy: BTreeSet<usize>,
     closing: VecDeque<(i64, usize, u64)>,
     held_bytes: usize,
+    opened_ns: i64,
+    clock_went_back: bool,
+    ordinal: u64,
     contexts: HashMap<Vlans, Option<Arc<str>>>,
     transports: HashMap<u8, Arc<str>>,
     unread: BTreeMap<&'static str, (u64, u64, i64, i64)>,
@@ -192,6 +236,11 @@ impl Sensor {
             lossy: BTreeSet::new(),
             closing: VecDeque::new(),
             held_bytes: 0,
+            copies: Copies::default(),
+            quality: None,
+            opened_ns: i64::MIN,
+            clock_went_back: false,
+            ordinal: 0,
             contexts: HashMap::new(),
             transports: HashMap::new(),
             unread: BTreeMap::new(),
@@ -204,9 +253,18 @@ impl Sensor {
         self.counters.packets_total += 1;
         self.counters.bytes_total += u64::from(wire_bytes);
         self.advance(time_ns);
+        self.copies.frame(link, data);
+        if let Some(quality) = &mut self.quality {
+            quality.frame(time_ns, link, data, wire_bytes);
+        }
         match packet::parse(link, data, wire_bytes, vlan) {
             Ok(Layer::Ip(packet)) => self.packet(&packet, time_ns),
-            Ok(Layer::NotIp { .. }) => self.counters.not_ip_packets_total += 1,
+            Ok(Layer::NotIp { ethertype, vlans, .. }) => {
+                self.counters.not_ip_packets_total += 1;
+                if let Some(quality) = &mut self.quality {
+                    quality.announced(ethertype, &vlans, data);
+                }
+            }
             Err(reason) => {
                 self.counters.malformed_packets_total[reason.index()] += 1;
                 self.unread(reason.name(), wire_bytes, time_ns);
@@ -259,6 +317,13 @@ impl Sensor {
             self.unread("checksum", packet.ip_payload_bytes, time_ns);
             return;
         }
+        if let Some(quality) = &mut self.quality {
+            quality.packet(packet, time_ns);
+        }
+        if let Some(index) = self.copies.seen(packet, time_ns) {
+            self.copy(packet, index);
+            return;
+        }
         if packet.fragment.is_some() {
             self.counters.fragments_total += 1;
             self.other(packet, packet.ip_payload_bytes, time_ns);
@@ -271,6 +336,89 @@ impl Sensor {
         }
     }
 
+    /// A packet that the connection at `index` has had already: counted beside it. Where it was seen in another context, what
+    /// follows there is of the same connection; the first sight names its context. Both directions of a routed
+    /// connection that is joined midway may have begun one each: the younger gives way.
+    fn copy(&mut self, packet: &Packet<'_>, index: usize) {
+        self.counters.copies_total += 1;
+        self.counters.copied_bytes_total += u64::from(packet.ip_payload_bytes);
+        if let Some(quality) = &mut self.quality {
+            quality.copy(packet, self.copies.routed);
+        }
+        let (ports, payload_bytes) = match packet.transport {
+            _ if packet.fragment.is_some() => ([0; 2], packet.ip_payload_bytes),
+            Transport::Tcp(tcp) => ([tcp.source_port, tcp.destination_port], tcp.payload_bytes),
+            Transport::Udp(udp) => ([udp.source_port, udp.destination_port], udp.payload_bytes),
+            Transport::Other { bytes, .. } => ([0; 2], bytes),
+        };
+        let key = Key::of(packet, [(packet.source, ports[0]), (packet.destination, ports[1])]);
+        let hash = self.seeds.hash_one(key);
+        let ends = |key: &Key| (key.protocol, key.low, key.high);
+        let is_same = |c: &Option<Box<Connection>>| c.as_ref().is_some_and(|c| ends(&c.key) == ends(&key));
+        // Its first sight's connection may be over; then it is of the one that is open.
+        let found = Some(index).filter(|&index| self.connections.get(index).is_some_and(is_same));
+        let Some(index) = found.or_else(|| self.known(hash, &key)) else { return };
+        let connection = self.connections[index].as_mut().expect("found");
+        let end = usize::from(((packet.source, ports[0]) == key.low) != connection.first_is_low);
+        let copied = connection.copied.get_or_insert_default();
+        copied.packets[end] += 1;
+        copied.payload_bytes[end] += u64::from(payload_bytes);
+        if key.vlans == connection.key.vlans || copied.keys.contains(&key) {
+            return;
+        }
+        let generation = connection.generation;
+        let own = connection.key;
+        let other = self.known(hash, &key).and_then(|other| Some((self.connections[other].as_ref()?.generation, other)));
+        // `known` goes on; `alias` leads to it from now on, and what stood there ends.
+        let (known, alias, over) = match other {
+            Some((earlier, other)) if earlier < generation => (other, own, Some(index)),
+            Some((_, other)) => (index, key, Some(other)),
+            None => (index, key, None),
+        };
+        let keys = |sensor: &Self| sensor.connections[known].as_ref().and_then(|c| c.copied.as_ref()).map_or(0, |c| c.keys.len());
+        if keys(self) >= CONTEXTS_MAX {
+            self.counters.contexts_dropped_total += 1;
+            return;
+        }
+        if let Some(over) = over.filter(|&over| !self.absorb(known, over)) {
+            self.remove(over);
+        }
+        self.table.insert(self.seeds.hash_one(alias), known);
+        let connection = self.connections[known].as_mut().expect("found");
+        connection.copied.get_or_insert_default().keys.push(alias);
+    }
+
+    /// Makes one of two connections that a copy has shown to be the same. Only if the younger has no payload, so that
+    /// nothing was said of it yet: an answer that overtook the copy of its question.
+    fn absorb(&mut self, known: usize, over: usize) -> bool {
+        if self.connections[over].as_ref().is_none_or(|young| young.payload_bytes != [0; 2] || young.application.window.is_some()) {
+            return false;
+        }
+        let Some(young) = self.connections[over].take() else { return false };
+        self.forget(over, &young);
+        self.counters.connections_total -= 1;
+        let old = self.connections[known].as_mut().expect("found");
+        let flip = usize::from(old.application.ends[0] != young.application.ends[0]);
+        let young = *young;
+        for (end, stream) in young.streams.into_iter().enumerate() {
+            let own = end ^ flip;
+            old.packets[own] += young.packets[end];
+            old.initial[own] = old.initial[own].or(young.initial[end]);
+            if !old.streams[own].seen() {
+                old.streams[own] = stream;
+            }
+        }
+        old.last_ns = old.last_ns.max(young.last_ns);
+        let (application, other) = (&mut old.application, young.application);
+        application.packets += other.packets;
+        application.heard |= other.heard;
+        if application.opener.is_none() && application.window.is_none() {
+            application.opener = other.opener.map(|end| end ^ flip);
+            application.client = application.opener.unwrap_or(application.client);
+        }
+        true
+    }
+
     fn tcp(&mut self, packet: &Packet<'_>, tcp: &Tcp<'_>, time_ns: i64) {
         let ends = [(packet.source, tcp.source_port), (packet.destination, tcp.destination_port)];
         let (mut index, mut end) = self.find(packet, ends, protocols::TCP, time_ns);
@@ -281,8 +429,12 @@ impl Sensor {
             // A new connection between the same ends; a SYN/ACK alone begins one only after the last is over, or if
             // nothing was said on it (the client's SYN was not seen).
             if other_start && (!tcp.flags.ack() || connection.closing || connection.payload_bytes == [0; 2]) {
+                let same_time = time_ns <= connection.application.first_ns || connection.application.ordinal > 0;
                 self.remove(index);
                 (index, end) = self.find(packet, ends, protocols::TCP, time_ns);
+                if same_time {
+                    self.distinguish(index);
+                }
             }
         }
         let connection = self.connections[index].as_mut().expect("found");
@@ -302,7 +454,8 @@ impl Sensor {
             }
         }
         let silent = connection.packets[1 - end] == 0;
-        application.one_sided = silent && connection.packets[end] > 3;
+        application.heard |= tcp.flags.ack() && !tcp.flags.rst();
+        application.one_sided = silent && application.heard && connection.packets[end] > ONE_SIDED_PACKETS;
         let segment =
             Segment { sequence: tcp.sequence, payload: tcp.payload, cut: tcp.cut, syn: tcp.flags.syn(), fin: tcp.flags.fin(), time_ns };
         let held_before: usize = connection.streams.iter().map(Stream::held_bytes).sum();
@@ -376,17 +529,23 @@ impl Sensor {
         }
     }
 
+    /// The connection with this key, its own or that of a copy's context.
+    fn known(&self, hash: u64, key: &Key) -> Option<usize> {
+        let is_it = |c: &Connection| c.key == *key || c.copied.as_ref().is_some_and(|copied| copied.keys.contains(key));
+        self.table.find(hash, |index| self.connections[index].as_deref().is_some_and(is_it))
+    }
+
     /// The connection of a packet and which of its ends sent it; ends are in the order of the first packet.
     fn find(&mut self, packet: &Packet<'_>, ends: [(IpAddr, u16); 2], registry: &'static [Protocol], time_ns: i64) -> (usize, usize) {
         let protocol = packet.protocol;
-        let (low, high) = if ends[0] <= ends[1] { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
-        let key = Key { vlans: packet.vlans, protocol, low, high };
+        let key = Key::of(packet, ends);
+        let low = key.low;
         let hash = self.seeds.hash_one(key);
-        let connections = &self.connections;
-        if let Some(index) = self.table.find(hash, |index| connections[index].as_ref().is_some_and(|c| c.key == key)) {
+        if let Some(index) = self.known(hash, &key) {
             let connection = self.connections[index].as_ref().expect("in the table");
             // Between equal ends everything is said by the first.
             let end = usize::from((ends[0] == low) != connection.first_is_low);
+            self.copies.belongs(index);
             return (index, end);
         }
         let endpoint = |(address, port)| Endpoint { address: plain(address), port };
@@ -410,6 +569,7 @@ impl Sensor {
             payload_bytes: [0; 2],
             last_ns: time_ns,
             closing: false,
+            copied: None,
             application: Application {
                 ends,
                 // Without a SYN the lower port is the server's; the first to speak is the client if they are equal.
@@ -420,7 +580,9 @@ impl Sensor {
                 context,
                 tap: self.tap.clone(),
                 first_ns: time_ns,
+                ordinal: 0,
                 midstream: false,
+                heard: false,
                 one_sided: false,
                 recognitions: 0,
                 packets: 0,
@@ -444,7 +606,21 @@ impl Sensor {
             self.connections.len() - 1
         };
         self.table.insert(hash, index);
+        self.copies.belongs(index);
+        self.clock_went_back |= time_ns < self.now_ns.saturating_sub(BACK_NS);
+        if self.clock_went_back && time_ns <= self.opened_ns {
+            self.distinguish(index);
+        }
+        self.opened_ns = self.opened_ns.max(time_ns);
         (index, 0)
+    }
+
+    /// Ids hash the ends and the first time of a connection. Where the clock goes back, or stands still between two
+    /// connections of the same ends, both may be those of an earlier one; then the packets' order tells them apart.
+    fn distinguish(&mut self, index: usize) {
+        self.ordinal += 1;
+        let connection = self.connections[index].as_mut().expect("found");
+        connection.application.ordinal = self.ordinal;
     }
 
     fn tick(&mut self) {
@@ -534,7 +710,9 @@ impl Sensor {
         let last_ns = connection.last_ns;
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         self.held_bytes -= held;
+        let silent = connection.packets.contains(&0) && connection.payload_bytes != [0; 2];
         let Connection { streams, application, .. } = &mut **connection;
+        application.one_sided |= application.heard && silent;
         for (end, stream) in streams.iter_mut().enumerate() {
             stream.flush(&mut |piece| application.piece(&mut self.windows, end, piece, last_ns));
         }
@@ -544,17 +722,24 @@ impl Sensor {
 
     fn remove(&mut self, index: usize) {
         self.settle(index);
-        self.waiting.remove(&index);
-        self.lossy.remove(&index);
         let Some(mut connection) = self.connections[index].take() else { return };
         connection.application.close(&mut self.windows, connection.last_ns);
-        self.free.push(index);
-        self.table.remove(connection.hash, index);
+        self.forget(index, &connection);
         let application = &connection.application;
+        if connection.key.protocol == 6 && (application.one_sided || !connection.packets.contains(&0)) {
+            self.counters.conversing_total += 1;
+            self.counters.one_sided_total += u64::from(application.one_sided);
+        }
         self.counters.decode_errors_total += application.errors;
         for stream in &connection.streams {
             self.counters.gaps_total += stream.counters.gaps;
             self.counters.lost_bytes_total += stream.counters.lost_bytes;
+        }
+        if let Some(quality) = self.quality.as_mut().filter(|_| connection.key.protocol == 6) {
+            let lost = connection.streams.iter().map(|stream| &stream.counters);
+            let lost = lost.fold((0, 0), |sum, c| (sum.0 + c.gaps - c.cuts, sum.1 + c.lost_bytes - c.cut_bytes));
+            let ends = application.ends.map(|end| (end.address, end.port));
+            quality.connection(connection.key.vlans, ends, connection.packets, application.one_sided, lost);
         }
         if self.options.conversations {
             if self.conversations.len() < CONVERSATIONS_MAX {
@@ -562,6 +747,16 @@ impl Sensor {
             } else {
                 self.counters.conversations_dropped_total += 1;
             }
+        }
+    }
+
+    fn forget(&mut self, index: usize, connection: &Connection) {
+        self.waiting.remove(&index);
+        self.lossy.remove(&index);
+        self.free.push(index);
+        self.table.remove(connection.hash, index);
+        for key in connection.copied.iter().flat_map(|copied| &copied.keys) {
+            self.table.remove(self.seeds.hash_one(key), index);
         }
     }
 
@@ -694,7 +889,7 @@ impl Application {
         if let Some(id) = self.window {
             return id;
         }
-        let id = windows.open(Opening {
+        let opening = Opening {
             client: self.ends[self.client],
             server: self.ends[1 - self.client],
             opened_by: self.opener.map(|end| self.side(end)).or_else(|| (&*self.transport == "udp").then_some(Side::Client)),
@@ -703,7 +898,8 @@ impl Application {
             context: self.context.clone(),
             seen_by: "tap",
             first_ns: self.first_ns,
-        });
+        };
+        let id = windows.open_again(opening, self.ordinal);
         self.window = Some(id);
         let mut out = windows.recorder(id, time_ns);
         let midstream = self.midstream;
@@ -779,7 +975,8 @@ impl Application {
         }
         let id = self.begin(windows, time_ns);
         let mut out = windows.recorder(id, time_ns);
-        let again = std::mem::replace(&mut self.settled, true);
+        let (again, one_sided) = (std::mem::replace(&mut self.settled, true), self.one_sided);
+        out.condition(|c| c.one_sided = one_sided);
         if again {
             // Told before; only what came since goes out.
         } else if let State::Decoding(_, decoder) = &mut self.state {
@@ -871,22 +1068,26 @@ fn conversation(connection: &Connection) -> Vec<u8> {
     let application = &connection.application;
     let [a, b] = application.ends;
     let lost: u64 = connection.streams.iter().map(|s| s.counters.lost_bytes).sum();
+    let (copies, copied_bytes) = connection.copied.as_ref().map_or(([0; 2], [0; 2]), |copied| (copied.packets, copied.payload_bytes));
+    let keys = connection.copied.iter().flat_map(|copied| &copied.keys).chain([&connection.key]);
+    let vlans: BTreeSet<u16> = keys.flat_map(|key| key.vlans.as_slice().iter().copied()).collect();
     let retransmitted: u64 = connection.streams.iter().map(|s| s.counters.retransmitted_bytes).sum();
     let cut = connection.streams.each_ref().map(|s| s.counters.cut_bytes);
-    let mut vlans = connection.key.vlans.as_slice().to_vec();
-    vlans.sort_unstable();
-    vlans.dedup();
     let line = serde_json::json!({
         "kind": "conversation",
         "transport": &*application.transport,
         "a": a.address, "a_port": a.port, "b": b.address, "b_port": b.port,
         "opened_by": application.opener.map(|end| if end == 0 { "a" } else { "b" }),
         "start": rfc3339(application.first_ns), "end": rfc3339(connection.last_ns),
-        "packets_ab": connection.packets[0], "packets_ba": connection.packets[1],
-        "payload_bytes_ab": connection.payload_bytes[0], "payload_bytes_ba": connection.payload_bytes[1],
+        // Every packet of the capture; of them, copies.
+        "packets_ab": connection.packets[0] + copies[0], "packets_ba": connection.packets[1] + copies[1],
+        "copies_ab": copies[0], "copies_ba": copies[1],
+        "payload_bytes_ab": connection.payload_bytes[0] + copied_bytes[0],
+        "payload_bytes_ba": connection.payload_bytes[1] + copied_bytes[1],
         // Each stream byte once that was on the wire in a packet that was seen, its cut part too.
         "stream_bytes_ab": application.stream_bytes[0] + cut[0], "stream_bytes_ba": application.stream_bytes[1] + cut[1],
-        "cut_bytes_ab": cut[0], "cut_bytes_ba": cut[1], "lost_bytes": lost, "retransmitted_bytes": retransmitted, "joined_late": application.midstream,
+        "cut_bytes_ab": cut[0], "cut_bytes_ba": cut[1], "lost_bytes": lost, "retransmitted_bytes": retransmitted,
+        "joined_late": application.midstream, "one_sided": application.one_sided,
         "decode_errors": application.errors,
         "context": application.context.as_deref(), "vlans": vlans,
         "protocols": application.protocols,

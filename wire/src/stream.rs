@@ -54,7 +54,8 @@ pub struct StreamCounters {
     pub invalid_segments: u64,
     pub gaps: u64,
     pub lost_bytes: u64,
-    /// Of the lost bytes, those that the capture cut off (snap length): they were on the wire.
+    /// Of them, the gaps and bytes that the capture itself cut off (snap length): they were on the wire.
+    pub cuts: u64,
     pub cut_bytes: u64,
 }
 
@@ -211,6 +212,7 @@ impl Stream {
                 deliver(Piece::Data(fresh));
             }
             if cut > 0 {
+                self.counters.cuts += 1;
                 self.counters.cut_bytes += u64::from(cut);
                 self.gap(cut, deliver);
             }

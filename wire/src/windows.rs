@@ -338,6 +338,7 @@ struct Flow {
 
 struct Connection {
     opening: Opening,
+    ordinal: u64,
     hash: String,
     protocol: Option<&'static str>,
     identity: Arc<Identity>,
@@ -425,6 +426,12 @@ impl Windows {
 
     /// Begins a connection. Names that its client was told for the server's address (DNS) hold from now on.
     pub fn open(&mut self, opening: Opening) -> ConnectionId {
+        self.open_again(opening, 0)
+    }
+
+    /// The same for a connection whose ends and first time may be those of an earlier one: another `ordinal` (0: there is
+    /// no doubt) gives other ids.
+    pub fn open_again(&mut self, opening: Opening, ordinal: u64) -> ConnectionId {
         let asked = self.names_of(opening.client.address, opening.server.address, opening.first_ns);
         let back = self.names_of(opening.server.address, opening.client.address, opening.first_ns);
         let hash = hex(&connection_hash(&self.plant, &opening));
@@ -442,6 +449,7 @@ impl Windows {
             last: 0,
             pending: [0; 2],
             packets: 0,
+            ordinal,
             opening,
         });
         if let Some(id) = self.free.pop() {
@@ -966,6 +974,8 @@ fn flow_hash(plant: &str, agent: &str, connection: &Connection, identity: &Ident
     // An absent part and an empty one must differ.
     let part = |value: &Option<String>| value.as_ref().map_or("-".to_owned(), |v| format!("={v}"));
     let direction = if from == Side::Client { "client" } else { "server" };
+    let first_ns = connection.opening.first_ns;
+    let first = if connection.ordinal == 0 { first_ns.to_string() } else { format!("{first_ns} {}", connection.ordinal) };
     hash(&[
         plant,
         agent,
@@ -976,7 +986,7 @@ fn flow_hash(plant: &str, agent: &str, connection: &Connection, identity: &Ident
         &part(&identity.role),
         &part(&identity.application),
         operation.name(),
-        &connection.opening.first_ns.to_string(),
+        &first,
     ])
 }
 

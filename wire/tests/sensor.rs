@@ -191,9 +191,9 @@ fn bytes_that_the_capture_cut_off_are_stream_bytes_and_lost() {
 #[test]
 fn the_same_addresses_in_another_vlan_are_another_connection() {
     let mut tap = Tap::new();
-    for vlan in [Some(120), Some(130), None] {
-        tap.see_on(vlan, From::Client, SYN, 99, 0, b"");
-        tap.see_on(vlan, From::Client, ACK, 100, 500, &[0xfe; 5]);
+    for (vlan, first) in [(Some(120), 99), (Some(130), 7099), (None, 77_099)] {
+        tap.see_on(vlan, From::Client, SYN, first, 0, b"");
+        tap.see_on(vlan, From::Client, ACK, first + 1, 500, &[0xfe; 5]);
     }
     let events = tap.end();
     let contexts: Vec<_> = flows(&events).iter().map(|f| f["context"].as_str()).collect();
