@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench conformance clean
+.PHONY: help setup demo test test-long bench conformance matrix clean
 SEED ?=
 PACKETS ?= 10000000
 RUNS ?= 9
@@ -26,6 +26,10 @@ bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts agai
 
 conformance: setup  ## hold `hopwatch inspect` against tshark: TRACES=DIR of captures with *.truth.json, COMPARE=the script that compares
 	@.venv/bin/python -m scripts.conformance $(TRACES) $(if $(COMPARE),--compare $(COMPARE))
+
+matrix:  ## every verb, client and server (Python, Java, Rust, Debian) against the clients' own counts; writes docs/measurements/matrix.md
+	@scripts/setup.sh matrix
+	@scripts/matrix.sh $(if $(ONLY),--only "$(ONLY)",--save docs/measurements/matrix.md)
 
 clean:  ## remove what setup made inside the checkout
 	rm -rf .venv wire/target build

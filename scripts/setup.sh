@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+what=${1:-}
 RUST_MIN=1.85
 PYTHON_MIN=3.11
 say() { printf '\033[1msetup\033[0m  %s\n' "$*"; }
@@ -51,12 +52,22 @@ missing_packages() {
     have cc || echo gcc libc6-dev
     postgres_works || echo postgresql
     { have mosquitto && have mosquitto_passwd; } || echo mosquitto
+    { have mosquitto_sub && have mosquitto_ctrl; } || echo mosquitto-clients
+    have pgbouncer || echo pgbouncer
     have ip || echo iproute2
     pcap_works || echo libpcap0.8
     have setpriv || echo util-linux
     have ssh-keygen || echo openssh-client
     have minisign || echo minisign
     have openssl || echo openssl
+}
+
+# What only `make matrix` needs: the Java stacks and PostgreSQL's ODBC driver.
+matrix_packages() {
+    { have javac && have java; } || echo default-jdk-headless
+    have mvn || echo maven
+    compgen -G '/usr/lib/*/odbc/psqlodbcw.so' >/dev/null || echo odbc-postgresql
+    have isql || echo unixodbc
 }
 
 install_packages() {
@@ -79,7 +90,7 @@ install_packages() {
 system_part() {
     local packages
     # shellcheck disable=SC2207  # package names hold no blanks
-    packages=($(missing_packages))
+    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages))
     if ! rust_works; then
         if have apt-get; then
             if [ "$(id -u)" = 0 ] && ! apt-cache policy rustc 2>/dev/null | grep -q Candidate; then apt-get update -qq; fi

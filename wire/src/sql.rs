@@ -68,6 +68,17 @@ pub enum Effect {
     Prepare(String),
     Execute(String),
     Listen(String),
+    /// A logical replication stream begins.
+    Replicate(Decoding),
+}
+
+/// How a logical replication stream writes a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoding {
+    /// The binary messages of PostgreSQL, 55.9.
+    Pgoutput,
+    /// Some other plugin's.
+    Other,
 }
 
 /// One statement, read.
@@ -1297,6 +1308,12 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         self.out.names.extend(slot.map(|name| format!("slot:{name}")));
+        if verb == "start_replication" && self.is(3, "logical") {
+            // pgoutput refuses to begin without its version (PostgreSQL, 55.5.1); no other plugin knows that option.
+            let pgoutput = self.find(4, "proto_version").is_some()
+                || (4..self.tokens.len()).any(|at| self.name(at).as_deref() == Some("proto_version"));
+            self.out.effect = Effect::Replicate(if pgoutput { Decoding::Pgoutput } else { Decoding::Other });
+        }
     }
 }
 

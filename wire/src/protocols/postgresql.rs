@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, LazyLock, OnceLock};
 
+mod replication;
+use replication::{CHANGE_BYTES_MAX, Changes};
+
 /// SQL text that is read; of a longer one, its beginning.
 pub const SQL_BYTES_MAX: usize = 16 << 10;
 /// Requests that await an answer; with more, answers are `unknown` until all are answered.
@@ -212,6 +215,8 @@ struct Running {
     /// Lines of a COPY in are rows.
     lines: bool,
     estimate: i64,
+    /// A logical replication stream: each change is a row.
+    changes: Option<Box<Changes>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -823,7 +828,7 @@ impl Postgresql {
     fn server_message(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Option<Arc<Movement>> {
         match tag {
             b'D' => return self.row(length),
-            b'd' => return Some(self.copied_out(length)),
+            b'd' => return Some(self.copied_out(head, length)),
             b'C' => return Some(self.complete(head, out)),
             b'Z' => self.ready_for_query(head.first().copied(), out),
             b'1' => return Some(self.paired(|r| matches!(r, Request::Parse(_)))),
@@ -955,13 +960,17 @@ impl Postgresql {
             _ => Copying::Both,
         });
         running.uncounted_copy = binary || options.header;
+        running.changes = match entry.statement.effect {
+            Effect::Replicate(decoding) if tag == b'W' => Some(Box::new(Changes::new(decoding))),
+            _ => None,
+        };
         running.lines = tag == b'G' && !binary && options.format != CopyFormat::Binary;
         // The header line is no row.
         running.estimate = 0;
         Arc::clone(entry.whole())
     }
 
-    fn copied_out(&mut self, length: u64) -> Arc<Movement> {
+    fn copied_out(&mut self, head: &[u8], length: u64) -> Arc<Movement> {
         if let Some(g) = &mut self.gathered {
             g.copy_messages[1] += 1;
             g.copy_bytes[1] += length;
@@ -970,6 +979,14 @@ impl Postgresql {
             self.claim(&COMMON.rows, Side::Server, 0, Counts::rows(1));
             return Arc::clone(&COMMON.rows);
         };
+        let row = self.running.changes.as_mut().and_then(|changes| changes.row(head));
+        if let Some(changes) = &mut self.running.changes {
+            self.counters.named_dropped_total += std::mem::take(&mut changes.dropped_total);
+        }
+        if let Some(row) = row {
+            self.claim(&row, Side::Server, 0, Counts::rows(1));
+            return row;
+        }
         let movement = Arc::clone(entry.whole());
         if matches!(entry.statement.operation, Operation::Replicate | Operation::Backup) {
             return movement;
@@ -1388,7 +1405,10 @@ impl Postgresql {
     /// Body length and how much of it is needed. `None`: no frame begins here and one is searched for.
     fn header(&mut self, sender: Side, header: &[u8]) -> Result<Option<(u64, usize)>, DecodeError> {
         let (tag, length) = (header[0], be32(header, 1).unwrap_or(0));
-        let (least, most, wanted) = shape(sender, tag);
+        let (least, most, mut wanted) = shape(sender, tag);
+        if (sender, tag) == (Side::Server, b'd') && self.running.changes.is_some() {
+            wanted = CHANGE_BYTES_MAX;
+        }
         let provisional = self.halves[sender as usize].phase == Phase::Provisional;
         if length < 4 + least || u64::from(length) > 4 + most {
             if provisional || self.options.midstream {
@@ -1789,6 +1809,7 @@ impl Decoder for Postgresql {
     fn memory_bytes(&self) -> usize {
         let carried: usize = self.halves.iter().map(|h| h.carry.capacity()).sum();
         let tables = self.cached_bytes + self.named_bytes + self.requested_bytes;
+        let tables = tables + self.running.changes.as_ref().map_or(0, |c| c.memory_bytes());
         carried + tables + self.requests.capacity() * size_of::<Request>() + self.inner.as_ref().map_or(0, |i| i.memory_bytes())
     }
 }

@@ -1,0 +1,211 @@
+"""Runs the cells: starts a server when it is first asked for, taps its client's work, compares, cuts."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from examples.plant.network import namespaces_work
+from tests.matrix import capture, clients_mqtt, clients_opcua, clients_postgresql, external, servers
+from tests.matrix.ledger import Moved, differences, sums
+from tests.matrix.servers import House, Server
+from tests.matrix.table import ASIDE, SIZES_ONLY, Cell, Report, Shown
+
+Verb = Callable[[Server], list[Moved]]
+RECORDINGS = Path(__file__).resolve().parents[1] / "data" / "matrix"
+# What was counted wrongly, to be looked at.
+KEPT = Path(__file__).resolve().parent / "build" / "wrong"
+# Longer recordings are cut in `make matrix` only.
+CUT_BYTES_MAX = 60_000
+
+# (protocol, client): verbs.
+CLIENTS: dict[tuple[str, str], dict[str, Verb]] = {
+    ("postgresql", "psycopg"): dict(clients_postgresql.PSYCOPG),
+    ("postgresql", "asyncpg"): dict(clients_postgresql.ASYNCPG),
+    ("postgresql", "PostgreSQL's programs"): dict(clients_postgresql.PROGRAMS),
+    ("mqtt", "paho (Python)"): dict(clients_mqtt.PAHO),
+    ("mqtt", "Mosquitto's programs"): dict(clients_mqtt.PROGRAMS),
+    ("opcua", "asyncua"): dict(clients_opcua.ASYNCUA),
+}
+SERVERS: dict[str, str] = {"PostgreSQL": "postgresql", "PgBouncer": "postgresql", "Mosquitto": "mqtt", "asyncua": "opcua"}
+# What a server cannot do: the cell stays empty.
+LACKS: dict[str, frozenset[str]] = {
+    "PgBouncer": frozenset({"base backup", "logical replication", "physical replication", "dump", "account administration", "merge"}),
+    # It answers Browse whole, and one HistoryRead with at most a page.
+    "asyncua": frozenset({"browse next", "history read in chunks"}),
+}
+
+
+def cells() -> list[Cell]:
+    """Every cell of the stacks that are in Python or in Debian."""
+    return [
+        Cell(protocol, verb, client, server)
+        for server, protocol in SERVERS.items()
+        for (spoken, client), verbs in CLIENTS.items()
+        if spoken == protocol
+        for verb in verbs
+        if verb not in LACKS.get(server, frozenset())
+    ]
+
+
+EXTERNAL = {
+    "JDBC": "postgresql",
+    "tokio-postgres": "postgresql",
+    "paho (Java)": "mqtt",
+    "rumqttc": "mqtt",
+    "Milo": "opcua",
+    "async-opcua": "opcua",
+}
+
+
+@dataclass(slots=True)
+class Bench:
+    """The house with its tap, and what was seen so far."""
+
+    house: House
+    tap: capture.Tap
+    programs: external.Programs
+    report: Report = field(default_factory=Report)
+    running: dict[str, Server] = field(default_factory=dict)
+
+    def server(self, name: str) -> Server:
+        if name not in self.running:
+            if name == "PgBouncer":
+                made = servers.pgbouncer(self.house, self.server("PostgreSQL"))
+            else:
+                made = {"PostgreSQL": servers.postgresql, "Mosquitto": servers.mosquitto, "asyncua": servers.asyncua}[name](self.house)
+            self.running[name] = made
+            self.report.servers[name] = made.version
+            self.tap.take()
+        return self.running[name]
+
+    def external_cells(self) -> list[Cell]:
+        """Every cell of the stacks in other languages that are built."""
+        return [
+            Cell(protocol, verb, client, server)
+            for client, protocol in EXTERNAL.items()
+            if external.STACKS[client][0] in external.built()
+            for verb in self.programs.verbs(client)
+            for server, spoken in SERVERS.items()
+            if spoken == protocol and verb not in LACKS.get(server, frozenset())
+        ]
+
+    def work(self, cell: Cell) -> tuple[list[Moved], list[capture.Frame]]:
+        """One cell, live: what the client counted, and every frame of it."""
+        server = self.server(cell.server)
+        if cell.client in EXTERNAL:
+            self.programs.process(external.STACKS[cell.client][0])
+            self.tap.take()
+            ledger = self.programs.run(cell.client, cell.verb, server)
+        else:
+            verb = CLIENTS[cell.protocol, cell.client][cell.verb]
+            self.tap.take()
+            ledger = self.house.client_host.call(lambda: verb(server))
+        return ledger, self.tap.take()
+
+    def run(self, cell: Cell, *, cut_bytes_max: int = CUT_BYTES_MAX) -> Shown:
+        """One cell, live; the sensor's count is compared, then with every cut."""
+        ledger, frames = self.work(cell)
+        self.report.cells[cell] = shown = compare(cell, ledger, frames, cut_bytes_max=cut_bytes_max)
+        if shown.wrong:
+            KEPT.mkdir(parents=True, exist_ok=True)
+            capture.write(KEPT / f"{_words(cell)}.pcap", frames)
+        return shown
+
+    def record(self, cell: Cell, folder: Path = RECORDINGS) -> None:
+        """Keep a cell's frames and its client's ledger."""
+        ledger, frames = self.work(cell)
+        save(cell, ledger, frames, folder)
+
+
+def compare(cell: Cell, ledger: Sequence[Moved], frames: Sequence[capture.Frame], *, cut_bytes_max: int) -> Shown:
+    flows = capture.flows_of(frames)
+    seen = sums(flows)
+    total = sum(held["bytes"] + held["bytes_back"] for held in seen.values())
+    if cell.verb in SIZES_ONLY:
+        return Shown(ledger, _sizes_only(flows), total)
+    aside = {*ASIDE.get((cell.client, cell.verb), ()), *ASIDE.get((cell.client, "*"), ())}
+    wrong = differences(ledger, seen, aside)
+    cuts = 0
+    if not wrong and total <= cut_bytes_max:
+        replayed, clients = capture.every_cut(frames)
+        per_client: dict[str, list[capture.Json]] = {client: [] for client in clients}
+        for flow in capture.flows_of(replayed):
+            ends = flow["source"]["address"], flow["destination"]["address"]
+            per_client[next(end for end in ends if end in per_client)].append(flow)
+        for client, those in per_client.items():
+            if sums(those) != seen:
+                wrong.append(f"replay {clients.index(client)} of {len(clients)}: {_unequal(sums(those), seen)}")
+                break
+            cuts += 1
+    return Shown(ledger, wrong, total, cuts)
+
+
+def _sizes_only(flows: Sequence[capture.Json]) -> list[str]:
+    """An encrypted connection must count nothing but bytes after its session began, and say why."""
+    moved = [flow for flow in flows if flow["rows"] or flow["values"]]
+    states = {flow["completeness"]["state"] for flow in flows if flow["operation"] == "transfer"}
+    wrong = [f"{len(moved)} windows count values of an encrypted channel"] if moved else []
+    return wrong + ([] if states == {"encrypted"} else [f"transfer says {sorted(states) or 'nothing'}, not encrypted"])
+
+
+def _unequal(one: object, other: object) -> str:
+    assert isinstance(one, dict)
+    assert isinstance(other, dict)
+    return "; ".join(f"{key}: {one.get(key)} whole {other.get(key)}" for key in {*one, *other} if one.get(key) != other.get(key))
+
+
+def save(cell: Cell, ledger: Sequence[Moved], frames: Sequence[capture.Frame], folder: Path) -> None:
+    """A cell's recording: PROTOCOL/CLIENT-SERVER-VERB.pcap.gz and the ledger beside it."""
+    words = _words(cell)
+    target = folder / cell.protocol
+    target.mkdir(parents=True, exist_ok=True)
+    # Times are shifted to one instant, so that a recording says nothing of its day.
+    shift = capture.EPOCH_NS - frames[0][0]
+    capture.write(target / f"{words}.pcap.gz", [(moment + shift, frame) for moment, frame in frames])
+    told = {
+        "protocol": cell.protocol,
+        "verb": cell.verb,
+        "client": cell.client,
+        "server": cell.server,
+        "ledger": [moved.as_json() for moved in ledger],
+    }
+    (target / f"{words}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _words(cell: Cell) -> str:
+    kept = [letter if letter.isalnum() or letter == "." else " " for letter in f"{cell.client} {cell.server} {cell.verb}".lower()]
+    return "-".join("".join(kept).split())
+
+
+def recordings(folder: Path = RECORDINGS) -> dict[Cell, Path]:
+    """The committed ledgers, by cell."""
+    found = {}
+    for path in sorted(folder.glob("*/*.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found[Cell(told["protocol"], told["verb"], told["client"], told["server"])] = path
+    return found
+
+
+def replay(cell: Cell, path: Path, *, cut_bytes_max: int = CUT_BYTES_MAX) -> Shown:
+    """A committed recording once more."""
+    ledger = [Moved(**moved) for moved in json.loads(path.read_text(encoding="utf-8"))["ledger"]]
+    frames = capture.load(path.with_suffix(".pcap.gz"))
+    shown = compare(cell, ledger, frames, cut_bytes_max=cut_bytes_max)
+    shown.recorded = True
+    return shown
+
+
+@contextlib.contextmanager
+def bench(folder: Path) -> Iterator[Bench]:
+    """Everything of a run, ended with the context."""
+    with servers.house(folder, namespaces=namespaces_work()) as here:
+        tap = capture.Tap(here.network)
+        made = Bench(here, tap, external.Programs(here.client_host, folder))
+        made.report.clients = {**clients_postgresql.versions(), **clients_mqtt.versions(), **clients_opcua.versions()}
+        try:
+            yield made
+        finally:
+            made.programs.stop()
+            tap.stop()
