@@ -28,6 +28,7 @@ from rich.console import Console
 from collectors import packets
 from detectors.judgement import Judgement
 from detectors.verdict import VerdictDetector
+from detectors.whatif import what_if
 from hopwatch.bus import LogError
 from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.capture import SECONDS, Measuring, check, expected, show
@@ -189,7 +190,7 @@ def _add_declared(commands: Any) -> None:  # Any: argparse names the type of its
 
     declared.add_parser(commands)
     # Its parser sets no ``run`` of ours: the commands of the declaration have one entrance.
-    commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments))
+    commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments, what_if))
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,12 @@ import argparse
 import getpass
 import json
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 from hopwatch.declared import draw, explain, schema, table
-from hopwatch.declared.load import load
+from hopwatch.declared.load import load, today
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError, Level, Problem
 from hopwatch.declared.sign import SignatureError, sign, signature_path
@@ -44,12 +45,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     asking = command("what-if", "which hop would approve this movement, or why none does")
     for name in ("who", "source", "destination", "what"):
         asking.add_argument(name)
-    asking.add_argument("rows", type=_count, help="such as 200000 or 200k")
+    asking.add_argument("rows", type=_count, help="how many, such as 200000 or 200k: rows, or messages of a topic, values of a node")
     command("schema", "the JSON Schema of the format, for an editor")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command that was parsed; returns the exit code."""
+Asker = Callable[[Architecture, str, str, str, str, int, date], explain.Answer]
+"""Who answers ``what-if``: the judge of windows, which knows declarations and is not known by them."""
+
+
+def run(args: argparse.Namespace, ask: Asker) -> int:
+    """Run the command that was parsed; returns the exit code. ``ask`` answers ``what-if``."""
     if args.declared_command == "schema":
         print(json.dumps(schema.json_schema(), indent=2))
         return OK
@@ -70,10 +75,18 @@ def run(args: argparse.Namespace) -> int:
         case "explain-hop":
             return _explain(architecture, args.hop)
         case "what-if":
-            answer = explain.what_if(architecture, args.who, args.source, args.destination, args.what, args.rows)
-            print(answer)
-            return OK if answer.approved else FOUND
+            return _ask(architecture, args, ask)
     return OK
+
+
+def _ask(architecture: Architecture, args: argparse.Namespace, ask: Asker) -> int:
+    try:
+        answer = ask(architecture, args.who, args.source, args.destination, args.what, args.rows, args.at or today())
+    except ValueError as error:
+        print(f"{architecture.file}: {error}", file=sys.stderr)
+        return REFUSED
+    print(answer)
+    return OK if answer.approved else FOUND
 
 
 def _validate(architecture: Architecture, as_json: bool) -> int:

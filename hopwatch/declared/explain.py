@@ -1,10 +1,8 @@
-"""A hop in plain sentences, and the question a person asks before building one: which hop would approve this?"""
+"""A hop in plain sentences, and how the answer is worded to who asks before building one: which hop would approve this?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from fnmatch import fnmatchcase
-from ipaddress import ip_address
 
 from hopwatch.declared.model import SOURCE, Architecture, Hop
 from hopwatch.declared.quantity import Unit
@@ -60,39 +58,18 @@ _BLIND = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a movement would be approved: by which hop, or what differs from the nearest."""
+    """Whether a movement would be approved: by which hop and on what conditions, or what differs from the nearest."""
 
     approved: bool
     hop: str | None
-    differences: tuple[str, ...]
+    said: tuple[str, ...]
+    verdict: str = "declared"
 
     def __str__(self) -> str:
         if self.approved:
-            return f"approved by {self.hop}" + "".join(f"\n  on condition: {difference}" for difference in self.differences)
-        nearest = f"; nearest hop {self.hop} differs:" if self.hop else "; no hop comes near"
-        return f"not approved{nearest}" + "".join(f"\n  {difference}" for difference in self.differences)
-
-
-def what_if(architecture: Architecture, who: str, source: str, destination: str, what: str, rows: int) -> Answer:
-    """Which hop would approve ``rows`` of ``what`` moved once from source to destination by ``who``.
-
-    Ends are assets, zones or addresses; ``what`` is a data name, a table, topic or node. Time and operation are not asked,
-    so what a hop says of them comes back as a condition.
-    """
-    items = _items(architecture, what)
-    best: tuple[int, str, tuple[str, ...]] | None = None
-    for name, hop in architecture.hops.items():
-        differences = tuple(_differences(architecture, hop, who, source, destination, what, items, rows))
-        if not differences:
-            return Answer(True, name, tuple(_conditions(architecture, hop)))
-        # Ends first, as verdicts do: a hop between the same places is nearer than one of the same account.
-        far = sum(3 if difference.startswith(("from", "to")) else 1 for difference in differences)
-        if best is None or far < best[0]:
-            best = (far, name, differences)
-    account = architecture.accounts.get(who)
-    if account is None:
-        return Answer(False, best[1] if best else None, (f"account {who} is not in the file", *(best[2] if best else ())))
-    return Answer(False, best[1], best[2]) if best else Answer(False, None, ())
+            return f"approved by {self.hop}" + "".join(f"\n  on condition: {condition}" for condition in self.said)
+        nearest = f"nearest hop {self.hop} differs" if self.hop else "no hop comes near"
+        return f"not approved, {self.verdict}; {nearest}:" + "".join(f"\n  {difference}" for difference in self.said)
 
 
 def read_count(text: str) -> int:
@@ -112,26 +89,8 @@ def read_count(text: str) -> int:
     return int(exact)
 
 
-def _differences(
-    architecture: Architecture, hop: Hop, who: str, source: str, destination: str, what: str, items: set[str], rows: int
-) -> Iterable[str]:
-    if hop.who != who:
-        yield f"who    {hop.who} -> {who}"
-    if not _is_end(architecture, source, hop.from_):
-        yield f"from   {', '.join(hop.from_)} -> {source}"
-    if not _is_end(architecture, destination, hop.to):
-        yield f"to     {', '.join(hop.to)} -> {destination}"
-    if not items:
-        yield f"what   {', '.join(hop.what)} -> {what}, which is unclassified"
-    elif not items <= set(hop.what):
-        classes = ", ".join(sorted({architecture.data[item].class_ for item in items}))
-        yield f"what   {', '.join(hop.what)} -> {what} (class {classes})"
-    for limit in hop.limit:
-        if limit.unit is Unit.ROWS and rows > limit.amount:
-            yield f"limit  {limit} -> {rows} rows"
-
-
-def _conditions(architecture: Architecture, hop: Hop) -> Iterable[str]:
+def conditions(architecture: Architecture, hop: Hop) -> Iterator[str]:
+    """What the hop demands of a movement beyond who, what, where and how many rows."""
     yield f"operation is {_listed(hop.may, 'or')}"
     if hop.when:
         yield f"it runs {hop.when} ({architecture.timezone.key})"
@@ -144,45 +103,6 @@ def _conditions(architecture: Architecture, hop: Hop) -> Iterable[str]:
         if limit.unit is not Unit.ROWS:
             yield f"within {limit}"
     yield f"until {architecture.hop_until(hop)}"
-
-
-def _items(architecture: Architecture, what: str) -> set[str]:
-    """The data a name stands for; if several entries match, the highest class holds."""
-    if what in architecture.data:
-        return {what}
-    matching = {
-        name
-        for name, data in architecture.data.items()
-        if any(fnmatchcase(what, glob) for glob in (*data.tables, *data.nodes)) or any(_topic(what, topic) for topic in data.topics)
-    }
-    if not matching:
-        return set()
-    highest = max(architecture.class_order(architecture.data[name].class_) for name in matching)
-    return {name for name in matching if architecture.class_order(architecture.data[name].class_) == highest}
-
-
-def _topic(topic: str, pattern: str) -> bool:
-    """Whether an MQTT topic filter covers a topic (OASIS MQTT 5.0, 4.7)."""
-    names, filters = topic.split("/"), pattern.split("/")
-    if filters[-1] == "#":
-        filters.pop()
-        names = names[: len(filters)]
-    return len(names) == len(filters) and all(said in ("+", name) for name, said in zip(names, filters, strict=True))
-
-
-def _is_end(architecture: Architecture, place: str, ends: list[str]) -> bool:
-    if place in ends or (place in architecture.assets and architecture.assets[place].zone in ends):
-        return True
-    try:
-        address = ip_address(place)
-    except ValueError:
-        return False
-    for end in ends:
-        if end in architecture.assets and any(endpoint.address == address for endpoint in architecture.assets[end].endpoints):
-            return True
-        if end in architecture.zones and any(address in net for net in architecture.zones[end].nets):
-            return True
-    return False
 
 
 def _listed(words: Iterable[str], last: str = "and") -> str:

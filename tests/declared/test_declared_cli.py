@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from detectors.whatif import what_if
 from hopwatch.declared.cli import add_parser, run
 
 PLANT = Path(__file__).parents[2] / "examples" / "plant-north.yaml"
@@ -15,7 +16,7 @@ PLANT = Path(__file__).parents[2] / "examples" / "plant-north.yaml"
 def declared(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
-    return run(parser.parse_args(["declared", *map(str, arguments)]))
+    return run(parser.parse_args(["declared", *map(str, arguments)]), what_if)
 
 
 def test_validate_holds_on_its_day_and_finds_what_ended_later(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,17 +39,6 @@ def test_validate_of_a_refused_file_ends_with_2_and_names_the_place(tmp_path: Pa
     assert declared("validate", path, "--json") == 2
     first = json.loads(capsys.readouterr().out.splitlines()[0])
     assert (first["line"], first["column"], first["rule"], first["key"]) == (117, 5, "residency", "hops.lake-upload.protect")
-
-
-def test_what_if_names_the_approving_hop_or_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert declared("what-if", PLANT, "svc_mw", "mes-db", "mw", "quality.defect", "200k") == 0
-    assert "approved by extract-quality" in capsys.readouterr().out
-    assert declared("what-if", PLANT, "svc_mw", "mes-db", "10.30.0.21", "quality.defect", "200001") == 1
-    assert "200k rows / 1h -> 200001 rows" in capsys.readouterr().out
-    assert declared("what-if", PLANT, "svc_report", "mes-db", "10.40.9.77", "mes.genealogy", "1.2M") == 1
-    assert "account svc_report is not in the file" in capsys.readouterr().out
-    assert declared("what-if", PLANT, "svc_mw", "mes-db", "mw", "mes.never_seen", "1") == 1
-    assert "unclassified" in capsys.readouterr().out
 
 
 def test_explain_hop_says_what_is_hidden_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
