@@ -2,14 +2,21 @@
 
 ``mermaid`` is for a page that renders it; ``svg`` needs nothing but a browser. Both are drawn in file order without any
 measuring or chance, so the same declaration gives the same bytes and a diff of two drawings means something.
+
+In the SVG every asset has a row of its own and every hop a lane of its own to the right of them all: a line leaves its source to
+the right, runs up or down its lane and comes back to its destination. So no line ever crosses a box or a word, however many hops
+there are, and one that fans out or in is one lane.
 """
 
+from collections import Counter
+from dataclasses import dataclass
 from html import escape
 
-from hopwatch.declared.model import Architecture, Hop
+from hopwatch.declared.model import Architecture, Hop, Zone
 from hopwatch.declared.table import heading
 
-_ASSET_W, _ASSET_H, _GAP, _MARGIN, _HEAD = 150, 36, 60, 24, 28
+_MARGIN, _HEAD, _ROW, _PORT, _LANE, _LINE = 24, 30, 30, 14, 26, 22
+_LETTER = 7.4  # of 13 px in any usual sans-serif, on the wide side: a box must not be too small for its name
 _COLOURS = ("#2563a8", "#2f855a", "#b7791f", "#9b2c2c", "#6b46c1", "#2c7a7b", "#975a16", "#4a5568")
 
 
@@ -32,80 +39,130 @@ def mermaid(architecture: Architecture) -> str:
     return "\n".join(out) + "\n"
 
 
+@dataclass(slots=True)
+class _Row:
+    """An asset, or a zone as a whole, and the heights at which lines leave or reach it."""
+
+    label: str
+    top: int
+    ports: int = 0
+    taken: int = 0
+
+    @property
+    def height(self) -> int:
+        return max(_ROW, _PORT * (self.ports + 1))
+
+    def port(self) -> int:
+        """The next free height, from the top."""
+        self.taken += 1
+        return self.top + self.height * self.taken // (self.ports + 1)
+
+
 def svg(architecture: Architecture) -> str:
     """A drawing by level, the cells at the bottom and what is off site at the top."""
-    levels = sorted({zone.level for zone in architecture.zones.values()}, reverse=True)
-    places: dict[str, tuple[int, int]] = {}  # centre of each asset and zone
-    boxes: list[str] = []
-    width, top = 0, _MARGIN + 24
-    for level in levels:
-        left = _MARGIN
-        for name, zone in architecture.zones.items():
-            if zone.level != level:
-                continue
-            members = [asset for asset, said in architecture.assets.items() if said.zone == name]
-            span = max(len(members), 1) * (_ASSET_W + 16) + 16
-            dash = ' stroke-dasharray="6 4"' if zone.off_site else ""
-            country = f", {zone.country}" if zone.country else ""
-            boxes.append(
-                f'<rect x="{left}" y="{top}" width="{span}" height="{_HEAD + _ASSET_H + 16}" rx="6" fill="#f4f6f8" stroke="#8793a0"{dash}/>'
-                f'<text x="{left + 10}" y="{top + 18}" class="zone">{escape(f"{name} · level {level}{country}")}</text>'
-            )
-            places[name] = (left + span // 2, top + (_HEAD + _ASSET_H + 16) // 2)
-            for column, asset in enumerate(members):
-                x, y = left + 16 + column * (_ASSET_W + 16), top + _HEAD
-                boxes.append(
-                    f'<rect x="{x}" y="{y}" width="{_ASSET_W}" height="{_ASSET_H}" rx="4" fill="#fff" stroke="#4a5568"/>'
-                    f'<text x="{x + _ASSET_W // 2}" y="{y + 22}" text-anchor="middle">{escape(asset)}</text>'
-                )
-                places[asset] = (x + _ASSET_W // 2, y + _ASSET_H // 2)
-            left += span + _GAP
-        width = max(width, left - _GAP + _MARGIN)
-        top += _HEAD + _ASSET_H + 16 + _GAP
-    lines: list[str] = []
+    ports = Counter(end for hop in architecture.hops.values() for end in (*hop.from_, *hop.to))
+    names = [*architecture.assets, *(_title(name, zone) for name, zone in architecture.zones.items())]
+    box_width = max(180, round(max(map(len, names), default=0) * _LETTER) + 28)
+    rows: dict[str, _Row] = {}
+    shapes: list[str] = []
+    top = _MARGIN + 2 * _LINE
+    zones = sorted(architecture.zones.items(), key=lambda item: item[1].level, reverse=True)
+    for name, zone in zones:
+        start = top
+        top += _HEAD
+        inside = [(asset, asset) for asset, said in architecture.assets.items() if said.zone == name]
+        if ports[name] or not inside:
+            inside.append((name, "any host" if ports[name] else "no asset"))
+        boxes: list[str] = []
+        for end, label in inside:
+            row = rows[end] = _Row(label, top, ports[end])
+            boxes.append(_box(row, box_width, is_asset=end in architecture.assets))
+            top += row.height + 8
+        shapes.append(
+            f'<rect x="{_MARGIN}" y="{start}" width="{box_width + 24}" height="{top - start + 4}" rx="6" '
+            f'class="{"off" if zone.off_site else "zone"}"/>'
+            f'<text x="{_MARGIN + 12}" y="{start + 20}" class="b">{escape(_title(name, zone))}</text>'
+        )
+        shapes.extend(boxes)
+        top += 4 + 16
+    left = _MARGIN + 12 + box_width
+    lanes = left + 12 + _LANE
+    drawn = [_lane(rows, hop, left, lanes + _LANE * number, number, name) for number, (name, hop) in enumerate(architecture.hops.items())]
+    # Numbers lie over every line, also over those of later hops.
+    lines = [line for line, _ in drawn] + [mark for _, mark in drawn]
+    top += _LINE
     legend: list[str] = []
+    longest = 0
     for number, (name, hop) in enumerate(architecture.hops.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        for source in hop.from_:
-            lines.extend(_line(places[source], places[destination], colour, number, name, hop) for destination in hop.to)
-        y = top + 18 * number
-        legend.append(f'<text x="{_MARGIN}" y="{y}" fill="{colour}">{number + 1} {escape(_sentence(architecture, name, hop))}</text>')
-    height = top + 18 * len(legend) + _MARGIN
-    width = max(width, 900)
+        words = _sentence(architecture, hop)
+        longest = max(longest, len(f"{name}  {words}"))
+        legend.append(
+            f'{_number(_MARGIN + 9, top - 4, number)}<text x="{_MARGIN + 26}" y="{top}"><tspan class="b">{escape(name)}</tspan>'
+            f'<tspan dx="8">{escape(words)}</tspan></text>'
+        )
+        top += _LINE
+    title = escape(heading(architecture))
+    width = max(lanes + _LANE * len(architecture.hops), round(max(longest + 4, len(title)) * _LETTER) + 26) + _MARGIN
+    height = top + _MARGIN
     markers = "".join(
-        f'<marker id="a{i}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        f'<marker id="a{i}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="9" markerHeight="9" '
+        'markerUnits="userSpaceOnUse" orient="auto">'
         f'<path d="M0 0L8 4L0 8z" fill="{colour}"/></marker>'
         for i, colour in enumerate(_COLOURS)
     )
-    title = escape(heading(architecture))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
         f"<title>{title}</title><defs>{markers}</defs>"
-        "<style>text{font:13px sans-serif}.zone{font-weight:bold}.hop{fill:none;stroke-width:2}</style>"
-        f'<rect width="100%" height="100%" fill="#fff"/><text x="{_MARGIN}" y="{_MARGIN}" class="zone">{title}</text>'
-        + "\n".join(["", *boxes, *lines, *legend])
+        "<style>text{font:13px sans-serif;fill:#1a202c}.b{font-weight:bold}.t{font-size:16px;font-weight:bold}.n{font-size:11px}"
+        ".f{fill:#4a5568;font-style:italic}.zone{fill:#f4f6f8;stroke:#8793a0}.off{fill:#fdf3e4;stroke:#b7791f;stroke-dasharray:6 4}"
+        ".asset{fill:#fff;stroke:#4a5568}.any{fill:none;stroke:#8793a0;stroke-dasharray:3 3}"
+        ".hop{fill:none;stroke-width:2}.halo{fill:none;stroke:#fff;stroke-width:6}</style>"
+        f'<rect width="100%" height="100%" fill="#fff"/><text x="{_MARGIN}" y="{_MARGIN + 12}" class="t">{title}</text>'
+        + "\n".join(["", *shapes, *lines, *legend])
         + "\n</svg>\n"
     )
 
 
-def _line(start: tuple[int, int], end: tuple[int, int], colour: str, number: int, name: str, hop: Hop) -> str:
-    # Each hop bends by its own amount, so that two between the same places do not hide one another.
-    (x1, y1), (x2, y2) = start, end
-    half = _ASSET_H // 2
-    if y1 == y2:
-        bend = half + 14 + 4 * (number % 6)
-        y1, y2 = y1 + half, y2 + half
-        middle = ((x1 + x2) // 2, y1 + bend)
-    else:
-        up = 1 if y2 > y1 else -1
-        shift = 10 * (number % 5 - 2)
-        x1, x2, y1, y2 = x1 + shift, x2 + shift, y1 + half * up, y2 - half * up
-        middle = ((x1 + x2) // 2 + 3 * shift, (y1 + y2) // 2)
-    label = f'<text x="{middle[0] + 4}" y="{middle[1]}" fill="{colour}">{number + 1}</text>'
-    head = f"url(#a{number % len(_COLOURS)})"
+def _title(name: str, zone: Zone) -> str:
+    where = f", off site{f' ({zone.country})' if zone.country else ''}" if zone.off_site else ""
+    return f"{name} · level {zone.level}{where}"
+
+
+def _box(row: _Row, width: int, *, is_asset: bool) -> str:
+    # A zone as an end is no asset: its row is drawn as a place where any host may be.
     return (
-        f'<path class="hop" d="M{x1} {y1}Q{middle[0]} {middle[1]} {x2} {y2}" stroke="{colour}" marker-end="{head}">'
-        f"<title>{escape(_label(name, hop))}</title></path>{label}"
+        f'<rect x="{_MARGIN + 12}" y="{row.top}" width="{width}" height="{row.height}" rx="4" class="{"asset" if is_asset else "any"}"/>'
+        f'<text x="{_MARGIN + 24}" y="{row.top + row.height // 2 + 5}"{"" if is_asset else " class=" + chr(34) + "f" + chr(34)}>'
+        f"{escape(row.label)}</text>"
+    )
+
+
+def _lane(rows: dict[str, _Row], hop: Hop, left: int, lane: int, number: int, name: str) -> tuple[str, str]:
+    """The hop's lane, with a line from each source and to each destination, and its number.
+
+    The halo shows which of two crossing lines goes on.
+    """
+    sources = [rows[end].port() for end in hop.from_]
+    destinations = [rows[end].port() for end in hop.to]
+    first, last = min(sources + destinations), max(sources + destinations)
+    colour = _COLOURS[number % len(_COLOURS)]
+    run = f"M{lane} {first}V{last}" + "".join(f"M{left} {y}H{lane}" for y in sources)
+    back = "".join(f"M{lane} {y}H{left}" for y in destinations)
+    arrow = f'stroke="{colour}" marker-end="url(#a{number % len(_COLOURS)})"'
+    heads = "".join(f'<path class="hop" d="M{lane} {y}H{left + 1}" {arrow}/>' for y in destinations)
+    dots = "".join(f'<circle cx="{left}" cy="{y}" r="3.5" fill="{colour}"/>' for y in sources)
+    return (
+        f'<g><title>{escape(_label(name, hop))}</title><path class="halo" d="{run}{back}"/>'
+        f'<path class="hop" d="{run}" stroke="{colour}"/>{heads}{dots}</g>',
+        _number(lane, (first + last) // 2, number),
+    )
+
+
+def _number(x: int, y: int, number: int) -> str:
+    colour = _COLOURS[number % len(_COLOURS)]
+    return (
+        f'<circle cx="{x}" cy="{y}" r="9" fill="#fff" stroke="{colour}" stroke-width="1.5"/>'
+        f'<text x="{x}" y="{y + 4}" text-anchor="middle" class="n">{number + 1}</text>'
     )
 
 
@@ -113,9 +170,14 @@ def _label(name: str, hop: Hop) -> str:
     return f"{name}: {hop.who}, {', '.join(map(str, hop.limit))}"
 
 
-def _sentence(architecture: Architecture, name: str, hop: Hop) -> str:
-    off_site = ", OFF SITE" if architecture.off_site(hop) else ""
-    return f"{_label(name, hop)}; {', '.join(hop.what)} ({', '.join(architecture.hop_classes(hop))}){off_site}"
+def _sentence(architecture: Architecture, hop: Hop) -> str:
+    off_site = " · OFF SITE" if architecture.off_site(hop) else ""
+    via = f" via {hop.via}" if hop.via else ""
+    what = f"{', '.join(hop.what)} ({', '.join(architecture.hop_classes(hop))})"
+    return (
+        f"{hop.who}: {', '.join(hop.from_)} → {', '.join(hop.to)}{via} · {', '.join(hop.may)} {what} · {', '.join(map(str, hop.limit))}"
+        f"{f' · {hop.when}' if hop.when else ''}{off_site}"
+    )
 
 
 def _id(architecture: Architecture, end: str) -> str:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,7 +11,9 @@ import pytest
 
 from detectors.whatif import what_if
 from hopwatch.declared.cli import add_parser, run
+from hopwatch.declared.load import load
 
+SVG = "{http://www.w3.org/2000/svg}"
 PLANT = Path(__file__).parents[2] / "examples" / "plant-north.yaml"
 
 
@@ -70,9 +74,37 @@ def test_drawing_is_well_formed_escaped_and_the_same_each_time(tmp_path: Path, c
         drawn.append(capsys.readouterr().out)
     assert drawn[0] == drawn[1]
     titles = [element.text or "" for element in ElementTree.fromstring(drawn[0]).iter("{http://www.w3.org/2000/svg}title")]
-    assert sum(title.startswith("collect-tags") for title in titles) == 2
+    assert sum(title.startswith("collect-tags") for title in titles) == 1
     assert declared("draw", path, "--format", "mermaid") == 0
     assert 'a6 ==>|"lake-upload: svc_lake, 250 MiB / 1d"| a8' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["plant-north.yaml", "plant-demo.yaml"])
+def test_in_a_drawing_no_line_crosses_a_word_and_nothing_is_cut_off(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert declared("draw", PLANT.with_name(name)) == 0
+    drawing = ElementTree.fromstring(capsys.readouterr().out)
+    _, _, width, height = (float(word) for word in drawing.attrib["viewBox"].split())
+    boxes = [one.attrib for one in drawing.iter(f"{SVG}rect") if one.get("class") in ("asset", "any")]
+    right = {float(box["x"]) + float(box["width"]) for box in boxes}
+    assert len(right) == 1
+    # Every line starts and ends at the boxes' right edge and runs right of it, in a lane of its own.
+    paths = [one.attrib["d"] for one in drawing.iter(f"{SVG}path") if one.get("class") == "hop"]
+    places = [float(x) for path in paths for x in re.findall(r"[MH](\d+)", path)]
+    assert min(places) == min(right)
+    lanes = [re.findall(r"M(\d+) \d+V", path)[0] for path in paths if "V" in path]
+    hops = load(PLANT.with_name(name)).hops
+    assert len(lanes) == len(set(lanes)) == len(hops)
+    # No two lines leave or reach at one height, and rows do not overlap.
+    heights = [y for one in drawing.iter(f"{SVG}g") for y in re.findall(rf"[MH]{int(min(right))} (\d+)H", one[1].attrib["d"])]
+    heights += [path.split("H")[0].split()[1] for path in paths if path.endswith(f"H{int(min(right)) + 1}")]
+    assert len(heights) == len(set(heights)) == sum(len(hop.from_) + len(hop.to) for hop in hops.values())
+    tops = sorted((float(box["y"]), float(box["height"])) for box in boxes)
+    assert all(top + tall < behind for (top, tall), (behind, _) in pairwise(tops))
+    for text in drawing.iter(f"{SVG}text"):
+        words = "".join(text.itertext())
+        start = 0 if text.get("text-anchor") else float(text.attrib["x"])
+        assert start + 7.4 * len(words) < (min(right) if text.get("class") in ("f", None) and not len(text) else width), words
+        assert float(text.attrib["y"]) < height
 
 
 def test_schema_has_the_keys_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
