@@ -55,14 +55,7 @@ class Sensors(Protocol):
     """How a sensor is made; tests pass their own."""
 
     def __call__(
-        self,
-        plant: str,
-        agent: str,
-        *,
-        tap: str | None = None,
-        conversations: bool = False,
-        verify_checksums: bool = False,
-        vlans_equal: Sequence[str] = (),
+        self, plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False
     ) -> packets.Sensor: ...
 
 
@@ -147,7 +140,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--snaplen", type=int, metavar="BYTES", help="bytes kept of a packet")
     watch.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
     watch.add_argument("--tap", metavar="NAME", help="the name of the tap in events")
-    _vlans_equal(watch)
     watch.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
     watch.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
     _common(watch)
@@ -157,7 +149,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     inspect.add_argument("files", nargs="+", metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="one line a conversation, one loss a line, then the summary")
     inspect.add_argument("--verify-checksums", action="store_true", help="drop segments whose checksum is wrong")
-    _vlans_equal(inspect)
 
     capture = commands.add_parser("capture", help="the capture itself", allow_abbrev=False)
     checks = capture.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
@@ -211,12 +202,6 @@ def _reading(parser: argparse.ArgumentParser) -> None:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
-
-
-def _vlans_equal(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--vlans-equal", nargs="+", metavar="A=B", help="VLANs that are one network: 120=220; also vni:7=vni:9, gre:1=gre:2"
-    )
 
 
 def _time(text: str) -> str:
@@ -305,13 +290,7 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
         raise _Wrong("watch: something to read is needed: -r FILE or -i INTERFACE")
     architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)
     edition = _edition(chosen.declaration, chosen.at)
-    sensor = sensors(
-        architecture.plant,
-        chosen.agent,
-        tap=chosen.tap,
-        verify_checksums=chosen.verify_checksums,
-        vlans_equal=chosen.vlans_equal,
-    )
+    sensor = sensors(architecture.plant, chosen.agent, tap=chosen.tap, verify_checksums=chosen.verify_checksums)
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
         shown = ", ".join(files or chosen.interfaces)
@@ -402,13 +381,7 @@ def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
     """Each capture by itself: a file that fails hides no other."""
     status = NOTHING
     for path in arguments.files:
-        sensor = sensors(
-            "inspect",
-            "inspect",
-            conversations=True,
-            verify_checksums=arguments.verify_checksums,
-            vlans_equal=arguments.vlans_equal or (),
-        )
+        sensor = sensors("inspect", "inspect", conversations=True, verify_checksums=arguments.verify_checksums)
         losses: list[bytes] = []
         conversations: list[bytes] = []
         started = time.monotonic()
@@ -417,9 +390,7 @@ def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
                 losses += (event for event in batch if b'"kind":"loss"' in event[:64])
                 conversations += sensor.conversations()
         except packets.CaptureError as error:
-            # A capture that breaks off is something found in it; what is no capture is a wrong input.
-            _say(str(error))
-            status = max(status, FINDINGS if error.opened else WRONG)
+            status = _say(str(error))
         conversations += sensor.conversations()
         counters = sensor.counters()
         if arguments.json:

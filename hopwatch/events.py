@@ -57,10 +57,19 @@ class _Said(BaseModel):
 
 
 class Name(_Said):
-    """A name of an address and who said so: ``dns`` is an answer seen on the wire, ``sni`` only the sender's claim."""
+    """A name of an address and who said so: ``dns`` is an answer seen on the wire, ``sni`` only the sender's claim.
+
+    ``connect`` and ``absolute-form`` name the destination a relay was asked for, with its ``port``.
+    """
 
     name: str
     by: str
+
+    @property
+    def port(self) -> int | None:
+        """The port asked for; written only where a relay was asked."""
+        port = (self.model_extra or {}).get("port")
+        return port if isinstance(port, int) else None
 
 
 class Endpoint(_Said):

@@ -16,6 +16,7 @@ Json = Mapping[str, Any]  # Any: one JSON object.
 EVIDENCE_SHOWN_MAX = 5
 OBJECTS_SHOWN_MAX = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_CLAIMED_BY = ("sni", "outer-sni", "http")  # Said by the client, of whoever it likes.
 _QUESTION_WIDTH = 11
 _DECLARED_WIDTH = 28
 
@@ -65,7 +66,7 @@ def instant(time: str) -> str:
 
 def endpoint(end: Json) -> str:
     """The name if one is confirmed, else address and port (RFC 3986 brackets around IPv6)."""
-    names = [name["name"] for name in end.get("names", ()) if name.get("by") != "sni"]
+    names = [name["name"] for name in end.get("names", ()) if name.get("by") not in _CLAIMED_BY]
     host = clean(names[0]) if names else (f"[{end['address']}]" if ":" in end["address"] else end["address"])
     return f"{host}:{end['port']}" if end.get("port") else host
 

@@ -32,6 +32,9 @@ UNKNOWN_OBJECT: Final = "unknown"
 ASKED_BY: Final = frozenset({"connect", "absolute-form", "socks"})
 """How a client names its real destination to a relay (RFC 9110, 9.3.6; RFC 9112, 3.2.2; RFC 1928)."""
 
+OUTER_SNI: Final = "outer-sni"
+"""The name in the open beside an Encrypted Client Hello (RFC 9849): who stands before the destination, so it approves nothing."""
+
 # Where a service is dialled that names only its protocol, for flows nobody decoded (IANA port numbers).
 _PORTS: Final = {"dns": 53, "ntp": 123, "dhcp": 67, "syslog": 514, "snmp": 161, "ldap": 389, "kerberos": 88, "smb": 445}
 
@@ -159,11 +162,11 @@ class Index:
         claimed: str | None = None
         for given in names:
             name = given.name.rstrip(".").lower()
-            asked = relay and given.by in ASKED_BY
-            if asked:
-                named = self._asset_of_name(name, None)
-                named_zone = self.architecture.assets[named].zone if named else self._zone_of_name(name)
-                return End(address, port, named_zone, named, named, name)
+            if relay and given.by in ASKED_BY:
+                return self._asked(address, port, name, given.port)
+            if given.by == OUTER_SNI:
+                claimed = claimed or name
+                continue
             named = self._asset_of_name(name, port)
             if given.by == "dns" or (named is not None and zone is not None and self.architecture.assets[named].zone == zone):
                 named_zone = self.architecture.assets[named].zone if named else self._zone_of_name(name)
@@ -174,6 +177,17 @@ class Index:
                     continue
             claimed = claimed or name
         return End(address, port, zone, asset, host, None, claimed)
+
+    def _asked(self, address: str, port: int, name: str, asked_port: int | None) -> End:
+        """The destination a relay at ``address`` was asked for, by its name or by its address."""
+        try:
+            wanted = str(ip_address(name))
+        except ValueError:
+            named = self._asset_of_name(name, asked_port)
+            zone = self.architecture.assets[named].zone if named else self._zone_of_name(name)
+            return End(address, port, zone, named, named, name)
+        asset = self._listeners.get((wanted, asked_port)) or self._listeners.get((wanted, None))
+        return End(address, port, self.zone(wanted), asset, self._hosts.get(wanted), name)
 
     def is_off_site(self, zone: str | None) -> bool:
         """Whether the zone lies off site; an address in no zone counts as off site."""
@@ -413,10 +427,10 @@ class Index:
         for name, entry in self.architecture.data.items():
             for asset in entry.in_:
                 tried = self._data.setdefault(asset, [])
-                tried.extend((glob(pattern), name) for pattern in (*entry.tables, *entry.nodes))
+                tried.extend((glob(pattern), name) for pattern in (*entry.tables, *entry.nodes, *entry.paths))
                 self._topics.setdefault(asset, []).extend((pattern, name) for pattern in entry.topics)
                 self._columns.setdefault(asset, []).extend((glob(pattern), entry.class_) for pattern in entry.columns)
-                if not (entry.tables or entry.nodes or entry.topics or entry.columns):
+                if not (entry.tables or entry.nodes or entry.paths or entry.topics or entry.columns):
                     tried.append((lambda _: True, name))
 
     def _build_accounts(self) -> None:

@@ -315,6 +315,7 @@ class DataObject(_Model):
     columns: Annotated[list[Glob], OneOrMore] = []
     topics: Annotated[list[Glob], OneOrMore] = []
     nodes: Annotated[list[Glob], OneOrMore] = []
+    paths: Annotated[list[Glob], OneOrMore] = []
     decoy: Bool = False
     note: Phrase | None = None
 
@@ -514,7 +515,7 @@ class Architecture(PlantFile):
         for name in hop.what:
             data = self.data[name]
             met[name] = _remaining(data.columns, hop.without)
-            if data.tables or not (data.topics or data.nodes or data.columns):
+            if data.tables or not (data.topics or data.nodes or data.paths or data.columns):
                 tables_of.update(data.in_)
         for name, data in self.data.items():
             remaining = _remaining(data.columns, hop.without)

@@ -39,6 +39,39 @@ def test_only_a_confirmed_name_leads_to_an_asset() -> None:
     assert INDEX.end("203.0.113.9", 444, [sni]).asset is None
 
 
+def test_the_name_beside_an_encrypted_hello_approves_nothing() -> None:
+    outer = Name(name="plant-north.lake.example-cloud.eu", by="outer-sni")
+    met = INDEX.end("203.0.113.9", 443, [outer])
+    assert (met.asset, met.zone, met.claimed) == (None, "lake-eu", outer.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "zone", "asset"),
+    [
+        ("plant-north.lake.example-cloud.eu", 443, "lake-eu", "lake"),
+        ("plant-north.lake.example-cloud.eu", 22, "lake-eu", None),
+        ("files.example-ai.com", 443, None, None),
+        ("10.20.1.21", 5432, "site-ops", "mes-db"),
+        ("10.20.1.21", 22, "site-ops", None),
+        ("198.18.0.1", 443, None, None),
+    ],
+)
+def test_what_a_relay_was_asked_for_is_the_destination_with_its_port(name: str, port: int, zone: str | None, asset: str | None) -> None:
+    for by in ("connect", "absolute-form"):
+        met = INDEX.end("10.30.0.40", 3128, [Name(name=name, by=by, port=port)])
+        assert (met.zone, met.asset, met.name) == (zone, asset, name)
+    # Who is no relay stays itself, whatever it is asked.
+    assert INDEX.end("10.20.1.21", 5432, [Name(name=name, by="connect", port=port)]).asset == "mes-db"
+
+
+def test_a_path_is_classed_by_its_globs() -> None:
+    line = "  trends:     {class: production, in: [historian]}"
+    assert line in TEXT
+    index = Index(loads(TEXT.replace(line, '  trends:     {class: production, in: [historian], paths: ["/reports/*"]}')))
+    assert index.classify("historian", "/reports/2026/scrap.csv").entries == {"trends"}
+    assert index.classify("historian", "/admin").unclassified
+
+
 def test_a_hop_joins_on_the_server_and_the_clients_zone_whatever_the_direction() -> None:
     server, client = INDEX.end("10.20.1.21", 5432), INDEX.end("10.30.0.99", 40000)
     assert INDEX.joined(server, client) == ["extract-quality"]

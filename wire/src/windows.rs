@@ -228,11 +228,14 @@ pub struct Protection {
     /// Fingerprint of the client's TLS hello (JA4).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ja4: Option<String>,
+    /// The hello may hide the name really asked for (Encrypted Client Hello); it cannot be told from one that only looks so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ech: bool,
 }
 
 impl Default for Protection {
     fn default() -> Self {
-        Self { transport: "none".into(), cipher: None, policy: None, authentication: None, certificate: None, ja4: None }
+        Self { transport: "none".into(), cipher: None, policy: None, authentication: None, certificate: None, ja4: None, ech: false }
     }
 }
 
@@ -288,11 +291,14 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// A name of the server and how it is known (`dns`, `sni`, `http`, `opcua`).
+/// A name of the server and how it is known (`dns`, `sni`, `outer-sni`, `http`, `opcua`), or the destination that a
+/// relay was asked for, with its port (`connect`, `absolute-form`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Name {
     pub name: String,
     pub by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// What is known when a connection is first seen.
@@ -580,7 +586,7 @@ impl Windows {
             .into_iter()
             .flatten()
             .filter(|(_, until)| *until >= now_ns)
-            .map(|(name, _)| Name { name: name.clone(), by: "dns" })
+            .map(|(name, _)| Name { name: name.clone(), by: "dns", port: None })
             .collect();
         names.sort_by(|a, b| a.name.cmp(&b.name));
         names
@@ -873,7 +879,32 @@ impl Recorder<'_> {
     pub fn server_name(&mut self, name: &str, by: &'static str) {
         let names = &mut self.connection().names[Side::Server as usize];
         if names.len() < NAMES_OF_ADDRESS_MAX && !names.iter().any(|n| n.name == name && n.by == by) {
-            names.push(Name { name: name.to_owned(), by });
+            names.push(Name { name: name.to_owned(), by, port: None });
+        }
+    }
+
+    /// The destination that the client asks a relay for from now on. Another one than before ends the open windows, so
+    /// that no window holds what went to two destinations.
+    pub fn asked(&mut self, asked: Option<&Name>) {
+        let connection = self.connection();
+        let names = &mut connection.names[Side::Server as usize];
+        if names.iter().find(|n| n.port.is_some()) == asked {
+            return;
+        }
+        if !connection.flows.is_empty() {
+            self.cut();
+        }
+        let names = &mut self.connection().names[Side::Server as usize];
+        names.retain(|n| n.port.is_none());
+        if let Some(asked) = asked {
+            names.insert(0, asked.clone());
+        }
+    }
+
+    /// Ends the open windows: what follows is of another kind (another destination, encrypted from here).
+    pub fn cut(&mut self) {
+        for flow in 0..self.connection().flows.len() {
+            self.windows.emit(self.connection, flow, false);
         }
     }
 

@@ -6,9 +6,12 @@
 use crate::windows::{Facts, Recorder, Side};
 
 pub mod dns;
+pub mod http;
+mod inner;
 pub mod mqtt;
 pub mod opcua;
 pub mod postgresql;
+pub mod quic;
 mod read;
 #[cfg(test)]
 pub mod testing;
@@ -110,7 +113,7 @@ pub struct Protocol {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS, postgresql::POSTGRESQL, mqtt::MQTT, websocket::MQTT_WEBSOCKET, opcua::OPCUA, dns::DNS_TCP];
+pub const TCP: &[Protocol] = &[tls::TLS, postgresql::POSTGRESQL, mqtt::MQTT, http::HTTP, opcua::OPCUA, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
-pub const UDP: &[Protocol] = &[dns::DNS_UDP];
+pub const UDP: &[Protocol] = &[quic::QUIC, dns::DNS_UDP];

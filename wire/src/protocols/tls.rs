@@ -44,10 +44,31 @@ pub fn decoder(options: Options) -> Box<dyn Decoder> {
     Box::new(Tls::new(options, false))
 }
 
+/// The handshake alone, without records: QUIC carries its messages in frames of its own (RFC 9001, 4).
+pub(super) fn in_quic(options: Options) -> Tls {
+    Tls { carrier: 'q', ..Tls::new(options, true) }
+}
+
 /// TLS inside another protocol, after its own request to encrypt: the protocol keeps its name, the depth becomes `sizes`.
 #[must_use]
 pub fn embedded(options: Options) -> Box<dyn Decoder> {
     Box::new(Tls::new(options, true))
+}
+
+/// Whether a record with a whole ClientHello's head starts here: what begins TLS inside a protocol that nobody reads
+/// (STARTTLS and its kin), so every field that has few values is looked at (RFC 8446, 4.1.2).
+#[must_use]
+pub fn starts(bytes: &[u8]) -> bool {
+    // Record (type, version, length), message (type, length), version, random of 32 bytes, length of the session id.
+    let &[_, _, _, high, low, _, top, middle, bottom, major, minor, ..] = bytes else { return false };
+    let (record, message) = (usize::from(high) << 8 | usize::from(low), usize::from(middle) << 8 | usize::from(bottom));
+    begins(bytes, CLIENT_HELLO) == Some(true)
+        && top == 0
+        && (41..=HANDSHAKE_BYTES_MAX).contains(&message)
+        && record <= message + 4
+        && major == 3
+        && minor <= 4
+        && bytes.get(43).is_none_or(|session| *session <= 32)
 }
 
 /// A ClientHello from one side, or a ServerHello where the client is not seen (RFC 8446, 4 and 5.1).
@@ -165,8 +186,10 @@ struct Half {
     doubtful: bool,
 }
 
-struct Tls {
+pub(super) struct Tls {
     embedded: bool,
+    /// The letter that JA4 begins with: `t` on TCP, `q` in QUIC.
+    carrier: char,
     facts: bool,
     named: bool,
     /// TLS 1.3 was negotiated: a ChangeCipherSpec means nothing (RFC 8446, D.4).
@@ -189,6 +212,7 @@ impl Tls {
         let half = || Half { seeking: options.midstream, closed: options.midstream, ..Half::default() };
         Self {
             embedded,
+            carrier: 't',
             facts: options.facts,
             named: false,
             version13: false,
@@ -274,7 +298,7 @@ impl Tls {
     }
 
     /// Bytes of a record of the handshake protocol.
-    fn handshake(&mut self, sender: Side, mut bytes: &[u8], out: &mut Recorder<'_>) {
+    pub(super) fn handshake(&mut self, sender: Side, mut bytes: &[u8], out: &mut Recorder<'_>) {
         while !bytes.is_empty() {
             let half = &mut self.halves[sender as usize];
             if half.closed && !self.version13 {
@@ -314,14 +338,18 @@ impl Tls {
             (CLIENT_HELLO, Side::Client) => {
                 let hello = ClientHello::read(body)?;
                 if let Some(name) = &hello.sni {
-                    out.server_name(name, "sni");
+                    // With Encrypted Client Hello this is the name of who stands before the destination.
+                    out.server_name(name, if hello.ech { "outer-sni" } else { "sni" });
                 }
-                let ja4 = hello.ja4();
+                let (ech, ja4) = (hello.ech, hello.ja4(self.carrier));
                 if self.facts && self.hellos.len() < FACTS_MAX {
                     let max_version = format!("{:#06x}", hello.max_version());
-                    self.hellos.push(json!({"sni": hello.sni, "max_version": max_version, "alpn": hello.alpn, "ja4": ja4}));
+                    self.hellos.push(json!({"sni": hello.sni, "max_version": max_version, "alpn": hello.alpn, "ja4": ja4, "ech": ech}));
                 }
-                out.protect(|p| p.ja4 = Some(ja4));
+                out.protect(|p| {
+                    p.ja4 = Some(ja4);
+                    p.ech = ech;
+                });
             }
             (SERVER_HELLO | HELLO_RETRY_REQUEST, Side::Server) => {
                 let (version, cipher) = server_hello(kind, body)?;
@@ -488,6 +516,8 @@ struct ClientHello {
     alpn: Vec<String>,
     /// First and last character of the first protocol, as JA4 writes them.
     alpn_mark: Option<String>,
+    /// Encrypted Client Hello (RFC 9849, 5), or its predecessor that hid the name alone.
+    ech: bool,
 }
 
 impl ClientHello {
@@ -529,6 +559,7 @@ impl ClientHello {
                     self.alpn.push(text(name));
                 }
             }
+            0xfe0d | 0xffce => self.ech = true,
             43 => self.versions = u16s(content.vector(1)?).filter(|v| !is_grease(*v)).collect(),
             _ => {}
         }
@@ -540,7 +571,7 @@ impl ClientHello {
     }
 
     /// JA4 of FoxIO (BSD-3-Clause): counts in the clear, then sorted ciphers and extensions, hashed.
-    fn ja4(&self) -> String {
+    fn ja4(&self, carrier: char) -> String {
         let version = match self.max_version() {
             0x0304 => "13",
             0x0303 => "12",
@@ -564,7 +595,7 @@ impl ClientHello {
             extensions = format!("{extensions}_{}", signatures.join(","));
         }
         format!(
-            "t{version}{}{:02}{:02}{}_{}_{}",
+            "{carrier}{version}{}{:02}{:02}{}_{}_{}",
             if self.has_sni { 'd' } else { 'i' },
             self.ciphers.len().min(99),
             self.extensions.len().min(99),
@@ -895,8 +926,9 @@ mod tests {
             sni: None,
             alpn: Vec::new(),
             alpn_mark: Some(alpn_mark(b"h2")),
+            ech: false,
         };
-        assert_eq!(hello.ja4(), "t13d1516h2_8daaf6152771_e5627efa2ab1");
+        assert_eq!(hello.ja4('t'), "t13d1516h2_8daaf6152771_e5627efa2ab1");
     }
 
     #[test]

@@ -1,41 +1,24 @@
-//! MQTT over WebSocket (RFC 6455; OASIS MQTT 5.0, 6): the upgrade by HTTP, then frames whose payload is MQTT.
+//! MQTT over WebSocket (RFC 6455; OASIS MQTT 5.0, 6): after the upgrade by HTTP, frames whose payload is MQTT.
 //!
 //! Frames and packets do not line up: a packet may lie in several frames. What a client sends is masked and unmasked
 //! as it streams by.
 
 use super::mqtt::Mqtt;
-use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
-use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side};
+use super::{DecodeError, Decoder, Options};
+use crate::windows::{Counts, Facts, Recorder, Side};
 
-/// The head of the request, or of its answer, is at most this long.
-pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Masked bytes are unmasked in pieces of this size.
 const PIECE_BYTES: usize = 1024;
 
-/// Known by the path that MQTT clients ask for; the subprotocol stands too far behind to decide.
-pub const MQTT_WEBSOCKET: Protocol = Protocol { name: "mqtt", recognise, decoder };
-
+/// The frames after an upgrade that agreed on MQTT.
 #[must_use]
-pub fn decoder(options: Options) -> Box<dyn Decoder> {
-    Box::new(WebSocket { mqtt: Mqtt::new(options), halves: Default::default(), named: false })
-}
-
-fn recognise(heads: &Heads<'_>) -> Recognition {
-    const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\n";
-    for (head, side) in [(heads.client, Side::Client), (heads.server, Side::Server)] {
-        let same = head.iter().zip(REQUEST).all(|(a, b)| a == b);
-        if same && !heads.midstream && !head.is_empty() {
-            return if head.len() >= REQUEST.len() { Recognition::Yes { client: side } } else { Recognition::More };
-        }
-    }
-    if heads.client.is_empty() && heads.server.is_empty() { Recognition::More } else { Recognition::No }
+pub fn upgraded(options: Options) -> Box<dyn Decoder> {
+    Box::new(WebSocket { mqtt: Mqtt::new(options), halves: Default::default() })
 }
 
 #[derive(Default)]
 struct Half {
-    /// The upgrade is behind.
-    framed: bool,
-    /// The head of the request or of a frame, as far as it is there.
+    /// The head of a frame, as far as it is there.
     carried: Vec<u8>,
     mask: Option<[u8; 4]>,
     /// Where in the mask the next byte stands.
@@ -50,47 +33,9 @@ struct Half {
 struct WebSocket {
     mqtt: Mqtt,
     halves: [Half; 2],
-    named: bool,
 }
 
 impl WebSocket {
-    /// The head of the request or its answer; returns what of `bytes` belongs to it.
-    fn upgrade(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
-        let half = &mut self.halves[sender as usize];
-        let before = half.carried.len();
-        half.carried.extend_from_slice(bytes.get(..bytes.len().min(HEAD_BYTES_MAX - before)).unwrap_or_default());
-        let from = before.saturating_sub(3);
-        let end = half.carried.windows(4).skip(from).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4);
-        let Some(end) = end else {
-            let length = half.carried.len() as u64;
-            return if half.carried.len() < HEAD_BYTES_MAX {
-                Ok(bytes.len())
-            } else {
-                Err(DecodeError::new("length of an HTTP head", length, "at most 16384"))
-            };
-        };
-        let mut head = std::mem::take(&mut half.carried);
-        head.truncate(end);
-        half.framed = true;
-        let speaks = |name: &[u8], value: &[u8]| {
-            head.split(|b| *b == b'\n').any(|line| {
-                let Some(colon) = line.iter().position(|b| *b == b':') else { return false };
-                let (field, said) = line.split_at(colon);
-                field.eq_ignore_ascii_case(name) && said.to_ascii_lowercase().windows(value.len()).any(|part| part == value)
-            })
-        };
-        let accepted = sender == Side::Client || head.starts_with(b"HTTP/1.1 101");
-        if !accepted || !speaks(b"upgrade", b"websocket") || !speaks(b"sec-websocket-protocol", b"mqtt") {
-            return Err(DecodeError::new("upgrade in a head of length", end as u64, "one to MQTT over WebSocket"));
-        }
-        if !self.named {
-            self.named = true;
-            out.protocol("mqtt", Depth::Decoded);
-        }
-        out.add(&Movement::new(Operation::Connect, Side::Client), sender, end as u64, Counts::ZERO);
-        Ok(end - before)
-    }
-
     /// One more byte of a frame's head (RFC 6455, 5.2).
     fn frame_head(&mut self, sender: Side, byte: u8, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         let half = &mut self.halves[sender as usize];
@@ -152,8 +97,6 @@ impl Decoder for WebSocket {
                 let movement = self.mqtt.last_movement(sender);
                 out.add(&movement, sender, rest.len() as u64, Counts::ZERO);
                 rest.len()
-            } else if !half.framed {
-                self.upgrade(sender, rest, out)?
             } else if half.left == 0 {
                 self.frame_head(sender, next, out)?;
                 1
@@ -170,7 +113,7 @@ impl Decoder for WebSocket {
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         let half = &mut self.halves[sender as usize];
-        if half.lost || !half.framed || length > half.left {
+        if half.lost || length > half.left {
             // Where the next frame begins cannot be told: a frame's head has two bytes and no mark.
             half.lost = true;
             half.carried.clear();
@@ -192,6 +135,8 @@ impl Decoder for WebSocket {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Recognition;
+    use super::super::http::{HTTP, decoder};
     use super::super::testing::{self, CLIENT, SERVER, Script, Step};
     use super::*;
     use serde_json::Value;
@@ -207,8 +152,8 @@ mod tests {
 
     #[test]
     fn shared_checks_hold_on_a_recording_of_mosquitto() {
-        assert_eq!(testing::recognise(&MQTT_WEBSOCKET, &recording()), Recognition::Yes { client: CLIENT });
-        testing::shared_checks(&MQTT_WEBSOCKET, &recording(), &["not-a-secret", "swordfish", "xxxxx"]);
+        assert_eq!(testing::recognise(&HTTP, &recording()), Recognition::Yes { client: CLIENT });
+        testing::shared_checks(&HTTP, &recording(), &["not-a-secret", "swordfish", "xxxxx"]);
     }
 
     #[test]
@@ -240,9 +185,22 @@ mod tests {
     }
 
     #[test]
-    fn upgrade_to_something_else_is_refused() {
-        let request = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n".to_vec();
-        assert!(testing::play_script(decoder(WHOLE), &vec![(CLIENT, request)]).error.is_some());
-        assert_eq!(testing::recognise(&MQTT_WEBSOCKET, &vec![(CLIENT, b"GET /index HTTP/1.1\r\n\r\n".to_vec())]), Recognition::No);
+    fn upgrade_to_another_subprotocol_is_counted_and_not_read() {
+        let request = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n".to_vec();
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n".to_vec();
+        let played = testing::play_script(decoder(WHOLE), &vec![(CLIENT, request), (SERVER, answer), (SERVER, vec![0x81, 2, 104, 105])]);
+        assert_eq!(played.error, None);
+        assert_eq!(played.events.last().unwrap()["protocol"], "websocket");
+        assert_eq!(played.events.last().unwrap()["operation"], "transfer");
+        testing::assert_conserved(&played);
+    }
+
+    #[test]
+    fn mqtt_is_read_whatever_the_path_of_the_upgrade_is() {
+        let mut script = recording();
+        let request = String::from_utf8(script[0].1.clone()).unwrap();
+        script[0].1 = request.replacen("/mqtt", "/plant/uns?site=north", 1).into_bytes();
+        let played = testing::play_script(decoder(WHOLE), &script);
+        assert!(played.events.iter().any(|e| e["protocol"] == "mqtt" && e["operation"] == "publish"));
     }
 }
