@@ -245,7 +245,8 @@ class _Judges:
 
     def __init__(self, architecture: Architecture, at: date | None, edition: str) -> None:
         self._said: list[Judgement] = []
-        self._engine = Engine([VerdictDetector(architecture, at=at, edition=edition)], self)
+        self._detector = VerdictDetector(architecture, at=at, edition=edition)
+        self._engine = Engine([self._detector], self)
 
     def say(self, outcome: object) -> None:
         """The engine's sink."""
@@ -274,6 +275,10 @@ class _Judges:
         except SnapshotError as error:
             print(f"hopwatch: budgets begin anew: {error}", file=sys.stderr)
         return self._engine.offset
+
+    def forgotten(self) -> dict[str, int]:
+        """What the detector's bounds have pushed out."""
+        return self._detector.forgotten()
 
 
 def _edition(declaration: Path, at: date | None) -> str:

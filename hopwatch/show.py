@@ -217,6 +217,10 @@ def summary_line(summary: Json) -> str:
     findings = ", ".join(f"{count} {verdict}" for verdict, count in sorted(summary["findings"].items())) or "no findings"
     lost = summary["lost"]
     loss = f"; lost {grouped(lost['packets'])} packets, {size(lost['bytes'])}" if lost["packets"] or lost["bytes"] else ""
+    if lost.get("events"):
+        loss += f"; {grouped(lost['events'])} events kept nowhere"
+    if summary.get("forgotten"):
+        loss += "; forgotten at their bounds: " + ", ".join(f"{grouped(count)} {name}" for name, count in summary["forgotten"].items())
     copies = f" ({grouped(summary['copies'])} of them copies)" if summary.get("copies") else ""
     one_sided = f"; {summary['one_sided_share']:.0%} of connections one-sided" if summary.get("one_sided_share") else ""
     return (

@@ -3,7 +3,8 @@
 Events pass through the log before they are judged, and leave it when the store has them and what the judge remembers of them.
 An interrupted run is taken up at the last state kept: what the log still holds is judged once more by the memory of then, with the
 same outcome and the same ids, so no amount is lost or counted twice. When the store has no room the run ends, and the log keeps
-what could not be stored; when the log has no room either, the events go straight to the judge. Either way there is one clear line.
+what could not be stored; when the log has no room, the events go straight to the judge and the run ends. What neither can take is
+judged and shown, and lost to the next run: it is counted, and one ``loss`` of stage ``collector`` says so before the summary.
 
 A window that was judged by an earlier run is not judged again: what was said of it then is shown.
 """
@@ -14,10 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from hopwatch.bus import Log, LogError, LogFull
-from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, Lost, Summary, parse
+from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, Lost, Summary, dump, parse, time_ns
 from hopwatch.store import JudgedFlow, Store, StoreError
 
 CONSUMER = "engine"
@@ -73,6 +75,10 @@ class Judge(Protocol):
         """Go on where the snapshot was taken; returns its offset."""
         ...
 
+    def forgotten(self) -> Mapping[str, int]:
+        """What the bounds of its tables have pushed out so far, by table."""
+        ...
+
 
 class View(Protocol):
     """Where a run is shown; it never raises for what it shows."""
@@ -104,6 +110,30 @@ class Known:
     notices: tuple[Finding, ...] = ()
 
 
+@dataclass(slots=True)
+class Unkept:
+    """What of one agent was kept nowhere: from when to when, how much, and its hash so far."""
+
+    start: str
+    end: str
+    events: int = 0
+    digest: Any = field(default_factory=lambda: blake2b(digest_size=16))  # Any: hashlib names the type of its objects privately.
+
+    def add(self, event_id: str, first: str, last: str) -> None:
+        """One event more."""
+        self.start = min(self.start, first, key=time_ns)
+        self.end = max(self.end, last, key=time_ns)
+        self.events += 1
+        self.digest.update(event_id.encode())
+
+    def loss(self, plant: str, agent: str) -> Loss:
+        """The loss that says so."""
+        return Loss(
+            event_id=self.digest.hexdigest(), plant=plant, agent=agent, stage="collector", start=self.start, end=self.end,
+            events=self.events, why="room in neither the log nor the store",
+        )  # fmt: skip
+
+
 @dataclass
 class Outcome:
     """How a run ended: its summary, and one line for each thing that went wrong."""
@@ -124,6 +154,7 @@ class Run:
         self._unread, self._why = 0, ""
         self._errors: list[str] = []
         self._storing = True
+        self._unkept: dict[tuple[str, str], Unkept] = {}
         self._state_name = state_name
         self._clock: Callable[[], float] = lambda: 0.0
         self._offset = log.committed(CONSUMER)
@@ -162,6 +193,10 @@ class Run:
             self._errors.append(str(error))
         self._keep(self._judge.finish(), [], [])
         self._settle(at_once=True)
+        self._say_unkept()
+        if self._store is None and (unjudged := self._log.end() - self._offset):
+            self._lost["events"] += unjudged
+            self._errors.append(f"events of a log that ends with this run, neither judged nor kept: {unjudged}")
         if self._unread:
             self._errors.append(f"{self._unread} events could not be understood and were not judged: {self._why}")
         counted = counters()
@@ -172,11 +207,16 @@ class Run:
             one_sided_share=round(counted.get("one_sided", 0) / max(1, counted.get("conversing", 0)), 4),
             windows=self._windows,
             findings=dict(Counter(self._findings.values())),
-            lost=Lost(packets=self._lost["packets"], bytes=self._lost["bytes"]),
+            lost=Lost.model_validate({"packets": 0, "bytes": 0} | self._lost),
             seconds=round(clock() - started, 3),
+            **self._forgotten(),
         )
         self._shown(lambda: self._view.close(summary))
         return Outcome(summary, self._errors)
+
+    def _forgotten(self) -> dict[str, Any]:  # Any: a field that readers of a summary need not know
+        counted = {name: count for name, count in self._judge.forgotten().items() if count}
+        return {"forgotten": counted} if counted else {}
 
     def _take(self, batch: list[bytes]) -> None:
         if not batch:
@@ -186,7 +226,7 @@ class Run:
         except LogError as error:
             # Not in the log, but in our hands: judged and stored all the same, then the run ends.
             self._fail(str(error))
-            self._pass_on(batch)
+            self._pass_on(batch, in_log=False)
             return
         self._drain()
 
@@ -205,15 +245,26 @@ class Run:
                 self._append(batch[len(batch) // 2 :])
             except LogError as error:
                 self._fail(str(error))
-                self._pass_on(batch[len(batch) // 2 :])
+                self._pass_on(batch[len(batch) // 2 :], in_log=False)
 
     def _drain(self) -> None:
         """Judge and store what the log holds."""
-        while self._storing and (records := self._log.read(self._offset, DRAIN_EVENTS_MAX)):
-            self._pass_on([line for _, line in records])
+        while self._storing:
+            try:
+                records = self._log.read(self._offset, DRAIN_EVENTS_MAX)
+            except LogError as error:
+                self._fail(str(error))
+                return
+            if not records:
+                return
+            self._pass_on([line for _, line in records], in_log=True)
             if self._storing:
                 self._offset = records[-1][0] + 1
                 self._settle()
+
+    def _left(self) -> str:
+        """What becomes of what could not be stored, where the log has something of it."""
+        return f"; {_LEFT}" if self._log.end() > self._settled else ""
 
     def _settle(self, *, at_once: bool = False) -> None:
         """Keep what the judge remembers, then let the log forget what is in it; in this order, or a kill between them loses."""
@@ -228,13 +279,13 @@ class Run:
                 self._settled = self._offset
         except StoreError as error:
             self._storing = False
-            self._fail(f"{error}; {_LEFT}")
+            self._fail(f"{error}{self._left()}")
         except LogError as error:
             self._fail(str(error))
         done_s = self._clock()
         self._settle_at_s = done_s + max(STATE_S, (done_s - now_s) / STATE_SHARE_MAX)
 
-    def _pass_on(self, lines: list[bytes]) -> None:
+    def _pass_on(self, lines: list[bytes], *, in_log: bool) -> None:
         events: list[Event] = []
         for line in lines:
             try:
@@ -254,7 +305,26 @@ class Run:
             [event for event in events if isinstance(event, Loss)],
             [event for event in events if isinstance(event, Heartbeat)],
             self._known(events, judged),
+            in_log=in_log,
         )
+        if self._store is not None and not self._storing and not in_log:
+            self._lose(events)
+
+    def _lose(self, events: Sequence[Event]) -> None:
+        """Count what neither the log nor the store has."""
+        for event in events:
+            if isinstance(event, Flow | Loss | Heartbeat):
+                first, last = (event.time, event.time) if isinstance(event, Heartbeat) else (event.start, event.end)
+                self._unkept.setdefault((event.plant, event.agent), Unkept(first, last)).add(event.event_id, first, last)
+
+    def _say_unkept(self) -> None:
+        """What was lost after it was seen: a loss for each agent, and one line."""
+        for (plant, agent), unkept in self._unkept.items():
+            loss = unkept.loss(plant, agent)
+            self._lost["events"] += loss.events
+            self._shown(partial(self._view.said, dump(loss), loss))
+        if self._unkept:
+            self._errors.append(f"events that found room in neither the log nor the store, judged but not kept: {self._lost['events']}")
 
     def _known(self, events: Sequence[Event], judged: Sequence[Judgement]) -> list[Known]:
         """What earlier runs said of the flows that the judge has nothing to say about."""
@@ -274,7 +344,15 @@ class Run:
                 known.append(Known(flow, judgement, None if finding is None else Finding.model_validate(finding)))
         return known
 
-    def _keep(self, judgements: Iterable[Judgement], losses: list[Loss], heartbeats: list[Heartbeat], known: Sequence[Known] = ()) -> None:
+    def _keep(
+        self,
+        judgements: Iterable[Judgement],
+        losses: list[Loss],
+        heartbeats: list[Heartbeat],
+        known: Sequence[Known] = (),
+        *,
+        in_log: bool = True,
+    ) -> None:
         judged = list(judgements)
         self._windows += len(judged) + len(known)
         # A finding accumulates: of several in one batch the last says all, and merging each would cost the store most of its time.
@@ -292,7 +370,7 @@ class Run:
                 )
             except StoreError as error:
                 self._storing = False
-                self._fail(f"{error}; {_LEFT}")
+                self._fail(f"{error}{self._left()}" if in_log else str(error))
         for judgement in (*known, *judged):
             self._shown(partial(self._view.judged, judgement))
 
