@@ -425,7 +425,9 @@ impl Sensor {
         if tcp.flags.syn() {
             let connection = self.connections[index].as_ref().expect("found");
             let other_start = connection.initial[end].is_some_and(|initial| initial != tcp.sequence)
-                || (connection.initial[end].is_none() && connection.streams[end].seen());
+                || (connection.initial[end].is_none()
+                    && connection.streams[end].seen()
+                    && !connection.streams[end].begins_after(tcp.sequence));
             // A new connection between the same ends; a SYN/ACK alone begins one only after the last is over, or if
             // nothing was said on it (the client's SYN was not seen).
             if other_start && (!tcp.flags.ack() || connection.closing || connection.payload_bytes == [0; 2]) {
@@ -471,7 +473,7 @@ impl Sensor {
             }
             let held: usize = stream.held_bytes() + back.held_bytes();
             if self.held_bytes + held > HELD_BYTES_TOTAL_MAX + held_before {
-                stream.flush(&mut |piece| application.piece(windows, end, piece, time_ns));
+                stream.flush(false, &mut |piece| application.piece(windows, end, piece, time_ns));
             }
         }
         if let Some(id) = application.window {
@@ -713,8 +715,9 @@ impl Sensor {
         let silent = connection.packets.contains(&0) && connection.payload_bytes != [0; 2];
         let Connection { streams, application, .. } = &mut **connection;
         application.one_sided |= application.heard && silent;
+        let ended = streams.each_ref().map(Stream::fin_seen);
         for (end, stream) in streams.iter_mut().enumerate() {
-            stream.flush(&mut |piece| application.piece(&mut self.windows, end, piece, last_ns));
+            stream.flush(ended[1 - end], &mut |piece| application.piece(&mut self.windows, end, piece, last_ns));
         }
         application.settle(&mut self.windows, last_ns);
         self.flush_loss(index);
@@ -815,7 +818,14 @@ impl Application {
                 }
             }
             (_, Piece::Data(data)) => self.decode(windows, end, data, time_ns),
-            (_, Piece::Gap(length)) => self.gap(windows, end, length, time_ns),
+            (_, Piece::Gap(length)) => {
+                self.gap(windows, end, length, time_ns);
+                // The gap may have held what the protocol is recognised by: as if joined midway.
+                if self.protocols.is_empty() && !self.registry.is_empty() && self.recognitions < RECOGNITIONS_MAX {
+                    self.midstream = true;
+                    self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+                }
+            }
         }
     }
 

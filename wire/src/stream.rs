@@ -62,15 +62,21 @@ pub struct StreamCounters {
 /// Reassembly of one direction.
 #[derive(Default)]
 pub struct Stream {
-    /// Sequence number of the next byte to hand on; `None` before the first segment.
+    /// Sequence number of the next byte to hand on, and of the first; `None` before the first segment.
     next: Option<u32>,
+    first: Option<u32>,
     /// Sorted by sequence number, all beyond `next`.
     held: Vec<Held>,
     held_bytes: usize,
     acknowledged: Option<u32>,
+    /// How far the sender itself says to have sent, beyond what was seen.
+    reached: Option<u32>,
     /// When, and after how many segments, the hole at `next` was acknowledged.
     hole_ns: Option<i64>,
     hole_segments: u32,
+    /// The end of what was acknowledged was given up but for its last number, which may be that of a FIN.
+    given: bool,
+    fin_seen: bool,
     finished: bool,
     pub counters: StreamCounters,
 }
@@ -85,6 +91,17 @@ impl Stream {
     #[must_use]
     pub fn seen(&self) -> bool {
         self.next.is_some()
+    }
+
+    /// Whether data begins right behind this SYN: it belongs to this stream, even if it comes late.
+    #[must_use]
+    pub fn begins_after(&self, syn: u32) -> bool {
+        self.first == Some(syn.wrapping_add(1))
+    }
+
+    #[must_use]
+    pub fn fin_seen(&self) -> bool {
+        self.fin_seen
     }
 
     #[must_use]
@@ -105,14 +122,23 @@ impl Stream {
             Some(next) => next,
             None => {
                 self.next = Some(first);
+                self.first = Some(first);
                 first
             }
         };
+        self.fin_seen |= segment.fin;
         let length = u32::try_from(segment.payload.len()).unwrap_or(u32::MAX).wrapping_add(segment.cut);
         let ahead = first.wrapping_sub(next);
         if ahead != 0 && ahead < AHEAD_MAX {
-            if length > 0 || segment.fin {
+            if length == 0 && !segment.fin && !segment.syn {
+                // A bare acknowledgement: its sender has sent all before its number.
+                self.reached = Some(self.reached.filter(|known| first.wrapping_sub(*known) >= AHEAD_MAX).unwrap_or(first));
+            } else if length > 0 || segment.fin {
                 self.hold(first, segment);
+                if self.given && self.held.first().is_some_and(|held| held.sequence.wrapping_sub(next) == 1) {
+                    // The last number was no FIN.
+                    self.give_up_first_hole(deliver);
+                }
             }
         } else if ahead == 0 || ahead > u32::MAX - AHEAD_MAX {
             self.in_order(first, segment.payload, segment.cut, segment.fin, deliver);
@@ -155,7 +181,15 @@ impl Stream {
                 self.hole_ns = None;
                 break;
             }
-            let until = self.held.first().map_or(lost, |held| held.sequence.wrapping_sub(next).min(lost));
+            let Some(held) = self.held.first() else {
+                self.hole_ns = None;
+                if lost > 1 {
+                    self.give_up(lost - 1, deliver);
+                    self.given = true;
+                }
+                break;
+            };
+            let until = held.sequence.wrapping_sub(next).min(lost);
             self.give_up(until, deliver);
         }
         while self.held_bytes > HELD_BYTES_MAX || self.held.len() > HELD_SEGMENTS_MAX {
@@ -163,15 +197,18 @@ impl Stream {
         }
     }
 
-    /// Hands on everything that is held: the connection ended, or its memory is needed.
-    pub fn flush(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
+    /// Hands on everything that is held: the connection ended, or its memory is needed. Where the other side has ended its
+    /// own direction and this one's FIN was not seen, the last number that was acknowledged is the FIN's.
+    pub fn flush(&mut self, other_fin_seen: bool, deliver: &mut dyn FnMut(Piece<'_>)) {
         while !self.held.is_empty() {
             self.give_up_first_hole(deliver);
         }
-        if let (Some(next), Some(acknowledged)) = (self.next, self.acknowledged) {
-            let lost = acknowledged.wrapping_sub(next);
-            if lost > 1 && lost < AHEAD_MAX && !self.finished {
-                self.give_up(lost, deliver);
+        for end in [self.acknowledged, self.reached] {
+            let Some((next, end)) = self.next.zip(end) else { continue };
+            let lost = end.wrapping_sub(next);
+            let fin = u32::from(other_fin_seen);
+            if (lost > 1 || (lost == 1 && self.given)) && lost > fin && lost < AHEAD_MAX && !self.finished {
+                self.give_up(lost - fin, deliver);
             }
         }
     }
@@ -193,7 +230,7 @@ impl Stream {
     }
 
     fn gap(&mut self, lost: u32, deliver: &mut dyn FnMut(Piece<'_>)) {
-        self.counters.gaps += 1;
+        self.counters.gaps += u64::from(!std::mem::take(&mut self.given));
         self.counters.lost_bytes += u64::from(lost);
         self.next = self.next.map(|next| next.wrapping_add(lost));
         deliver(Piece::Gap(u64::from(lost)));
@@ -208,6 +245,7 @@ impl Stream {
         let cut = cut.saturating_sub(u32::try_from(old.saturating_sub(payload.len())).unwrap_or(u32::MAX));
         if !self.finished {
             if !fresh.is_empty() {
+                self.given = false;
                 self.next = Some(next.wrapping_add(u32::try_from(fresh.len()).unwrap_or(0)));
                 deliver(Piece::Data(fresh));
             }
@@ -369,8 +407,29 @@ mod tests {
         stream.segment(&syn(99), &mut |p| out.take(p));
         stream.segment(&segment(100, "ab", 0), &mut |p| out.take(p));
         stream.acknowledge(110, 1, &mut |p| out.take(p));
-        stream.flush(&mut |p| out.take(p));
+        stream.flush(false, &mut |p| out.take(p));
         assert_eq!(out.0, "ab________");
+    }
+
+    #[test]
+    fn the_last_number_of_a_lost_end_is_the_fins_if_the_other_side_ended_too() {
+        for (other_fin_seen, expected) in [(true, "ab_______"), (false, "ab________")] {
+            let (mut stream, mut out) = (Stream::default(), Out::default());
+            stream.segment(&syn(99), &mut |p| out.take(p));
+            stream.segment(&segment(100, "ab", 0), &mut |p| out.take(p));
+            stream.acknowledge(110, 1, &mut |p| out.take(p));
+            stream.patience(1 + PATIENCE_NS, &mut |p| out.take(p));
+            assert_eq!(out.0, "ab_______");
+            stream.flush(other_fin_seen, &mut |p| out.take(p));
+            assert_eq!(out.0, expected);
+            assert_eq!(stream.counters.gaps, 1);
+        }
+        let (mut stream, mut out) = (Stream::default(), Out::default());
+        stream.segment(&segment(100, "ab", 0), &mut |p| out.take(p));
+        stream.acknowledge(110, 1, &mut |p| out.take(p));
+        stream.patience(1 + PATIENCE_NS, &mut |p| out.take(p));
+        stream.segment(&segment(110, "cd", 1), &mut |p| out.take(p));
+        assert_eq!(out.0, "ab________cd");
     }
 
     #[test]
@@ -379,7 +438,7 @@ mod tests {
         stream.segment(&syn(99), &mut |p| out.take(p));
         stream.segment(&segment(100, "ab", 0), &mut |p| out.take(p));
         stream.acknowledge(103, 1, &mut |p| out.take(p));
-        stream.flush(&mut |p| out.take(p));
+        stream.flush(false, &mut |p| out.take(p));
         assert_eq!(out.0, "ab");
     }
 

@@ -13,6 +13,7 @@ pub mod opcua;
 pub mod postgresql;
 pub mod quic;
 mod read;
+mod search;
 #[cfg(test)]
 pub mod testing;
 pub mod tls;

@@ -5,6 +5,7 @@
 //! the passwords in them.
 
 use super::read::Read;
+use super::search::{self, Search};
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
 use serde::Deserialize;
@@ -27,9 +28,11 @@ pub const FILTERS_MAX: usize = 64;
 pub const COMMANDS_MAX: usize = 64;
 /// Rows of each table that `hopwatch inspect` shows.
 pub const FACTS_MAX: usize = 1024;
-/// After a gap: the longest packet believed without more proof, and the longest topic in it.
+/// After a gap: the longest packet and topic that are believed; and how much of one is looked at, at least.
 pub const SOUGHT_BYTES_MAX: usize = 1 << 20;
 pub const SOUGHT_TOPIC_BYTES_MAX: usize = 512;
+
+const SEEN_BYTES: usize = 15;
 
 const CONNECT: u8 = 1;
 const CONNACK: u8 = 2;
@@ -151,7 +154,7 @@ fn connects(head: &[u8]) -> Option<bool> {
 fn chain(mut head: &[u8], sender: Side) -> Option<usize> {
     let mut packets = 0;
     while !head.is_empty() {
-        match plausible(head, sender) {
+        match plausible(head, sender, false) {
             Plausible::No => return None,
             Plausible::More => break,
             Plausible::Packet { bytes, kind } => {
@@ -163,20 +166,37 @@ fn chain(mut head: &[u8], sender: Side) -> Option<usize> {
     Some(packets)
 }
 
+/// Whether `bytes` are whole packets from end to end.
+fn exact(mut bytes: &[u8], sender: Side, five: bool) -> bool {
+    while !bytes.is_empty() {
+        let Plausible::Packet { bytes: length, .. } = plausible(bytes, sender, five) else { return false };
+        let Some(rest) = bytes.get(length..) else { return false };
+        bytes = rest;
+    }
+    true
+}
+
+/// The topic of a PUBLISH, as far as it is there as a whole.
+fn topic_of(packet: &[u8]) -> Option<&str> {
+    let (_, width) = remaining_length(packet.get(1..)?).ok()??;
+    std::str::from_utf8(Read(packet.get(1 + width..)?).string()?).ok()
+}
+
 enum Plausible {
     No,
     More,
     Packet { bytes: usize, kind: u8 },
 }
 
-/// Whether a packet that `sender` may send starts here, so far that its end can be trusted.
-fn plausible(bytes: &[u8], sender: Side) -> Plausible {
+/// Whether a packet that `sender` may send starts here, so far that its end can be trusted. Of version 5, a PUBLISH may
+/// name its topic by an alias alone.
+fn plausible(bytes: &[u8], sender: Side, five: bool) -> Plausible {
     let Some(&first) = bytes.first() else { return Plausible::More };
     let kind = first >> 4;
     if !flags_fit(first) || !may_send(kind, sender) {
         return Plausible::No;
     }
-    let (length, width) = match remaining_length(bytes.get(1..).unwrap_or_default()) {
+    let (length, header) = match remaining_length(bytes.get(1..).unwrap_or_default()) {
         Ok(Some(found)) => found,
         Ok(None) => return Plausible::More,
         Err(_) => return Plausible::No,
@@ -195,9 +215,16 @@ fn plausible(bytes: &[u8], sender: Side) -> Plausible {
         return Plausible::No;
     }
     if kind == PUBLISH {
-        let body = bytes.get(1 + width..).unwrap_or_default();
+        let body = bytes.get(1 + header..).unwrap_or_default();
         let &[high, low, ref rest @ ..] = body else { return Plausible::More };
         let topic_bytes = usize::from(high) << 8 | usize::from(low);
+        if five && topic_bytes == 0 {
+            let properties = rest.get(if first & 6 == 0 { 0 } else { 2 }..).unwrap_or_default();
+            let Some((long, width)) = remaining_length(properties).ok().flatten() else { return Plausible::No };
+            let Some(known) = properties.get(width..width + long.min(64)) else { return Plausible::More };
+            let aliased = long <= 64 && property(known, TOPIC_ALIAS).is_some();
+            return if aliased { Plausible::Packet { bytes: 1 + header + length, kind } } else { Plausible::No };
+        }
         if topic_bytes == 0 || topic_bytes > SOUGHT_TOPIC_BYTES_MAX || topic_bytes + 2 > length {
             return Plausible::No;
         }
@@ -209,7 +236,7 @@ fn plausible(bytes: &[u8], sender: Side) -> Plausible {
             return Plausible::More;
         }
     }
-    Plausible::Packet { bytes: 1 + width + length, kind }
+    Plausible::Packet { bytes: 1 + header + length, kind }
 }
 
 /// Reserved flags (OASIS MQTT 5.0, 2.1.3); MQTT 3.1 also let PUBREL, SUBSCRIBE and UNSUBSCRIBE be marked as repeated.
@@ -254,9 +281,9 @@ struct Half {
     movement: Option<Movement>,
     aliases: HashMap<u16, Arc<ObjectSet>>,
     alias_bytes: usize,
-    /// Packets are looked for: of what was found, this much is left until its end must be another.
+    /// Packets are looked for.
     seeking: bool,
-    sought: usize,
+    search: Search,
     /// There was a gap (or the beginning was not seen): what does not fit is looked past, it is no violation.
     doubtful: bool,
     /// A PUBLISH whose payload is being skipped: topic, payload bytes, retained.
@@ -644,48 +671,42 @@ impl Mqtt {
         }
     }
 
-    /// Looks for a packet that ends where another begins; returns what is left of `bytes`.
-    fn seek<'a>(&mut self, sender: Side, bytes: &'a [u8], out: &mut Recorder<'_>) -> &'a [u8] {
+    /// Looks for a packet that is believed; what is passed over is counted as bytes.
+    fn seek(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) {
+        let five = self.version == Some(5);
         let half = &mut self.halves[sender as usize];
-        let unclaimed = Movement::new(moving(sender), sender);
-        if half.sought > 0 {
-            let (passed, rest) = bytes.split_at(bytes.len().min(half.sought));
-            half.sought -= passed.len();
-            out.add(&unclaimed, sender, passed.len() as u64, Counts::ZERO);
-            if half.sought == 0 {
-                // Whether it was one shows by what follows.
-                half.seeking = false;
-            }
-            return rest;
+        if !bytes.is_empty() && exact(bytes, sender, five) {
+            // A segment that is packets from its first byte to its last: they begin here.
+            out.add(&Movement::new(moving(sender), sender), sender, half.carried.len() as u64, Counts::ZERO);
+            half.carried = bytes.to_vec();
+            half.search = Search::default();
+            half.seeking = false;
+            return;
         }
         half.carried.extend_from_slice(bytes);
-        let mut at = 0;
-        while at < half.carried.len() {
-            match plausible(half.carried.get(at..).unwrap_or_default(), sender) {
-                Plausible::No => at += 1,
-                Plausible::More => break,
-                Plausible::Packet { bytes, kind } => {
-                    // Short packets are only believed with another one right behind.
-                    let next = half.carried.get(at + bytes..).unwrap_or_default();
-                    if next.is_empty() && kind != PUBLISH && bytes < 64 {
-                        if half.carried.len() < at + bytes + 1 {
-                            break;
-                        }
-                    } else if matches!(plausible(next, sender), Plausible::No) {
-                        at += 1;
-                        continue;
-                    }
-                    let here = half.carried.len() - at;
-                    half.sought = bytes.saturating_sub(here);
-                    half.seeking = half.sought > 0;
-                    at += bytes.min(here);
-                    break;
-                }
+        let topics = &self.topics;
+        let worth = |bytes: &[u8]| match plausible(bytes, sender, five) {
+            Plausible::Packet { bytes: length, kind } => {
+                let worth = if kind != PUBLISH {
+                    1
+                } else if topic_of(bytes).is_some_and(|topic| topics.contains_key(topic)) {
+                    // A topic that was heard before.
+                    search::SURE
+                } else {
+                    search::SURE / 2
+                };
+                search::Found::Message { length, worth }
             }
+            Plausible::More | Plausible::No => search::Found::No,
+        };
+        let found = half.search.look(&half.carried, SEEN_BYTES, &worth);
+        let passed = found.unwrap_or(half.carried.len().saturating_sub(SEEN_BYTES));
+        half.search.passed(passed);
+        half.carried.drain(..passed);
+        half.seeking = found.is_none();
+        if passed > 0 {
+            out.add(&Movement::new(moving(sender), sender), sender, passed as u64, Counts::ZERO);
         }
-        out.add(&unclaimed, sender, at as u64, Counts::ZERO);
-        half.carried.drain(..at);
-        &[]
     }
 
     /// Bytes that fit nothing: after a gap a reason to look on, otherwise a violation.
@@ -695,7 +716,6 @@ impl Mqtt {
             return Err(wrong);
         }
         half.seeking = true;
-        half.sought = 0;
         if !half.carried.is_empty() {
             half.carried.remove(0);
             out.add(&Movement::new(moving(sender), sender), sender, 1, Counts::ZERO);
@@ -730,17 +750,10 @@ impl Decoder for Mqtt {
         while !rest.is_empty() || self.halves[sender as usize].carried.len() > 1 {
             let half = &mut self.halves[sender as usize];
             if half.seeking {
-                if rest.is_empty() {
-                    // Nothing new to look at.
-                    let before = half.carried.len();
-                    self.seek(sender, &[], out);
-                    let half = &self.halves[sender as usize];
-                    if half.seeking && half.carried.len() == before {
-                        break;
-                    }
-                    continue;
+                self.seek(sender, std::mem::take(&mut rest), out);
+                if self.halves[sender as usize].seeking {
+                    break;
                 }
-                rest = self.seek(sender, rest, out);
                 continue;
             }
             if half.skip > 0 {
@@ -821,7 +834,9 @@ impl Decoder for Mqtt {
     }
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        out.condition(|c| c.lossy = true);
         let half = &mut self.halves[sender as usize];
+        half.doubtful = true;
         if length <= half.skip {
             half.skip -= length;
             if half.skip == 0 {
@@ -830,11 +845,24 @@ impl Decoder for Mqtt {
             return Ok(());
         }
         let carried = std::mem::take(&mut half.carried);
-        half.skip = 0;
         half.publishing = None;
-        half.doubtful = true;
-        half.seeking = true;
-        half.sought = 0;
+        // Of a packet whose length is there the end is known.
+        let whole =
+            remaining_length(carried.get(1..).unwrap_or_default()).ok().flatten().map(|(length, width)| (1 + width + length) as u64);
+        match whole.filter(|_| !half.seeking).and_then(|whole| whole.checked_sub(carried.len() as u64 + length)) {
+            Some(left) => {
+                half.skip = left;
+                half.movement = Some(Movement::new(moving(sender), sender));
+            }
+            None => {
+                half.search.passed(carried.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
+                half.skip = 0;
+                half.seeking = true;
+            }
+        }
+        // An alias may have been given another topic.
+        half.aliases.clear();
+        half.alias_bytes = 0;
         out.add(&Movement::new(moving(sender), sender), sender, carried.len() as u64, Counts::ZERO);
         Ok(())
     }
@@ -861,7 +889,8 @@ impl Decoder for Mqtt {
     }
 
     fn memory_bytes(&self) -> usize {
-        let halves: usize = self.halves.iter().map(|h| h.carried.capacity() + h.alias_bytes + 64 * h.aliases.len()).sum();
+        let halves: usize =
+            self.halves.iter().map(|h| h.search.memory_bytes() + h.carried.capacity() + h.alias_bytes + 64 * h.aliases.len()).sum();
         let requests: usize = self.requests.iter().flat_map(|(_, o, _)| &o.names).map(|n| 32 + n.capacity()).sum();
         let g = &self.gathered;
         let facts = 256 * (g.connects.len() + g.subscriptions.len() + g.disconnects.len() + g.topics.len());

@@ -8,6 +8,9 @@
 //! Rows are DataRow messages; of COPY out CopyData messages less the binary trailer and the header line; of INSERT,
 //! UPDATE, DELETE, MERGE and COPY in the number in CommandComplete.
 
+mod search;
+
+use super::search::Search;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
 use crate::sql::{self, CopyFormat, Effect, Statement, UNKNOWN};
 use crate::table::Seeded;
@@ -38,6 +41,10 @@ pub const STARTUP_BYTES_MAX: usize = 10_000;
 pub const TABLELESS_BYTES_MAX: u64 = 1024;
 /// Distinct command tags, and SQLSTATEs, kept for `inspect`.
 pub const FACTS_MAX: usize = 1024;
+/// After a gap: how long the server must have been at rest before a client that sends ahead is paired again.
+const QUIET_NS: i64 = 1_000_000_000;
+/// A tag, and a length.
+const HEADER_BYTES: usize = 5;
 /// A frame longer than this is not taken for one while frames are searched for.
 const PLAUSIBLE_BYTES_MAX: u64 = 16 << 20;
 /// The largest length that a row can announce: `Int32` is signed (PostgreSQL, 55.6).
@@ -67,6 +74,8 @@ struct Common {
     refused: Arc<Movement>,
     rows: Arc<Movement>,
     copied_in: Arc<Movement>,
+    copied_out: Arc<Movement>,
+    changed: [(&'static str, Arc<Movement>); 4],
     transfer: Arc<Movement>,
 }
 
@@ -76,7 +85,15 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| {
         connect: Arc::new(Movement::new(Operation::Connect, Side::Client)),
         refused: Arc::new(Movement::new(Operation::Refused, Side::Client)),
         rows: Arc::new(Movement::of(Operation::Select, Side::Server, Arc::clone(&unknown))),
-        copied_in: Arc::new(Movement::of(Operation::Copy, Side::Client, unknown)),
+        copied_in: Arc::new(Movement::of(Operation::Copy, Side::Client, Arc::clone(&unknown))),
+        copied_out: Arc::new(Movement::of(Operation::Copy, Side::Server, Arc::clone(&unknown))),
+        changed: [
+            ("INSERT ", Operation::Insert),
+            ("UPDATE ", Operation::Update),
+            ("DELETE ", Operation::Delete),
+            ("MERGE ", Operation::Update),
+        ]
+        .map(|(verb, operation)| (verb, Arc::new(Movement::of(operation, Side::Client, Arc::clone(&unknown))))),
         transfer: Arc::new(Movement::new(Operation::Transfer, Side::Client)),
     }
 });
@@ -120,6 +137,10 @@ impl Entry {
     fn unknown() -> Arc<Self> {
         static ENTRY: LazyLock<Arc<Entry>> = LazyLock::new(|| Entry::new(Statement::unknown(Operation::Select, Side::Server), None));
         Arc::clone(&ENTRY)
+    }
+
+    fn is_unknown(self: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, &Self::unknown())
     }
 
     /// Statements are counted with the request, except where the answer decides what it was.
@@ -168,6 +189,11 @@ impl Names {
     fn clear(&mut self) {
         self.unnamed = None;
         self.named.clear();
+    }
+
+    fn size_bytes(&self) -> usize {
+        let named: usize = self.named.iter().map(|(name, entry)| entry.size_bytes + name.len()).sum();
+        named + self.unnamed.as_ref().map_or(0, |entry| entry.size_bytes)
     }
 }
 
@@ -224,8 +250,6 @@ enum Phase {
     /// Messages without a tag (client) or the byte that answers them (server).
     Startup,
     Framed,
-    /// A plausible header was accepted; the next must follow at its end.
-    Provisional,
     Search,
 }
 
@@ -236,11 +260,14 @@ struct Half {
     skip: u64,
     rest: Option<Arc<Movement>>,
     lines: bool,
+    /// There was a gap, or the beginning was not seen: what does not fit is searched past, it is no violation.
+    doubtful: bool,
+    search: Search,
 }
 
 impl Half {
-    fn new(phase: Phase) -> Self {
-        Self { phase, carry: Vec::new(), skip: 0, rest: None, lines: false }
+    fn new(phase: Phase, doubtful: bool) -> Self {
+        Self { phase, carry: Vec::new(), skip: 0, rest: None, lines: false, doubtful, search: Search::default() }
     }
 }
 
@@ -305,8 +332,18 @@ struct Postgresql {
     requests: VecDeque<Request>,
     requested_bytes: usize,
     running: Running,
-    /// Answers cannot be paired; the number of ReadyForQuery that requests sent since then await.
+    /// Answers cannot be paired; the most ReadyForQuery that are still awaited (a gap may have swallowed some).
     doubt: Option<u32>,
+    /// There was a gap: requests or answers may be missing from here on.
+    gapped: bool,
+    /// The client has had several requests on their way at once.
+    pipelines: bool,
+    /// When the server last became ready, if it has said nothing since.
+    idle_ns: Option<i64>,
+    now_ns: i64,
+    /// What a replication or a base backup streams; of a connection whose startup was not seen nobody knows whether it is one.
+    streamed: Option<Arc<Movement>>,
+    walsender: Option<bool>,
     cache: HashMap<u128, Arc<[Arc<Entry>]>, Seeded>,
     cached_bytes: usize,
     prepared: Names,
@@ -333,7 +370,7 @@ impl Postgresql {
         Self {
             options,
             named_protocol: false,
-            halves: [Half::new(phase), Half::new(server)],
+            halves: [Half::new(phase, options.midstream), Half::new(server, options.midstream)],
             asked: None,
             inner: None,
             opaque: false,
@@ -344,6 +381,12 @@ impl Postgresql {
             requested_bytes: 0,
             running: Running::default(),
             doubt: None,
+            gapped: options.midstream,
+            pipelines: false,
+            idle_ns: None,
+            now_ns: 0,
+            streamed: None,
+            walsender: None,
             cache: HashMap::default(),
             cached_bytes: 0,
             prepared: Names::default(),
@@ -482,8 +525,9 @@ impl Postgresql {
     // ---- requests ---------------------------------------------------------------------------------------------
 
     fn ask(&mut self, request: Request) {
+        self.pipelines |= self.requests.iter().any(Request::ends);
         if let Some(awaited) = &mut self.doubt {
-            *awaited += u32::from(request.ends());
+            *awaited = awaited.saturating_add(u32::from(request.ends()));
             self.count_at_once(&request);
             return;
         }
@@ -500,6 +544,8 @@ impl Postgresql {
     /// Counts a statement whose answer will not be paired.
     fn count_at_once(&mut self, request: &Request) {
         match request {
+            // Its Parse was lost: what it does is not known.
+            Request::Execute(entry) if self.gapped && entry.is_unknown() => {}
             Request::Execute(entry) if entry.counted_late() => {
                 let movement = Arc::clone(&entry.named);
                 self.claim(&movement, Side::Client, 0, Counts::messages(1));
@@ -528,8 +574,38 @@ impl Postgresql {
             }
         }
         self.requested_bytes = 0;
-        self.running = Running::default();
+        // What a COPY has counted so far is corrected by its tag, whatever table it was.
+        let Running { copying, estimate, .. } = self.running;
+        self.running = Running { copying, estimate, ..Running::default() };
         self.doubt = Some(awaited);
+    }
+
+    /// The client speaks while the server is at rest: it has had all its answers, so what it asks now can be paired. One
+    /// that sends ahead may have asked before; it must have been silent for a while.
+    fn settle_doubt(&mut self) {
+        let quiet_ns = if self.pipelines { QUIET_NS } else { 0 };
+        if self.doubt.is_some() && self.idle_ns.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= quiet_ns) {
+            self.doubt = None;
+            self.running = Running::default();
+        }
+    }
+
+    /// A gap in what `sender` said. Lost requests make the number of answers unknown.
+    fn doubt_after_gap(&mut self, sender: Side) {
+        let awaited = match (sender, self.doubt) {
+            (Side::Client, _) => u32::MAX,
+            (Side::Server, Some(awaited)) => awaited,
+            (Side::Server, None) => u32::try_from(self.requests.iter().filter(|r| r.ends()).count()).unwrap_or(u32::MAX),
+        };
+        if sender == Side::Client {
+            // Another Parse or Bind may have taken these names.
+            Self::forget(&mut self.prepared, &mut self.named_bytes, b"");
+            let portals = std::mem::take(&mut self.portals);
+            self.named_bytes = self.named_bytes.saturating_sub(portals.size_bytes());
+        }
+        self.gapped = true;
+        self.idle_ns = None;
+        self.lose_pairing(awaited);
     }
 
     /// The statement that runs.
@@ -570,6 +646,10 @@ impl Postgresql {
 
     /// Counts the running statement, once.
     fn count(&mut self, entry: &Arc<Entry>) {
+        if self.gapped && entry.is_unknown() {
+            // Its tag will say what it did.
+            return;
+        }
         if entry.counted_late() && !self.running.counted && !entry.tableless {
             let movement = Arc::clone(entry.whole());
             self.claim(&movement, Side::Server, 0, Counts::messages(1));
@@ -661,11 +741,14 @@ impl Postgresql {
     /// The startup message's parameters (PostgreSQL, 55.7).
     fn parameters(&mut self, body: &[u8], out: &mut Recorder<'_>) {
         let mut parts = body.split(|b| *b == 0).map(text);
+        self.walsender = Some(false);
         let (mut user, mut database, mut application) = (None, None, None);
         while let (Some(name), Some(value)) = (parts.next().filter(|n| !n.is_empty()), parts.next()) {
             match name.as_str() {
                 "user" => user = Some(value),
                 "database" => database = Some(value),
+                // A boolean, or `database` (PostgreSQL, 55.4).
+                "replication" => self.walsender = Some(!matches!(value.as_str(), "false" | "off" | "no" | "0")),
                 "application_name" => application = Some(value),
                 "search_path" => self.startup.path = Some(sql::path_of(&value)),
                 "role" => self.startup.role = Some(value),
@@ -880,7 +963,8 @@ impl Postgresql {
                     let awaited = self.requests.iter().filter(|r| r.ends()).count();
                     self.lose_pairing(u32::try_from(awaited).unwrap_or(u32::MAX));
                 }
-                self.claim(&COMMON.rows, Side::Server, 0, Counts::rows(1));
+                let rows = i64::from(self.walsender != Some(true));
+                self.claim(&COMMON.rows, Side::Server, 0, Counts::rows(rows));
                 return Some(Arc::clone(&COMMON.rows));
             }
         };
@@ -950,6 +1034,9 @@ impl Postgresql {
 
     fn copy_begins(&mut self, tag: u8, head: &[u8]) -> Arc<Movement> {
         let binary = head.first() == Some(&1);
+        if self.doubt.is_some() {
+            self.running.copying = Some(if tag == b'G' { Copying::In } else { Copying::Out });
+        }
         let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.answer() };
         let options = entry.statement.copy.unwrap_or_default();
         self.count(&entry);
@@ -976,9 +1063,19 @@ impl Postgresql {
             g.copy_bytes[1] += length;
         }
         let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else {
-            self.claim(&COMMON.rows, Side::Server, 0, Counts::rows(1));
-            return Arc::clone(&COMMON.rows);
+            match (&self.streamed, self.walsender) {
+                (Some(streamed), _) => return Arc::clone(streamed),
+                // What is told of a backup are chunks, not rows.
+                (None, None | Some(true)) => return Arc::clone(&COMMON.copied_out),
+                (None, Some(false)) => {}
+            }
+            // The trailer of a binary COPY is the one message of two bytes (PostgreSQL, COPY, binary format).
+            self.claim(&COMMON.copied_out, Side::Server, 0, Counts::rows(i64::from(length != 2)));
+            return Arc::clone(&COMMON.copied_out);
         };
+        if matches!(entry.statement.operation, Operation::Replicate | Operation::Backup) {
+            self.streamed = Some(Arc::clone(entry.whole()));
+        }
         let row = self.running.changes.as_mut().and_then(|changes| changes.row(head));
         if let Some(changes) = &mut self.running.changes {
             self.counters.named_dropped_total += std::mem::take(&mut changes.dropped_total);
@@ -1007,9 +1104,16 @@ impl Postgresql {
             }
         }
         self.rolled_back = tag.starts_with("ROLLBACK");
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.answer() };
-        let movement = Arc::clone(entry.whole());
         let number: i64 = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        self.mistrust(&tag);
+        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(&tag, number) };
+        if self.gapped && entry.is_unknown() {
+            let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
+            if let Some(movement) = changed.or(tag.starts_with("SELECT ").then_some(&COMMON.rows)) {
+                self.claim(movement, Side::Server, 0, Counts::messages(1));
+            }
+        }
+        let movement = Arc::clone(entry.whole());
         let changes = ["INSERT ", "UPDATE ", "DELETE ", "MERGE ", "COPY "].iter().any(|verb| tag.starts_with(verb));
         let copy = entry.statement.copy;
         let counts = match entry.statement.operation {
@@ -1028,6 +1132,33 @@ impl Postgresql {
         }
         self.next_statement();
         movement
+    }
+
+    /// After a gap, a tag that does not fit the statement that it answers shows that answers and requests have slipped.
+    fn mistrust(&mut self, tag: &str) {
+        let Some(entry) = self.current().filter(|_| self.gapped && self.doubt.is_none()) else { return };
+        let verb = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb));
+        let fits = match (entry.statement.operation, verb) {
+            (Operation::Insert | Operation::Update | Operation::Delete, Some((_, movement))) => {
+                movement.operation == entry.statement.operation
+            }
+            (Operation::Select, Some(_)) => entry.is_unknown(),
+            _ => true,
+        };
+        if !fits {
+            let awaited = self.requests.iter().filter(|r| r.ends()).count();
+            self.lose_pairing(u32::try_from(awaited).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The end of a statement that was not seen: the tag says how many rows were changed, if not where.
+    fn complete_unpaired(&mut self, tag: &str, number: i64) -> Arc<Movement> {
+        let Running { copying, estimate, .. } = std::mem::take(&mut self.running);
+        let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
+        let copied = (tag.starts_with("COPY ") && copying == Some(Copying::In)).then_some(&COMMON.copied_in);
+        let Some(movement) = changed.or(copied).filter(|_| self.doubt.is_some()) else { return self.answer() };
+        self.claim(movement, Side::Server, 0, Counts::rows(number - estimate));
+        Arc::clone(movement)
     }
 
     /// PortalSuspended: the Execute's row limit was reached (PostgreSQL, 55.2.3).
@@ -1124,6 +1255,7 @@ impl Postgresql {
     }
 
     fn ready_for_query(&mut self, status: Option<u8>, out: &mut Recorder<'_>) {
+        self.idle_ns = Some(self.now_ns);
         if !self.ready {
             self.ready = true;
         } else if let Some(awaited) = self.doubt {
@@ -1303,7 +1435,7 @@ impl Postgresql {
         }
         match half.phase {
             Phase::Startup => self.gather_startup(bytes, out),
-            Phase::Framed | Phase::Provisional => self.gather_frame(sender, bytes, out),
+            Phase::Framed => self.gather_frame(sender, bytes, out),
             Phase::Search => Ok(self.search(sender, bytes, out)),
         }
     }
@@ -1409,9 +1541,8 @@ impl Postgresql {
         if (sender, tag) == (Side::Server, b'd') && self.running.changes.is_some() {
             wanted = CHANGE_BYTES_MAX;
         }
-        let provisional = self.halves[sender as usize].phase == Phase::Provisional;
         if length < 4 + least || u64::from(length) > 4 + most {
-            if provisional || self.options.midstream {
+            if self.halves[sender as usize].doubtful {
                 self.halves[sender as usize].phase = Phase::Search;
                 return Ok(None);
             }
@@ -1421,9 +1552,6 @@ impl Postgresql {
                 DecodeError::new("message length", u64::from(length), "one that fits the tag")
             });
         }
-        if provisional {
-            self.halves[sender as usize].phase = Phase::Framed;
-        }
         let body = u64::from(length) - 4;
         Ok(Some((body, wanted.min(usize::try_from(body).unwrap_or(usize::MAX)))))
     }
@@ -1431,8 +1559,17 @@ impl Postgresql {
     fn frame(&mut self, sender: Side, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) {
         self.halves[sender as usize].lines = false;
         let movement = match sender {
-            Side::Client => self.client_message(tag, head, length, out),
-            Side::Server => self.server_message(tag, head, length, out),
+            Side::Client => {
+                self.settle_doubt();
+                self.client_message(tag, head, length, out)
+            }
+            Side::Server => {
+                // Notices, notifications and settings may come at any time (PostgreSQL, 55.2.7).
+                if !matches!(tag, b'A' | b'N' | b'S') {
+                    self.idle_ns = None;
+                }
+                self.server_message(tag, head, length, out)
+            }
         };
         let used = 5 + head.len() as u64;
         match &movement {
@@ -1499,49 +1636,26 @@ impl Postgresql {
         self.estimated(movement, Side::Client, rows);
     }
 
-    /// Looks for a frame: a plausible header, confirmed by another (or the end of the data) at its end.
+    /// Looks for a message that is certain; what is passed over is counted as bytes.
     fn search(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> usize {
-        let mut carry = std::mem::take(&mut self.halves[sender as usize].carry);
-        let joined: &[u8] = if carry.is_empty() {
-            bytes
-        } else {
-            carry.extend_from_slice(bytes);
-            &carry
-        };
+        let half = &mut self.halves[sender as usize];
+        let mut joined = std::mem::take(&mut half.carry);
+        joined.extend_from_slice(bytes);
+        let found = half.search.look(&joined, HEADER_BYTES - 1, &|bytes| search::at(sender, bytes));
+        let passed = found.unwrap_or(joined.len().saturating_sub(HEADER_BYTES - 1));
+        half.search.passed(passed);
+        let rest = joined.split_off(passed);
         let lost = if sender == Side::Server { &COMMON.rows } else { &COMMON.connect };
-        let mut at = 0;
-        while joined.len() - at >= 5 {
-            let length = plausible(sender, &joined[at..]);
-            if let Some(body) = length {
-                let whole = usize::try_from(body).unwrap_or(usize::MAX).saturating_add(5);
-                match joined.get(at + whole..) {
-                    // All of it is here: it is read if another header, or nothing, follows.
-                    Some(after) if after.len() < 5 || plausible(sender, after).is_some() => {
-                        self.claim(lost, sender, at as u64, Counts::ZERO);
-                        let wanted = shape(sender, joined[at]).2.min(whole - 5);
-                        self.frame(sender, joined[at], &joined[at + 5..at + 5 + wanted], body, out);
-                        self.halves[sender as usize].phase = Phase::Provisional;
-                        let rest = joined[at + 5 + wanted..].to_vec();
-                        return self.replay(sender, rest, bytes.len(), out);
-                    }
-                    Some(_) => {}
-                    None => {
-                        // Its end is still to come: skipped, and confirmed there.
-                        self.claim(lost, sender, joined.len() as u64, Counts::ZERO);
-                        let half = &mut self.halves[sender as usize];
-                        half.phase = Phase::Provisional;
-                        half.skip = (at + whole - joined.len()) as u64;
-                        half.rest = Some(Arc::clone(lost));
-                        half.lines = false;
-                        return bytes.len();
-                    }
-                }
-            }
-            at += 1;
+        if passed > 0 {
+            self.claim(lost, sender, passed as u64, Counts::ZERO);
         }
-        self.claim(lost, sender, at as u64, Counts::ZERO);
-        self.halves[sender as usize].carry = joined[at..].to_vec();
-        bytes.len()
+        let half = &mut self.halves[sender as usize];
+        if found.is_none() {
+            half.carry = rest;
+            return bytes.len();
+        }
+        half.phase = Phase::Framed;
+        self.replay(sender, rest, bytes.len(), out)
     }
 
     /// Goes on with `rest`, which was taken out of the carried bytes and this piece together.
@@ -1728,6 +1842,7 @@ impl Decoder for Postgresql {
             self.named_protocol = true;
             out.protocol("postgresql", Depth::Decoded);
         }
+        self.now_ns = out.time_ns;
         let mut rest = bytes;
         while !rest.is_empty() {
             if let Some(inner) = &mut self.inner {
@@ -1758,18 +1873,33 @@ impl Decoder for Postgresql {
         }
         out.condition(|c| c.lossy = true);
         let half = &mut self.halves[sender as usize];
+        half.doubtful = true;
         if half.skip >= length && half.phase != Phase::Startup {
             half.skip -= length;
             return Ok(());
         }
-        half.skip = 0;
-        half.phase = Phase::Search;
-        let carried = std::mem::take(&mut half.carry).len() as u64;
+        let carried = std::mem::take(&mut half.carry);
         let lost = if sender == Side::Server { &COMMON.rows } else { &COMMON.connect };
-        self.claim(lost, sender, carried, Counts::ZERO);
-        self.asked = None;
+        // Of a message whose header is there the end is known.
+        let whole = be32(&carried, 1).filter(|_| half.phase == Phase::Framed).map(|body| u64::from(body) + 1);
+        match whole.and_then(|whole| whole.checked_sub(carried.len() as u64 + length)) {
+            Some(left) => {
+                half.skip = left;
+                half.rest = Some(Arc::clone(lost));
+                half.lines = false;
+            }
+            None => {
+                half.skip = 0;
+                half.search.passed(carried.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
+                half.phase = Phase::Search;
+            }
+        }
+        self.claim(lost, sender, carried.len() as u64, Counts::ZERO);
+        if sender == Side::Client {
+            self.asked = None;
+        }
         self.ready = true;
-        self.lose_pairing(0);
+        self.doubt_after_gap(sender);
         self.flush(out);
         Ok(())
     }
@@ -1807,7 +1937,7 @@ impl Decoder for Postgresql {
     }
 
     fn memory_bytes(&self) -> usize {
-        let carried: usize = self.halves.iter().map(|h| h.carry.capacity()).sum();
+        let carried: usize = self.halves.iter().map(|h| h.carry.capacity() + h.search.memory_bytes()).sum();
         let tables = self.cached_bytes + self.named_bytes + self.requested_bytes;
         let tables = tables + self.running.changes.as_ref().map_or(0, |c| c.memory_bytes());
         carried + tables + self.requests.capacity() * size_of::<Request>() + self.inner.as_ref().map_or(0, |i| i.memory_bytes())

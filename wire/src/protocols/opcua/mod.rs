@@ -189,6 +189,7 @@ struct Message {
     encrypted: bool,
     /// Something of it was lost or unreadable.
     broken: bool,
+    lost: bool,
     /// What its bytes are claimed for as they arrive, once that is certain.
     early: Option<Movement>,
     aborted: bool,
@@ -197,7 +198,7 @@ struct Message {
 impl Message {
     fn new(kind: Type, request_id: u32, walker: Option<Walker>, encrypted: bool) -> Self {
         let found = Box::default();
-        Self { kind, request_id, walker, found, held: 0, body: 0, encrypted, broken: false, early: None, aborted: false }
+        Self { kind, request_id, walker, found, held: 0, body: 0, encrypted, broken: false, lost: false, early: None, aborted: false }
     }
 }
 
@@ -299,6 +300,8 @@ struct OpcUa {
     notified: HashMap<(u32, Vec<u32>), Arc<ObjectSet>>,
     /// Bounds reached and not yet reported.
     full: u64,
+    /// There was a gap, or the beginning was not seen.
+    gapped: bool,
     points: HashMap<Vec<u8>, Vec<u8>>,
     sessions: HashMap<Arc<[u8]>, Session>,
     speaking: Arc<[u8]>,
@@ -341,6 +344,7 @@ impl OpcUa {
             items_bytes: 0,
             notified: HashMap::new(),
             full: 0,
+            gapped: options.midstream,
             points: HashMap::new(),
             sessions: HashMap::new(),
             speaking: Arc::from([]),
@@ -580,8 +584,10 @@ impl OpcUa {
                         self.undecoded();
                     }
                     self.forget(message.request_id);
+                    // Of a message that lost its type, nobody can say what it was one of.
+                    let known = message.early.is_some() || !(message.lost || self.gapped);
                     let movement = message.early.clone().unwrap_or_else(connect);
-                    self.claim(sender, &message, movement, Counts::messages(1), out);
+                    self.claim(sender, &message, movement, Counts::messages(u64::from(known)), out);
                 }
             },
         }
@@ -740,7 +746,9 @@ impl OpcUa {
         let kind = pending.as_ref().map_or(service.kind, |p| p.kind);
         let entry = matches!(kind, Kind::CreateSession | Kind::ActivateSession | Kind::Channel);
         let sets = pending.as_ref().map(|p| Arc::clone(&p.sets)).unwrap_or_default();
-        let mut counts = Counts::messages(1);
+        // A fault says nothing of what it answers, if that was lost.
+        let known = pending.is_some() || service.kind != Kind::Fault || !self.gapped;
+        let mut counts = Counts::messages(u64::from(known));
         let mut movement = match &pending {
             Some(pending) => with(&pending.movement, sets.first()),
             None => self.unpaired(&found),
@@ -812,17 +820,17 @@ impl OpcUa {
     /// The message being read will not be completed.
     fn abandon(&mut self, sender: Side, out: &mut Recorder<'_>) {
         let Some(message) = self.streams[sender as usize].message.take() else { return };
-        let movement = match (&message.early, message.found.service) {
-            (Some(movement), _) => movement.clone(),
-            (None, Some(service)) if !service.response() => movement_of(service.kind),
-            _ if message.encrypted => Movement::new(Operation::Transfer, Side::Client),
-            _ => connect(),
+        let (movement, known) = match (&message.early, message.found.service) {
+            (Some(movement), _) => (movement.clone(), true),
+            (None, Some(service)) if !service.response() => (movement_of(service.kind), true),
+            _ if message.encrypted => (Movement::new(Operation::Transfer, Side::Client), true),
+            _ => (connect(), false),
         };
         if message.encrypted || message.found.service.is_none() {
             self.undecoded();
         }
         let values = if message.early.is_some() { message.found.values.min(message.body) } else { 0 };
-        self.claim(sender, &message, movement.clone(), Counts { values, messages: 1, rows: 0 }, out);
+        self.claim(sender, &message, movement.clone(), Counts { values, messages: u64::from(known), rows: 0 }, out);
         out.estimated(&movement);
         self.forget(message.request_id);
     }
@@ -1159,12 +1167,14 @@ impl Decoder for OpcUa {
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         out.condition(|c| c.lossy = true);
+        self.gapped = true;
         let stream = &mut self.streams[sender as usize];
         let inside = matches!(stream.state, State::Body) && length <= stream.left;
         if inside {
             let readable = length.min(stream.left.saturating_sub(stream.footer));
             stream.left -= length;
             if let Some(message) = &mut stream.message {
+                message.lost = true;
                 // Counts stand before what they count, so that most of a long body may be missing.
                 if message.walker.as_mut().is_some_and(|w| !w.swallow(readable)) {
                     message.walker = None;
