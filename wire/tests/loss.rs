@@ -377,7 +377,7 @@ fn no_recording_invents_anything_and_lost_bytes_are_exact() {
             accounts.into_iter().for_each(|account| truth.entry((account, "select".into())).or_default()[0] += shown.max(0));
         }
         for damage in DAMAGES {
-            for seed in 1..=12 {
+            for seed in 1..=8 {
                 hold(&mut faults, &name, &talks, &truth, damage, seed);
             }
         }
