@@ -214,8 +214,11 @@ def every_column(operation: str, part: ObjectSet) -> list[str]:
 def _who(index: Index, seen: Seen, hop: Hop, opinion: Opinion, missing: Callable[[str], Answer]) -> None:
     account = index.architecture.accounts[hop.who]
     hidden = index.relay_between(hop, seen.server, seen.client) == "out"
-    declared = f"{hop.who} at {', '.join(account.from_)}"
-    observed = f"{seen.who} at {seen.client.shown}"
+
+    def differ(declared: str = "", more: str = "") -> None:
+        at = f"{seen.who} at {seen.client.shown}{more}"
+        opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", declared or f"{hop.who} at {', '.join(account.from_)}", at)
+
     if hidden:
         opinion.answer("who", "assumed")
     if seen.account is None:
@@ -224,18 +227,18 @@ def _who(index: Index, seen: Seen, hop: Hop, opinion: Opinion, missing: Callable
         else:
             opinion.answer("who", missing("server-log"))
         if not hidden and not index.comes_from(account, seen.client):
-            opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", declared, observed)
+            differ()
         return
     if seen.declared_account is None:
-        opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", declared, f"{observed}: account is not in the file")
+        differ(more=": account is not in the file")
         return
     if seen.declared_account != hop.who:
-        opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", declared, observed)
+        differ()
     elif account.needs is not None:
-        opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", f"{hop.who} under an exception only", observed)
+        differ(f"{hop.who} under an exception only")
     own = index.architecture.accounts[seen.declared_account]
     if not hidden and not index.comes_from(own, seen.client):
-        opinion.differ("undeclared-account", ACCOUNT_SEVERITY, "who", f"{seen.declared_account} at {', '.join(own.from_)}", observed)
+        differ(f"{seen.declared_account} at {', '.join(own.from_)}")
     _as_whom(seen, seen.declared_account, own, opinion)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from detectors.budget import Budgets
 from detectors.compare import (
@@ -46,10 +46,13 @@ from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
 from detectors.views import Repeats, Views
-from hopwatch.declared.match import NOTHING_MET, End, Index, Met, budget_covers_zone
+from hopwatch.declared.match import NOTHING_MET, Classified, End, Index, Met, budget_covers_zone
 from hopwatch.declared.model import Architecture, Hop
 from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, ObjectSet, time_ns
+
+TOGETHER_SETS_MIN: Final = 3
+"""Sets of a window from which it pays to ask first whether they can be judged as one."""
 
 FEED_QUIET_S: Final = 120
 """A feed lives for this long after its last event or heartbeat."""
@@ -84,6 +87,20 @@ class Table(Protocol):
 
 Loosening = tuple[str, list[Limit]]
 """The key an exception or calendar line is charged to, and the limits it puts in place of the hop's."""
+
+
+class Weighed(NamedTuple):
+    """What the joined hops say of one set, by their place; which says the mildest; and what each would be charged."""
+
+    opinions: list[Opinion]
+    rows: list[int]
+    place: int
+    allowances: list[list[Allowance]]
+
+    @property
+    def best(self) -> Opinion:
+        """The mildest."""
+        return self.opinions[self.place]
 
 
 class VerdictDetector:
@@ -453,33 +470,83 @@ class VerdictDetector:
 
     def _by_hops(self, seen: Seen, joined: Sequence[str], new: dict[str, int]) -> Opinion:
         """Each set goes to the joined hop that gives it the mildest row, which alone is charged; the window takes the worst set's."""
+        loosenings = [self._loosening(name, seen) for name in joined]
+        together = self._together(seen, joined)
+        if together is not None:
+            share = dict(new) if seen.again else _share(together[0], dict(new))
+            weighed = self._weigh(seen, joined, loosenings, *together, share)
+            # Some of the sets could be approved by a hop that stands before the one which approves all.
+            if not weighed.best.differing and (len(joined) == 1 or (weighed.place == 0 and weighed.best.verdict == "declared")):
+                self._charge(seen, weighed)
+                return weighed.best
         chosen: list[Opinion] = []
         left = dict(new)
         for part, met in seen.sets:
             share = dict(new) if seen.again else _share(part, left)
-            metadata = self._metadata_allowances(seen, share) if met.metadata else []
-            bound: list[list[Allowance]] = []
-            opinions: list[Opinion] = []
-            for name in joined:
-                loosening = self._loosening(name, seen)
-                bound.append(self._allowances(seen, name, part, self._once_over_legs(seen, name, share), met.classes, loosening))
-                opinions.append(self._compare(seen, name, part, met, bound[-1], loosening, metadata))
-            best = max(range(len(opinions)), key=lambda place: (ROW[opinions[place].verdict], -place))
-            if seen.control or seen.flow.operation == ATTEMPT:
-                charged: Iterable[int] = ()
-            elif seen.unread:
-                row = ROW[opinions[best].verdict]
-                charged = [place for place, one in enumerate(opinions) if ROW[one.verdict] == row]
-            else:
-                charged = (best,)
-            done: set[str] = set()
-            for place in charged:
-                for one in metadata if met.metadata else bound[place]:
-                    if one.key not in done:
-                        done.add(one.key)
-                        self._of(one).charge(one.key, one.limit, seen.start_ns, one.amount, one.objects)
-            chosen.append(opinions[best])
+            weighed = self._weigh(seen, joined, loosenings, part, met, share)
+            self._charge(seen, weighed)
+            chosen.append(weighed.best)
         return _merged(chosen)
+
+    def _together(self, seen: Seen, joined: Sequence[str]) -> tuple[ObjectSet, Met] | None:
+        """The many topics or nodes of a window as one set, where nothing but names and amounts tells them apart."""
+        if len(seen.sets) < TOGETHER_SETS_MIN or seen.flow.operation == "admin":
+            return None
+        hops = [self.architecture.hops[name] for name in joined]
+        # A hop without some columns looks at each set's; over a relay each set is counted on its leg.
+        if any(hop.without or self.index.relay_between(hop, seen.server, seen.client) for hop in hops):
+            return None
+        first = seen.sets[0][1]
+        names: list[str] = []
+        found: dict[str, Classified] = {}
+        sums = ObjectSet(names=[])
+        for part, met in seen.sets:
+            if part is None or not part.names or met.metadata or met.unclassified or met.decoy:
+                return None
+            if met.unknown != first.unknown or met.classes != first.classes or min(part.rows, part.values, part.messages) < 0:
+                return None
+            names.extend(part.names)
+            found.update(met.found)
+            sums.rows += part.rows
+            sums.values += part.values
+            sums.messages += part.messages
+            sums.bytes += part.bytes
+        if any(name.startswith("account:") for name in names):
+            return None
+        sums.names = names
+        return sums, Met(found, first.classes, unknown=first.unknown)
+
+    def _weigh(
+        self,
+        seen: Seen,
+        joined: Sequence[str],
+        loosenings: Sequence[Loosening | None],
+        part: ObjectSet | None,
+        met: Met,
+        share: dict[str, int],
+    ) -> Weighed:
+        """What every joined hop says of a set, and which says the mildest; nothing is charged."""
+        metadata = self._metadata_allowances(seen, share) if met.metadata else []
+        bound: list[list[Allowance]] = []
+        opinions: list[Opinion] = []
+        for name, loosening in zip(joined, loosenings, strict=True):
+            bound.append(self._allowances(seen, name, part, self._once_over_legs(seen, name, share), met.classes, loosening))
+            opinions.append(self._compare(seen, name, part, met, bound[-1], loosening, metadata))
+        rows = [ROW[one.verdict] for one in opinions]
+        return Weighed(opinions, rows, rows.index(max(rows)), [metadata] * len(bound) if met.metadata else bound)
+
+    def _charge(self, seen: Seen, weighed: Weighed) -> None:
+        if seen.control or seen.flow.operation == ATTEMPT:
+            return
+        charged = [weighed.place]
+        if seen.unread:
+            charged = [place for place, row in enumerate(weighed.rows) if row == weighed.rows[weighed.place]]
+        done: set[str] = set()
+        for place in charged:
+            for one in weighed.allowances[place]:
+                if one.key not in done:
+                    done.add(one.key)
+                    self._of(one).charge(one.key, one.limit, seen.start_ns, one.amount, one.objects)
 
     # Amounts
 
