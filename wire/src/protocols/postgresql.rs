@@ -1105,8 +1105,8 @@ impl Postgresql {
         }
         self.rolled_back = tag.starts_with("ROLLBACK");
         let number: i64 = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        self.mistrust(&tag);
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(&tag, number) };
+        self.mistrust(tag);
+        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(tag, number) };
         if self.gapped && entry.is_unknown() {
             let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
             if let Some(movement) = changed.or(tag.starts_with("SELECT ").then_some(&COMMON.rows)) {
