@@ -8,8 +8,21 @@ class Sensor:
     """Packets in, events out. Reading releases the interpreter lock."""
 
     def __init__(
-        self, plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False
-    ) -> None: ...
+        self,
+        plant: str,
+        agent: str,
+        *,
+        tap: str | None = None,
+        conversations: bool = False,
+        verify_checksums: bool = False,
+        vlans_equal: Sequence[str] = (),
+    ) -> None:
+        """``vlans_equal``: pairs that are one network: ``120=220``, ``vni:7=vni:9``, ``gre:1=gre:2``.
+
+        Raises:
+            ValueError: a pair that is none.
+        """
+
     def open_file(self, path: str) -> None:
         """Opens a pcap or pcapng file, plain, gzip or zstd; ``-`` is standard input.
 

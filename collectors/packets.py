@@ -18,7 +18,14 @@ READ_TIMEOUT_MS = 200
 
 
 class CaptureError(Exception):
-    """A capture or an interface cannot be read, or not to its end; the message is one line for a person."""
+    """A capture or an interface cannot be read, or not to its end; the message is one line for a person.
+
+    ``opened``: it is a capture, and broke off or is damaged further on.
+    """
+
+    def __init__(self, message: str, *, opened: bool = False) -> None:
+        super().__init__(message)
+        self.opened = opened
 
 
 class Sensor(Protocol):
@@ -50,8 +57,16 @@ class Sensor(Protocol):
         """Ask a running ``read`` to end."""
 
 
-def sensor(plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False) -> Sensor:
-    """The compiled sensor.
+def sensor(
+    plant: str,
+    agent: str,
+    *,
+    tap: str | None = None,
+    conversations: bool = False,
+    verify_checksums: bool = False,
+    vlans_equal: Sequence[str] = (),
+) -> Sensor:
+    """The compiled sensor. ``vlans_equal``: pairs like ``120=220`` or ``vni:7=vni:9`` that are one network.
 
     Raises:
         CaptureError: the compiled module is not installed.
@@ -60,7 +75,12 @@ def sensor(plant: str, agent: str, *, tap: str | None = None, conversations: boo
         from hopwatch_wire import Sensor as Compiled
     except ImportError as error:
         raise CaptureError(f"the compiled module hopwatch_wire cannot be loaded: {error}") from error
-    return Compiled(plant, agent, tap=tap, conversations=conversations, verify_checksums=verify_checksums)
+    try:
+        return Compiled(
+            plant, agent, tap=tap, conversations=conversations, verify_checksums=verify_checksums, vlans_equal=list(vlans_equal)
+        )
+    except ValueError as error:
+        raise CaptureError(line(error)) from error
 
 
 def from_files(source: Sensor, paths: Sequence[str], stopping: Callable[[], bool] = lambda: False) -> Iterator[list[bytes]]:
@@ -89,14 +109,16 @@ def from_interfaces(
 def _batches(source: Sensor, opening: Sequence[Callable[[], None]], stopping: Callable[[], bool]) -> Iterator[list[bytes]]:
     failure: CaptureError | None = None
     for open_next in opening:
+        opened = False
         try:
             open_next()
+            opened = True
             done = False
             while not done and not stopping():
                 events, done = source.read(PACKETS_MAX, READ_TIMEOUT_MS)
                 yield events
         except (OSError, ValueError) as error:
-            failure = CaptureError(line(error))
+            failure = CaptureError(line(error), opened=opened)
         if failure or stopping():
             break
     if stopping():

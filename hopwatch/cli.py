@@ -60,7 +60,14 @@ class Sensors(Protocol):
     """How a sensor is made; tests pass their own."""
 
     def __call__(
-        self, plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False
+        self,
+        plant: str,
+        agent: str,
+        *,
+        tap: str | None = None,
+        conversations: bool = False,
+        verify_checksums: bool = False,
+        vlans_equal: Sequence[str] = (),
     ) -> packets.Sensor: ...
 
 
@@ -145,6 +152,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--snaplen", type=int, metavar="BYTES", help="bytes kept of a packet")
     watch.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
     watch.add_argument("--tap", metavar="NAME", help="the name of the tap in events")
+    _vlans_equal(watch)
     watch.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
     watch.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
     _common(watch)
@@ -154,6 +162,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     inspect.add_argument("files", nargs="+", metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="one line a conversation, one loss a line, then the summary")
     inspect.add_argument("--verify-checksums", action="store_true", help="drop segments whose checksum is wrong")
+    _vlans_equal(inspect)
 
     capture = commands.add_parser("capture", help="the capture itself", allow_abbrev=False)
     checks = capture.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
@@ -207,6 +216,12 @@ def _reading(parser: argparse.ArgumentParser) -> None:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
+
+
+def _vlans_equal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vlans-equal", nargs="+", metavar="A=B", help="VLANs that are one network: 120=220; also vni:7=vni:9, gre:1=gre:2"
+    )
 
 
 def _time(text: str) -> str:
@@ -300,7 +315,13 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
         raise _Wrong("watch: something to read is needed: -r FILE or -i INTERFACE")
     architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)
     edition = _edition(chosen.declaration, chosen.at)
-    sensor = sensors(architecture.plant, chosen.agent, tap=chosen.tap, verify_checksums=chosen.verify_checksums)
+    sensor = sensors(
+        architecture.plant,
+        chosen.agent,
+        tap=chosen.tap,
+        verify_checksums=chosen.verify_checksums,
+        vlans_equal=chosen.vlans_equal,
+    )
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
         shown = ", ".join(files or chosen.interfaces)
@@ -404,7 +425,13 @@ def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
     """Each capture by itself: a file that fails hides no other."""
     status = NOTHING
     for path in arguments.files:
-        sensor = sensors("inspect", "inspect", conversations=True, verify_checksums=arguments.verify_checksums)
+        sensor = sensors(
+            "inspect",
+            "inspect",
+            conversations=True,
+            verify_checksums=arguments.verify_checksums,
+            vlans_equal=arguments.vlans_equal or (),
+        )
         losses: list[bytes] = []
         conversations: list[bytes] = []
         started = time.monotonic()
@@ -413,7 +440,9 @@ def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
                 losses += (event for event in batch if b'"kind":"loss"' in event[:64])
                 conversations += sensor.conversations()
         except packets.CaptureError as error:
-            status = _say(str(error))
+            # A capture that breaks off is something found in it; what is no capture is a wrong input.
+            _say(str(error))
+            status = max(status, FINDINGS if error.opened else WRONG)
         conversations += sensor.conversations()
         counters = sensor.counters()
         if arguments.json:

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     tap: str | None = Field(None, description="the tap's name in events; by default interface and file give it")
     bpf: str | None = Field(None, description="capture filter in pcap-filter(7) syntax")
     snaplen: int = Field(262_144, ge=96, le=262_144, description="bytes kept of a packet")
+    vlans_equal: Annotated[list[str], NoDecode] = Field([], description="pairs of VLANs that are one network, 120=220; also vni:7=vni:9")
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
     store: str = Field("hopwatch.db", min_length=1, description="the store's file, or none")
     store_bytes_max: int = Field(STORE_BYTES_MAX, ge=1 << 17, description="bound of the store's file")
@@ -50,7 +51,7 @@ class Settings(BaseSettings):
     at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
     duration: float | None = Field(None, gt=0, description="seconds to listen")
 
-    @field_validator("interfaces", mode="before")
+    @field_validator("interfaces", "vlans_equal", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         """A variable holds a list as ``eth1,eth2``."""

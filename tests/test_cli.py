@@ -5,7 +5,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,14 @@ class Replay:
         self.read_total = 0
 
     def __call__(
-        self, plant: str, agent: str, *, tap: str | None = None, conversations: bool = False, verify_checksums: bool = False
+        self,
+        plant: str,
+        agent: str,
+        *,
+        tap: str | None = None,
+        conversations: bool = False,
+        verify_checksums: bool = False,
+        vlans_equal: Sequence[str] = (),
     ) -> Sensor:
         return self
 
@@ -387,6 +394,14 @@ def test_broken_declaration_is_one_line_with_file_and_line(capsys: pytest.Captur
 def test_inspect_prints_one_line_a_conversation(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--json", "a"], sensors=Replay(a=[[flow(1)]])) == 0
     assert {line["kind"] for line in lines(capsys.readouterr().out)} == {"conversation", "summary"}
+
+
+def test_inspect_of_a_capture_that_breaks_off_shows_its_beginning_and_gives_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--json", "a"], sensors=Replay(a=[[flow(1)], ValueError("a: ends at offset 239 within a frame")])) == 1
+    said = capsys.readouterr()
+    assert said.err == "hopwatch: a: ends at offset 239 within a frame\n"
+    assert {line["kind"] for line in lines(said.out)} == {"conversation", "summary"}
+    assert main(["inspect", "nowhere", "a"], sensors=Replay(a=[ValueError("a: damaged")])) == 2
 
 
 def test_schema_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

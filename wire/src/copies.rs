@@ -4,7 +4,7 @@
 //! packet more than once: with another tag, another time to live, other MAC addresses, or with no difference at all. What
 //! a network leaves alone tells it again: addresses, IP identification (RFC 791, 3.1), lengths, ports, sequence numbers,
 //! flags and the checksum of the transport, which covers the payload. Those are hashed; the last packets are remembered in
-//! a small table under that hash, with where they were seen: time to live, MAC addresses, tags.
+//! a small table under that hash, with where they were seen: time to live, MAC addresses, context.
 //!
 //! A retransmission is no copy: it has an identification of its own. Where there is none (IPv6; 0 in atomic IPv4 packets,
 //! RFC 6864, 4.1) the same packet in another place is a copy, and in the same place only within [`REPEAT_NS`]: no
@@ -53,19 +53,19 @@ struct Set([Sight; WAYS]);
 struct Place {
     hops: u8,
     macs: u8,
-    vlans: u8,
+    context: u8,
 }
 
 impl Place {
     const BITS: u32 = 24;
 
     fn number(self) -> u64 {
-        u64::from(self.hops) << 16 | u64::from(self.macs) << 8 | u64::from(self.vlans)
+        u64::from(self.hops) << 16 | u64::from(self.macs) << 8 | u64::from(self.context)
     }
 
     fn of(tag: u64) -> Self {
-        let [vlans, macs, hops, ..] = tag.to_le_bytes();
-        Self { hops, macs, vlans }
+        let [context, macs, hops, ..] = tag.to_le_bytes();
+        Self { hops, macs, context }
     }
 }
 
@@ -113,9 +113,9 @@ impl Copies {
         let identification = packet.identification();
         let is_tcp = matches!(packet.transport, Transport::Tcp(_));
         let hash = self.digest(packet, identification, is_tcp);
-        let vlans = packet.vlans.as_slice().iter().fold(0_u16, |digest, id| digest.wrapping_mul(31).wrapping_add(*id));
-        let [low, high] = vlans.to_le_bytes();
-        let place = Place { hops: packet.hop_limit, macs: self.macs, vlans: low ^ high };
+        // Contexts are numbered in the order in which they are seen, so different ones are mostly different here.
+        let [low, high, ..] = packet.context.to_le_bytes();
+        let place = Place { hops: packet.hop_limit, macs: self.macs, context: low ^ high };
         let tag = hash << Place::BITS | place.number();
         let time = (time_ns >> UNIT_SHIFT) as u32;
         let index = (hash >> (64 - SETS.trailing_zeros())) as usize % SETS;
@@ -125,7 +125,7 @@ impl Copies {
             let age = if sight.tag == 0 { u32::MAX } else { (time.wrapping_sub(sight.time) as i32).unsigned_abs() };
             if (sight.tag ^ tag) >> Place::BITS == 0 && age < limit(Place::of(sight.tag), place, is_tcp, identification != 0) {
                 let first = Place::of(sight.tag);
-                self.routed = first.hops != place.hops && first.vlans == place.vlans;
+                self.routed = first.hops != place.hops && first.context == place.context;
                 return Some(sight.connection as usize);
             }
             if age >= oldest.1 {
@@ -157,10 +157,8 @@ impl Copies {
             (IpAddr::V6(source), IpAddr::V6(destination)) => self.bytes(self.bytes(first, &source.octets()), &destination.octets()),
             _ => 0,
         };
-        let (offset, more) = packet.fragment.map_or((0, 0), |fragment| (fragment.offset_bytes, u64::from(fragment.more)));
         let about = u64::from(packet.ip_payload_bytes) << 32 | u64::from(packet.protocol) << 56;
-        let place = u64::from(identification) | (u64::from(offset) | more) << 16;
-        let hash = mix(addresses ^ first, about ^ place ^ second);
+        let hash = mix(addresses ^ first, about ^ u64::from(identification) ^ second);
         let payload = packet.ip_payload;
         let head = if is_tcp {
             payload.get(..TCP_HEAD_BYTES)

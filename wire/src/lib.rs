@@ -3,7 +3,9 @@
 //! `source` or `capture` → `packet` → `sensor` (connections, `stream`) → `protocols` → `windows`.
 
 pub mod capture;
+pub mod contexts;
 pub mod copies;
+pub mod fragments;
 pub mod packet;
 pub mod protocols;
 #[cfg(feature = "python")]

@@ -8,10 +8,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+mod link;
+pub mod tunnel;
+
 /// Tags kept per frame, outermost first; a deeper stack is refused as [`Malformed::VlanDepth`].
 pub const VLANS_MAX: usize = 4;
 /// Extension headers followed per packet (RFC 8200, 4.1 lists seven, one of them twice).
 pub const EXTENSIONS_MAX: usize = 8;
+/// Headers between link and network read per frame: tags, MPLS labels, provider backbone and fabric headers.
+pub const LINK_LAYERS_MAX: usize = 16;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -32,6 +37,20 @@ pub enum LinkType {
     Ipv6,
     LinuxSll,
     LinuxSll2,
+    /// PPP, with or without HDLC-like framing (RFC 1661, RFC 1662).
+    Ppp,
+    /// PPP in HDLC-like framing, or Cisco's HDLC.
+    PppHdlc,
+    /// PPPoE from its session header on (RFC 2516).
+    PppEther,
+    CiscoHdlc,
+    /// Serial line IP (RFC 1055) behind the 16 bytes in which libpcap says the direction.
+    Slip,
+    /// IEEE 802.11, and the same behind a radiotap header.
+    Wlan,
+    Radiotap,
+    /// What netfilter logs: attributes, one of which is the packet (linux/netfilter/nfnetlink_log.h).
+    Nflog,
     /// A link type with no reader here.
     Other(u16),
 }
@@ -42,11 +61,19 @@ impl LinkType {
         match number {
             0 => LinkType::Null,
             1 => LinkType::Ethernet,
+            8 => LinkType::Slip,
+            9 => LinkType::Ppp,
             12 | 14 | 101 => LinkType::Raw,
+            50 => LinkType::PppHdlc,
+            51 => LinkType::PppEther,
+            104 => LinkType::CiscoHdlc,
+            105 => LinkType::Wlan,
             108 => LinkType::Loop,
             113 => LinkType::LinuxSll,
+            127 => LinkType::Radiotap,
             228 => LinkType::Ipv4,
             229 => LinkType::Ipv6,
+            239 => LinkType::Nflog,
             276 => LinkType::LinuxSll2,
             other => LinkType::Other(other),
         }
@@ -61,6 +88,16 @@ pub struct Vlans {
 }
 
 impl Vlans {
+    /// Those of a stack, as far as they are kept.
+    #[cfg(test)]
+    pub(crate) fn of(ids: &[u16]) -> Vlans {
+        let mut vlans = Vlans::default();
+        for id in ids {
+            let _ = vlans.push(*id);
+        }
+        vlans
+    }
+
     pub fn as_slice(&self) -> &[u16] {
         self.ids.get(..usize::from(self.count)).unwrap_or(&[])
     }
@@ -82,6 +119,8 @@ impl Vlans {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer<'a> {
     Ip(Packet<'a>),
+    /// A part of an IP packet; only all of them together have a transport header that can be trusted.
+    Fragment(Fragment<'a>),
     /// No IP inside. `ethertype` up to 1,500 is an IEEE 802.3 length: an LLC frame.
     /// Links without MAC addresses say zeros.
     NotIp {
@@ -96,14 +135,14 @@ pub enum Layer<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
     pub vlans: Vlans,
+    /// Which network the addresses belong to, a number of [`crate::contexts`]; this module leaves it 0.
+    pub context: u32,
     pub source: IpAddr,
     pub destination: IpAddr,
     /// The transport protocol, after IPv6 extension headers and AH.
     pub protocol: u8,
-    /// None for a whole packet, an atomic fragment (RFC 6946) included.
-    pub fragment: Option<Fragment>,
     pub transport: Transport<'a>,
-    /// IP payload from the transport header on, as far as it was captured: what a reassembler of fragments needs.
+    /// IP payload from the transport header on, as far as it was captured.
     pub ip_payload: &'a [u8],
     /// Length of that payload on the wire.
     pub ip_payload_bytes: u32,
@@ -125,17 +164,52 @@ impl Packet<'_> {
     }
 }
 
-/// Where a fragment lies in its packet (RFC 791, 3.2; RFC 8200, 4.5). Only the one at offset 0 has ports.
+/// A fragment and where it lies in its packet (RFC 791, 3.2; RFC 8200, 4.5). An atomic one (RFC 6946) is a whole packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fragment {
+pub struct Fragment<'a> {
+    pub vlans: Vlans,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// IPv4: the protocol. IPv6: the header after the fragment header, which counts in the first fragment only.
+    pub protocol: u8,
     pub identification: u32,
     pub offset_bytes: u16,
     pub more: bool,
+    pub hop_limit: u8,
+    /// What of the packet's payload is here, as far as it was captured.
+    pub payload: &'a [u8],
+    /// Its length by the IP header, which is more than the frame held if the frame was shortened.
+    pub payload_bytes: u32,
+    ipv4_header: &'a [u8],
 }
 
-impl Fragment {
+impl Fragment<'static> {
+    /// What all fragments of one packet have in common.
+    pub(crate) fn of_packet(source: IpAddr, destination: IpAddr, protocol: u8, identification: u32, hop_limit: u8) -> Fragment<'static> {
+        Fragment {
+            vlans: Vlans::default(),
+            source,
+            destination,
+            protocol,
+            identification,
+            offset_bytes: 0,
+            more: false,
+            hop_limit,
+            payload: &[],
+            payload_bytes: 0,
+            ipv4_header: &[],
+        }
+    }
+}
+
+impl Fragment<'_> {
     pub fn first(&self) -> bool {
         self.offset_bytes == 0
+    }
+
+    /// Whether the checksum of the IPv4 header holds; IPv6 has none.
+    pub fn header_checksum_ok(&self) -> bool {
+        self.ipv4_header.is_empty() || fold(sum(self.ipv4_header)) == 0xffff
     }
 }
 
@@ -143,7 +217,7 @@ impl Fragment {
 pub enum Transport<'a> {
     Tcp(Tcp<'a>),
     Udp(Udp<'a>),
-    /// Any other protocol, and every fragment but the first; `bytes` is the IP payload on the wire.
+    /// Any other protocol; `bytes` is the IP payload on the wire.
     Other {
         protocol: u8,
         bytes: u32,
@@ -193,7 +267,7 @@ impl TcpFlags {
     }
 }
 
-/// A UDP datagram (RFC 768). In the first of several fragments the payload is that fragment's part.
+/// A UDP datagram (RFC 768).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Udp<'a> {
     pub source_port: u16,
@@ -213,6 +287,7 @@ pub enum Malformed {
     FrameShort,
     LinkType,
     VlanDepth,
+    LinkDepth,
     IpVersion,
     Ipv4HeaderLength,
     Ipv4TotalLength,
@@ -222,11 +297,12 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    pub const ALL: [Malformed; 10] = [
+    pub const ALL: [Malformed; 11] = [
         Malformed::HeadersCut,
         Malformed::FrameShort,
         Malformed::LinkType,
         Malformed::VlanDepth,
+        Malformed::LinkDepth,
         Malformed::IpVersion,
         Malformed::Ipv4HeaderLength,
         Malformed::Ipv4TotalLength,
@@ -245,6 +321,7 @@ impl Malformed {
             Malformed::FrameShort => "frame_short",
             Malformed::LinkType => "link_type",
             Malformed::VlanDepth => "vlan_depth",
+            Malformed::LinkDepth => "link_depth",
             Malformed::IpVersion => "ip_version",
             Malformed::Ipv4HeaderLength => "ipv4_header_length",
             Malformed::Ipv4TotalLength => "ipv4_total_length",
@@ -256,15 +333,19 @@ impl Malformed {
 }
 
 /// Captured bytes and how many there were on the wire; `wire >= data.len()` always.
-#[derive(Clone, Copy)]
-struct View<'a> {
-    data: &'a [u8],
-    wire: u32,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) data: &'a [u8],
+    pub(crate) wire: u32,
 }
 
 impl<'a> View<'a> {
+    pub(crate) fn new(data: &'a [u8], wire: u32) -> View<'a> {
+        View { data, wire: wire.max(data.len() as u32) }
+    }
+
     /// The first `N` bytes, or why they are not there.
-    fn head<const N: usize>(&self) -> Result<&'a [u8; N], Malformed> {
+    pub(crate) fn head<const N: usize>(&self) -> Result<&'a [u8; N], Malformed> {
         self.data.first_chunk::<N>().ok_or_else(|| self.short(N))
     }
 
@@ -274,7 +355,7 @@ impl<'a> View<'a> {
     }
 
     /// All after the first `count` bytes.
-    fn skip(&self, count: usize) -> Result<View<'a>, Malformed> {
+    pub(crate) fn skip(&self, count: usize) -> Result<View<'a>, Malformed> {
         match self.data.get(count..) {
             Some(data) => Ok(View { data, wire: self.wire.saturating_sub(count as u32) }),
             None => Err(self.short(count)),
@@ -283,7 +364,7 @@ impl<'a> View<'a> {
 
     /// The first `wire` bytes of it on the wire, and what of them is here. A length beyond the frame is a false one:
     /// nobody received more than the frame.
-    fn limit(&self, wire: u32) -> View<'a> {
+    pub(crate) fn limit(&self, wire: u32) -> View<'a> {
         let wire = wire.min(self.wire);
         let captured = self.data.len().min(wire as usize);
         View { data: self.data.get(..captured).unwrap_or(self.data), wire }
@@ -302,17 +383,13 @@ impl<'a> View<'a> {
 /// # Errors
 /// The frame is too short for its headers or contradicts itself; the caller counts the reason.
 pub fn parse(link: LinkType, frame: &[u8], wire_len: u32, stripped_vlan: Option<u16>) -> Result<Layer<'_>, Malformed> {
-    let view = View { data: frame, wire: wire_len.max(frame.len() as u32) };
+    let view = View::new(frame, wire_len);
     let mut vlans = Vlans::default();
     if let Some(tag) = stripped_vlan {
         let _ = vlans.push(tag); // The first of VLANS_MAX always fits.
     }
     match link {
-        LinkType::Ethernet => {
-            let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *view.head::<14>()?;
-            let macs = ([s0, s1, s2, s3, s4, s5], [d0, d1, d2, d3, d4, d5]);
-            by_ethertype(u16::from_be_bytes([t0, t1]), view.skip(14)?, vlans, macs)
-        }
+        LinkType::Ethernet => ethernet(view, vlans),
         LinkType::LinuxSll => {
             let head = view.head::<16>()?;
             let macs = ([head[6], head[7], head[8], head[9], head[10], head[11]], [0; 6]);
@@ -335,14 +412,32 @@ pub fn parse(link: LinkType, frame: &[u8], wire_len: u32, stripped_vlan: Option<
                 _ => Ok(not_ip(0, vlans)),
             }
         }
-        LinkType::Raw => match view.head::<1>()?[0] >> 4 {
-            4 => ipv4(view, vlans),
-            6 => ipv6(view, vlans),
-            _ => Err(Malformed::IpVersion),
-        },
+        LinkType::Raw => by_version(view, vlans),
         LinkType::Ipv4 => ipv4(view, vlans),
         LinkType::Ipv6 => ipv6(view, vlans),
+        LinkType::Ppp => link::ppp(view, vlans),
+        LinkType::PppHdlc => link::ppp_hdlc(view, vlans),
+        LinkType::PppEther => link::pppoe(view, vlans),
+        LinkType::CiscoHdlc => link::cisco_hdlc(view, vlans),
+        LinkType::Slip => link::slip(view, vlans),
+        LinkType::Wlan => link::wlan(view, vlans),
+        LinkType::Radiotap => link::radiotap(view, vlans),
+        LinkType::Nflog => link::nflog(view, vlans),
         LinkType::Other(_) => Err(Malformed::LinkType),
+    }
+}
+
+fn ethernet(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *view.head::<14>()?;
+    let macs = ([s0, s1, s2, s3, s4, s5], [d0, d1, d2, d3, d4, d5]);
+    by_ethertype(u16::from_be_bytes([t0, t1]), view.skip(14)?, vlans, macs)
+}
+
+fn by_version(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
+    match view.head::<1>()?[0] >> 4 {
+        4 => ipv4(view, vlans),
+        6 => ipv6(view, vlans),
+        _ => Err(Malformed::IpVersion),
     }
 }
 
@@ -350,58 +445,13 @@ fn not_ip<'a>(ethertype: u16, vlans: Vlans) -> Layer<'a> {
     Layer::NotIp { ethertype, source_mac: [0; 6], destination_mac: [0; 6], vlans }
 }
 
-fn by_ethertype<'a>(mut ethertype: u16, mut view: View<'a>, mut vlans: Vlans, macs: ([u8; 6], [u8; 6])) -> Result<Layer<'a>, Malformed> {
-    loop {
-        match ethertype {
-            ETHERTYPE_IPV4 => return ipv4(view, vlans),
-            ETHERTYPE_IPV6 => return ipv6(view, vlans),
-            // 0x9100 is what QinQ used before IEEE 802.1ad gave it 0x88a8; old switches still send it.
-            0x8100 | 0x88a8 | 0x9100 => {
-                let [t0, t1, e0, e1] = *view.head::<4>()?;
-                if !vlans.push(u16::from_be_bytes([t0, t1])) {
-                    return Err(Malformed::VlanDepth);
-                }
-                ethertype = u16::from_be_bytes([e0, e1]);
-                view = view.skip(4)?;
-            }
-            // MPLS (RFC 3032): nothing says what follows the last label but the version an IP packet begins with.
-            0x8847 | 0x8848 => {
-                let mut rest = view;
-                while rest.head::<4>()?[2] & 1 == 0 {
-                    rest = rest.skip(4)?;
-                }
-                rest = rest.skip(4)?;
-                match rest.data.first().map(|byte| byte >> 4) {
-                    Some(4) => return ipv4(rest, vlans),
-                    Some(6) => return ipv6(rest, vlans),
-                    _ => break,
-                }
-            }
-            // A PPPoE session (RFC 2516, 4) with IP inside PPP.
-            0x8864 => {
-                let [_, _, _, _, l0, l1, p0, p1] = *view.head::<8>()?;
-                let session = view.skip(6)?.limit(u32::from(u16::from_be_bytes([l0, l1])));
-                match u16::from_be_bytes([p0, p1]) {
-                    0x0021 => return ipv4(session.skip(2)?, vlans),
-                    0x0057 => return ipv6(session.skip(2)?, vlans),
-                    _ => break,
-                }
-            }
-            0..=1500 => {
-                // LLC with SNAP and no vendor carries an ethertype (RFC 1042).
-                let snap = view.limit(u32::from(ethertype));
-                match snap.data {
-                    [0xaa, 0xaa, 0x03, 0, 0, 0, e0, e1, ..] if u16::from_be_bytes([*e0, *e1]) > 1500 => {
-                        ethertype = u16::from_be_bytes([*e0, *e1]);
-                        view = snap.skip(8)?;
-                    }
-                    _ => break,
-                }
-            }
-            _ => break,
-        }
+#[inline]
+fn by_ethertype<'a>(ethertype: u16, view: View<'a>, vlans: Vlans, macs: ([u8; 6], [u8; 6])) -> Result<Layer<'a>, Malformed> {
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(view, vlans),
+        ETHERTYPE_IPV6 => ipv6(view, vlans),
+        _ => link::layers(ethertype, view, vlans, macs),
     }
-    Ok(Layer::NotIp { ethertype, source_mac: macs.0, destination_mac: macs.1, vlans })
 }
 
 fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
@@ -424,21 +474,36 @@ fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
     let packet = view.limit(total);
     let ipv4_header = packet.data.get(..header_bytes).ok_or_else(|| view.short(header_bytes))?;
     let flags = u16::from_be_bytes([head[6], head[7]]);
-    let fragment = fragment(u32::from(u16::from_be_bytes([head[4], head[5]])), (flags & 0x1fff) << 3, flags & 0x2000 != 0);
     let mut rest = packet.skip(header_bytes)?;
     let mut protocol = head[9];
-    if protocol == 51 && fragment.is_none() {
-        (protocol, rest) = authentication(rest)?;
-    }
     let source = IpAddr::V4(Ipv4Addr::new(head[12], head[13], head[14], head[15]));
     let destination = IpAddr::V4(Ipv4Addr::new(head[16], head[17], head[18], head[19]));
+    // An offset, or more to follow.
+    if flags & 0x3fff != 0 {
+        return Ok(Layer::Fragment(Fragment {
+            vlans,
+            source,
+            destination,
+            protocol,
+            identification: u32::from(u16::from_be_bytes([head[4], head[5]])),
+            offset_bytes: (flags & 0x1fff) << 3,
+            more: flags & 0x2000 != 0,
+            hop_limit: head[8],
+            payload: rest.data,
+            payload_bytes: total - header_bytes as u32,
+            ipv4_header,
+        }));
+    }
+    if protocol == 51 {
+        (protocol, rest) = authentication(rest)?;
+    }
     Ok(Layer::Ip(Packet {
         vlans,
+        context: 0,
         source,
         destination,
         protocol,
-        fragment,
-        transport: transport(protocol, fragment, rest)?,
+        transport: transport(protocol, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
         hop_limit: head[8],
@@ -458,16 +523,24 @@ fn ipv6(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
     if length != 0 || head[6] == 59 {
         rest = rest.limit(length);
     }
-    let mut protocol = head[6];
-    let mut found: Option<Fragment> = None;
+    let (sources, destinations) = head.split_at(8).1.split_at(16);
+    let (source, destination) = (IpAddr::V6(address(sources)), IpAddr::V6(address(destinations)));
+    after_ipv6(head[6], rest, length, vlans, (source, destination, head[7]))
+}
+
+/// What follows an IPv6 header, or is the payload of a packet put together from fragments. `length` is the payload's by
+/// the IP header.
+fn after_ipv6<'a>(
+    mut protocol: u8,
+    mut rest: View<'a>,
+    length: u32,
+    vlans: Vlans,
+    (source, destination, hop_limit): (IpAddr, IpAddr, u8),
+) -> Result<Layer<'a>, Malformed> {
+    let whole = rest.wire;
     let mut routed = false;
     let mut headers = 0;
-    loop {
-        let is_extension = matches!(protocol, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140);
-        // What follows a later fragment's header is the middle of something.
-        if !is_extension || found.is_some_and(|fragment| !fragment.first()) {
-            break;
-        }
+    while matches!(protocol, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
         headers += 1;
         if headers > EXTENSIONS_MAX {
             return Err(Malformed::Ipv6Extension);
@@ -476,31 +549,73 @@ fn ipv6(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
             (protocol, rest) = authentication(rest)?;
             continue;
         }
-        let [next, length, o0, o1, i0, i1, i2, i3] = *rest.head::<8>()?;
+        let [next, units, o0, o1, i0, i1, i2, i3] = *rest.head::<8>()?;
         if protocol == 44 {
-            let offset = u16::from_be_bytes([o0, o1]);
-            found = fragment(u32::from_be_bytes([i0, i1, i2, i3]), offset & 0xfff8, offset & 1 != 0);
             rest = rest.skip(8)?;
+            let offset = u16::from_be_bytes([o0, o1]);
+            if offset & 0xfff9 != 0 {
+                return Ok(Layer::Fragment(Fragment {
+                    vlans,
+                    source,
+                    destination,
+                    protocol: next,
+                    identification: u32::from_be_bytes([i0, i1, i2, i3]),
+                    offset_bytes: offset & 0xfff8,
+                    more: offset & 1 != 0,
+                    hop_limit,
+                    payload: rest.data,
+                    payload_bytes: length.saturating_sub(whole - rest.wire).max(rest.wire),
+                    ipv4_header: &[],
+                }));
+            }
         } else {
             // Segments left stands where a fragment header has its offset (RFC 8200, 4.4).
             routed |= protocol == 43 && o1 != 0;
-            rest = rest.skip((usize::from(length) + 1) * 8)?;
+            rest = rest.skip((usize::from(units) + 1) * 8)?;
         }
         protocol = next;
     }
-    let (sources, destinations) = head.split_at(8).1.split_at(16);
     Ok(Layer::Ip(Packet {
         vlans,
-        source: IpAddr::V6(address(sources)),
-        destination: IpAddr::V6(address(destinations)),
+        context: 0,
+        source,
+        destination,
         protocol,
-        fragment: found,
-        transport: transport(protocol, found, rest)?,
+        transport: transport(protocol, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
-        hop_limit: head[7],
+        hop_limit,
         ipv4_header: &[],
         routed,
+    }))
+}
+
+/// The packet that fragments made: `payload` is what is known of it from its beginning on, `wire` its whole length.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn whole<'a>(fragment: &Fragment<'_>, payload: &'a [u8], wire: u32) -> Result<Layer<'a>, Malformed> {
+    let (vlans, source, destination) = (Vlans::default(), fragment.source, fragment.destination);
+    let mut rest = View::new(payload, wire);
+    if source.is_ipv6() {
+        return after_ipv6(fragment.protocol, rest, wire, vlans, (source, destination, fragment.hop_limit));
+    }
+    let mut protocol = fragment.protocol;
+    if protocol == 51 {
+        (protocol, rest) = authentication(rest)?;
+    }
+    Ok(Layer::Ip(Packet {
+        vlans,
+        context: 0,
+        source,
+        destination,
+        protocol,
+        transport: transport(protocol, rest)?,
+        ip_payload: rest.data,
+        ip_payload_bytes: rest.wire,
+        hop_limit: fragment.hop_limit,
+        ipv4_header: &[],
+        routed: false,
     }))
 }
 
@@ -514,15 +629,11 @@ fn authentication(view: View<'_>) -> Result<(u8, View<'_>), Malformed> {
     Ok((next, view.skip((usize::from(length) + 2) * 4)?))
 }
 
-fn fragment(identification: u32, offset_bytes: u16, more: bool) -> Option<Fragment> {
-    (more || offset_bytes != 0).then_some(Fragment { identification, offset_bytes, more })
-}
-
-fn transport<'a>(protocol: u8, fragment: Option<Fragment>, view: View<'a>) -> Result<Transport<'a>, Malformed> {
-    let has_ports = fragment.is_none_or(|fragment| fragment.first());
+#[inline]
+fn transport(protocol: u8, view: View<'_>) -> Result<Transport<'_>, Malformed> {
     match protocol {
-        PROTOCOL_TCP if has_ports => tcp(view),
-        PROTOCOL_UDP if has_ports => udp(view),
+        PROTOCOL_TCP => tcp(view),
+        PROTOCOL_UDP => udp(view),
         _ => Ok(Transport::Other { protocol, bytes: view.wire }),
     }
 }
@@ -554,7 +665,6 @@ fn udp(view: View<'_>) -> Result<Transport<'_>, Malformed> {
         // 0 is a jumbogram (RFC 2675, 4): the IP length rules.
         0 => view,
         length if length < 8 => return Err(Malformed::UdpLength),
-        // In the first of several fragments the length is that of the whole datagram.
         length => view.limit(length),
     };
     let payload = datagram.skip(8)?;
@@ -567,18 +677,19 @@ fn udp(view: View<'_>) -> Result<Transport<'_>, Malformed> {
     }))
 }
 
-/// Whether the IPv4, TCP and UDP checksums hold (RFC 1071); None where that cannot be told: cut or fragmented packets,
+/// Whether the IPv4, TCP and UDP checksums hold (RFC 1071); None where that cannot be told: cut packets,
 /// source routes, UDP that was sent without one (RFC 768), other protocols over IPv6.
 ///
 /// Packets captured on the machine that sends them are often wrong before the network card completes them.
 pub fn checksum_ok(packet: &Packet<'_>) -> Option<bool> {
-    let is_ipv4 = !packet.ipv4_header.is_empty();
-    if is_ipv4 && fold(sum(packet.ipv4_header)) != 0xffff {
+    let is_ipv4 = packet.source.is_ipv4();
+    // A packet put together from fragments has no header of its own; theirs were looked at one by one.
+    if !packet.ipv4_header.is_empty() && fold(sum(packet.ipv4_header)) != 0xffff {
         return Some(false);
     }
     let segment = packet.ip_payload;
     let captured_whole = segment.len() == packet.ip_payload_bytes as usize;
-    if packet.fragment.is_some() || packet.routed || !captured_whole {
+    if packet.routed || !captured_whole {
         return None;
     }
     let length = match packet.transport {

@@ -4,6 +4,7 @@
 //! are decoded. `hopwatch_wire.pyi` at the root of the repository is the typed face of this file.
 
 use crate::capture::{Capture, Options};
+use crate::contexts;
 use crate::packet::Malformed;
 use crate::quality::{Net, Quality};
 use crate::sensor::{self, SensorOptions};
@@ -31,7 +32,7 @@ fn now_ns() -> i64 {
 fn error(wrong: &SourceError) -> PyErr {
     match wrong {
         SourceError::Io { .. } | SourceError::Capture { .. } => PyOSError::new_err(wrong.to_string()),
-        SourceError::Format { .. } | SourceError::Truncated { .. } | SourceError::Link { .. } => PyValueError::new_err(wrong.to_string()),
+        SourceError::Format { .. } | SourceError::Truncated { .. } => PyValueError::new_err(wrong.to_string()),
     }
 }
 
@@ -142,13 +143,26 @@ impl Sensor {
 #[pymethods]
 impl Sensor {
     #[new]
-    #[pyo3(signature = (plant, agent, *, tap=None, conversations=false, verify_checksums=false))]
-    fn new(plant: &str, agent: &str, tap: Option<String>, conversations: bool, verify_checksums: bool) -> Self {
-        let options = SensorOptions { conversations, verify_checksums, tap };
+    #[pyo3(signature = (plant, agent, *, tap=None, conversations=false, verify_checksums=false, vlans_equal=Vec::new()))]
+    fn new(
+        plant: &str,
+        agent: &str,
+        tap: Option<String>,
+        conversations: bool,
+        verify_checksums: bool,
+        vlans_equal: Vec<String>,
+    ) -> PyResult<Self> {
+        if vlans_equal.len() > contexts::EQUAL_MAX {
+            let message = format!("vlans_equal: {} pairs, expected at most {}", vlans_equal.len(), contexts::EQUAL_MAX);
+            return Err(PyValueError::new_err(message));
+        }
+        let equal: Result<Vec<_>, _> = vlans_equal.iter().map(|text| contexts::equal_pair(text)).collect();
+        let equal = equal.map_err(|wrong| PyValueError::new_err(format!("vlans_equal: {wrong}")))?;
+        let options = SensorOptions { conversations, verify_checksums, tap, equal };
         let sensor = sensor::Sensor::new(plant, agent, options);
         let state =
             SensorState { sensor, input: Input::None, taps: Vec::new(), lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };
-        Self { state: Mutex::new(state) }
+        Ok(Self { state: Mutex::new(state) })
     }
 
     fn open_file(&self, py: Python<'_>, path: &str) -> PyResult<()> {
@@ -231,6 +245,7 @@ impl Sensor {
         let state = self.lock();
         let c = &state.sensor.counters;
         let w = &state.sensor.windows.counters;
+        let f = state.sensor.fragment_counters();
         let mut all: BTreeMap<String, u64> = [
             ("packets", c.packets_total),
             ("bytes", c.bytes_total),
@@ -241,13 +256,21 @@ impl Sensor {
             ("names_dropped", w.names_dropped_total),
             ("bounds_reached", w.bounds_reached_total),
             ("not_ip_packets", c.not_ip_packets_total),
-            ("fragments", c.fragments_total),
             ("copies", c.copies_total),
             ("copied_bytes", c.copied_bytes_total),
             ("copies_unwatched", state.sensor.copies.unwatched_total),
             ("contexts_dropped", c.contexts_dropped_total),
             ("conversing", c.conversing_total),
             ("one_sided", c.one_sided_total),
+            ("tunnelled_packets", c.tunnelled_packets_total),
+            ("tunnel_depth", c.tunnel_depth_total),
+            ("contexts_folded", state.sensor.contexts_folded_total()),
+            ("fragments", f.fragments_total),
+            ("fragments_reassembled", f.reassembled_total),
+            ("fragments_copied", f.copies_total),
+            ("fragments_incomplete", f.incomplete_total),
+            ("fragments_evicted", f.evicted_total),
+            ("fragments_overlapping", f.overlaps_total),
             ("checksum_errors", c.checksum_errors_total),
             ("connections", c.connections_total),
             ("evicted", c.evicted_total),

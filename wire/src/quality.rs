@@ -187,7 +187,7 @@ impl Quality {
             *packets += u64::from(net.contains(packet.source));
         }
         let limit = match packet.transport {
-            Transport::Tcp(tcp) if packet.fragment.is_none() => self.segment(packet, &tcp, time_ns),
+            Transport::Tcp(tcp) => self.segment(packet, &tcp, time_ns),
             _ => None,
         };
         let local = self.loopback || packet.source.is_loopback();

@@ -3,8 +3,11 @@
 //! Time is packet time throughout: the same frames give the same events, however they were read. Only a live capture
 //! that is silent is moved on by the clock ([`Sensor::advance`]).
 
+use crate::contexts::{self, Contexts, Step};
 use crate::copies::Copies;
-use crate::packet::{self, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
+use crate::fragments::{FragmentCounters, Fragments, Outcome};
+use crate::packet::tunnel::{self, TUNNELS_MAX};
+use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition};
 use crate::quality::Quality;
 use crate::stream::{Piece, Segment, Stream};
@@ -51,6 +54,8 @@ pub struct SensorOptions {
     /// Count and leave out packets with wrong checksums. Off: offload makes most local ones wrong.
     pub verify_checksums: bool,
     pub tap: Option<String>,
+    /// Pairs of tags, or of other steps of a context, that are one network.
+    pub equal: Vec<(Step, Step)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -58,7 +63,6 @@ pub struct SensorCounters {
     pub packets_total: u64,
     pub bytes_total: u64,
     pub not_ip_packets_total: u64,
-    pub fragments_total: u64,
     /// Packets that a mirror showed again, and their bytes of IP payload.
     pub copies_total: u64,
     pub copied_bytes_total: u64,
@@ -66,6 +70,9 @@ pub struct SensorCounters {
     /// TCP connections that said enough to tell whether both sides were seen, and those of which one was not.
     pub conversing_total: u64,
     pub one_sided_total: u64,
+    /// Packets found inside others, and those too deep inside to be opened.
+    pub tunnelled_packets_total: u64,
+    pub tunnel_depth_total: u64,
     pub checksum_errors_total: u64,
     pub malformed_packets_total: [u64; Malformed::ALL.len()],
     pub connections_total: u64,
@@ -79,7 +86,7 @@ pub struct SensorCounters {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
-    vlans: Vlans,
+    context: u32,
     protocol: u8,
     low: (IpAddr, u16),
     high: (IpAddr, u16),
@@ -97,8 +104,7 @@ impl Hash for Key {
                 }
             }
         }
-        let tags = self.vlans.as_slice().iter().fold(0, |word, id| word << 12 | u64::from(*id));
-        state.write_u64(tags << 8 | u64::from(self.protocol));
+        state.write_u64(u64::from(self.context) << 8 | u64::from(self.protocol));
     }
 }
 
@@ -106,7 +112,7 @@ impl Key {
     fn of(packet: &Packet<'_>, ends: [(IpAddr, u16); 2]) -> Self {
         let [first, second] = ends;
         let (low, high) = if first <= second { (first, second) } else { (second, first) };
-        Self { vlans: packet.vlans, protocol: packet.protocol, low, high }
+        Self { context: packet.context, protocol: packet.protocol, low, high }
     }
 }
 
@@ -173,6 +179,7 @@ struct Connection {
     payload_bytes: [u64; 2],
     last_ns: i64,
     closing: bool,
+    vlans: Vlans,
     copied: Option<Box<Copied>>,
     application: Application,
 }
@@ -184,6 +191,13 @@ struct Copied {
     payload_bytes: [u64; 2],
     /// Its keys in the other contexts that it was seen in.
     keys: Vec<Key>,
+}
+
+/// Why packets could not be read; a link type is named by its number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Unread {
+    Link(u16),
+    Reason(&'static str),
 }
 
 /// Frames in, events out.
@@ -210,9 +224,10 @@ pub struct Sensor {
     opened_ns: i64,
     clock_went_back: bool,
     ordinal: u64,
-    contexts: HashMap<Vlans, Option<Arc<str>>>,
+    contexts: Contexts,
+    fragments: Fragments,
     transports: HashMap<u8, Arc<str>>,
-    unread: BTreeMap<&'static str, (u64, u64, i64, i64)>,
+    unread: BTreeMap<Unread, (u64, u64, i64, i64)>,
     conversations: Vec<Vec<u8>>,
 }
 
@@ -223,6 +238,7 @@ impl Sensor {
             windows: Windows::new(plant, agent),
             counters: SensorCounters::default(),
             tap: options.tap.as_deref().map(Arc::from),
+            contexts: Contexts::new(&options.equal),
             options,
             table: Table::default(),
             seeds: Seeded::default(),
@@ -241,7 +257,7 @@ impl Sensor {
             opened_ns: i64::MIN,
             clock_went_back: false,
             ordinal: 0,
-            contexts: HashMap::new(),
+            fragments: Fragments::default(),
             transports: HashMap::new(),
             unread: BTreeMap::new(),
             conversations: Vec::new(),
@@ -258,7 +274,14 @@ impl Sensor {
             quality.frame(time_ns, link, data, wire_bytes);
         }
         match packet::parse(link, data, wire_bytes, vlan) {
-            Ok(Layer::Ip(packet)) => self.packet(&packet, time_ns),
+            Ok(Layer::Ip(mut packet)) => {
+                packet.context = self.contexts.tagged(contexts::NONE, packet.vlans);
+                self.packet(&packet, 0, time_ns);
+            }
+            Ok(Layer::Fragment(fragment)) => {
+                let context = self.contexts.tagged(contexts::NONE, fragment.vlans);
+                self.fragment(&fragment, context, 0, time_ns);
+            }
             Ok(Layer::NotIp { ethertype, vlans, .. }) => {
                 self.counters.not_ip_packets_total += 1;
                 if let Some(quality) = &mut self.quality {
@@ -267,7 +290,8 @@ impl Sensor {
             }
             Err(reason) => {
                 self.counters.malformed_packets_total[reason.index()] += 1;
-                self.unread(reason.name(), wire_bytes, time_ns);
+                let why = if let LinkType::Other(number) = link { Unread::Link(number) } else { Unread::Reason(reason.name()) };
+                self.unread(why, 1, u64::from(wire_bytes), time_ns, time_ns);
             }
         }
     }
@@ -296,8 +320,24 @@ impl Sensor {
         self.windows.loss(&Loss { stage: "kernel", start_ns: since_ns, end_ns: now_ns, packets, why, ..Loss::default() });
     }
 
+    /// An interface gave nothing in this time, or gives nothing from now on.
+    pub fn interface_lost(&mut self, why: String, since_ns: i64, now_ns: i64) {
+        self.windows.loss(&Loss { stage: "capture", start_ns: since_ns, end_ns: now_ns, why, ..Loss::default() });
+    }
+
+    /// Fragments, and what became of them.
+    pub fn fragment_counters(&self) -> &FragmentCounters {
+        &self.fragments.counters
+    }
+
+    /// Packets whose context was one too many.
+    pub fn contexts_folded_total(&self) -> u64 {
+        self.contexts.folded_total
+    }
+
     /// Ends everything. Calling it again adds nothing.
     pub fn finish(&mut self) {
+        self.fragments_over(i64::MAX);
         let mut open: Vec<_> = self.connections.iter().enumerate().filter_map(|(i, c)| c.as_ref().map(|c| (c.generation, i))).collect();
         open.sort_unstable();
         for (_, index) in open {
@@ -311,28 +351,103 @@ impl Sensor {
         std::mem::take(&mut self.conversations)
     }
 
-    fn packet(&mut self, packet: &Packet<'_>, time_ns: i64) {
+    /// `depth`: how many tunnels it lies in.
+    fn packet(&mut self, packet: &Packet<'_>, depth: u8, time_ns: i64) {
         if self.options.verify_checksums && packet::checksum_ok(packet) == Some(false) {
-            self.counters.checksum_errors_total += 1;
-            self.unread("checksum", packet.ip_payload_bytes, time_ns);
+            self.wrong_checksum(packet.ip_payload_bytes, time_ns);
+            return;
+        }
+        let is_tunnel = match packet.transport {
+            Transport::Tcp(_) => false,
+            Transport::Udp(udp) => tunnel::is_port(udp.destination_port, udp.source_port) && self.open(packet, depth, time_ns),
+            Transport::Other { .. } => self.open(packet, depth, time_ns),
+        };
+        if is_tunnel {
             return;
         }
         if let Some(quality) = &mut self.quality {
             quality.packet(packet, time_ns);
         }
+        // Of a tunnel, what is inside: a mirror may see it on both sides of the tunnel's end.
         if let Some(index) = self.copies.seen(packet, time_ns) {
             self.copy(packet, index);
-            return;
-        }
-        if packet.fragment.is_some() {
-            self.counters.fragments_total += 1;
-            self.other(packet, packet.ip_payload_bytes, time_ns);
             return;
         }
         match packet.transport {
             Transport::Tcp(tcp) => self.tcp(packet, &tcp, time_ns),
             Transport::Udp(udp) => self.udp(packet, &udp, time_ns),
             Transport::Other { bytes, .. } => self.other(packet, bytes, time_ns),
+        }
+    }
+
+    fn wrong_checksum(&mut self, bytes: u32, time_ns: i64) {
+        self.counters.checksum_errors_total += 1;
+        self.unread(Unread::Reason("checksum"), 1, u64::from(bytes), time_ns, time_ns);
+    }
+
+    /// Reads on inside a tunnel. False: this is none, or holds nothing that can be read; then it counts as what it is.
+    #[cold]
+    fn open(&mut self, packet: &Packet<'_>, depth: u8, time_ns: i64) -> bool {
+        let Some(inside) = tunnel::inside(packet) else { return false };
+        if depth >= TUNNELS_MAX {
+            self.counters.tunnel_depth_total += 1;
+            return false;
+        }
+        let found = inside.parse();
+        if !matches!(found, Ok(Layer::Ip(_) | Layer::Fragment(_))) {
+            return false;
+        }
+        self.counters.tunnelled_packets_total += 1;
+        let context = inside.steps.into_iter().flatten().fold(packet.context, |context, step| self.contexts.step(context, step));
+        match found {
+            Ok(Layer::Ip(mut inner)) => {
+                inner.context = self.contexts.tagged(context, inner.vlans);
+                self.packet(&inner, depth + 1, time_ns);
+            }
+            Ok(Layer::Fragment(fragment)) => {
+                let context = self.contexts.tagged(context, fragment.vlans);
+                self.fragment(&fragment, context, depth + 1, time_ns);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    #[cold]
+    fn fragment(&mut self, fragment: &Fragment<'_>, context: u32, depth: u8, time_ns: i64) {
+        if self.options.verify_checksums && !fragment.header_checksum_ok() {
+            self.wrong_checksum(fragment.payload_bytes, time_ns);
+            return;
+        }
+        let mut outcomes = Vec::new();
+        self.fragments.add(fragment, context, depth, time_ns, &mut |outcome| outcomes.push(outcome));
+        self.fragments_told(outcomes);
+    }
+
+    /// Gives up the fragments whose patience is over.
+    fn fragments_over(&mut self, now_ns: i64) {
+        let mut outcomes = Vec::new();
+        self.fragments.advance(now_ns, &mut |outcome| outcomes.push(outcome));
+        self.fragments_told(outcomes);
+    }
+
+    fn fragments_told(&mut self, outcomes: Vec<Outcome>) {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Whole(whole) => match whole.parse() {
+                    Ok(Layer::Ip(mut packet)) => {
+                        packet.context = whole.context;
+                        self.packet(&packet, whole.depth, whole.time_ns);
+                    }
+                    // A fragment within the fragments of one packet: nobody sends that.
+                    Ok(_) => self.unread(Unread::Reason("fragment"), 1, whole.size_bytes(), whole.time_ns, whole.time_ns),
+                    Err(reason) => {
+                        self.counters.malformed_packets_total[reason.index()] += 1;
+                        self.unread(Unread::Reason(reason.name()), 1, whole.size_bytes(), whole.time_ns, whole.time_ns);
+                    }
+                },
+                Outcome::Lost(lost) => self.unread(Unread::Reason(lost.why), lost.packets, lost.bytes, lost.start_ns, lost.end_ns),
+            }
         }
     }
 
@@ -346,7 +461,6 @@ impl Sensor {
             quality.copy(packet, self.copies.routed);
         }
         let (ports, payload_bytes) = match packet.transport {
-            _ if packet.fragment.is_some() => ([0; 2], packet.ip_payload_bytes),
             Transport::Tcp(tcp) => ([tcp.source_port, tcp.destination_port], tcp.payload_bytes),
             Transport::Udp(udp) => ([udp.source_port, udp.destination_port], udp.payload_bytes),
             Transport::Other { bytes, .. } => ([0; 2], bytes),
@@ -363,7 +477,7 @@ impl Sensor {
         let copied = connection.copied.get_or_insert_default();
         copied.packets[end] += 1;
         copied.payload_bytes[end] += u64::from(payload_bytes);
-        if key.vlans == connection.key.vlans || copied.keys.contains(&key) {
+        if key.context == connection.key.context || copied.keys.contains(&key) {
             return;
         }
         let generation = connection.generation;
@@ -502,7 +616,7 @@ impl Sensor {
         self.datagram(index, end, udp.payload, udp.payload_bytes, udp.cut, time_ns);
     }
 
-    /// Any other IP protocol, and fragments: counted by the pair of addresses.
+    /// Any other IP protocol: counted by the pair of addresses.
     fn other(&mut self, packet: &Packet<'_>, bytes: u32, time_ns: i64) {
         let (index, end) = self.find(packet, [(packet.source, 0), (packet.destination, 0)], &[], time_ns);
         let captured = packet.ip_payload.get(..bytes as usize).unwrap_or(packet.ip_payload);
@@ -555,7 +669,7 @@ impl Sensor {
         if self.table.len() >= CONNECTIONS_MAX {
             self.evict();
         }
-        let context = self.contexts.entry(packet.vlans).or_insert_with(|| context(&packet.vlans)).clone();
+        let context = self.contexts.text(packet.context);
         let transport = Arc::clone(self.transports.entry(protocol).or_insert_with(|| Arc::from(transport_name(protocol))));
         self.generation += 1;
         self.counters.connections_total += 1;
@@ -571,6 +685,7 @@ impl Sensor {
             payload_bytes: [0; 2],
             last_ns: time_ns,
             closing: false,
+            vlans: packet.vlans,
             copied: None,
             application: Application {
                 ends,
@@ -665,6 +780,7 @@ impl Sensor {
             self.lossy.remove(&index);
             self.flush_loss(index);
         }
+        self.fragments_over(now_ns);
         self.flush_unread(now_ns);
         if now_ns >= self.sweep_ns {
             self.sweep_ns = now_ns.saturating_add(SWEEP_NS);
@@ -742,11 +858,11 @@ impl Sensor {
             let lost = connection.streams.iter().map(|stream| &stream.counters);
             let lost = lost.fold((0, 0), |sum, c| (sum.0 + c.gaps - c.cuts, sum.1 + c.lost_bytes - c.cut_bytes));
             let ends = application.ends.map(|end| (end.address, end.port));
-            quality.connection(connection.key.vlans, ends, connection.packets, application.one_sided, lost);
+            quality.connection(connection.vlans, ends, connection.packets, application.one_sided, lost);
         }
         if self.options.conversations {
             if self.conversations.len() < CONVERSATIONS_MAX {
-                self.conversations.push(conversation(&connection));
+                self.conversations.push(conversation(&connection, &self.contexts));
             } else {
                 self.counters.conversations_dropped_total += 1;
             }
@@ -780,17 +896,21 @@ impl Sensor {
         }
     }
 
-    fn unread(&mut self, why: &'static str, bytes: u32, time_ns: i64) {
-        let entry = self.unread.entry(why).or_insert((0, 0, time_ns, time_ns));
-        entry.0 += 1;
-        entry.1 += u64::from(bytes);
-        entry.3 = entry.3.max(time_ns);
+    fn unread(&mut self, why: Unread, packets: u64, bytes: u64, start_ns: i64, end_ns: i64) {
+        let entry = self.unread.entry(why).or_insert((0, 0, start_ns, end_ns));
+        entry.0 += packets;
+        entry.1 += bytes;
+        entry.2 = entry.2.min(start_ns);
+        entry.3 = entry.3.max(end_ns);
     }
 
     fn flush_unread(&mut self, now_ns: i64) {
         if self.unread.values().any(|&(_, _, start_ns, _)| start_ns <= now_ns.saturating_sub(SECOND_NS)) {
             for (why, (packets, bytes, start_ns, end_ns)) in std::mem::take(&mut self.unread) {
-                let why = format!("unreadable packets: {why}");
+                let why = match why {
+                    Unread::Link(number) => format!("unreadable packets: link type {number}"),
+                    Unread::Reason(reason) => format!("unreadable packets: {reason}"),
+                };
                 self.windows.loss(&Loss { stage: "capture", start_ns, end_ns, packets, bytes, flows: Vec::new(), why });
             }
         }
@@ -1069,11 +1189,6 @@ fn plain(address: IpAddr) -> IpAddr {
     }
 }
 
-fn context(vlans: &Vlans) -> Option<Arc<str>> {
-    let ids: Vec<String> = vlans.as_slice().iter().map(u16::to_string).collect();
-    (!ids.is_empty()).then(|| Arc::from(format!("vlan:{}", ids.join("."))))
-}
-
 fn transport_name(protocol: u8) -> String {
     match protocol {
         1 => "icmp".into(),
@@ -1094,13 +1209,13 @@ fn count(n: u64, what: &str) -> String {
 }
 
 /// The line that `hopwatch inspect --json` prints; `a` sent the first packet.
-fn conversation(connection: &Connection) -> Vec<u8> {
+fn conversation(connection: &Connection, contexts: &Contexts) -> Vec<u8> {
     let application = &connection.application;
     let [a, b] = application.ends;
     let lost: u64 = connection.streams.iter().map(|s| s.counters.lost_bytes).sum();
     let (copies, copied_bytes) = connection.copied.as_ref().map_or(([0; 2], [0; 2]), |copied| (copied.packets, copied.payload_bytes));
     let keys = connection.copied.iter().flat_map(|copied| &copied.keys).chain([&connection.key]);
-    let vlans: BTreeSet<u16> = keys.flat_map(|key| key.vlans.as_slice().iter().copied()).collect();
+    let vlans: BTreeSet<u16> = keys.flat_map(|key| contexts.vlans(key.context)).collect();
     let retransmitted: u64 = connection.streams.iter().map(|s| s.counters.retransmitted_bytes).sum();
     let cut = connection.streams.each_ref().map(|s| s.counters.cut_bytes);
     let line = serde_json::json!({

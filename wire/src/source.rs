@@ -85,8 +85,6 @@ pub enum SourceError {
     Format { place: String, offset: u64, found: String, expected: String },
     /// The input ended inside a record; every whole frame before it was given.
     Truncated { place: String, offset: u64, within: String },
-    /// Frames of a kind that cannot be read here.
-    Link { place: String, number: u16 },
     /// Live capture could not start or go on; the message says what to do.
     Capture { place: String, message: String },
 }
@@ -101,11 +99,6 @@ impl fmt::Display for SourceError {
             SourceError::Truncated { place, offset, within } => {
                 write!(formatter, "{place}: ends at offset {offset} within {within}")
             }
-            SourceError::Link { place, number } => write!(
-                formatter,
-                "{place}: link type {number}, expected Ethernet (1), Linux cooked (113, 276), \
-                 BSD loopback (0, 108) or raw IP (12, 14, 101, 228, 229)"
-            ),
             SourceError::Capture { place, message } => write!(formatter, "{place}: {message}"),
         }
     }
@@ -148,7 +141,6 @@ enum Format {
 pub struct FileSource {
     input: Input,
     format: Format,
-    unknown_links: bool,
     ended: bool,
     bytes_read: Arc<AtomicU64>,
     bytes_total: Option<u64>,
@@ -194,14 +186,7 @@ impl FileSource {
             pcapng::SECTION => Format::Pcapng(pcapng::Pcapng::default()),
             other => Format::Pcap(pcap::Pcap::open(other, &mut input)?),
         };
-        Ok(FileSource { input, format, unknown_links: false, ended: false, bytes_read, bytes_total })
-    }
-
-    /// Also gives frames of link types that cannot be parsed, as [`LinkType::Other`], instead of refusing them.
-    #[must_use]
-    pub fn with_unknown_links(mut self) -> FileSource {
-        self.unknown_links = true;
-        self
+        Ok(FileSource { input, format, ended: false, bytes_read, bytes_total })
     }
 
     fn next_record(&mut self) -> Result<Option<Record>, SourceError> {
@@ -229,10 +214,6 @@ impl Source for FileSource {
             }
         };
         let link = LinkType::from_number(record.link);
-        if matches!(link, LinkType::Other(_)) && !self.unknown_links {
-            self.ended = true;
-            return Err(SourceError::Link { place: self.input.place().to_owned(), number: record.link });
-        }
         let bytes = self.input.take(record.size);
         let data = bytes.get(record.start..record.start + record.captured).unwrap_or(&[]);
         Ok(Step::Frame(Frame { time_ns: record.time_ns, link, data, wire_len: record.wire_len, vlan: None, interface: record.interface }))

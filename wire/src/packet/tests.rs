@@ -80,7 +80,6 @@ fn a_tcp_segment_gives_addresses_ports_numbers_and_payload() {
     let packet = ip(LinkType::Ethernet, &frame);
     assert_eq!(packet.source.to_string(), "10.0.0.1");
     assert_eq!(packet.destination.to_string(), "10.0.0.2");
-    assert_eq!(packet.fragment, None);
     let tcp = as_tcp(&packet);
     assert_eq!((tcp.source_port, tcp.destination_port), (40000, 1883));
     assert_eq!((tcp.sequence, tcp.acknowledgment, tcp.window), (5, 9, 4096));
@@ -179,6 +178,13 @@ fn every_link_type_finds_the_same_datagram() {
     let mut sll2 = vec![0x86, 0xdd, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0];
     sll2.extend_from_slice(&six);
     let snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &four].concat();
+    // Data with quality of service, towards an access point.
+    let wlan = [&[0x88, 1][..], &[0; 22], &[0, 0], &snap].concat();
+    let nflog = |order: fn(u16) -> [u8; 2], packet: &[u8]| {
+        let attribute = |kind: u16, value: &[u8]| [&order(value.len() as u16 + 4)[..], &order(kind), value].concat();
+        let prefix = attribute(10, b"drop\0");
+        [&[2, 0, 0, 5][..], &attribute(1, &[8, 0, 3, 0]), &prefix, &[0; 3], &attribute(9, packet)].concat()
+    };
     let frames = [
         (12, four.clone()),
         (14, four.clone()),
@@ -193,6 +199,23 @@ fn every_link_type_finds_the_same_datagram() {
         (276, sll2),
         (1, ethernet(snap.len() as u16, &snap)),
         (1, ethernet(0x8847, &[&[0, 1, 0, 64, 0, 1, 1, 64][..], &four].concat())),
+        (9, [&[0xff, 3, 0, 0x21][..], &four].concat()),
+        (9, [&[0x57][..], &six].concat()),
+        (50, [&[0xff, 3, 0, 0x57][..], &six].concat()),
+        (50, [&[0x0f, 0, 8, 0][..], &four].concat()),
+        (51, [&[0x11, 0, 0, 9, 0, four.len() as u8 + 2, 0, 0x21][..], &four].concat()),
+        (104, [&[0x8f, 0, 0x86, 0xdd][..], &six].concat()),
+        (8, [&[1, 0x45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &four].concat()),
+        (105, wlan.clone()),
+        (127, [&[0, 0, 9, 0, 0, 0, 0, 0, 0][..], &wlan].concat()),
+        (239, nflog(u16::to_le_bytes, &four)),
+        (239, nflog(u16::to_be_bytes, &six)),
+        (1, ethernet(0x8864, &[&[0x11, 0, 0, 9, 0, six.len() as u8 + 2, 0, 0x57][..], &six].concat())),
+        (1, ethernet(0x88e7, &[&[0, 0, 0, 7][..], &ethernet(0x0800, &four)].concat())),
+        (1, ethernet(0x8903, &[&[0, 7][..], &ethernet(0x8100, &[&[0, 5, 8, 0][..], &four].concat())].concat())),
+        // A pseudowire, with and without control word.
+        (1, ethernet(0x8848, &[&[0, 1, 1, 64, 0, 0, 0, 9][..], &ethernet(0x0800, &four)].concat())),
+        (1, ethernet(0x8847, &[&[0, 1, 1, 64][..], &ethernet(0x86dd, &six)].concat())),
     ];
     for (number, frame) in frames {
         let packet = ip(LinkType::from_number(number), &frame);
@@ -203,21 +226,28 @@ fn every_link_type_finds_the_same_datagram() {
     assert_eq!(parse(LinkType::from_number(147), &four, 60, None), Err(Malformed::LinkType));
 }
 
+fn as_fragment(link: LinkType, frame: &[u8]) -> Fragment<'_> {
+    match parse(link, frame, frame.len() as u32, None) {
+        Ok(Layer::Fragment(fragment)) => fragment,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn only_the_first_fragment_has_ports() {
+fn fragments_say_where_they_lie_and_are_read_no_further() {
     let datagram = udp_datagram(&[3; 40]);
     let first = ethernet(0x0800, &ipv4_packet(17, 0x2000, &[], &datagram[..24]));
-    let packet = ip(LinkType::Ethernet, &first);
-    let fragment = packet.fragment.expect("a fragment");
+    let fragment = as_fragment(LinkType::Ethernet, &first);
     assert!(fragment.first() && fragment.more && fragment.identification == 7);
-    let udp = as_udp(&packet);
-    assert_eq!((udp.destination_port, udp.payload_bytes, udp.cut), (53, 16, 0));
+    assert_eq!((fragment.protocol, fragment.payload, fragment.payload_bytes), (17, &datagram[..24], 24));
     let second = ethernet(0x0800, &ipv4_packet(17, 0x0003, &[], &datagram[24..]));
-    let packet = ip(LinkType::Ethernet, &second);
-    let fragment = packet.fragment.expect("a fragment");
+    let fragment = as_fragment(LinkType::Ethernet, &second);
     assert!(!fragment.first() && !fragment.more && fragment.offset_bytes == 24);
-    assert_eq!(packet.transport, Transport::Other { protocol: 17, bytes: 24 });
-    assert_eq!(packet.ip_payload, &datagram[24..]);
+    assert_eq!(fragment.payload, &datagram[24..]);
+    let mut short = ipv4_packet(17, 0x2000, &[], &datagram[..24]);
+    short[2..4].copy_from_slice(&1500u16.to_be_bytes());
+    let fragment = as_fragment(LinkType::Ipv4, &short);
+    assert_eq!((fragment.payload.len(), fragment.payload_bytes), (24, 1480), "as long as its header says");
 }
 
 #[test]
@@ -235,7 +265,7 @@ fn ipv6_extension_headers_are_walked_to_the_transport() {
     let frame = ethernet(0x86dd, &ipv6_packet(0, &extensions));
     let packet = ip(LinkType::Ethernet, &frame);
     assert_eq!(packet.destination.to_string(), "2001:db8::2");
-    assert_eq!((packet.protocol, packet.fragment), (17, None));
+    assert_eq!(packet.protocol, 17);
     assert_eq!(as_udp(&packet).payload, b"q");
     assert_eq!(checksum_ok(&packet), None, "a routing header hides the last destination");
 }
@@ -260,10 +290,9 @@ fn a_chain_of_eight_extension_headers_is_read_and_nine_are_refused() {
 fn later_ipv6_fragments_are_not_read_as_headers() {
     let rest = [&[0, 0, 0, 0x09, 0, 0, 0, 5][..], &[0xff; 16]].concat();
     let packet = ipv6_packet(44, &rest);
-    let packet = ip(LinkType::Ipv6, &packet);
-    let fragment = packet.fragment.expect("a fragment");
+    let fragment = as_fragment(LinkType::Ipv6, &packet);
     assert_eq!((fragment.offset_bytes, fragment.more, fragment.identification), (8, true, 5));
-    assert_eq!(packet.transport, Transport::Other { protocol: 0, bytes: 16 });
+    assert_eq!((fragment.protocol, fragment.payload_bytes), (0, 16));
 }
 
 #[test]
@@ -273,7 +302,7 @@ fn frames_without_ip_give_their_ethertype_and_macs() {
         parse(LinkType::Ethernet, &frame, 60, Some(3)).map(|layer| match layer {
             Layer::NotIp { ethertype, source_mac, destination_mac, vlans } =>
                 (ethertype, source_mac, destination_mac, vlans.as_slice().to_vec()),
-            Layer::Ip(_) => panic!("PROFINET is not IP"),
+            _ => panic!("PROFINET is not IP"),
         }),
         Ok((0x8892, [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], vec![3]))
     );
@@ -347,5 +376,32 @@ fn no_prefix_and_no_flipped_byte_of_a_frame_makes_it_panic() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn link_headers_without_end_are_refused() {
+    let four = ipv4_packet(17, 0, &[], &udp_datagram(b"q"));
+    for (labels, readable) in [(LINK_LAYERS_MAX - 3, true), (LINK_LAYERS_MAX, false)] {
+        let stack = [[0, 1, 0, 64]].repeat(labels).concat();
+        let frame = ethernet(0x8847, &[&stack[..], &[0, 1, 1, 64], &four].concat());
+        let parsed = parse(LinkType::Ethernet, &frame, frame.len() as u32, None);
+        assert_eq!(parsed.is_ok(), readable, "{labels} labels");
+        assert!(readable || parsed == Err(Malformed::LinkDepth));
+    }
+}
+
+#[test]
+fn what_a_link_carries_besides_ip_is_not_ip() {
+    let frames = [
+        (9, vec![0xff, 3, 0xc0, 0x21, 1, 1, 0, 4]),            // PPP's link control.
+        (104, vec![0x8f, 0, 0x20, 0, 1, 1, 0, 4]),             // Cisco discovery.
+        (105, [&[0x80, 0][..], &[0; 40]].concat()),            // A beacon.
+        (105, [&[0x08, 0x41][..], &[0; 40]].concat()),         // Encrypted data.
+        (8, [&[1, 0x80][..], &[0; 14], &[0x45; 20]].concat()), // A compressed header.
+    ];
+    for (number, frame) in frames {
+        let parsed = parse(LinkType::from_number(number), &frame, frame.len() as u32, None);
+        assert!(matches!(parsed, Ok(Layer::NotIp { .. })), "link type {number}: {parsed:?}");
     }
 }

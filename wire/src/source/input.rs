@@ -38,10 +38,6 @@ impl Input {
         Ok(Input { place: place.to_owned(), reader, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, offset: 0, ended: false })
     }
 
-    pub(super) fn place(&self) -> &str {
-        &self.place
-    }
-
     /// Tries to have `count` bytes at hand; gives what there is, fewer only at the end of the input.
     pub(super) fn peek(&mut self, count: usize) -> Result<&[u8], SourceError> {
         if self.end - self.start < count {
