@@ -31,6 +31,12 @@ class Sensor:
             ValueError: it is no capture.
         """
 
+    def open_files(self, paths: list[str]) -> None:
+        """Opens several captures as one stream in the order of time.
+
+        One that cannot be read is the error that ``read`` raises after the others were read.
+        """
+
     def open_live(
         self,
         interfaces: list[str],

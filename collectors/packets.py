@@ -34,6 +34,9 @@ class Sensor(Protocol):
     def open_file(self, path: str) -> None:
         """Read ``path`` ("-" is standard input) next; streams go on from the file before."""
 
+    def open_files(self, paths: list[str]) -> None:
+        """Read several captures next, as one stream in the order of time."""
+
     def open_live(self, interfaces: list[str], *, bpf: str | None = None, snaplen: int = 262144) -> None:
         """Read from interfaces, without sending a packet."""
 
@@ -84,15 +87,17 @@ def sensor(
 
 
 def from_files(source: Sensor, paths: Sequence[str], stopping: Callable[[], bool] = lambda: False) -> Iterator[list[bytes]]:
-    """The events of the captures, one after the other as one stream, in batches; then those of the windows left open.
+    """The events of the captures, as one stream in the order of time, in batches; then those of the windows left open.
 
-    An empty batch lets the caller look at the clock. A capture that cannot be read does not hide those before it.
+    Captures of one moment (the two directions of a tap) are merged, pieces of a longer one follow one another. An empty
+    batch lets the caller look at the clock. A capture that cannot be read does not hide the others.
 
     Raises:
         CaptureError: after the last batch, for the first capture that failed.
     """
 
-    yield from _batches(source, [partial(source.open_file, path) for path in paths], stopping)
+    opening = partial(source.open_file, paths[0]) if len(paths) == 1 else partial(source.open_files, list(paths))
+    yield from _batches(source, opening, stopping)
 
 
 def from_interfaces(
@@ -103,24 +108,21 @@ def from_interfaces(
     Raises:
         CaptureError: an interface cannot be opened, or capture failed.
     """
-    yield from _batches(source, [partial(source.open_live, list(interfaces), bpf=bpf, snaplen=snaplen)], stopping)
+    yield from _batches(source, partial(source.open_live, list(interfaces), bpf=bpf, snaplen=snaplen), stopping)
 
 
-def _batches(source: Sensor, opening: Sequence[Callable[[], None]], stopping: Callable[[], bool]) -> Iterator[list[bytes]]:
+def _batches(source: Sensor, opening: Callable[[], None], stopping: Callable[[], bool]) -> Iterator[list[bytes]]:
     failure: CaptureError | None = None
-    for open_next in opening:
-        opened = False
-        try:
-            open_next()
-            opened = True
-            done = False
-            while not done and not stopping():
-                events, done = source.read(PACKETS_MAX, READ_TIMEOUT_MS)
-                yield events
-        except (OSError, ValueError) as error:
-            failure = CaptureError(line(error), opened=opened)
-        if failure or stopping():
-            break
+    opened = False
+    try:
+        opening()
+        opened = True
+        done = False
+        while not done and not stopping():
+            events, done = source.read(PACKETS_MAX, READ_TIMEOUT_MS)
+            yield events
+    except (OSError, ValueError) as error:
+        failure = CaptureError(line(error), opened=opened)
     if stopping():
         source.stop()
     yield source.finish()

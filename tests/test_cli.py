@@ -93,6 +93,9 @@ class Replay:
             raise FileNotFoundError(2, "No such file or directory", path)
         self.pending = list(self.captures[path])
 
+    def open_files(self, paths: list[str]) -> None:
+        self.pending = [step for path in paths for step in self.captures[path]]
+
     def open_live(self, interfaces: list[str], *, bpf: str | None = None, snaplen: int = 262144) -> None:
         raise PermissionError(1, "Operation not permitted", interfaces[0])
 

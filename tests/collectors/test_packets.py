@@ -18,6 +18,9 @@ class FakeSensor:
             raise FileNotFoundError(2, "No such file or directory", path)
         self.pending = list(self.files[path])
 
+    def open_files(self, paths: list[str]) -> None:
+        self.pending = [batch for path in paths for batch in self.files[path]]
+
     def open_live(self, interfaces: list[str], *, bpf: str | None = None, snaplen: int = 262144) -> None:
         raise PermissionError(1, "Operation not permitted", interfaces[0])
 

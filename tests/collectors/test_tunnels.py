@@ -133,12 +133,14 @@ def read(*paths: Path, **options: Any) -> Read:
     """Flows, losses, conversations and counters."""
     sensor = Sensor("north", "tap-1", conversations=True, **options)
     events: list[bytes] = []
-    for path in paths:
-        sensor.open_file(str(path))
-        done = False
-        while not done:
-            batch, done = sensor.read()
-            events += batch
+    if len(paths) == 1:
+        sensor.open_file(str(paths[0]))
+    else:
+        sensor.open_files([str(path) for path in paths])
+    done = False
+    while not done:
+        batch, done = sensor.read()
+        events += batch
     events += sensor.finish()
     parsed = [json.loads(event) for event in events]
     flows = [event for event in parsed if event["kind"] == "flow"]
@@ -281,3 +283,19 @@ def test_a_link_type_without_a_reader_is_counted_and_named(tmp_path: Path) -> No
     assert (flows, conversations, counters["malformed_link_type"]) == ([], [], 2)
     (loss,) = losses
     assert (loss["stage"], loss["packets"], loss["bytes"], loss["why"]) == ("capture", 2, 120, "unreadable packets: link type 147")
+
+
+def test_the_two_directions_of_a_tap_captured_apart_are_the_conversation_they_were(plain: Read, tmp_path: Path) -> None:
+    frames = [E / packet for packet in conversation()]
+    for number, frame in enumerate(frames):
+        frame.time = START_S + number / 1000
+    paths = []
+    for name, port in (("a", 5432), ("b", 50_001)):
+        paths.append(tmp_path / f"{name}.pcap")
+        with PcapWriter(str(paths[-1]), linktype=1, nano=True) as writer:
+            for frame in frames:
+                if frame[TCP].dport == port:
+                    writer.write(frame)
+    for order in (paths, paths[::-1]):
+        flows, losses, conversations, _ = read(*order)
+        assert (told(flows), losses, counted(conversations)) == (told(plain[0]), [], counted(plain[2]))

@@ -2,8 +2,12 @@
 //!
 //! The kernel writes frames into blocks of memory that it shares with this process and hands a block over when it is
 //! full or [`RETIRE_MS`] old; a frame is lent straight out of its block, which goes back when the next one is read. When
-//! no block is free the kernel drops frames and counts them: [`Source::lost_total`] is that count. With several
-//! interfaces the oldest frame at hand comes first; a frame can still follow one that is [`RETIRE_MS`] younger.
+//! no block is free the kernel drops frames and counts them: [`Source::lost_total`] is that count.
+//!
+//! Several interfaces are one stream in the order of time, as the two directions of a tap have to be: a frame waits until
+//! every other interface has a younger one at hand or can have no older one any more ([`MERGE_WAIT_MS`]). An interface
+//! that fails is told ([`Source::take_outages`]) and the others go on; only the last one ends the capture. One that comes
+//! up again is read again.
 //!
 //! Needs CAP_NET_RAW. This is the one module of the crate with `unsafe` code: system calls, the shared memory, and the
 //! functions of libpcap, which compiles filters and is loaded only when there is one.
@@ -16,10 +20,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::packet::LinkType;
-use crate::source::{Frame, Source, SourceError, Step};
+use crate::source::{Frame, Outage, Source, SourceError, Step};
 
 /// Bytes a block: a frame must fit one, and loopback frames reach 65,549 bytes, offloaded ones 512 KiB.
 const BLOCK_BYTES: usize = 1024 * 1024;
@@ -29,6 +33,11 @@ const BLOCKS_MIN: usize = 2;
 const BLOCKS_MAX: usize = 4096;
 /// A block that is not full is handed over at this age.
 const RETIRE_MS: c_uint = 10;
+/// How long a frame of one interface waits for older ones of the others. A block that is not full comes when it is
+/// [`RETIRE_MS`] old, and the kernel's timer may be two ticks of 10 ms late. A single interface waits for nothing.
+pub const MERGE_WAIT_MS: i64 = 30;
+/// An interface that stays down is told again after so long.
+const OUTAGE_NS: i64 = 10_000_000_000;
 /// Interfaces one capture takes.
 pub const INTERFACES_MAX: usize = 64;
 /// Instructions the kernel takes in one filter (BPF_MAXINSNS).
@@ -90,6 +99,9 @@ pub struct Capture {
     stop: Arc<AtomicBool>,
     bytes_read: u64,
     lost_total: u64,
+    /// No interface can have a frame at hand that is older and not seen yet.
+    settled_ns: i64,
+    outages: Vec<Outage>,
 }
 
 /// Ends a capture from another thread; its next reading says [`Step::End`], at the latest after its timeout.
@@ -118,53 +130,105 @@ impl Capture {
             rings.push(ring);
         }
         let timeout_ms = c_int::try_from(options.timeout.as_millis()).unwrap_or(c_int::MAX);
-        Ok(Capture { rings, timeout_ms, stop: Arc::new(AtomicBool::new(false)), bytes_read: 0, lost_total: 0 })
+        let stop = Arc::new(AtomicBool::new(false));
+        Ok(Capture { rings, timeout_ms, stop, bytes_read: 0, lost_total: 0, settled_ns: i64::MIN, outages: Vec::new() })
     }
 
     pub fn stop_handle(&self) -> Stop {
         Stop(Arc::clone(&self.stop))
     }
 
-    /// The ring with the oldest frame at hand.
-    fn oldest(&mut self) -> Option<usize> {
+    /// The ring with the oldest frame at hand, its time, and whether every other interface that is up has one as well.
+    fn oldest(&mut self) -> Option<(i64, usize, bool)> {
         let mut oldest: Option<(i64, usize)> = None;
+        let mut all = true;
         for (index, ring) in self.rings.iter_mut().enumerate() {
-            if let Some(time_ns) = ring.ready() {
-                if oldest.is_none_or(|(least, _)| time_ns < least) {
-                    oldest = Some((time_ns, index));
+            match ring.ready() {
+                Some(time_ns) => {
+                    if ring.down.as_ref().is_some_and(|down| time_ns > down.since_ns) {
+                        self.outages.extend(ring.up_again(time_ns));
+                    }
+                    if oldest.is_none_or(|(least, _)| time_ns < least) {
+                        oldest = Some((time_ns, index));
+                    }
                 }
+                None => all &= ring.down.is_some(),
             }
         }
-        oldest.map(|(_, index)| index)
+        oldest.map(|(time_ns, index)| (time_ns, index, all))
     }
 
-    /// Waits for a block; an interface that failed meanwhile is an error.
-    fn wait(&self) -> Result<(), SourceError> {
+    /// The ring whose frame is next in the order of time; None if nothing came within the timeout.
+    fn next(&mut self) -> Result<Option<usize>, SourceError> {
+        let mut has_waited = false;
+        loop {
+            let Some((time_ns, index, all)) = self.oldest() else {
+                if has_waited {
+                    return Ok(None);
+                }
+                has_waited = true;
+                self.wait(self.timeout_ms)?;
+                continue;
+            };
+            if all || time_ns <= self.settled_ns {
+                return Ok(Some(index));
+            }
+            self.settled_ns = now_ns() - MERGE_WAIT_MS * 1_000_000;
+            let left_ms = time_ns.saturating_sub(self.settled_ns).div_euclid(1_000_000) + 1;
+            // A frame from the future says that the clock was set; waiting would not end.
+            if time_ns <= self.settled_ns || left_ms > MERGE_WAIT_MS + 1 {
+                return Ok(Some(index));
+            }
+            self.wait(left_ms as c_int)?;
+        }
+    }
+
+    /// Waits for a block of a ring that has none at hand. An interface that failed meanwhile is an outage, the last one
+    /// an error.
+    fn wait(&mut self, timeout_ms: c_int) -> Result<(), SourceError> {
         let mut waiting: Vec<libc::pollfd> = self
             .rings
-            .iter()
-            .map(|ring| libc::pollfd { fd: ring.socket.as_raw_fd(), events: libc::POLLIN | libc::POLLERR, revents: 0 })
+            .iter_mut()
+            .map(|ring| {
+                // A negative descriptor is passed over (poll(2)).
+                let fd = if ring.ready().is_some() { -1 } else { ring.socket.as_raw_fd() };
+                libc::pollfd { fd, events: libc::POLLIN | libc::POLLERR, revents: 0 }
+            })
             .collect();
         // SAFETY: the array lives through the call and its length is its own.
-        let ready = unsafe { libc::poll(waiting.as_mut_ptr(), waiting.len() as libc::nfds_t, self.timeout_ms) };
+        let ready = unsafe { libc::poll(waiting.as_mut_ptr(), waiting.len() as libc::nfds_t, timeout_ms) };
         let error = io::Error::last_os_error();
         if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
             return Err(SourceError::Io { place: "capture".to_owned(), error });
         }
-        for (ring, waited) in self.rings.iter().zip(&waiting) {
-            if waited.revents & libc::POLLERR != 0 {
-                let code: c_int = get_option(&ring.socket, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
-                if code != 0 {
-                    let message = match code {
-                        libc::ENETDOWN => "the interface went down".to_owned(),
-                        other => io::Error::from_raw_os_error(other).to_string(),
-                    };
-                    return Err(SourceError::Capture { place: ring.name.clone(), message });
-                }
+        for index in 0..waiting.len() {
+            let has_error = waiting.get(index).is_some_and(|waited| waited.revents & libc::POLLERR != 0);
+            let Some(ring) = self.rings.get_mut(index).filter(|_| has_error) else { continue };
+            let code: c_int = get_option(&ring.socket, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
+            if code == 0 {
+                continue;
+            }
+            let why = match code {
+                libc::ENETDOWN => "the interface went down".to_owned(),
+                other => io::Error::from_raw_os_error(other).to_string(),
+            };
+            let place = ring.name.clone();
+            if ring.down.is_none() {
+                let since_ns = now_ns();
+                ring.down = Some(Down { since_ns, told_ns: since_ns });
+                self.outages.push(Outage { place: place.clone(), why: why.clone(), since_ns, until_ns: since_ns });
+            }
+            if self.rings.iter().all(|ring| ring.down.is_some()) {
+                return Err(SourceError::Capture { place, message: why });
             }
         }
         Ok(())
     }
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Source for Capture {
@@ -172,16 +236,13 @@ impl Source for Capture {
         if self.stop.load(Ordering::Relaxed) {
             return Ok(Step::End);
         }
-        let mut found = self.oldest();
-        if found.is_none() {
-            if let Err(error) = self.wait() {
+        let index = match self.next() {
+            Ok(Some(index)) => index,
+            Ok(None) => return Ok(Step::Idle),
+            Err(error) => {
                 self.stop.store(true, Ordering::Relaxed);
                 return Err(error);
             }
-            found = self.oldest();
-        }
-        let Some(index) = found else {
-            return Ok(Step::Idle);
         };
         match self.rings.get_mut(index).and_then(|ring| ring.take(index as u32)) {
             Some(frame) => {
@@ -211,6 +272,17 @@ impl Source for Capture {
             self.lost_total += counters.map_or(0, |counters| u64::from(counters.tp_drops));
         }
         self.lost_total
+    }
+
+    fn take_outages(&mut self) -> Vec<Outage> {
+        let now_ns = now_ns();
+        let is_over = self.stop.load(Ordering::Relaxed);
+        for ring in &mut self.rings {
+            if ring.down.as_ref().is_some_and(|down| is_over || now_ns.saturating_sub(down.told_ns) >= OUTAGE_NS) {
+                self.outages.extend(ring.still_down(now_ns));
+            }
+        }
+        mem::take(&mut self.outages)
     }
 }
 
@@ -265,6 +337,13 @@ struct Ring {
     /// Packets left in the block and where in it the next one lies.
     left: u32,
     at: usize,
+    down: Option<Down>,
+}
+
+/// Since when an interface is down, and until when that was told.
+struct Down {
+    since_ns: i64,
+    told_ns: i64,
 }
 
 impl Ring {
@@ -330,7 +409,19 @@ impl Ring {
             let argument = u32::from(group) | method << 16;
             set_option(&socket, libc::PACKET_FANOUT, &argument).map_err(|error| failed("fanout", error))?;
         }
-        Ok(Ring { name: name.to_owned(), link, is_loopback, mapping, socket, blocks, block: 0, held: false, left: 0, at: 0 })
+        Ok(Ring { name: name.to_owned(), link, is_loopback, mapping, socket, blocks, block: 0, held: false, left: 0, at: 0, down: None })
+    }
+
+    fn still_down(&mut self, until_ns: i64) -> Option<Outage> {
+        let down = self.down.as_mut()?;
+        let since_ns = mem::replace(&mut down.told_ns, until_ns);
+        Some(Outage { place: self.name.clone(), why: "the interface is down".to_owned(), since_ns, until_ns })
+    }
+
+    fn up_again(&mut self, until_ns: i64) -> Option<Outage> {
+        let since_ns = self.down.take()?.told_ns;
+        let until_ns = until_ns.max(since_ns);
+        Some(Outage { place: self.name.clone(), why: "the interface was down and is up again".to_owned(), since_ns, until_ns })
     }
 
     /// The time of the next frame at hand; takes and gives back blocks on the way.

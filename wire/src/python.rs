@@ -8,6 +8,7 @@ use crate::contexts;
 use crate::packet::Malformed;
 use crate::quality::{Net, Quality};
 use crate::sensor::{self, SensorOptions};
+use crate::source::merge::Merged;
 use crate::source::{FileSource, Source, SourceError, Step};
 use crate::windows::{self, Counts, Depth, Endpoint, Movement, ObjectSet, Opening, Operation, Side};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -15,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -110,6 +111,9 @@ impl SensorState {
             self.sensor.kernel_drops(lost_total - self.lost_total, self.lost_ns, now_ns);
             self.lost_total = lost_total;
         }
+        for outage in source.take_outages() {
+            self.sensor.interface_lost(format!("{}: {}", outage.place, outage.why), outage.since_ns, outage.until_ns);
+        }
         if live {
             self.lost_ns = now_ns();
         }
@@ -175,6 +179,17 @@ impl Sensor {
         state.taps = Vec::new();
         state.input = Input::Open { source: Box::new(file), live: false };
         Ok(())
+    }
+
+    /// Several captures as one stream in the order of time.
+    fn open_files(&self, py: Python<'_>, paths: Vec<PathBuf>) {
+        let merged = py.detach(|| Merged::open(&paths));
+        let mut state = self.lock();
+        state.bytes_read = 0;
+        state.bytes_total = merged.bytes_total().unwrap_or(0);
+        state.lost_total = 0;
+        state.taps = Vec::new();
+        state.input = Input::Open { source: Box::new(merged), live: false };
     }
 
     /// `fanout` is a group number: sensors with the same one share the interfaces' flows, each flow whole.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::packet::LinkType;
 
 mod input;
+pub mod merge;
 mod pcap;
 mod pcapng;
 mod zstd;
@@ -54,6 +55,16 @@ pub enum Step<'a> {
     End,
 }
 
+/// An interface that gave nothing for a while, and the others did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    pub place: String,
+    pub why: String,
+    /// From the last telling of the same outage on.
+    pub since_ns: i64,
+    pub until_ns: i64,
+}
+
 /// Anything that gives frames.
 pub trait Source {
     /// The next frame.
@@ -74,6 +85,11 @@ pub trait Source {
     /// Frames known to be lost before this point: what the kernel dropped, or what the file says was dropped.
     /// Never falls.
     fn lost_total(&mut self) -> u64;
+
+    /// Interfaces that failed since the last call, came back, or are still down.
+    fn take_outages(&mut self) -> Vec<Outage> {
+        Vec::new()
+    }
 }
 
 /// Why reading stopped. Every message is one line.
@@ -142,6 +158,8 @@ pub struct FileSource {
     input: Input,
     format: Format,
     ended: bool,
+    /// The record that was looked at and not lent yet.
+    peeked: Option<Record>,
     bytes_read: Arc<AtomicU64>,
     bytes_total: Option<u64>,
 }
@@ -186,7 +204,25 @@ impl FileSource {
             pcapng::SECTION => Format::Pcapng(pcapng::Pcapng::default()),
             other => Format::Pcap(pcap::Pcap::open(other, &mut input)?),
         };
-        Ok(FileSource { input, format, ended: false, bytes_read, bytes_total })
+        Ok(FileSource { input, format, ended: false, peeked: None, bytes_read, bytes_total })
+    }
+
+    /// The time of the next frame; None at the end.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn peek_ns(&mut self) -> Result<Option<i64>, SourceError> {
+        if self.peeked.is_none() && !self.ended {
+            self.peeked = self.found()?;
+        }
+        Ok(self.peeked.as_ref().map(|record| record.time_ns))
+    }
+
+    /// The next record; its absence, or an error, is the end.
+    fn found(&mut self) -> Result<Option<Record>, SourceError> {
+        let found = self.next_record();
+        self.ended |= !matches!(found, Ok(Some(_)));
+        found
     }
 
     fn next_record(&mut self) -> Result<Option<Record>, SourceError> {
@@ -202,16 +238,12 @@ impl Source for FileSource {
         if self.ended {
             return Ok(Step::End);
         }
-        let record = match self.next_record() {
-            Ok(Some(record)) => record,
-            Ok(None) => {
-                self.ended = true;
-                return Ok(Step::End);
-            }
-            Err(error) => {
-                self.ended = true;
-                return Err(error);
-            }
+        let record = match self.peeked.take() {
+            Some(record) => record,
+            None => match self.found()? {
+                Some(record) => record,
+                None => return Ok(Step::End),
+            },
         };
         let link = LinkType::from_number(record.link);
         let bytes = self.input.take(record.size);

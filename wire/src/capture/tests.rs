@@ -77,6 +77,19 @@ fn datagrams(capture: &mut Capture, count: usize) -> Vec<Seen> {
 
 /// An Ethernet frame with a UDP datagram, sent out of an interface as it is.
 fn send(interface: &str, tag: Option<u16>, payload: &[u8]) {
+    let socket = sender(interface);
+    send_on(&socket, tag, payload);
+}
+
+fn sender(interface: &str) -> OwnedFd {
+    let index = interface_index(interface).expect("the interface is there");
+    // SAFETY: a new socket, owned here.
+    let socket = unsafe { OwnedFd::from_raw_fd(libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)) };
+    bind(&socket, index).expect("bound");
+    socket
+}
+
+fn send_on(socket: &OwnedFd, tag: Option<u16>, payload: &[u8]) {
     let total = (28 + payload.len()) as u16;
     let mut frame = vec![0xff; 6];
     frame.extend_from_slice(&[2, 0, 0, 0, 0, 9]);
@@ -90,10 +103,6 @@ fn send(interface: &str, tag: Option<u16>, payload: &[u8]) {
     frame.extend_from_slice(&(8 + payload.len() as u16).to_be_bytes());
     frame.extend_from_slice(&[0, 0]);
     frame.extend_from_slice(payload);
-    let index = interface_index(interface).expect("the interface is there");
-    // SAFETY: a new socket, owned here.
-    let socket = unsafe { OwnedFd::from_raw_fd(libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)) };
-    bind(&socket, index).expect("bound");
     // SAFETY: the frame lives through the call.
     let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
     assert_eq!(sent, frame.len() as isize);
@@ -142,10 +151,71 @@ fn both_ends_of_a_cable_are_captured_and_a_stripped_tag_is_given_back() {
         let mut interfaces: Vec<_> = seen.iter().map(|frame| frame.4).collect();
         interfaces.sort_unstable();
         assert_eq!(interfaces, [0, 1], "leaving north and arriving at south");
+    });
+}
+
+/// A cable whose two ends are both captured.
+fn cable() -> Capture {
+    ip("link add north type veth peer name south");
+    ip("link set north up");
+    ip("link set south up");
+    wait_up("north");
+    wait_up("south");
+    let options = Options { ring_bytes: 32 * BLOCK_BYTES, ..small() };
+    Capture::open(&["north", "south"], &options).expect("captured")
+}
+
+/// Reads on until an outage is told.
+fn outage(capture: &mut Capture) -> Outage {
+    for _ in 0..250 {
+        capture.read().expect("an interface is left");
+        if let Some(outage) = capture.take_outages().into_iter().next() {
+            return outage;
+        }
+    }
+    panic!("no outage within five seconds");
+}
+
+#[test]
+fn several_interfaces_are_one_stream_in_the_order_of_time() {
+    in_namespace(|| {
+        let mut capture = cable();
+        // The rings hand their blocks over at different times, several frames each, while the frames go on.
+        let sending = thread::spawn(|| {
+            let ends = [sender("north"), sender("south")];
+            for number in 0..200u8 {
+                send_on(&ends[usize::from(number % 2)], None, &[number]);
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let seen = datagrams(&mut capture, 400);
+        sending.join().expect("sent");
+        assert_eq!(seen.len(), 400, "every frame at both ends");
+        assert!(seen.is_sorted_by_key(|frame| frame.0));
+        let numbers: Vec<_> = seen.iter().map(|frame| frame.1[0]).collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+    });
+}
+
+#[test]
+fn an_interface_that_fails_is_told_and_the_others_go_on_until_the_last() {
+    in_namespace(|| {
+        let mut capture = cable();
         ip("link set south down");
-        let failed = (0..50).find_map(|_| both.read().err()).map(|error| error.to_string());
-        assert_eq!(failed.as_deref(), Some("south: the interface went down"));
-        assert_eq!(both.read().ok(), Some(Step::End));
+        let down = outage(&mut capture);
+        assert_eq!((down.place.as_str(), down.why.as_str()), ("south", "the interface went down"));
+        ip("link set south up");
+        wait_up("south");
+        send("north", None, b"again");
+        let seen = datagrams(&mut capture, 2);
+        assert_eq!(seen.iter().map(|frame| frame.4).collect::<Vec<_>>(), [0, 1]);
+        let up = outage(&mut capture);
+        assert_eq!((up.place.as_str(), up.why.as_str()), ("south", "the interface was down and is up again"));
+        assert!(up.since_ns == down.until_ns && up.until_ns > up.since_ns);
+        ip("link del north");
+        let failed = (0..50).find_map(|_| capture.read().err()).map(|error| error.to_string());
+        assert!(failed.is_some_and(|text| text.ends_with(": the interface went down")));
+        assert_eq!(capture.read().ok(), Some(Step::End));
     });
 }
 

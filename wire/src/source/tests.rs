@@ -325,6 +325,70 @@ fn unknown_link_types_are_given_by_their_number() {
     assert_eq!(frame.link, LinkType::Other(147));
 }
 
+/// Seconds and data of the frames of several files, and how it ended.
+fn merged(files: &[&[u8]], name: &str) -> (Vec<(i64, Vec<u8>)>, Option<String>) {
+    let folder = std::env::temp_dir().join(format!("hopwatch-merge-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("made");
+    let paths: Vec<_> = (0..files.len()).map(|number| folder.join(format!("{number}.pcap"))).collect();
+    for (path, file) in paths.iter().zip(files) {
+        std::fs::write(path, file).expect("written");
+    }
+    let mut source = merge::Merged::open(&paths);
+    let mut frames = Vec::new();
+    let error = loop {
+        match source.read() {
+            Ok(Step::Frame(frame)) => frames.push((frame.time_ns / 1_000_000_000, frame.data.to_vec())),
+            Ok(_) => break None,
+            Err(error) => break Some(error.to_string().rsplit('/').next().unwrap_or_default().to_owned()),
+        }
+    };
+    assert_eq!(source.read().ok(), Some(Step::End));
+    let total: usize = files.iter().map(|file| file.len()).sum();
+    assert!(error.is_some() || (source.bytes_read(), source.bytes_total()) == (total as u64, Some(total as u64)));
+    std::fs::remove_dir_all(&folder).expect("removed");
+    (frames, error)
+}
+
+fn seconds(frames: &[(i64, Vec<u8>)]) -> Vec<(i64, u8)> {
+    frames.iter().map(|frame| (frame.0, frame.1[0])).collect()
+}
+
+#[test]
+fn captures_of_one_moment_are_merged_by_time_and_those_of_different_ones_follow_one_another() {
+    let file = |frames: &[(u32, &[u8])]| {
+        let frames: Vec<_> = frames.iter().map(|(second, data)| (*second, 0, *data, 1)).collect();
+        pcap(0xa1b2_c3d4, true, 1, &frames)
+    };
+    let (there, back) = (file(&[(1, b"a"), (3, b"a"), (4, b"a")]), file(&[(2, b"b"), (4, b"b"), (5, b"b")]));
+    let (frames, error) = merged(&[&there, &back], "overlap");
+    assert_eq!((seconds(&frames), error), (vec![(1, b'a'), (2, b'b'), (3, b'a'), (4, b'a'), (4, b'b'), (5, b'b')], None));
+    let (first, second, empty) = (file(&[(1, b"a"), (2, b"a")]), file(&[(7, b"b"), (6, b"b")]), file(&[]));
+    let (frames, error) = merged(&[&second, &empty, &first], "pieces");
+    assert_eq!((seconds(&frames), error), (vec![(1, b'a'), (2, b'a'), (7, b'b'), (6, b'b')], None), "within a file as it is");
+}
+
+#[test]
+fn a_capture_that_fails_hides_no_other_and_is_the_error_at_the_end() {
+    let good = pcap(0xa1b2_c3d4, true, 1, &[(1, 0, b"a", 1), (5, 0, b"a", 1)]);
+    let cut = pcap(0xa1b2_c3d4, true, 1, &[(2, 0, b"b", 1), (3, 0, b"bbbb", 4)]);
+    let (frames, error) = merged(&[&cut[..cut.len() - 2], &good, b"GIF89a, surely"], "failing");
+    assert_eq!(seconds(&frames), [(1, b'a'), (2, b'b'), (5, b'a')]);
+    let magic = "2.pcap: magic number 47494638 at offset 0, expected a pcap or pcapng file, plain, gzip or zstd";
+    assert_eq!(error.as_deref(), Some(magic), "the first that was found to fail");
+    let (frames, error) = merged(&[&cut[..cut.len() - 2], &good], "cut");
+    assert_eq!((frames.len(), error.as_deref()), (3, Some("0.pcap: ends at offset 59 within a frame")));
+}
+
+#[test]
+fn more_files_than_are_opened_at_once_are_all_read() {
+    let files: Vec<_> = (0..merge::FILES_OPEN_MAX as u32 + 40)
+        .map(|number| pcap(0xa1b2_c3d4, true, 1, &[(1, 0, b"a", 1), (number + 2, 0, b"b", 1)]))
+        .collect();
+    let files: Vec<_> = files.iter().map(Vec::as_slice).collect();
+    let (frames, error) = merged(&files, "many");
+    assert_eq!((frames.len(), error), (2 * files.len(), None));
+}
+
 #[test]
 fn no_flipped_byte_makes_the_readers_panic() {
     for plain in [pcapng(), pcap(0xa1b2_c3d4, true, 1, &[(7, 1, b"abc", 60), (8, 2, &[5; 40], 40)])] {
