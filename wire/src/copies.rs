@@ -22,16 +22,16 @@ use std::net::IpAddr;
 pub const COPY_NS: i64 = 50_000_000;
 /// The same where nothing but time tells a copy from a packet sent twice.
 pub const REPEAT_NS: i64 = 500_000;
-/// Packets remembered; the oldest of its set gives way, and one that had not reached [`COPY_NS`] is counted
-/// (`copies_unwatched`): at 80,000 packets a second 1 in 2,500, at 400,000 1 in 15, then all but the youngest.
+/// Packets remembered; the oldest with the same place gives way, and one that had not reached [`COPY_NS`] is counted
+/// (`copies_unwatched`): at 40,000 packets a second 1 in 2,500, at 200,000 1 in 15, then all but the youngest.
 /// Mirrors are faster than that: most copies come within a millisecond.
-pub const PACKETS_MAX: usize = 32_768;
+pub const PACKETS_MAX: usize = 16_384;
 
 /// Packets with the same place in the table: one line of the processor's cache.
 const WAYS: usize = 4;
 const SETS: usize = PACKETS_MAX / WAYS;
 /// Bytes of the IP payload that are hashed where a checksum, numbers or an identification stand for the rest.
-const TCP_HEAD_BYTES: usize = 32;
+const TCP_HEAD_BYTES: usize = 20;
 const HEAD_BYTES: usize = 64;
 /// Nanoseconds to the table's unit of time.
 const UNIT_SHIFT: u32 = 10;
@@ -44,6 +44,7 @@ struct Sight {
     connection: u32,
 }
 
+/// The youngest first.
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
 struct Set([Sight; WAYS]);
@@ -74,8 +75,8 @@ pub struct Copies {
     sets: Box<[Set]>,
     seeds: [u64; 3],
     macs: u8,
-    /// Set and way of the packet that [`Copies::seen`] took in last.
-    last: (usize, usize),
+    /// The set of the packet that [`Copies::seen`] took in last.
+    last: usize,
     /// The last copy was behind a router, and under the same tags.
     pub routed: bool,
     pub unwatched_total: u64,
@@ -90,7 +91,7 @@ impl Default for Copies {
             hasher.finish() | 1
         };
         let sets = vec![Set::default(); SETS].into_boxed_slice();
-        Self { sets, seeds: [seed(1), seed(2), seed(3)], macs: 0, last: (0, 0), routed: false, unwatched_total: 0 }
+        Self { sets, seeds: [seed(1), seed(2), seed(3)], macs: 0, last: 0, routed: false, unwatched_total: 0 }
     }
 }
 
@@ -98,13 +99,16 @@ impl Copies {
     /// The frame that the next packets are in: its MAC addresses, or what its link has instead (interface and direction
     /// in Linux cooked captures).
     pub fn frame(&mut self, link: LinkType, data: &[u8]) {
-        let head: &[u8] = match link {
-            LinkType::Ethernet => data.get(..12).unwrap_or(&[]),
-            LinkType::LinuxSll => data.get(..14).unwrap_or(&[]),
-            LinkType::LinuxSll2 => data.get(4..20).unwrap_or(&[]),
-            _ => &[],
+        let digest = match (link, data.first_chunk::<8>(), data.get(4..12).and_then(|macs| macs.first_chunk::<8>())) {
+            // Destination, then source; the middle is in both words.
+            (LinkType::Ethernet, Some(first), Some(last)) => {
+                (u64::from_le_bytes(*first).rotate_left(25) ^ u64::from_le_bytes(*last)).wrapping_mul(self.seeds[0])
+            }
+            (LinkType::LinuxSll, ..) => self.bytes(1, data.get(..14).unwrap_or(&[])),
+            (LinkType::LinuxSll2, ..) => self.bytes(1, data.get(4..20).unwrap_or(&[])),
+            _ => 0,
         };
-        self.macs = (self.bytes(1, head) >> 56) as u8;
+        self.macs = (digest >> 56) as u8;
     }
 
     /// The connection of the packet's first sight, if this is a copy; else the packet is remembered and
@@ -118,57 +122,54 @@ impl Copies {
         let place = Place { hops: packet.hop_limit, macs: self.macs, context: low ^ high };
         let tag = hash << Place::BITS | place.number();
         let time = (time_ns >> UNIT_SHIFT) as u32;
+        let age = |sight: &Sight| (time.wrapping_sub(sight.time) as i32).unsigned_abs();
         let index = (hash >> (64 - SETS.trailing_zeros())) as usize % SETS;
         let set = self.sets.get_mut(index)?;
-        let mut oldest = (0, 0);
-        for (way, sight) in set.0.iter().enumerate() {
-            let age = if sight.tag == 0 { u32::MAX } else { (time.wrapping_sub(sight.time) as i32).unsigned_abs() };
-            if (sight.tag ^ tag) >> Place::BITS == 0 && age < limit(Place::of(sight.tag), place, is_tcp, identification != 0) {
+        for sight in &set.0 {
+            if (sight.tag ^ tag) >> Place::BITS == 0 {
                 let first = Place::of(sight.tag);
-                self.routed = first.hops != place.hops && first.context == place.context;
-                return Some(sight.connection as usize);
-            }
-            if age >= oldest.1 {
-                oldest = (way, age);
+                if age(sight) < limit(first, place, is_tcp, identification != 0) {
+                    self.routed = first.hops != place.hops && first.context == place.context;
+                    return Some(sight.connection as usize);
+                }
             }
         }
-        if oldest.1 < units(COPY_NS) {
+        let [one, two, three, oldest] = set.0;
+        if oldest.tag != 0 && age(&oldest) < units(COPY_NS) {
             self.unwatched_total += 1;
         }
-        self.last = (index, oldest.0);
-        if let Some(slot) = set.0.get_mut(oldest.0) {
-            *slot = Sight { tag, time, connection: u32::MAX };
-        }
+        set.0 = [Sight { tag, time, connection: u32::MAX }, one, two, three];
+        self.last = index;
         None
     }
 
     /// The packet taken in last is of this connection.
     pub fn belongs(&mut self, connection: usize) {
-        if let Some(sight) = self.sets.get_mut(self.last.0).and_then(|set| set.0.get_mut(self.last.1)) {
-            sight.connection = u32::try_from(connection).unwrap_or(u32::MAX);
+        if let Some(Set([sight, ..])) = self.sets.get_mut(self.last) {
+            sight.connection = connection as u32;
         }
     }
 
     /// A hash of what no switch and no router changes.
     fn digest(&self, packet: &Packet<'_>, identification: u16, is_tcp: bool) -> u64 {
-        let [first, second, _] = self.seeds;
+        let [first, second, third] = self.seeds;
         let addresses = match (packet.source, packet.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits()),
             (IpAddr::V6(source), IpAddr::V6(destination)) => self.bytes(self.bytes(first, &source.octets()), &destination.octets()),
             _ => 0,
         };
-        let about = u64::from(packet.ip_payload_bytes) << 32 | u64::from(packet.protocol) << 56;
-        let hash = mix(addresses ^ first, about ^ u64::from(identification) ^ second);
         let payload = packet.ip_payload;
-        let head = if is_tcp {
-            payload.get(..TCP_HEAD_BYTES)
-        } else if identification != 0 {
-            payload.get(..HEAD_BYTES)
-        } else {
-            // Nothing numbers these packets: they are equal only if every byte is.
-            None
-        };
-        self.bytes(hash, head.unwrap_or(payload))
+        let about = u64::from(packet.ip_payload_bytes) << 16 | u64::from(identification);
+        if let (true, Some(head)) = (is_tcp, payload.first_chunk::<TCP_HEAD_BYTES>()) {
+            // Ports, numbers, flags, window and the checksum, which covers options and payload (RFC 9293, 3.1).
+            let [low, high, sum] =
+                [0, 8, 12].map(|at| head.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word)));
+            return mix(low ^ third, high ^ mix(addresses ^ first, about ^ sum ^ second));
+        }
+        let hash = mix(addresses ^ first, about ^ u64::from(packet.protocol) << 56 ^ second);
+        // Where nothing numbers packets they are equal only if every byte is.
+        let is_numbered = is_tcp || identification != 0;
+        self.bytes(hash, payload.get(..HEAD_BYTES).filter(|_| is_numbered).unwrap_or(payload))
     }
 
     /// `hash` with some bytes mixed in.
@@ -183,11 +184,11 @@ impl Copies {
         if rest.is_empty() {
             return hash;
         }
-        let mut last = [0; 16];
-        for (slot, byte) in last.iter_mut().zip(rest) {
-            *slot = *byte;
-        }
-        let number = u128::from_le_bytes(last);
+        // The last sixteen once more, in part; fewer than sixteen in all are filled up, and lengths are hashed.
+        let number = match bytes.last_chunk::<16>() {
+            Some(last) => u128::from_le_bytes(*last),
+            None => rest.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)),
+        };
         mix(number as u64 ^ third, (number >> 64) as u64 ^ hash)
     }
 }
