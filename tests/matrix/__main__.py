@@ -11,7 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.matrix.run import bench, cells
+from tests.matrix.run import CUT_BYTES_MAX_ALL, bench, cells
 from tests.matrix.table import lines
 
 
@@ -23,15 +23,12 @@ def main() -> int:
     arguments = parser.parse_args()
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder, bench(Path(folder)) as made:
-        for cell in [*cells(), *made.external_cells()]:
+        for cell in [*cells(), *made.built_cells()]:
             if arguments.only not in str(cell):
                 continue
             begun = time.monotonic()
             try:
-                if arguments.record:
-                    made.record(cell)
-                    continue
-                shown = made.run(cell)
+                shown = made.record(cell) if arguments.record else made.run(cell, cut_bytes_max=CUT_BYTES_MAX_ALL)
                 text = "; ".join(shown.wrong) or f"{shown.text(cell)}, {shown.cuts} cuts"
                 wrong += bool(shown.wrong)
             except Exception:

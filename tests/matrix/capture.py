@@ -206,19 +206,20 @@ class Maker:
 
 STRIDE = 64
 SINGLE_CUTS_BYTES_MAX = 2 << 20
-BYTEWISE_BYTES_MAX = 400_000
+BYTEWISE_BYTES_MAX = 20_000
 
 
 def every_cut(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
     """The recording again and again, so that it is cut at every place of both streams; frames, and each replay's client.
 
-    Every place is an end of a segment in one of `STRIDE` replays that cut every `STRIDE` bytes; one replay sends byte by
-    byte; and of a short recording every place of the client's stream is also the only cut of a replay.
+    The first replay is the recording as it is. Every place is an end of a segment in one of `STRIDE` replays that cut every
+    `STRIDE` bytes; a short recording is also sent byte by byte; and of a still shorter one every place of the client's stream
+    is the only cut of a replay.
     """
     pieces = conversations(frames)
     total = sum(len(data) for _, _, data in pieces)
     maker = Maker()
-    clients = [maker.add(_chunks(pieces, STRIDE, phase)) for phase in range(STRIDE)]
+    clients = [maker.add(pieces), *(maker.add(_chunks(pieces, STRIDE, phase)) for phase in range(STRIDE))]
     if total <= BYTEWISE_BYTES_MAX:
         clients.append(maker.add(_chunks(pieces, 1, 0)))
     requests = sum(len(data) for _, from_client, data in pieces if from_client)

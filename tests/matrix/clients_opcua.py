@@ -197,7 +197,8 @@ async def monitored_items(client: Any, server: Server) -> Ledger:
     await asyncio.sleep(0.3)
     await subscription.modify_monitored_item(items[3], 250.0)
     await asyncio.sleep(0.3)
-    await subscription.unsubscribe(items[4:6])
+    # Two that never change: what is on its way for a deleted item, the library drops uncounted.
+    await subscription.unsubscribe(items[:2])
     await asyncio.sleep(0.3)
     await subscription.delete()
     await asyncio.sleep(0.1)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,20 @@ def built() -> dict[str, list[str]]:
         found["java"] = [*JAVA, "Clients"]
     if RUST.exists():
         found["rust"] = [str(RUST), "clients"]
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of each stack that is built: from the names of its jars, and the lock of its crates."""
+    found = {}
+    if "java" in built():
+        jars = {"JDBC": "postgresql", "paho (Java)": "org.eclipse.paho.client.mqttv3", "Milo": "milo-sdk-client"}
+        for client, jar in jars.items():
+            found[client] = next((BUILD / "jars").glob(f"{jar}-[0-9]*.jar")).stem.removeprefix(f"{jar}-")
+    if "rust" in built():
+        lock = tomllib.loads((BUILD.parent / "rust" / "Cargo.lock").read_text(encoding="utf-8"))
+        crates = {package["name"]: package["version"] for package in lock["package"]}
+        found |= {client: crates[client] for client in ("tokio-postgres", "rumqttc", "async-opcua")}
     return found
 
 

@@ -1,5 +1,6 @@
 """What a client counted itself, and how the sensor's count differs from it."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,13 +30,17 @@ class Moved:
 Sums = dict[tuple[str | None, str], dict[str, int]]
 
 
-def sums(flows: Iterable[Mapping[str, Any]]) -> Sums:
-    """What the flows add up to, per account and operation."""
+def sums(flows: Iterable[Mapping[str, Any]], *, without: re.Pattern[str] | None = None) -> Sums:
+    """What the flows add up to, per account and operation; less what was read of objects all of whose names match ``without``."""
     total: Sums = defaultdict(lambda: dict.fromkeys((*AMOUNTS, "bytes", "bytes_back"), 0))
     for flow in flows:
         one = total[flow["account"], flow["operation"]]
         for name in one:
             one[name] += flow[name]
+        for objects in flow["objects"] if without and flow["operation"] == "read" else ():
+            if without and objects["names"] and all(without.fullmatch(name) for name in objects["names"]):
+                for name in AMOUNTS:
+                    one[name] -= objects[name]
     return dict(total)
 
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from examples.plant.servers import Processes
 PLACEHOLDER = "placeholder"
 ACCOUNT = "svc_report"
 ADDRESSES = {"client": "10.99.0.1", "server": "10.99.0.2"}
-REPOSITORY = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
+BUILD = Path(__file__).resolve().parent / "build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +221,51 @@ def asyncua(here: House) -> Server:
     process = here.held.start("asyncua", host, argv, unprivileged=plant.nobody_may_run_python())
     here.held.wait_for("asyncua", process, host, (host.address, port))
     return Server("asyncua", "opcua", version("asyncua"), host, port, {"folder": folder})
+
+
+# -- servers in Java --------------------------------------------------------------------------------------------------
+
+JAVA_START_S = 90.0
+
+
+def java(here: House, name: str, arguments: Sequence[str], jar: str) -> tuple[Host, int, str]:
+    """One of tests/matrix/java's servers, waited for until it says that it is ready; its host, port and version."""
+    host, port = here.server_host, here.port()
+    folder = plant.private_folder(here.folder / name)
+    given = [str(one).format(address=host.address, port=port, folder=folder) for one in arguments]
+    # As root where this is root: the compiled classes lie in the checkout, which may be in a closed home.
+    command = host.command([*plant.tied(), "java", "-cp", f"{BUILD / 'classes'}:{BUILD / 'jars'}/*", "Servers", name, *given])
+    log = here.folder / f"{name}.log"
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder, start_new_session=True)
+    here.held.running.append((name, process, plant.signal.SIGTERM))
+    deadline = time.monotonic() + JAVA_START_S
+    while b"ready" not in log.read_bytes().splitlines():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise plant.PlantError(f"{name} did not start: {here.held.last_line(name)}")
+        time.sleep(0.1)
+    version = next((BUILD / "jars").glob(f"{jar}-[0-9]*.jar")).stem.removeprefix(f"{jar}-")
+    return host, port, version
+
+
+def hivemq(here: House) -> Server:
+    """HiveMQ's community edition, embedded."""
+    web = here.port()
+    host, port, version = java(here, "hivemq", ["{address}", "{port}", str(web), "{folder}"], "hivemq-community-edition-embedded")
+    return Server("HiveMQ CE", "mqtt", version, host, port, {"websocket": web})
+
+
+def milo(here: House) -> Server:
+    """Eclipse Milo's server SDK."""
+    host, port, version = java(here, "milo", ["{address}", "{port}"], "milo-sdk-server")
+    return Server("Milo", "opcua", version, host, port, {"page": 110})
+
+
+def h2(here: House) -> Server:
+    """H2's server for PostgreSQL's protocol."""
+    host, port, version = java(here, "h2", ["{port}", "{folder}"], "h2")
+    large = f"select \"X\", repeat('x', 100) from system_range(1, {LARGE_ROWS})"
+    return Server("H2", "postgresql", version, host, port, {"large": large})
 
 
 Starter = Callable[[House], Server]

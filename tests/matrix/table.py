@@ -1,5 +1,6 @@
 """The table: what is asked of every pair of client and server, and how an answer is printed."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,8 +70,9 @@ ASIDE: dict[tuple[str, str], tuple[str, ...]] = {
     ("PostgreSQL's programs", "base backup"): ("select", "replicate"),
     ("PostgreSQL's programs", "physical replication"): ("select",),
     ("PostgreSQL's programs", "logical replication"): ("select",),
-    ("asyncua", "*"): ("read",),
 }
+# Objects that a client's library reads for itself: OPC UA's own nodes (namespace 0: limits, namespaces).
+OWN_OBJECTS = {"Milo": re.compile(r"ns=0;i=\d+"), "async-opcua": re.compile(r"ns=0;i=\d+")}
 SIZES_ONLY = frozenset({"SignAndEncrypt (sizes only)"})
 
 

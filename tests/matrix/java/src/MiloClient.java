@@ -81,6 +81,29 @@ final class MiloClient {
         });
         put("history read, continuation points", (client, where) -> history(client, Integer.parseInt(where.more().getOrDefault("page", "0"))));
         put("history read in chunks", (client, where) -> history(client, 0));
+        put("history read, processed", (client, where) -> {
+            NodeId[] average = {NodeIds.AggregateFunction_Average};
+            ReadProcessedDetails details = new ReadProcessedDetails(new DateTime(BEGIN), new DateTime(BEGIN.plusSeconds(1000)), 10_000.0,
+                    average, new AggregateConfiguration(true, true, org.eclipse.milo.opcua.stack.core.types.builtin.unsigned.Unsigned.ubyte(100),
+                            org.eclipse.milo.opcua.stack.core.types.builtin.unsigned.Unsigned.ubyte(100), false));
+            return List.of(Clients.Moved.values("history-read", given(client, details)));
+        });
+        put("history read, at time", (client, where) -> {
+            DateTime[] moments = IntStream.range(0, 60).mapToObj(n -> new DateTime(BEGIN.plusSeconds(7L * n))).toArray(DateTime[]::new);
+            return List.of(Clients.Moved.values("history-read", given(client, new ReadAtTimeDetails(moments, true))));
+        });
+        put("history update", (client, where) -> {
+            DataValue[] values = IntStream.range(0, 25)
+                    .mapToObj(n -> new DataValue(Variant.ofDouble(n), StatusCode.GOOD, new DateTime(BEGIN.plusSeconds(5000 + n))))
+                    .toArray(DataValue[]::new);
+            List<HistoryUpdateDetails> details = List.of(
+                    new UpdateDataDetails(node(0), PerformUpdateType.Update, values), new UpdateDataDetails(node(1), PerformUpdateType.Insert, values));
+            long written = 0;
+            for (HistoryUpdateResult result : client.historyUpdate(details).getResults()) written += result.getOperationResults().length;
+            client.historyUpdate(List.of(new DeleteRawModifiedDetails(
+                    node(0), false, new DateTime(BEGIN.plusSeconds(5000)), new DateTime(BEGIN.plusSeconds(6000)))));
+            return List.of(Clients.Moved.values("history-write", written));
+        });
         put("subscribe", (client, where) -> {
             AtomicLong values = new AtomicLong();
             OpcUaSubscription subscription = subscription(client, values, 8, 16);
@@ -114,7 +137,7 @@ final class MiloClient {
             items.get(3).setSamplingInterval(250);
             subscription.modifyMonitoredItems();
             Thread.sleep(300);
-            subscription.removeMonitoredItems(new ArrayList<>(items.subList(4, 6)));
+            subscription.removeMonitoredItems(new ArrayList<>(items.subList(0, 2)));
             subscription.deleteMonitoredItems();
             Thread.sleep(300);
             subscription.delete();
@@ -137,10 +160,10 @@ final class MiloClient {
         put("subscription transferred", (client, where) -> {
             UInteger number = bare(client);
             long values = notified(client, client.publish(List.of()).getNotificationMessage());
+            OpcUaClient other = connect(where);
             // Some servers forget a subscription that waits for a Publish of the connection it is taken from.
             List<java.util.concurrent.CompletableFuture<PublishResponse>> waiting =
-                    IntStream.range(0, 3).mapToObj(n -> client.publishAsync(List.of())).collect(Collectors.toList());
-            OpcUaClient other = connect(where);
+                    IntStream.range(0, 10).mapToObj(n -> client.publishAsync(List.of())).collect(Collectors.toList());
             StatusCode moved = other.transferSubscriptions(List.of(number), true).getResults()[0].getStatusCode();
             if (!moved.isGood()) throw new IllegalStateException(moved.toString());
             for (int n = 0; n < 4; n++) values += notified(client, other.publish(List.of()).getNotificationMessage());
@@ -170,7 +193,7 @@ final class MiloClient {
                 endpoints -> endpoints.stream().filter(e -> e.getSecurityPolicyUri().equals(SecurityPolicy.None.getUri())).findFirst(),
                 transport -> {},
                 config -> config.setIdentityProvider(new UsernameProvider(Clients.ACCOUNT, Clients.PLACEHOLDER))
-                        .setKeepAliveInterval(uint(60_000)).setApplicationUri("urn:plant:milo"));
+                        .setRequestTimeout(uint(15_000)).setKeepAliveInterval(uint(60_000)).setApplicationUri("urn:plant:milo"));
         client.connect();
         return client;
     }
@@ -209,6 +232,17 @@ final class MiloClient {
             wanted = following;
         }
         return List.of(new Clients.Moved("history-read", null, values, 2 * requests));
+    }
+
+    static long given(OpcUaClient client, HistoryReadDetails details) throws Exception {
+        List<HistoryReadValueId> wanted = nodes(0, 4).stream()
+                .map(node -> new HistoryReadValueId(node, null, QualifiedName.NULL_VALUE, ByteString.NULL_VALUE)).toList();
+        long values = 0;
+        for (HistoryReadResult result : client.historyRead(details, TimestampsToReturn.Both, false, wanted).getResults()) {
+            if (!result.getStatusCode().isGood()) throw new IllegalStateException(result.getStatusCode().toString());
+            values += ((HistoryData) result.getHistoryData().decode(client.getStaticEncodingContext())).getDataValues().length;
+        }
+        return values;
     }
 
     static OpcUaSubscription subscription(OpcUaClient client, AtomicLong values, int from, int to) throws Exception {
