@@ -93,6 +93,8 @@ pub struct Statement {
     pub names: Vec<String>,
     /// Columns that the text names; `*` when it does not tell.
     pub columns: Vec<String>,
+    /// What a returned value may be made of, whatever name it is returned under (`secret AS shown`, `upper(secret)`).
+    pub reads: Vec<String>,
     /// Every table it names is in `tables`.
     pub readable: bool,
     /// It is not, because a bound was reached.
@@ -114,6 +116,7 @@ impl Statement {
             tables: Vec::new(),
             names: Vec::new(),
             columns: vec!["*".into()],
+            reads: Vec::new(),
             readable: false,
             bounded: false,
             copy: None,
@@ -331,6 +334,102 @@ fn comment_end(text: &[u8], start: usize) -> usize {
         }
     }
     at
+}
+
+/// Where a name stands, as far as it matters for what is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clause {
+    /// A select list, RETURNING, VALUES, or arguments inside them.
+    List,
+    From,
+    /// What chooses or sorts rows.
+    Rows,
+    Other,
+}
+
+/// What a parenthesis inside FROM opens.
+enum Opens {
+    /// A join with a list of its own.
+    Join,
+    Arguments,
+    /// New names for the columns of a table, or of what stands in parentheses.
+    Names {
+        of_table: bool,
+    },
+}
+
+/// Words of expressions that can be no column's name unless quoted (PostgreSQL, appendix C).
+const NO_COLUMNS: &[&str] = &[
+    "all",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "both",
+    "case",
+    "collate",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "desc",
+    "distinct",
+    "else",
+    "end",
+    "false",
+    "from",
+    "full",
+    "ilike",
+    "in",
+    "inner",
+    "is",
+    "isnull",
+    "lateral",
+    "leading",
+    "left",
+    "like",
+    "localtime",
+    "localtimestamp",
+    "natural",
+    "not",
+    "notnull",
+    "null",
+    "only",
+    "or",
+    "order",
+    "outer",
+    "overlaps",
+    "right",
+    "session_user",
+    "similar",
+    "some",
+    "symmetric",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "user",
+    "variadic",
+    "when",
+    "with",
+];
+
+/// Adds the names that are not there yet; of too many nothing is told apart.
+pub fn add_names(columns: &mut Vec<String>, more: &[String]) {
+    for name in more {
+        if !columns.contains(name) {
+            columns.push(name.clone());
+        }
+    }
+    if columns.len() > 2 * COLUMNS_MAX {
+        *columns = vec!["*".into()];
+    }
 }
 
 /// After the closing quote; an unfinished literal takes the rest of the text, so that none of it is read as names.
@@ -631,7 +730,143 @@ impl<'a> Reader<'a> {
             _ => self.list.and_then(|(from, to)| self.select_columns(from, to)),
         }
         .unwrap_or_else(|| vec!["*".into()]);
+        self.out.reads = self.reads(at);
+        if operation == Operation::Select && self.out.columns != ["*"] {
+            add_names(&mut self.out.columns, &self.out.reads);
+        }
         self.setting_by_function(at);
+    }
+
+    /// The names in every select list and RETURNING from `at`, in subqueries and in arguments of functions in FROM, but not in what
+    /// only chooses or sorts rows. An alias hides none of them, because it is the name behind AS that is left out.
+    ///
+    /// Names that tables or their aliases bear stand for a whole row, and a table whose columns are named anew
+    /// (`t AS v (a, b)`) could be any of them: both are `*`.
+    fn reads(&self, start: usize) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        let mut tables: Vec<String> = Vec::new();
+        let mut every = false;
+        // The clause, and whether this level is of arguments, in which no clause begins.
+        let mut levels = vec![(Clause::Other, false)];
+        for at in start..self.tokens.len() {
+            let Some(&(clause, arguments)) = levels.last() else { break };
+            if self.symbol(at, b'(') {
+                if levels.len() == DEPTH_MAX {
+                    return vec!["*".into()];
+                }
+                levels.push(if clause == Clause::Rows {
+                    (Clause::Rows, true)
+                } else if self.any(at + 1, &["select", "with", "values", "table", "insert", "update", "delete", "merge"]) {
+                    (Clause::Other, false)
+                } else if clause == Clause::From {
+                    match self.opens_in_from(start, at) {
+                        Opens::Join => (Clause::From, false),
+                        Opens::Arguments => (Clause::List, true),
+                        Opens::Names { of_table } => {
+                            every |= of_table;
+                            (Clause::Other, true)
+                        }
+                    }
+                } else {
+                    (clause, true)
+                });
+                continue;
+            }
+            if self.symbol(at, b')') {
+                if levels.len() > 1 {
+                    levels.pop();
+                }
+                continue;
+            }
+            let behind_dot = at > start && self.symbol(at - 1, b'.');
+            if !arguments && !behind_dot {
+                if let Some(next) = self.clause(clause, start, at) {
+                    if let Some(level) = levels.last_mut() {
+                        level.0 = next;
+                    }
+                    continue;
+                }
+            }
+            let Some(name) = self.name(at) else { continue };
+            let aliased = at > start && self.is(at - 1, "as");
+            let cast = at > start + 1 && self.symbol(at - 1, b':') && self.symbol(at - 2, b':');
+            if self.symbol(at + 1, b'.') || self.symbol(at + 1, b'(') || (!behind_dot && (self.any(at, NO_COLUMNS) || self.idiom(at))) {
+                continue;
+            }
+            match clause {
+                Clause::List if !aliased && !cast && !found.contains(&name) => found.push(name),
+                // What stands in parentheses was read inside them, whatever it is called.
+                Clause::From if !tables.contains(&name) && !self.named_anew(start, at) => tables.push(name),
+                _ => {}
+            }
+            if found.len() > COLUMNS_MAX || tables.len() > COLUMNS_MAX {
+                return vec!["*".into()];
+            }
+        }
+        if every || found.iter().any(|name| tables.contains(name)) {
+            found.push("*".into());
+        }
+        found
+    }
+
+    /// Whether the word is the new name of a subquery or of a function's result.
+    fn named_anew(&self, start: usize, at: usize) -> bool {
+        let before = if at > start && self.is(at - 1, "as") { at - 1 } else { at };
+        before > start && self.symbol(before - 1, b')')
+    }
+
+    /// The clause that begins at a word; only what can be no column's name ends a list (PostgreSQL, appendix C).
+    fn clause(&self, now: Clause, start: usize, at: usize) -> Option<Clause> {
+        if self.any(at, &["select", "returning"]) || (self.is(at, "values") && now != Clause::List) {
+            return Some(Clause::List);
+        }
+        let distinct = at >= start + 2 && self.is(at - 1, "distinct") && self.any(at - 2, &["is", "not"]);
+        if self.any(at, &["from", "join"]) {
+            return (!distinct).then_some(Clause::From);
+        }
+        let rows = ["where", "on", "using", "having", "group", "order", "limit", "offset", "window", "fetch", "for"];
+        if self.any(at, &rows) {
+            return Some(Clause::Rows);
+        }
+        self.any(at, &["into", "union", "intersect", "except"]).then_some(Clause::Other)
+    }
+
+    /// Whether a word is part of `AT TIME ZONE`, `PARTITION BY`, `ORDER BY` or `INTERVAL '…'`.
+    fn idiom(&self, at: usize) -> bool {
+        let behind = |word| at > 0 && self.is(at - 1, word);
+        (self.is(at, "at") && self.is(at + 1, "time"))
+            || (self.is(at, "time") && behind("at"))
+            || (self.is(at, "zone") && behind("time"))
+            || (self.is(at, "partition") && self.is(at + 1, "by"))
+            || (self.is(at, "by") && (behind("partition") || behind("order")))
+            || (self.is(at, "interval") && self.kind(at + 1) == Some(Kind::Literal))
+    }
+
+    /// What the parenthesis at `at` opens inside FROM.
+    fn opens_in_from(&self, start: usize, at: usize) -> Opens {
+        let mut first = at;
+        while first > start && self.name(first - 1).is_some() {
+            first -= 1;
+            if first > start && self.symbol(first - 1, b'.') {
+                first -= 1;
+            } else {
+                break;
+            }
+        }
+        if first == at || self.any(first, NO_COLUMNS) || self.any(first, &["from", "join", "lateral", "only"]) {
+            return Opens::Join;
+        }
+        let mut before = first.checked_sub(1);
+        if before.is_some_and(|b| self.is(b, "as")) {
+            before = before.and_then(|b| b.checked_sub(1));
+        }
+        match before {
+            Some(b) if b >= start && self.symbol(b, b')') => Opens::Names { of_table: false },
+            Some(b) if b >= start && self.name(b).is_some() && !self.any(b, &["from", "join", "lateral", "only"]) => {
+                Opens::Names { of_table: true }
+            }
+            _ => Opens::Arguments,
+        }
     }
 
     /// The verb of a query: behind the WITH list if there is one.
@@ -955,6 +1190,7 @@ impl<'a> Reader<'a> {
         self.query(at);
         // The rows are a plan's lines.
         self.out.columns = vec!["*".into()];
+        self.out.reads = Vec::new();
     }
 
     fn declare(&mut self) {

@@ -105,6 +105,23 @@ def plain_select(port: int) -> Ledger:
     return {"select": len(rows)}
 
 
+def aliases(port: int) -> Ledger:
+    """A column under the names of others: by alias, expression, subquery, prepared, cursor and COPY."""
+    with connect(port) as c:
+        rows = [
+            c.execute("SELECT station AS part FROM mes.genealogy WHERE id <= 3"),
+            c.execute("SELECT part FROM (SELECT upper(station) AS part FROM mes.genealogy WHERE id <= 4) g"),
+            c.execute("SELECT station AS part FROM mes.genealogy WHERE id <= %s", (5,), prepare=True),
+        ]
+        n = sum(len(one.fetchall()) for one in rows)
+        with c.transaction():
+            c.execute("DECLARE d CURSOR FOR SELECT station AS part FROM mes.genealogy WHERE id <= 6")
+            n += len(c.execute("FETCH ALL FROM d").fetchall())
+        with c.cursor() as cursor, cursor.copy("COPY (SELECT station AS part FROM mes.genealogy WHERE id <= 7) TO STDOUT") as copy:
+            copied = sum(1 for _ in copy.rows())
+    return {"select": n, "copy": copied}
+
+
 def search_path(port: int) -> Ledger:
     with connect(port, options="-c search_path=mes,public") as c:
         rows = c.execute("SELECT * FROM genealogy LIMIT 3").fetchall()
@@ -330,6 +347,7 @@ def program(ledger: Ledger, *arguments: str) -> Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     "plain-select": plain_select,
+    "aliases": aliases,
     "search-path": search_path,
     "tableless": tableless,
     "cursor": cursor,

@@ -119,7 +119,8 @@ struct Entry {
 impl Entry {
     fn new(statement: Statement, path: Option<&[String]>) -> Arc<Self> {
         let objects = Arc::new(statement.objects(path));
-        let size_bytes = 512 + objects.names.iter().chain(&objects.columns).map(|n| 2 * n.len() + 64).sum::<usize>();
+        let size_bytes =
+            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
         let (operation, from) = (statement.operation, statement.from);
         let bare = Arc::new(Movement::new(operation, from));
         let named =
@@ -1010,7 +1011,9 @@ impl Postgresql {
         let hash = SEEDS[0].hash_one(head);
         if entry.described.get().is_none_or(|(known, _)| *known != hash) {
             let columns = if head.len() as u64 == length { column_names(head) } else { None };
-            if let (Some(columns), Some(objects)) = (columns, &entry.returned.objects) {
+            if let (Some(mut columns), Some(objects)) = (columns, &entry.returned.objects) {
+                // The server names what it returns, the text what that is made of: an alias is no other column.
+                sql::add_names(&mut columns, &entry.statement.reads);
                 let described = ObjectSet { columns, ..(**objects).clone() };
                 self.requested_bytes += described.columns.iter().map(|c| c.len() + 32).sum::<usize>();
                 let movement = Movement::of(entry.returned.operation, entry.returned.from, Arc::new(described));

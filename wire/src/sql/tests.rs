@@ -101,7 +101,7 @@ fn what_cannot_be_followed_is_unknown() {
 #[test]
 fn columns_are_those_that_the_text_names() {
     let cases = [
-        ("SELECT id, o.part, count(*) AS n, max(made) FROM o", "id part n max"),
+        ("SELECT id, o.part, count(*) AS n, max(made) FROM o", "id part n max made"),
         ("SELECT * FROM o", "*"),
         ("SELECT id + 1 FROM o", "*"),
         ("INSERT INTO o (id, \"Part\") VALUES (1, 2)", "id Part"),
@@ -114,6 +114,61 @@ fn columns_are_those_that_the_text_names() {
     for (text, expected) in cases {
         assert_eq!(one(text).columns.join(" "), expected, "{text}");
     }
+}
+
+/// Whatever name it is returned under, a column that is read is named.
+#[test]
+fn no_alias_hides_the_column_that_is_returned_under_it() {
+    let cases = [
+        ("SELECT secret AS lot FROM q.t", "lot secret"),
+        ("SELECT t.secret lot, part FROM q.t", "* secret lot part"),
+        ("SELECT upper(secret) AS lot FROM q.t", "lot secret"),
+        ("SELECT id, secret || '' FROM q.t", "* id secret"),
+        ("SELECT lot FROM (SELECT secret AS lot FROM q.t) v", "lot secret"),
+        ("WITH c(lot) AS (SELECT secret FROM q.t) SELECT lot FROM c", "lot secret"),
+        ("SELECT lot FROM q.t UNION ALL SELECT secret FROM q.t", "lot secret"),
+        ("SELECT x AS lot FROM q.t, LATERAL upper(secret) AS x", "lot x secret"),
+        ("SELECT x AS lot FROM q.t, unnest(ARRAY[secret]) AS x(n)", "lot x secret"),
+        ("SELECT extract(year FROM secret) AS lot FROM q.t", "lot year secret"),
+        ("SELECT CAST(secret AS text) AS lot FROM q.t", "lot secret"),
+        ("SELECT secret::text AS lot FROM q.t", "lot secret"),
+        ("SELECT CASE WHEN id > 1 THEN secret ELSE NULL END AS lot FROM q.t", "lot id secret"),
+        ("SELECT a IS DISTINCT FROM secret AS lot FROM q.t", "* a secret"),
+        ("SELECT \"Secret\" AS lot FROM q.t", "lot Secret"),
+        ("SELECT values AS lot FROM q.t", "lot values"),
+        ("SELECT update AS lot, secret AS part FROM q.t", "lot part update secret"),
+        ("SELECT first_value(secret) OVER (PARTITION BY id ORDER BY ts) AS lot FROM q.t", "lot secret id ts"),
+        ("COPY (SELECT secret AS lot FROM q.t) TO STDOUT", "lot secret"),
+        ("DECLARE c CURSOR FOR SELECT secret AS lot FROM q.t", "lot secret"),
+        // A row as a value, and columns named anew by their place, could be any column.
+        ("SELECT row_to_json(t) AS lot FROM q.inspection t", "lot t *"),
+        ("SELECT inspection AS lot FROM q.inspection", "lot inspection *"),
+        ("SELECT b AS lot FROM q.t AS v (a, b)", "lot b *"),
+        ("SELECT b AS lot FROM q.t v (a, b)", "lot b *"),
+    ];
+    for (text, expected) in cases {
+        let s = one(text);
+        let mut told = s.columns.clone();
+        add_names(&mut told, &s.reads);
+        assert_eq!(told.join(" "), expected, "{text}");
+    }
+}
+
+/// What only chooses, joins or sorts rows is not returned, and plain lists have nothing to add.
+#[test]
+fn columns_that_only_choose_rows_are_not_among_those_returned() {
+    let cases = [
+        "SELECT lot, part FROM q.t WHERE secret = 'x' AND id IN (SELECT secret FROM q.u) ORDER BY secret LIMIT 3",
+        "SELECT t.lot, t.part FROM q.t t JOIN q.u u ON u.secret = t.secret LEFT JOIN q.w USING (secret)",
+        "SELECT lot, part FROM q.t GROUP BY lot, part HAVING count(*) > 1 FOR UPDATE",
+        "SELECT lot, part FROM (q.t JOIN q.u ON t.secret = u.secret)",
+    ];
+    for text in cases {
+        assert_eq!((one(text).reads.join(" "), one(text).columns.join(" ")), ("lot part".into(), "lot part".into()), "{text}");
+    }
+    assert_eq!(one("UPDATE q.t SET state = 1 WHERE id = 2 RETURNING secret AS lot").reads, ["secret"]);
+    assert!(one("UPDATE q.t SET state = secret WHERE id = 2").reads.is_empty());
+    assert!(one("EXPLAIN SELECT secret FROM q.t").reads.is_empty());
 }
 
 #[test]

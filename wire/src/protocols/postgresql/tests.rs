@@ -122,6 +122,17 @@ fn objects_and_columns_are_those_of_the_statement() {
     assert_eq!(of("copy-query"), [set("copy", "mes.genealogy", "id part")]);
 }
 
+/// A server describes a column by the name it is returned under; the text says which it is.
+#[test]
+fn no_name_a_column_is_returned_under_hides_it() {
+    let told = sets(&played("aliases"));
+    let moved: Vec<_> = told.iter().filter(|s| s.1 == "mes.genealogy" && s.3 != 0).collect();
+    assert_eq!(moved.iter().map(|s| s.3).sum::<i64>(), 25);
+    for set in moved {
+        assert!(set.2.split(' ').any(|column| column == "station"), "{set:?}");
+    }
+}
+
 #[test]
 fn account_changes_name_the_account_and_the_change() {
     let admin: Vec<_> = sets(&played("accounts")).into_iter().map(|s| (s.0, s.1, s.2)).collect();
