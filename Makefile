@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench conformance matrix clean
+.PHONY: help setup demo test test-long bench conformance matrix fuzz clean
 SEED ?=
 PACKETS ?= 10000000
 RUNS ?= 9
@@ -30,6 +30,9 @@ conformance: setup  ## hold `hopwatch inspect` against tshark: TRACES=DIR of cap
 matrix:  ## every verb, client and server (Python, Java, Rust, Debian) against the clients' own counts; writes docs/measurements/matrix.md
 	@scripts/setup.sh matrix
 	@scripts/matrix.sh $(if $(ONLY),--only "$(ONLY)",--save docs/measurements/matrix.md)
+
+fuzz: setup  ## ten million new inputs for every fuzz target (hours; INPUTS=100000 takes fewer); report to docs/measurements/
+	@scripts/fuzz.sh long $(INPUTS)
 
 clean:  ## remove what setup made inside the checkout
 	rm -rf .venv wire/target build

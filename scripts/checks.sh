@@ -21,7 +21,7 @@ part() {   # part NAME COMMAND...
     [ $code = 0 ] || outcome=1
 }
 
-formatted() { ruff format --check . && in_wire cargo fmt --check; }
+formatted() { ruff format --check . && in_wire cargo fmt --all --check; }
 in_wire() { (cd wire && "$@"); }
 marks=(-m "not long") seed=()
 if [ "${1:-}" = long ]; then
@@ -36,6 +36,7 @@ part "mypy"          mypy
 part "import-linter" lint-imports
 part "clippy"        in_wire cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
 part "cargo test"    in_wire cargo test --quiet --locked
+part "fuzz"          scripts/fuzz.sh smoke 60
 part "pytest"        python -m pytest "${marks[@]}" "${seed[@]}"
 
 echo

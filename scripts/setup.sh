@@ -50,6 +50,8 @@ rust_packages() {
 missing_packages() {
     venv_works || echo python3 python3-venv
     have cc || echo gcc libc6-dev
+    # The fuzzer's engine is C++.
+    have c++ || echo g++
     postgres_works || echo postgresql
     { have mosquitto && have mosquitto_passwd; } || echo mosquitto
     { have mosquitto_sub && have mosquitto_ctrl; } || echo mosquitto-clients

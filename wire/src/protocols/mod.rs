@@ -14,7 +14,7 @@ pub mod postgresql;
 pub mod quic;
 mod read;
 mod search;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;
 pub mod websocket;

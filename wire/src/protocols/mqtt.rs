@@ -677,7 +677,7 @@ impl Mqtt {
         let half = &mut self.halves[sender as usize];
         if !bytes.is_empty() && exact(bytes, sender, five) {
             // A segment that is packets from its first byte to its last: they begin here.
-            out.add(&Movement::new(moving(sender), sender), sender, half.carried.len() as u64, Counts::ZERO);
+            out.add(&unread(), sender, half.carried.len() as u64, Counts::ZERO);
             half.carried = bytes.to_vec();
             half.search = Search::default();
             half.seeking = false;
@@ -705,7 +705,7 @@ impl Mqtt {
         half.carried.drain(..passed);
         half.seeking = found.is_none();
         if passed > 0 {
-            out.add(&Movement::new(moving(sender), sender), sender, passed as u64, Counts::ZERO);
+            out.add(&unread(), sender, passed as u64, Counts::ZERO);
         }
     }
 
@@ -718,7 +718,7 @@ impl Mqtt {
         half.seeking = true;
         if !half.carried.is_empty() {
             half.carried.remove(0);
-            out.add(&Movement::new(moving(sender), sender), sender, 1, Counts::ZERO);
+            out.add(&unread(), sender, 1, Counts::ZERO);
         }
         Ok(())
     }
@@ -852,7 +852,7 @@ impl Decoder for Mqtt {
         match whole.filter(|_| !half.seeking).and_then(|whole| whole.checked_sub(carried.len() as u64 + length)) {
             Some(left) => {
                 half.skip = left;
-                half.movement = Some(Movement::new(moving(sender), sender));
+                half.movement = Some(unread());
             }
             None => {
                 half.search.passed(carried.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
@@ -863,7 +863,7 @@ impl Decoder for Mqtt {
         // An alias may have been given another topic.
         half.aliases.clear();
         half.alias_bytes = 0;
-        out.add(&Movement::new(moving(sender), sender), sender, carried.len() as u64, Counts::ZERO);
+        out.add(&unread(), sender, carried.len() as u64, Counts::ZERO);
         Ok(())
     }
 
@@ -911,6 +911,11 @@ fn connect_fields(read: &mut Read<'_>, version: u8, flags: u8) -> Option<(Option
     }
     let user = if flags & 0x80 != 0 { Some(text(read.string()?)) } else { None };
     Some((method, client_id, user))
+}
+
+/// Bytes around a gap, of packets that nobody can tell.
+fn unread() -> Movement {
+    Movement::new(Operation::Transfer, Side::Client)
 }
 
 /// What a PUBLISH is, by who sends it.

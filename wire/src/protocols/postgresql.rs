@@ -76,6 +76,7 @@ struct Common {
     copied_in: Arc<Movement>,
     copied_out: Arc<Movement>,
     changed: [(&'static str, Arc<Movement>); 4],
+    /// Data whose statement was not seen: any operation may stand behind it, so none is told.
     transfer: Arc<Movement>,
 }
 
@@ -123,20 +124,21 @@ impl Entry {
             512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
         let (operation, from) = (statement.operation, statement.from);
         let bare = Arc::new(Movement::new(operation, from));
-        let named =
-            if operation == Operation::Connect { Arc::clone(&bare) } else { Arc::new(Movement::of(operation, from, Arc::clone(&objects))) };
+        let without = matches!(operation, Operation::Connect | Operation::Transfer);
+        let named = if without { Arc::clone(&bare) } else { Arc::new(Movement::of(operation, from, Arc::clone(&objects))) };
         let late = matches!(operation, Operation::Select | Operation::Admin);
         let request = if late { bare } else { Arc::clone(&named) };
         let returned = match operation {
-            Operation::Select | Operation::Connect | Operation::Replicate | Operation::Backup => Arc::clone(&named),
+            Operation::Select | Operation::Connect | Operation::Transfer | Operation::Replicate | Operation::Backup => Arc::clone(&named),
             _ => Arc::new(Movement::of(Operation::Select, Side::Server, objects)),
         };
         let tableless = statement.tableless() && matches!(operation, Operation::Select | Operation::Call);
         Arc::new(Self { statement, request, named, returned, described: OnceLock::new(), tableless, size_bytes })
     }
 
+    /// A statement that was not seen: prepared before the recording began, or inside a gap.
     fn unknown() -> Arc<Self> {
-        static ENTRY: LazyLock<Arc<Entry>> = LazyLock::new(|| Entry::new(Statement::unknown(Operation::Select, Side::Server), None));
+        static ENTRY: LazyLock<Arc<Entry>> = LazyLock::new(|| Entry::new(Statement::unknown(Operation::Transfer, Side::Client), None));
         Arc::clone(&ENTRY)
     }
 
@@ -335,6 +337,8 @@ struct Postgresql {
     running: Running,
     /// Answers cannot be paired; the most ReadyForQuery that are still awaited (a gap may have swallowed some).
     doubt: Option<u32>,
+    /// What the answer that doubt interrupted was bringing, and still brings.
+    interrupted: Option<Arc<Movement>>,
     /// There was a gap: requests or answers may be missing from here on.
     gapped: bool,
     /// The client has had several requests on their way at once.
@@ -382,6 +386,7 @@ impl Postgresql {
             requested_bytes: 0,
             running: Running::default(),
             doubt: None,
+            interrupted: None,
             gapped: options.midstream,
             pipelines: false,
             idle_ns: None,
@@ -409,16 +414,21 @@ impl Postgresql {
     // ---- claims -----------------------------------------------------------------------------------------------
 
     fn claim(&mut self, movement: &Arc<Movement>, sender: Side, bytes: u64, counts: Counts) {
-        for (known, side, sum, all, _) in &mut self.batch {
-            if Arc::ptr_eq(known, movement) && *side == sender {
-                *sum += bytes;
-                all.rows += counts.rows;
-                all.values += counts.values;
-                all.messages += counts.messages;
-                return;
-            }
+        let known = self.batch.iter().position(|(known, side, ..)| Arc::ptr_eq(known, movement) && *side == sender);
+        let Some(at) = known else {
+            self.batch.push((Arc::clone(movement), sender, bytes, counts, false));
+            return;
+        };
+        // The last claim comes last, however the bytes were cut: what nobody claims is settled there.
+        if at + 1 < self.batch.len() {
+            self.batch[at..].rotate_left(1);
         }
-        self.batch.push((Arc::clone(movement), sender, bytes, counts, false));
+        if let Some((_, _, sum, all, _)) = self.batch.last_mut() {
+            *sum += bytes;
+            all.rows += counts.rows;
+            all.values += counts.values;
+            all.messages += counts.messages;
+        }
     }
 
     fn estimated(&mut self, movement: &Arc<Movement>, sender: Side, rows: i64) {
@@ -542,21 +552,17 @@ impl Postgresql {
         self.requests.push_back(request);
     }
 
-    /// Counts a statement whose answer will not be paired.
+    /// Counts statements whose answer will not be paired: an estimate, for the server may have refused them, and does
+    /// not run those behind an error.
     fn count_at_once(&mut self, request: &Request) {
-        match request {
-            // Its Parse was lost: what it does is not known.
-            Request::Execute(entry) if self.gapped && entry.is_unknown() => {}
-            Request::Execute(entry) if entry.counted_late() => {
-                let movement = Arc::clone(&entry.named);
-                self.claim(&movement, Side::Client, 0, Counts::messages(1));
-            }
-            Request::Query(entries, from) => {
-                for entry in entries.iter().skip(*from).filter(|e| e.counted_late()) {
-                    self.claim(&Arc::clone(&entry.named), Side::Client, 0, Counts::messages(1));
-                }
-            }
-            _ => {}
+        let entries: &[Arc<Entry>] = match request {
+            Request::Execute(entry) => std::slice::from_ref(entry),
+            Request::Query(entries, from) => entries.get(*from..).unwrap_or_default(),
+            _ => return,
+        };
+        for entry in entries.iter().filter(|e| e.counted_late()) {
+            self.claim(&entry.named, Side::Client, 0, Counts::messages(1));
+            self.estimated(&entry.named, Side::Client, 0);
         }
     }
 
@@ -564,6 +570,11 @@ impl Postgresql {
     fn lose_pairing(&mut self, awaited: u32) {
         self.release(true);
         let counted = self.running.counted;
+        let interrupted = self.current().filter(|_| counted && self.running.copying.is_none());
+        self.interrupted = interrupted.map(|entry| match entry.returned.operation {
+            Operation::Select => Arc::clone(&COMMON.rows),
+            operation => Arc::new(Movement::new(operation, entry.returned.from)),
+        });
         let requests = std::mem::take(&mut self.requests);
         for (at, request) in requests.iter().enumerate() {
             match request {
@@ -603,6 +614,13 @@ impl Postgresql {
             Self::forget(&mut self.prepared, &mut self.named_bytes, b"");
             let portals = std::mem::take(&mut self.portals);
             self.named_bytes = self.named_bytes.saturating_sub(portals.size_bytes());
+        }
+        // Another search path may have been set in what was lost: names stay as the statements have them.
+        if self.settings.path.is_some() {
+            for settings in [&mut self.settings, &mut self.session, &mut self.before] {
+                settings.path = None;
+            }
+            self.generation += 1;
         }
         self.gapped = true;
         self.idle_ns = None;
@@ -647,7 +665,7 @@ impl Postgresql {
 
     /// Counts the running statement, once.
     fn count(&mut self, entry: &Arc<Entry>) {
-        if self.gapped && entry.is_unknown() {
+        if entry.is_unknown() {
             // Its tag will say what it did.
             return;
         }
@@ -828,7 +846,7 @@ impl Postgresql {
                 let entry = self.portals.get(portal).map_or_else(Entry::unknown, Arc::clone);
                 let entry = self.meant(&entry);
                 let movement = Arc::clone(&entry.request);
-                if !entry.counted_late() {
+                if !entry.counted_late() && !entry.is_unknown() {
                     self.claim(&movement, Side::Client, 0, Counts::messages(1));
                 }
                 self.ask(Request::Execute(entry));
@@ -854,7 +872,7 @@ impl Postgresql {
             b'p' => self.initial_response(head, out),
             b'd' => return Some(self.copied_in(length)),
             b'c' | b'f' => {
-                let movement = self.copy_target().map_or_else(|| Arc::clone(&COMMON.copied_in), |e| Arc::clone(&e.named));
+                let movement = self.copy_target().map_or_else(|| self.stray_copy(), |e| Arc::clone(&e.named));
                 // The Sync that was sent behind the Execute is ignored by a server that copies.
                 if matches!((self.requests.front(), self.requests.get(1)), (Some(Request::Execute(_)), Some(Request::Sync))) {
                     self.requests.remove(1);
@@ -896,12 +914,17 @@ impl Postgresql {
         self.current().filter(inward)
     }
 
+    /// What the client copies to nobody knows where; one that may replicate tells how far it is in the same messages.
+    fn stray_copy(&self) -> Arc<Movement> {
+        Arc::clone(if self.walsender == Some(false) { &COMMON.copied_in } else { &COMMON.transfer })
+    }
+
     fn copied_in(&mut self, length: u64) -> Arc<Movement> {
         if let Some(g) = &mut self.gathered {
             g.copy_messages[0] += 1;
             g.copy_bytes[0] += length;
         }
-        let Some(entry) = self.copy_target() else { return Arc::clone(&COMMON.copied_in) };
+        let Some(entry) = self.copy_target() else { return self.stray_copy() };
         self.halves[0].lines = self.running.lines;
         Arc::clone(&entry.named)
     }
@@ -964,9 +987,11 @@ impl Postgresql {
                     let awaited = self.requests.iter().filter(|r| r.ends()).count();
                     self.lose_pairing(u32::try_from(awaited).unwrap_or(u32::MAX));
                 }
-                let rows = i64::from(self.walsender != Some(true));
-                self.claim(&COMMON.rows, Side::Server, 0, Counts::rows(rows));
-                return Some(Arc::clone(&COMMON.rows));
+                let movement = Arc::clone(self.interrupted.as_ref().unwrap_or(&COMMON.transfer));
+                if movement.operation != Operation::Connect && self.walsender != Some(true) {
+                    self.claim(&movement, Side::Server, 0, Counts::rows(1));
+                }
+                return Some(movement);
             }
         };
         if entry.statement.operation == Operation::Connect {
@@ -1069,7 +1094,7 @@ impl Postgresql {
             match (&self.streamed, self.walsender) {
                 (Some(streamed), _) => return Arc::clone(streamed),
                 // What is told of a backup are chunks, not rows.
-                (None, None | Some(true)) => return Arc::clone(&COMMON.copied_out),
+                (None, None | Some(true)) => return Arc::clone(&COMMON.transfer),
                 (None, Some(false)) => {}
             }
             // The trailer of a binary COPY is the one message of two bytes (PostgreSQL, COPY, binary format).
@@ -1107,13 +1132,15 @@ impl Postgresql {
             }
         }
         self.rolled_back = tag.starts_with("ROLLBACK");
+        self.interrupted = None;
         let number: i64 = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        self.mistrust(tag);
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(tag, number) };
-        if self.gapped && entry.is_unknown() {
+        self.mistrust(&tag);
+        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(&tag, number) };
+        if entry.is_unknown() {
             let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
             if let Some(movement) = changed.or(tag.starts_with("SELECT ").then_some(&COMMON.rows)) {
-                self.claim(movement, Side::Server, 0, Counts::messages(1));
+                let rows = if movement.operation == Operation::Select { 0 } else { number };
+                self.claim(movement, Side::Server, 0, Counts { rows, messages: 1, ..Counts::ZERO });
             }
         }
         let movement = Arc::clone(entry.whole());
@@ -1166,6 +1193,7 @@ impl Postgresql {
 
     /// PortalSuspended: the Execute's row limit was reached (PostgreSQL, 55.2.3).
     fn suspended(&mut self) -> Arc<Movement> {
+        self.interrupted = None;
         let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.answer() };
         self.count(&entry);
         self.release(false);
@@ -1199,6 +1227,7 @@ impl Postgresql {
     }
 
     fn error(&mut self, head: &[u8], out: &mut Recorder<'_>) -> Arc<Movement> {
+        self.interrupted = None;
         let code = sqlstate(head);
         if let Some(g) = &mut self.gathered {
             g.error_count += 1;
@@ -1259,6 +1288,7 @@ impl Postgresql {
 
     fn ready_for_query(&mut self, status: Option<u8>, out: &mut Recorder<'_>) {
         self.idle_ns = Some(self.now_ns);
+        self.interrupted = None;
         if !self.ready {
             self.ready = true;
         } else if let Some(awaited) = self.doubt {
@@ -1648,7 +1678,7 @@ impl Postgresql {
         let passed = found.unwrap_or(joined.len().saturating_sub(HEADER_BYTES - 1));
         half.search.passed(passed);
         let rest = joined.split_off(passed);
-        let lost = if sender == Side::Server { &COMMON.rows } else { &COMMON.connect };
+        let lost = &COMMON.transfer;
         if passed > 0 {
             self.claim(lost, sender, passed as u64, Counts::ZERO);
         }
@@ -1882,7 +1912,7 @@ impl Decoder for Postgresql {
             return Ok(());
         }
         let carried = std::mem::take(&mut half.carry);
-        let lost = if sender == Side::Server { &COMMON.rows } else { &COMMON.connect };
+        let lost = &COMMON.transfer;
         // Of a message whose header is there the end is known.
         let whole = be32(&carried, 1).filter(|_| half.phase == Phase::Framed).map(|body| u64::from(body) + 1);
         match whole.and_then(|whole| whole.checked_sub(carried.len() as u64 + length)) {

@@ -3,7 +3,7 @@
 use super::{Decoder, Heads, Options, Protocol, Recognition};
 use crate::windows::{Depth, Endpoint, Opening, Side, Windows};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A conversation: who says what, in order.
@@ -31,6 +31,11 @@ pub enum Step<'a> {
 
 /// Plays steps, one microsecond apart, from a fixed instant: a login lies within one window, however it is cut.
 pub fn play(mut decoder: Box<dyn Decoder>, steps: &[Step<'_>]) -> Played {
+    play_with(&mut *decoder, steps)
+}
+
+/// The same with a decoder that the caller keeps.
+pub fn play_with(decoder: &mut dyn Decoder, steps: &[Step<'_>]) -> Played {
     let mut windows = Windows::new("north", "test");
     let first_ns = 1_775_000_000_000_000_000;
     let id = windows.open(Opening {
@@ -107,6 +112,9 @@ pub fn sums(events: &[Value]) -> BTreeMap<String, [i64; 4]> {
 }
 
 /// The bytes of all flows are the stream bytes, both ways.
+///
+/// # Panics
+/// They are not.
 pub fn assert_conserved(played: &Played) {
     let mut sent = [0_u64; 2];
     for e in &played.events {
@@ -218,10 +226,126 @@ pub fn shared_checks(protocol: &Protocol, script: &Script, secrets: &[&str]) {
         assert_eq!(counted, script[skip].1.len() as u64, "{}: lost bytes of a gap at step {skip}", protocol.name);
     }
 
+    // Started at any piece, or with any piece lost, it tells of nothing that the whole does not have.
+    let mut invented = Vec::new();
+    for skip in 1..script.len() {
+        let mut steps: Vec<_> = script.iter().map(|(side, bytes)| Step::Data(*side, bytes)).collect();
+        let midway = play((protocol.decoder)(Options { facts: true, midstream: true }), &steps[skip..]);
+        invented.extend(invents(&midway.events, &whole.events).map(|what| format!("started at piece {skip}: {what}")));
+        steps[skip] = Step::Gap(script[skip].0, script[skip].1.len() as u64);
+        invented.extend(invents(&play(new(), &steps).events, &whole.events).map(|what| format!("piece {skip} lost: {what}")));
+    }
+    assert!(invented.is_empty(), "{}: {}", protocol.name, invented.join("\n"));
+
     for secret in secrets {
         let text = serde_json::to_string(&whole.events).unwrap();
         assert!(!text.contains(secret), "{}: a secret in an event", protocol.name);
     }
+}
+
+/// What `part`, which was told of fewer packets than `whole`, has too much: per operation more rows, values or messages;
+/// an operation, object, column, account, role or application that the whole does not have. The object `unknown` is none,
+/// nor is `transfer`: bytes whose operation was not seen.
+fn invents(part: &[Value], whole: &[Value]) -> impl Iterator<Item = String> {
+    let amounts = |events: &[Value], estimates: bool| {
+        let mut sums: BTreeMap<String, [i64; 3]> = BTreeMap::new();
+        for e in events {
+            let sum = sums.entry(e["operation"].as_str().unwrap().to_owned()).or_default();
+            // What may have come to nothing (a COPY, a statement behind another) is marked as an estimate.
+            if estimates || e["completeness"]["estimated"] == false {
+                for (slot, field) in sum.iter_mut().zip(["rows", "values", "messages"]) {
+                    *slot += e[field].as_i64().unwrap();
+                }
+            }
+        }
+        sums
+    };
+    let unknown = serde_json::json!(["unknown"]);
+    let words = |events: &[Value], all: bool| {
+        let mut words = BTreeSet::new();
+        for e in events {
+            for field in ["account", "role", "application"] {
+                words.extend(e[field].as_str().map(|text| format!("{field} {text}")));
+            }
+            for set in e["objects"].as_array().unwrap().iter().filter(|set| all || set["names"] != unknown) {
+                for field in ["names", "columns"] {
+                    words.extend(set[field].as_array().unwrap().iter().map(|text| format!("{field} {}", text.as_str().unwrap())));
+                }
+            }
+        }
+        // `SELECT *` whose RowDescription was not seen has all columns.
+        words.remove("columns *");
+        words
+    };
+    let (allowed, known) = (amounts(whole, true), words(whole, true));
+    let more = amounts(part, false).into_iter().filter_map(move |(operation, found)| match allowed.get(&operation) {
+        Some(most) if found.iter().zip(most).all(|(a, b)| a <= b) => None,
+        Some(most) => Some(format!("{operation} has {found:?} rows, values, messages; the whole {most:?}")),
+        None => (operation != "transfer").then(|| format!("no {operation} in the whole, here {found:?}")),
+    });
+    // A table whose schema was told before the recording began goes out without it.
+    let unqualified = |word: &str, known: &str| {
+        let (end, name) = (word.strip_prefix("names "), known.strip_prefix("names "));
+        matches!((end, name), (Some(end), Some(name)) if name.strip_suffix(end).is_some_and(|schema| schema.ends_with('.')))
+    };
+    let is_known = move |word: &String| known.contains(word) || known.iter().any(|one| unqualified(word, one));
+    more.chain(words(part, false).into_iter().filter(move |word| !is_known(word)))
+}
+
+/// A recording under `tests/data`: the protocol it is of (its folder), its file's name, what was said, and the words
+/// that no event may carry.
+pub struct Recording {
+    pub protocol: String,
+    pub name: String,
+    pub script: Script,
+    pub secrets: Vec<String>,
+}
+
+/// Passwords and payload words of the recordings that do not list their own.
+pub const SECRETS: &[(&str, &[&str])] = &[
+    ("mqtt", &["not-a-secret", "wrong-word", "swordfish", "xxxxx"]),
+    ("opcua", &["correct-horse", "636f7272656374"]),
+    ("tls", &["request request", "rows rows"]),
+];
+
+/// Every recording of a conversation under `tests/data`, in order of their names.
+///
+/// # Panics
+/// The folder is not there.
+pub fn recordings() -> Vec<Recording> {
+    let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+    let mut found = Vec::new();
+    for folder in std::fs::read_dir(&root).expect("tests/data is there").flatten().filter(|f| f.path().is_dir()) {
+        for file in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
+            let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
+            let (script, mut secrets) = said(&text);
+            if !script.is_empty() {
+                let protocol = folder.file_name().to_string_lossy().into_owned();
+                let common = SECRETS.iter().filter(|(of, _)| *of == protocol).flat_map(|(_, words)| *words);
+                secrets.extend(common.map(|word| (*word).to_owned()));
+                found.push(Recording { protocol, name: file.file_name().to_string_lossy().into_owned(), script, secrets });
+            }
+        }
+    }
+    found.sort_by(|a, b| (&a.protocol, &a.name).cmp(&(&b.protocol, &b.name)));
+    found
+}
+
+/// A recording is JSON with a `script`, or lines of hex after `c`, `>` (client) and `s`, `<` (server).
+fn said(text: &str) -> (Script, Vec<String>) {
+    let side = |word: &str| match word {
+        "c" | ">" | "client" => Some(CLIENT),
+        "s" | "<" | "server" => Some(SERVER),
+        _ => None,
+    };
+    if let Ok(json) = serde_json::from_str::<Value>(text) {
+        let pieces = json["script"].as_array().cloned().unwrap_or_default();
+        let script = pieces.iter().filter_map(|p| Some((side(p[0].as_str()?)?, bytes(p[1].as_str()?)))).collect();
+        let secrets = json["secrets"].as_array().cloned().unwrap_or_default();
+        return (script, secrets.iter().filter_map(|s| Some(s.as_str()?.to_owned())).collect());
+    }
+    let pieces = text.lines().filter_map(|line| line.split_once(' '));
+    (pieces.filter_map(|(word, hex)| Some((side(word)?, bytes(hex)))).collect(), Vec::new())
 }
 
 /// What the registry says of a conversation's first bytes.
@@ -236,4 +360,48 @@ pub fn recognise(protocol: &Protocol, script: &Script) -> Recognition {
 pub fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocols::{HEAD_BYTES_MAX, TCP};
+
+    /// The first bytes of each side from piece `from` on.
+    fn heads(script: &[(Side, Vec<u8>)]) -> [Vec<u8>; 2] {
+        [CLIENT, SERVER].map(|side| {
+            script.iter().filter(|(s, _)| *s == side).flat_map(|(_, b)| b.iter().copied()).take(HEAD_BYTES_MAX).collect::<Vec<_>>()
+        })
+    }
+
+    #[test]
+    fn every_recording_is_refused_by_the_probes_of_the_other_protocols() {
+        let recordings = recordings();
+        let protocols: BTreeSet<_> = recordings.iter().map(|r| r.protocol.as_str()).collect();
+        assert!(recordings.len() > 40 && protocols.len() >= 4, "{} recordings of {protocols:?}", recordings.len());
+        let mut wrong = Vec::new();
+        for recording in &recordings {
+            for probe in TCP.iter().filter(|p| p.name != recording.protocol) {
+                for from in 0..recording.script.len() {
+                    let [client, server] = heads(&recording.script[from..]);
+                    // Either end may be taken for the client, and either may be heard alone.
+                    for (a, b) in [(&client, &server), (&server, &client), (&client, &Vec::new()), (&Vec::new(), &server)] {
+                        for midstream in [false, true] {
+                            if from == 0 || midstream {
+                                let heads = Heads { client: a, server: b, ports: (50_000, 4000), midstream };
+                                if let Recognition::Yes { .. } = (probe.recognise)(&heads) {
+                                    wrong.push(format!(
+                                        "{} takes {}/{} from piece {from} on, midstream {midstream}",
+                                        probe.name, recording.protocol, recording.name
+                                    ));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        wrong.dedup();
+        assert!(wrong.is_empty(), "{} times:\n{}", wrong.len(), wrong.join("\n"));
+    }
 }

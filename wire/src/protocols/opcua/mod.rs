@@ -308,6 +308,11 @@ struct OpcUa {
     gathered: Gathered,
 }
 
+/// A message whose service cannot be told.
+fn unread() -> Movement {
+    Movement::new(Operation::Transfer, Side::Client)
+}
+
 fn connect() -> Movement {
     Movement::new(Operation::Connect, Side::Client)
 }
@@ -576,7 +581,7 @@ impl OpcUa {
             Type::Close | Type::Message => match found.service {
                 _ if message.encrypted => {
                     self.undecoded();
-                    self.claim(sender, &message, Movement::new(Operation::Transfer, Side::Client), Counts::messages(1), out);
+                    self.claim(sender, &message, unread(), Counts::messages(1), out);
                 }
                 Some(service) if !message.aborted => self.finish_service(sender, &message, service, *found, out),
                 _ => {
@@ -586,7 +591,8 @@ impl OpcUa {
                     self.forget(message.request_id);
                     // Of a message that lost its type, nobody can say what it was one of.
                     let known = message.early.is_some() || !(message.lost || self.gapped);
-                    let movement = message.early.clone().unwrap_or_else(connect);
+                    let other = || if found.service.is_none() { unread() } else { connect() };
+                    let movement = message.early.clone().unwrap_or_else(other);
                     self.claim(sender, &message, movement, Counts::messages(u64::from(known)), out);
                 }
             },
@@ -823,7 +829,8 @@ impl OpcUa {
         let (movement, known) = match (&message.early, message.found.service) {
             (Some(movement), _) => (movement.clone(), true),
             (None, Some(service)) if !service.response() => (movement_of(service.kind), true),
-            _ if message.encrypted => (Movement::new(Operation::Transfer, Side::Client), true),
+            _ if message.encrypted => (unread(), true),
+            (None, None) => (unread(), false),
             _ => (connect(), false),
         };
         if message.encrypted || message.found.service.is_none() {

@@ -82,6 +82,7 @@ fn sets(played: &Played) -> Vec<(String, String, String, i64, i64)> {
 fn every_recording_passes_the_shared_checks() {
     for name in names() {
         let recording = recording(&name);
+        println!("{name}");
         let secrets: Vec<_> = recording.secrets.iter().map(String::as_str).collect();
         shared_checks(&POSTGRESQL, &recording.script, &secrets);
     }
@@ -242,7 +243,9 @@ fn joined_midway_rows_count_and_no_account_is_invented() {
     assert_conserved(&played);
     let mut found = named_rows(&played);
     found.sort();
-    assert_eq!(found, [("mes.a".into(), 2), ("unknown".into(), 3)]);
+    assert_eq!(found, [("mes.a".into(), 2)]);
+    // Any statement may have returned the first ones.
+    assert_eq!(rows(&played), BTreeMap::from([("select".into(), 2), ("transfer".into(), 3)]));
     assert!(played.events.iter().all(|e| e["account"].is_null() && e["role"].is_null()));
 }
 
@@ -291,12 +294,12 @@ fn more_requests_than_are_kept_make_unknown_rows_and_are_reported() {
         assert_conserved(&played);
         let mut found = named_rows(&played);
         found.sort();
-        found
+        (found, rows(&played).get("transfer").copied())
     };
     let all = |n: usize| i64::try_from(n).unwrap();
-    assert_eq!(rows_of(n - 1), [("mes.a".into(), all(n - 1)), ("mes.b".into(), 2)]);
+    assert_eq!(rows_of(n - 1), (vec![("mes.a".into(), all(n - 1)), ("mes.b".into(), 2)], None));
     assert_eq!(bounds_of(&pipelined(n - 1)), 0);
-    assert_eq!(rows_of(n), [("mes.b".into(), 2), ("unknown".into(), all(n))]);
+    assert_eq!(rows_of(n), (vec![("mes.b".into(), 2)], Some(all(n))));
     assert_eq!(bounds_of(&pipelined(n)), 1);
 }
 

@@ -1,0 +1,262 @@
+//! What must hold whatever the bytes are. A failure is a panic.
+
+use crate::{heap, input};
+use hopwatch_wire::packet::LinkType;
+use hopwatch_wire::protocols::testing::{self, MEMORY_BYTES_MAX, Played, Recording, Step};
+use hopwatch_wire::protocols::{Options, Protocol};
+use hopwatch_wire::sensor::{Sensor, SensorOptions};
+use hopwatch_wire::source::{FileSource, Source, Step as Read};
+use hopwatch_wire::stream::{HELD_BYTES_MAX, Piece, Segment, Stream};
+use hopwatch_wire::{sql, windows};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+/// What one input of the fuzzer may make the packet path hold, windows and events included.
+const HEAP_BYTES_MAX: usize = 64 << 20;
+/// Frames that one input may make a file give: a bomb is read piece by piece, and there is no end to wait for.
+const FRAMES_MAX: usize = 20_000;
+
+/// The decoder conserves bytes, holds what it says and no more than it may, and does not care how bytes are cut.
+pub fn decoder(protocol: &Protocol, data: &[u8], datagrams: bool) {
+    let Some((&options, rest)) = data.split_first() else { return };
+    let options = Options { facts: options & 2 != 0, midstream: options & 1 != 0 };
+    let steps = input::steps(rest);
+    let mut decoder = (protocol.decoder)(options);
+    let (whole, peak) = heap::peak_of(|| testing::play_with(&mut *decoder, &steps));
+    assert!(peak <= HEAP_BYTES_MAX, "{peak} bytes were held at once");
+    held(&whole);
+    testing::assert_conserved(&whole);
+    let said = decoder.memory_bytes();
+    let before = heap::held();
+    drop(decoder);
+    let really = before - heap::held();
+    assert!(really <= 4 * said + (256 << 10), "it held {really} bytes and said {said}");
+    if datagrams {
+        return;
+    }
+    let seed = data.iter().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    let parts = input::split(&steps, seed);
+    let other = testing::play((protocol.decoder)(options), &parts);
+    testing::assert_conserved(&other);
+    held(&other);
+    // Where a stream begins in the middle, or goes on behind a gap, the next frame is looked for, and where a segment
+    // begins is a good place to look.
+    if options.midstream || steps.iter().any(|step| matches!(step, Step::Gap(..))) {
+        return;
+    }
+    if std::env::var_os("FUZZ_SHOW").is_some() {
+        for (name, steps, played) in [("whole", &steps, &whole), ("parts", &parts, &other)] {
+            println!("== {name}: {:?}", played.error);
+            for step in steps {
+                if let Step::Data(side, bytes) = step {
+                    println!("{side:?} {}", bytes.escape_ascii());
+                }
+            }
+            for (key, sum) in testing::sums(&played.events) {
+                println!("   {key} {sum:?}");
+            }
+        }
+    }
+    assert_eq!(other.error.is_some(), whole.error.is_some(), "refused in one segmentation alone: {:?} {:?}", whole.error, other.error);
+    assert_eq!(testing::sums(&other.events), testing::sums(&whole.events), "another segmentation");
+}
+
+fn held(played: &Played) {
+    assert!(played.memory_bytes_max <= MEMORY_BYTES_MAX, "{} bytes held", played.memory_bytes_max);
+}
+
+/// Frames of every link type: bytes are conserved, losses are told with the flows they hit, and the same frames give the
+/// same events although every table has another hash seed.
+pub fn packets(data: &[u8]) {
+    let (first, peak) = heap::peak_of(|| sensed(data));
+    assert!(peak <= HEAP_BYTES_MAX, "{peak} bytes were held at once");
+    assert!(sensed(data) == first, "the same frames gave other events");
+    let parsed = |lines: &[Vec<u8>]| lines.iter().map(|l| serde_json::from_slice(l).expect("JSON")).collect::<Vec<Value>>();
+    let (events, conversations) = (parsed(&first.0), parsed(&first.1));
+    let count = |of: &Value, field: &str| of[field].as_u64().expect("a count");
+    let mut told: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut lost, mut hit) = (0, 0);
+    for e in &events {
+        match e["kind"].as_str() {
+            Some("flow") => {
+                *told.entry(e["transport"].to_string()).or_default() += count(e, "bytes") + count(e, "bytes_back");
+                hit += count(&e["completeness"], "lost_bytes");
+            }
+            Some("loss") if e["stage"] == "stream" => lost += count(e, "bytes"),
+            _ => {}
+        }
+    }
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    for c in &conversations {
+        *seen.entry(c["transport"].to_string()).or_default() += count(c, "stream_bytes_ab") + count(c, "stream_bytes_ba");
+    }
+    told.retain(|_, bytes| *bytes > 0);
+    seen.retain(|_, bytes| *bytes > 0);
+    assert_eq!(told, seen, "bytes of the flows against bytes of the streams");
+    assert_eq!(lost, hit, "lost bytes of the loss events against those of the flows");
+}
+
+fn sensed(data: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    const LINKS: [u16; 8] = [1, 1, 1, 101, 113, 276, 0, 108];
+    let options = SensorOptions { conversations: true, ..SensorOptions::default() };
+    let mut sensor = Sensor::new("north", "fuzz", options);
+    let mut time_ns = 1_775_000_000_000_000_000;
+    let mut events = Vec::new();
+    for (control, frame) in input::Pieces(data) {
+        // 0, 1 ms, 32 ms … 1073 s.
+        let steps_ns = (1_i64 << (5 * (control >> 5))) * 1_000_000;
+        time_ns += if control >> 5 == 0 { 0 } else { steps_ns };
+        let link = LinkType::from_number(LINKS[usize::from(control & 7)]);
+        let cut = if control & 8 == 0 { 0 } else { 40 };
+        sensor.frame(time_ns, link, frame, u32::try_from(frame.len()).unwrap_or(0) + cut, (control & 16 != 0).then_some(7));
+        events.append(&mut sensor.windows.take());
+    }
+    sensor.finish();
+    events.append(&mut sensor.windows.take());
+    (events, sensor.take_conversations())
+}
+
+/// Segments with any numbers: what is held is bounded and nothing comes out that did not go in.
+pub fn stream(data: &[u8]) {
+    let mut stream = Stream::default();
+    let (mut given, mut out) = (0_u64, 0_u64);
+    let mut deliver = |piece: Piece<'_>| {
+        if let Piece::Data(data) = piece {
+            out += data.len() as u64;
+        }
+    };
+    let mut time_ns = 0;
+    let base = data.first().map_or(0, |b| u32::from_be_bytes([*b, 0xff, 0xff, 0]));
+    for step in data.get(1..).unwrap_or_default().chunks_exact(6) {
+        let &[control, a, b, c, d, length] = step else { continue };
+        let near = u32::from(u16::from_be_bytes([a, b]));
+        // Most numbers lie close together, where segments overlap.
+        let number = if control & 1 == 0 { base.wrapping_add(near) } else { u32::from_be_bytes([a, b, c, d]) };
+        time_ns += i64::from(control >> 5) * 1_000_000;
+        match control >> 1 & 3 {
+            0 => stream.acknowledge(number, time_ns, &mut deliver),
+            1 => stream.patience(time_ns, &mut deliver),
+            _ => {
+                let payload = vec![d; usize::from(length) * if control & 8 == 0 { 1 } else { 250 }];
+                given += payload.len() as u64;
+                let cut = if control & 16 == 0 { 0 } else { u32::from(c) };
+                let (syn, fin) = (c & 7 == 1, c & 7 == 2);
+                stream.segment(&Segment { sequence: number, payload: &payload, cut, syn, fin, time_ns }, &mut deliver);
+            }
+        }
+        assert!(stream.held_bytes() <= HELD_BYTES_MAX, "{} bytes held", stream.held_bytes());
+    }
+    stream.flush(&mut deliver);
+    assert_eq!(stream.held_bytes(), 0);
+    assert!(out <= given, "{out} bytes came out of {given}");
+}
+
+/// A capture file: the same frames however its bytes arrive.
+pub fn file(magic: &[u8], data: &[u8]) {
+    let bytes = [magic, data].concat();
+    let ((first, total), peak) = heap::peak_of(|| frames(&bytes, usize::MAX));
+    assert!(peak <= HEAP_BYTES_MAX + first.len(), "{peak} bytes were held at once");
+    // How much comes out of a compressed file before its damage follows the reading.
+    let damaged = first.iter().any(|line| line.contains("damaged compression"));
+    if total < FRAMES_MAX && !damaged {
+        let piece = 1 + data.len() % 97;
+        let other = frames(&bytes, piece).0;
+        let damaged = other.iter().any(|line| line.contains("damaged compression"));
+        let at = first.iter().zip(&other).position(|(a, b)| a != b).unwrap_or(first.len().min(other.len()));
+        assert!(damaged || other == first, "in pieces of {piece} bytes {:?}, else {:?}", other.get(at), first.get(at));
+    }
+}
+
+/// What a file says, as text, and the number of its frames.
+fn frames(bytes: &[u8], piece: usize) -> (Vec<String>, usize) {
+    struct Slow(Cursor<Vec<u8>>, usize);
+    impl std::io::Read for Slow {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            let most = into.len().min(self.1);
+            self.0.read(into.get_mut(..most).unwrap_or_default())
+        }
+    }
+    let mut said = Vec::new();
+    let mut source = match FileSource::from_reader("input", Box::new(Slow(Cursor::new(bytes.to_vec()), piece)), None) {
+        Ok(source) => source.with_unknown_links(),
+        Err(error) => return (vec![error.to_string()], 0),
+    };
+    let mut total = 0;
+    loop {
+        match source.read() {
+            Ok(Read::Frame(frame)) if total < FRAMES_MAX => {
+                total += 1;
+                let _ = hopwatch_wire::packet::parse(frame.link, frame.data, frame.wire_len, frame.vlan);
+                if total < 200 {
+                    said.push(format!("{} {:?} {} {} {}", frame.time_ns, frame.link, frame.wire_len, frame.data.len(), frame.interface));
+                }
+            }
+            Ok(_) => break,
+            Err(error) => {
+                said.push(error.to_string());
+                break;
+            }
+        }
+    }
+    said.push(format!("{total} frames, {} lost", source.lost_total()));
+    (said, total)
+}
+
+/// Statements of any text: bounded, and no literal of it comes out.
+pub fn statements(data: &[u8]) {
+    let Some((&kind, text)) = data.split_first() else { return };
+    let backslash = kind & 1 != 0;
+    for statement in sql::read(text, kind & 2 != 0, backslash) {
+        let objects = statement.objects(None);
+        assert!(objects.names.len() <= 2 * sql::TABLES_MAX && objects.columns.len() <= 2 * sql::COLUMNS_MAX);
+    }
+    // The text as a literal, escaped as a client would: nothing of it is a name.
+    let literal = String::from_utf8_lossy(text).replace('\\', "\\\\").replace('\'', "''").replace('\0', "");
+    let planted =
+        format!("INSERT INTO t (a) VALUES (E'{literal} {PLANTED}', 1); SELECT a FROM t WHERE b = E'{PLANTED} {literal}' AND c = 2");
+    for statement in sql::read(planted.as_bytes(), true, backslash) {
+        let objects = statement.objects(None);
+        let told = format!("{:?} {:?}", objects.names, objects.columns);
+        assert!(!told.contains(PLANTED), "a literal is told: {told}");
+        assert!(objects.names == ["t"] || objects.names == [sql::UNKNOWN], "{told}");
+    }
+}
+
+pub const PLANTED: &str = "Zq7planted";
+
+/// Recordings with known secrets, cut, started and lost in every way: no event, no fact, no error says a secret.
+pub fn secrets(recordings: &[Recording], protocols: &[&Protocol], data: &[u8]) {
+    let [which, options, start, edits @ ..] = data else { return };
+    let Some(recording) = recordings.get(usize::from(*which) % recordings.len().max(1)) else { return };
+    let midstream = options & 1 != 0;
+    let from = if midstream { usize::from(*start) * recording.script.len() / 256 } else { 0 };
+    let mut steps = Vec::new();
+    let mut edits = edits.chunks_exact(3).cycle().take(200);
+    for (side, bytes) in recording.script.get(from..).unwrap_or_default() {
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let edit = edits.next();
+            let Some(&[how, high, low]) = edit else {
+                steps.push(Step::Data(*side, rest));
+                break;
+            };
+            let length = (usize::from(u16::from_be_bytes([high, low])) % rest.len().min(4000)) + 1;
+            let (head, tail) = rest.split_at(length);
+            match how {
+                0..30 => steps.push(Step::Gap(*side, head.len() as u64)),
+                30..35 => {}
+                _ => steps.push(Step::Data(*side, head)),
+            }
+            rest = tail;
+        }
+    }
+    for protocol in protocols.iter().filter(|p| p.name == recording.protocol) {
+        let played = testing::play((protocol.decoder)(Options { facts: true, midstream }), &steps);
+        let told = format!("{:?} {:?} {:?}", played.events, played.facts, played.error.map(|e| e.to_string()));
+        for secret in &recording.secrets {
+            assert!(!told.contains(secret), "{secret} of {}/{} is told", recording.protocol, recording.name);
+        }
+    }
+    let _ = windows::WINDOW_NS;
+}

@@ -1,0 +1,155 @@
+//! The first corpus, made from the recordings under `tests/data`.
+
+use crate::targets::{self, RECORDINGS};
+use crate::{input, properties};
+use hopwatch_wire::protocols::testing::{CLIENT, Recording, recognise};
+use hopwatch_wire::protocols::{Recognition, TCP};
+use hopwatch_wire::windows::Side;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// Bytes of a seed: mutations of longer ones are mostly of bodies that are skipped.
+const SEED_BYTES_MAX: usize = 4096;
+
+pub fn write(folder: &Path) {
+    let put = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = folder.join(target);
+        fs::create_dir_all(&folder).expect("a folder for the seeds");
+        fs::write(folder.join(format!("seed-{name}")), bytes).expect("a seed is written");
+    };
+    for recording in RECORDINGS.iter() {
+        let name = recording.name.split('.').next().unwrap_or_default();
+        let seed = conversation(recording);
+        for (target, protocol, _) in targets::decoders().iter().filter(|(_, p, datagrams)| p.name == recording.protocol && !datagrams) {
+            let (of, script) = (TCP.iter().find(|p| std::ptr::eq(*p, *protocol)), &recording.script);
+            if of.is_some_and(|p| matches!(recognise(p, script), Recognition::Yes { .. })) {
+                put(target, &format!("{}-{name}", recording.protocol), &seed);
+            }
+        }
+        put("packets", &format!("{}-{name}", recording.protocol), &frames(recording));
+    }
+    for which in 0..u8::try_from(RECORDINGS.len()).unwrap_or(u8::MAX) {
+        if which % 4 == 0 {
+            put("secrets", &which.to_string(), &[which, 0, 0, 200, 0, 90, 10, 0, 40, 100, 1, 200]);
+        }
+    }
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x06mes-db\x05plant\x07example\0\0\x01\0\x01";
+    let answer = b"\x12\x34\x81\x80\0\x01\0\x01\0\0\0\0\x06mes-db\x05plant\x07example\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\x01\x2c\0\x04\x0a\x14\x01\x15";
+    let (mut stream, mut datagrams) = (vec![0], vec![0]);
+    for (control, message) in [(0, question.as_slice()), (1, answer.as_slice())] {
+        let length = u16::try_from(message.len()).unwrap_or(0).to_be_bytes();
+        input::put(control, &[&length[..], message].concat(), &mut stream);
+        input::put(control, message, &mut datagrams);
+    }
+    put("dns", "lookup", &stream);
+    put("dns-2", "lookup", &datagrams);
+    for (at, text) in SQL.iter().enumerate() {
+        put("sql", &at.to_string(), &[b"\x02", text.as_bytes()].concat());
+    }
+    put("stream", "order", &[0, 4, 0, 0, 1, 1, 9, 4, 0, 20, 0, 2, 9, 4, 0, 9, 0, 3, 11, 0x20, 0, 29, 0, 0, 0, 4, 0, 29, 2, 1, 4]);
+
+    let some = RECORDINGS.iter().find(|r| r.protocol == "mqtt").expect("a recording of MQTT");
+    let (pcap, pcapng) = (pcap(some), pcapng(some));
+    put("pcap", "mqtt", &pcap[4..]);
+    put("pcapng", "mqtt", &pcapng[4..]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&pcap).expect("it compresses");
+    put("gzip", "pcap", &gzip.finish().expect("it compresses")[2..]);
+    let zstd = ruzstd::encoding::compress_to_vec(pcapng.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    put("zstd", "pcapng", &zstd[4..]);
+    // A frame of one block that repeats a byte 128 KiB times, over and over.
+    put("zstd", "bomb", &[&[0, 0x58][..], &[0x02, 0x00, 0x10, 0].repeat(60), &[0x03, 0x00, 0x10, 0]].concat());
+    let _ = properties::PLANTED;
+}
+
+const SQL: &[&str] = &[
+    "SELECT id, part FROM mes.genealogy g JOIN mes.orders o USING (id) WHERE g.serial = 'X-1' AND o.n > $1",
+    "COPY (SELECT * FROM mes.genealogy) TO STDOUT WITH (FORMAT csv, HEADER)",
+    "INSERT INTO t (a, b) VALUES ('x', E'it\\'s'), ($1, $$dollar$$) ON CONFLICT DO NOTHING RETURNING a",
+    "WITH RECURSIVE w AS (SELECT 1 UNION ALL SELECT n + 1 FROM w) UPDATE a.b SET c = w.n FROM w WHERE d IN (SELECT e FROM f)",
+    "CREATE ROLE joe LOGIN PASSWORD 'x'; GRANT SELECT ON ALL TABLES IN SCHEMA mes TO joe; SET ROLE joe; /* c /* d */ */ DELETE FROM x -- y",
+    "DECLARE c CURSOR FOR SELECT * FROM ONLY (t); FETCH 5 FROM c; MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN UPDATE SET b = 1",
+];
+
+fn conversation(recording: &Recording) -> Vec<u8> {
+    let mut seed = vec![2];
+    for (side, bytes) in &recording.script {
+        let kept = bytes.get(..bytes.len().min(1500)).unwrap_or_default();
+        if seed.len() + kept.len() > SEED_BYTES_MAX {
+            break;
+        }
+        input::put(u8::from(*side != CLIENT), kept, &mut seed);
+    }
+    seed
+}
+
+/// The conversation as Ethernet frames of a TCP connection, handshake and end included.
+fn ethernet(recording: &Recording) -> Vec<Vec<u8>> {
+    let mut numbers = [100_u32, 500];
+    let mut frames = Vec::new();
+    let mut say = |side: Side, flags: u8, payload: &[u8]| {
+        let (me, other) = (side as usize, 1 - side as usize);
+        let ends = [(10_u8, 50_000_u16), (20, 4000)];
+        let mut frame = vec![2; 12];
+        frame.extend([8, 0, 0x45, 0]);
+        frame.extend(u16::try_from(40 + payload.len()).unwrap_or(0).to_be_bytes());
+        frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, ends[me].0, 10, 0, 0, ends[other].0]);
+        frame.extend(ends[me].1.to_be_bytes());
+        frame.extend(ends[other].1.to_be_bytes());
+        frame.extend(numbers[me].to_be_bytes());
+        frame.extend(numbers[other].to_be_bytes());
+        frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend(payload);
+        numbers[me] = numbers[me].wrapping_add(u32::try_from(payload.len()).unwrap_or(0) + u32::from(flags & 3 != 0));
+        frames.push(frame);
+    };
+    say(Side::Client, 2, b"");
+    say(Side::Server, 0x12, b"");
+    let mut sum = 0;
+    for (side, bytes) in &recording.script {
+        for part in bytes.chunks(1400) {
+            sum += part.len();
+            if sum < SEED_BYTES_MAX {
+                say(*side, 0x18, part);
+            }
+        }
+    }
+    say(Side::Client, 0x11, b"");
+    say(Side::Server, 0x11, b"");
+    frames
+}
+
+fn frames(recording: &Recording) -> Vec<u8> {
+    let mut seed = Vec::new();
+    for frame in ethernet(recording) {
+        input::put(0x20, &frame, &mut seed);
+    }
+    seed
+}
+
+fn pcap(recording: &Recording) -> Vec<u8> {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+    for (at, frame) in (0_u32..).zip(ethernet(recording)) {
+        let length = u32::try_from(frame.len()).unwrap_or(0).to_le_bytes();
+        file.extend([1_775_000_000_u32.to_le_bytes(), at.to_le_bytes(), length, length].concat());
+        file.extend(frame);
+    }
+    file
+}
+
+fn pcapng(recording: &Recording) -> Vec<u8> {
+    fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+        let padded = [body, &vec![0; (4 - body.len() % 4) % 4]].concat();
+        let length = u32::try_from(padded.len() + 12).unwrap_or(0).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, &padded, &length].concat()
+    }
+    let mut file = block(0x0a0d_0d0a, &[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    file.extend(block(1, &[&[1, 0, 0, 0, 0, 0, 4, 0, 2, 0, 3, 0][..], b"lo0\0", &[9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]].concat()));
+    for (at, frame) in (0_u32..).zip(ethernet(recording)) {
+        let length = u32::try_from(frame.len()).unwrap_or(0).to_le_bytes();
+        file.extend(block(6, &[&[0, 0, 0, 0, 0, 0, 1, 0][..], &at.to_le_bytes(), &length, &length, &frame].concat()));
+    }
+    file.extend(block(5, &[0, 0, 0, 0, 0, 0, 1, 0, 9, 0, 0, 0, 5, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    file
+}
