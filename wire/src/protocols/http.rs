@@ -498,10 +498,9 @@ impl Http {
         }
     }
 
-    /// The exchange of bytes that belong to none that was seen.
+    /// The exchange of bytes that belong to none that was seen: whether it gets or puts is not known.
     fn unknown(&self) -> Arc<Exchange> {
-        let objects = Arc::new(ObjectSet { names: vec!["unknown".into()], ..ObjectSet::default() });
-        Arc::new(Exchange::of(self.current.as_ref().unwrap_or(&self.who), Operation::Get, Some(objects)))
+        Arc::new(Exchange::of(self.current.as_ref().unwrap_or(&self.who), Operation::Transfer, None))
     }
 
     /// A message has ended.

@@ -305,6 +305,7 @@ pub struct Recording {
 pub const SECRETS: &[(&str, &[&str])] = &[
     ("mqtt", &["not-a-secret", "wrong-word", "swordfish", "xxxxx"]),
     ("opcua", &["correct-horse", "636f7272656374"]),
+    ("http", &["not-a-secret", "bm90LWEtc2VjcmV0", "swordfish", "part,line", "select the"]),
     ("tls", &["request request", "rows rows"]),
 ];
 
@@ -367,6 +368,9 @@ mod tests {
     use super::*;
     use crate::protocols::{HEAD_BYTES_MAX, TCP};
 
+    /// Recordings of one protocol inside another: the file, and the other probe that may take it.
+    const CARRIES: [(&str, &str); 2] = [("http/connect.txt", "tls"), ("mqtt/websocket.txt", "http")];
+
     /// The first bytes of each side from piece `from` on.
     fn heads(script: &[(Side, Vec<u8>)]) -> [Vec<u8>; 2] {
         [CLIENT, SERVER].map(|side| {
@@ -381,7 +385,8 @@ mod tests {
         assert!(recordings.len() > 40 && protocols.len() >= 4, "{} recordings of {protocols:?}", recordings.len());
         let mut wrong = Vec::new();
         for recording in &recordings {
-            for probe in TCP.iter().filter(|p| p.name != recording.protocol) {
+            let file = format!("{}/{}", recording.protocol, recording.name);
+            for probe in TCP.iter().filter(|p| p.name != recording.protocol && !CARRIES.contains(&(file.as_str(), p.name))) {
                 for from in 0..recording.script.len() {
                     let [client, server] = heads(&recording.script[from..]);
                     // Either end may be taken for the client, and either may be heard alone.
@@ -390,10 +395,7 @@ mod tests {
                             if from == 0 || midstream {
                                 let heads = Heads { client: a, server: b, ports: (50_000, 4000), midstream };
                                 if let Recognition::Yes { .. } = (probe.recognise)(&heads) {
-                                    wrong.push(format!(
-                                        "{} takes {}/{} from piece {from} on, midstream {midstream}",
-                                        probe.name, recording.protocol, recording.name
-                                    ));
+                                    wrong.push(format!("{} takes {file} from piece {from} on, midstream {midstream}", probe.name));
                                 }
                             }
                         }
