@@ -1098,7 +1098,8 @@ impl Postgresql {
                 (None, Some(false)) => {}
             }
             // The trailer of a binary COPY is the one message of two bytes (PostgreSQL, COPY, binary format).
-            self.claim(&COMMON.copied_out, Side::Server, 0, Counts::rows(i64::from(length != 2)));
+            // The first may be a header line.
+            self.estimated(&COMMON.copied_out, Side::Server, i64::from(length != 2));
             return Arc::clone(&COMMON.copied_out);
         };
         if matches!(entry.statement.operation, Operation::Replicate | Operation::Backup) {
@@ -1134,8 +1135,8 @@ impl Postgresql {
         self.rolled_back = tag.starts_with("ROLLBACK");
         self.interrupted = None;
         let number: i64 = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        self.mistrust(&tag);
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(&tag, number) };
+        self.mistrust(tag);
+        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(tag, number) };
         if entry.is_unknown() {
             let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
             if let Some(movement) = changed.or(tag.starts_with("SELECT ").then_some(&COMMON.rows)) {
