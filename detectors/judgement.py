@@ -107,6 +107,8 @@ class Judgement:
     finding: Finding | None = None
     notices: tuple[Finding, ...] = ()
     """What this window brought to light that is not about the window: a failover, an overdue review."""
+    declaration: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
+    """The edition it was judged against."""
 
     @property
     def event(self) -> dict[str, Any]:  # Any: JSON values
@@ -120,6 +122,7 @@ class Judgement:
             "differences": [one.model_dump() for one in self.differences],
             "classes": list(self.classes),
             "finding_id": None if self.finding is None else self.finding.finding_id,
+            "declaration": dict(self.declaration),
         }
 
 

@@ -136,9 +136,9 @@ class VerdictDetector:
         self._failovers = Failovers(architecture)
         self._review_said = False
         said = architecture.declaration
-        self._findings = Findings(
-            Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed), offsite or shipped()
-        )
+        quoted = Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed)
+        self._findings = Findings(quoted, offsite or shipped())
+        self._declaration = quoted.model_dump() | {"edition": edition}
         self._alive: OrderedDict[str, int] = OrderedDict()
         self._agents_forgotten = 0
         self._losses = Losses()
@@ -286,6 +286,7 @@ class VerdictDetector:
             destination=seen.destination.shown,
             finding=finding,
             notices=tuple(notices),
+            declaration=self._declaration,
         )
 
     def _client(self, client: End, hop: str | None) -> str:

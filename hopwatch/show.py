@@ -153,13 +153,16 @@ def _who(finding: Json) -> str:
     return f"{account} @ {clean(finding['client'])}" if finding.get("client") else account
 
 
+def _edition(declaration: Json) -> str:
+    """Which declaration: ``north v14, commit 9ab31c7``."""
+    commit = f"commit {clean(declaration['commit'])}" if declaration.get("commit") else "not committed"
+    return f"{clean(declaration['plant'])} v{declaration['version']}, {commit}"
+
+
 def _nearest(finding: Json, declaration: Json) -> list[str]:
     """The nearest approved hop, and each question on which the flow differs from it: declared -> observed."""
     differences = finding.get("differences") or ()
-    version = ""
-    if declaration:
-        commit = f", commit {clean(declaration['commit'])}" if declaration.get("commit") else ", not committed"
-        version = f" ({clean(declaration['plant'])} v{declaration['version']}{commit})"
+    version = f" ({_edition(declaration)})" if declaration else ""
     hop = finding.get("nearest_hop")
     head = f"  nearest approved hop: {clean(hop)}{version}" if hop else f"  no approved hop is near{version}"
     lines = [head + ("      differs in" if differences else "")]
@@ -199,6 +202,13 @@ def explained_flow(flow: Json) -> str:
         lines.append(f"    {question:{_QUESTION_WIDTH}} {clean(entry['declared']):{_DECLARED_WIDTH}} -> {clean(entry['observed'])}")
     if judgement.get("finding_id"):
         lines.append(f"  finding {judgement['finding_id']}")
+    if judgement.get("declaration"):
+        signed = "" if judgement["declaration"].get("signed") else ", UNSIGNED"
+        lines.append(f"  judged by {_edition(judgement['declaration'])}{signed}")
+    for entry in judgement.get("earlier") or ():
+        raised = f", finding {entry['finding_id']}" if entry.get("finding_id") else ""
+        by = f" by {_edition(entry['declaration'])}" if entry.get("declaration") else ""
+        lines.append(f"  before, {entry['verdict']}{by}{raised}")
     return "\n".join(lines)
 
 

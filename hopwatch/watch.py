@@ -402,4 +402,5 @@ def stored(judgement: Judgement) -> JudgedFlow:
         finding_id=said["finding_id"],
         checked=said["checked"],
         differences=tuple(said["differences"]),
+        declaration=said["declaration"],
     )

@@ -342,6 +342,12 @@ def test_a_new_declaration_judges_known_windows_anew(capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert watch(Replay(a=[[flow(1)]]), "--store", "s.db") == 1
     assert "unapproved-operation" in capsys.readouterr().out
+    assert main(["flows", "--store", "s.db", "--json"]) == 0
+    (kept,) = lines(capsys.readouterr().out)
+    assert (kept["judgement"]["verdict"], kept["judgement"]["earlier"][0]["verdict"]) == ("unapproved-operation", "declared")
+    assert main(["explain", kept["event_id"], "--store", "s.db"]) == 0
+    said = capsys.readouterr().out
+    assert "  judged by north v3, not committed, UNSIGNED\n  before, declared by north v3, not committed\n" in said
 
 
 def test_sigterm_ends_with_a_summary_and_leaves_the_handler_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:

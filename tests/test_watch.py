@@ -84,7 +84,15 @@ class Said:
 
     @property
     def event(self) -> dict[str, Any]:
-        return {"verdict": "declared", "severity": None, "hop": None, "finding_id": None, "checked": {}, "differences": []}
+        return {
+            "verdict": "declared",
+            "severity": None,
+            "hop": None,
+            "finding_id": None,
+            "checked": {},
+            "differences": [],
+            "declaration": {},
+        }
 
 
 @dataclass

@@ -30,7 +30,11 @@ class IdUnknown(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class JudgedFlow:
-    """A flow and what was said about it; ``finding_id`` is None unless the verdict raised or updated a finding."""
+    """A flow and what was said about it; ``finding_id`` is None unless the verdict raised or updated a finding.
+
+    Judged against another ``declaration`` than before, what is said now takes the place of what was said then, which stays with it
+    as ``earlier``.
+    """
 
     event: Event
     verdict: str | None = None
@@ -39,6 +43,7 @@ class JudgedFlow:
     finding_id: str | None = None
     checked: Mapping[str, str] = field(default_factory=dict)
     differences: tuple[Mapping[str, str], ...] = ()
+    declaration: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON values.
 
 
 @dataclass(frozen=True, slots=True)

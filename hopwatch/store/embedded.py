@@ -13,7 +13,7 @@ from typing import Any
 from hopwatch.events import EVIDENCE_MAX, SEVERITIES, time_ns, time_text
 from hopwatch.store import ID_CHARACTERS_MIN, Event, IdUnknown, JudgedFlow, Query, StoreError, StoreFull
 from hopwatch.store.pseudonyms import Pseudonyms, key_file
-from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, TABLES, UPSERT_FINDING, UPSERT_STATE, VERSION
+from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, REJUDGE_FLOW, TABLES, UPSERT_FINDING, UPSERT_STATE, VERSION
 from hopwatch.store.seal import Sealer
 
 STORE_BYTES_MAX = 16 << 30
@@ -21,6 +21,12 @@ STORE_BYTES_MAX = 16 << 30
 
 CANDIDATES_MAX = 5
 IDS_MAX = 500
+
+EARLIER_MAX = 16
+"""Earlier verdicts kept with a flow, the latest of them; ``earlier_total`` counts all."""
+
+# Places in a row of flows: verdict, severity, hop and finding_id stand together, the judgement is the last but one.
+_VERDICT, _JUDGEMENT = 12, 18
 WAIT_S = 10.0
 
 _FINDING_ID = re.compile(r"(?:F-)?[0-9a-f]{8,}", re.IGNORECASE)
@@ -93,9 +99,12 @@ class EmbeddedStore:
             try:
                 before = db.total_changes
                 db.executemany(INSERT_FLOW, flow_rows)
+                known = len(flow_rows) - (db.total_changes - before)
                 db.executemany(INSERT_LOSS, [_loss_row(loss) for loss in losses])
                 db.executemany(INSERT_HEARTBEAT, [_heartbeat_row(beat) for beat in heartbeats])
                 new = db.total_changes - before
+                if known:
+                    self._rejudge(db, flow_rows)
                 self._add_findings(db, [self._pseudonyms.rewritten(finding) for finding in findings])
                 db.execute("COMMIT")
             except BaseException:
@@ -118,6 +127,7 @@ class EmbeddedStore:
             "finding_id": judged.finding_id,
             "checked": dict(judged.checked),
             "differences": differences,
+            "declaration": dict(judged.declaration),
         }
         return (
             event["event_id"],
@@ -141,6 +151,23 @@ class EmbeddedStore:
             _text(judgement),
             _text(event),
         )
+
+    def _rejudge(self, db: sqlite3.Connection, flow_rows: list[tuple[Any, ...]]) -> None:  # Any: SQL values.
+        """Of flows that are kept and were judged against another declaration now, keep what is said now, and what was said before."""
+        said = {row[0]: row for row in flow_rows}
+        for first in range(0, len(flow_rows), IDS_MAX):
+            some = [row[0] for row in flow_rows[first : first + IDS_MAX]]
+            kept = db.execute(f"SELECT event_id, judgement FROM flows WHERE event_id IN ({', '.join('?' * len(some))})", some).fetchall()
+            for identity, text in kept:
+                row = said[identity]
+                now, then = json.loads(row[_JUDGEMENT]), json.loads(text)
+                if not now["declaration"] or now["declaration"] == then.get("declaration"):
+                    continue
+                before = {name: then.get(name) for name in ("verdict", "severity", "hop", "finding_id", "declaration")}
+                earlier = [*then.get("earlier", ()), before]
+                now["earlier"] = earlier[-EARLIER_MAX:]
+                now["earlier_total"] = then.get("earlier_total", 0) + 1
+                db.execute(REJUDGE_FLOW, (*row[_VERDICT : _VERDICT + 4], _text(now), identity))
 
     def _add_findings(self, db: sqlite3.Connection, findings: list[dict[str, Any]]) -> None:
         """Merge findings into what is kept under their identities.

@@ -32,6 +32,7 @@ TABLES = (
 
 INSERT_FLOW = """INSERT INTO flows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (event_id) DO NOTHING"""
+REJUDGE_FLOW = "UPDATE flows SET verdict = ?, severity = ?, hop = ?, finding_id = ?, judgement = ? WHERE event_id = ?"
 INSERT_LOSS = "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 INSERT_HEARTBEAT = "INSERT INTO heartbeats VALUES (?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 UPSERT_STATE = "INSERT INTO states VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed"

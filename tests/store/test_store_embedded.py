@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hopwatch.store import IdUnknown, JudgedFlow, Query, StoreError, StoreFull
-from hopwatch.store.embedded import EmbeddedStore
+from hopwatch.store.embedded import EARLIER_MAX, EmbeddedStore
 
 Json = dict[str, Any]  # Any: one JSON object.
 
@@ -42,6 +42,35 @@ def test_flow_added_twice_is_one_flow(store: EmbeddedStore) -> None:
     assert store.add(flows=[JudgedFlow(flow(1)), JudgedFlow(flow(2))]) == 2
     assert store.add(flows=[JudgedFlow(flow(2)), JudgedFlow(flow(3))]) == 1
     assert [kept["sequence"] for kept in store.flows(Query())] == [3, 2, 1]
+
+
+def edition(version: int) -> Json:
+    return {"plant": "north", "version": version, "commit": None, "signed": False, "edition": f"e{version}"}
+
+
+def test_flow_judged_by_another_declaration_shows_the_later_verdict_and_keeps_the_earlier(store: EmbeddedStore) -> None:
+    differing = {"question": "who", "declared": "svc_mw", "observed": "h.keller"}
+    first = {"verdict": "undeclared-hop", "severity": "critical", "finding_id": "F-7c1e9a02", "declaration": edition(14)}
+    store.add(flows=[JudgedFlow(flow(1), differences=(differing,), **first), JudgedFlow(flow(2), **first)])
+    later = {"verdict": "declared", "hop": "extract", "declaration": edition(15)}
+    # Of a batch some are known and some are new; a flow judged once more by the same declaration stays as it is.
+    again = [JudgedFlow(flow(1), **later), JudgedFlow(flow(2), **first | {"verdict": "x"}), JudgedFlow(flow(3), **later)]
+    assert store.add(flows=again) == 1
+    kept = {one["sequence"]: one["judgement"] for one in store.flows(Query())}
+    assert (kept[1]["verdict"], kept[1]["hop"], kept[1]["declaration"]["version"]) == ("declared", "extract", 15)
+    assert kept[1]["differences"] == []
+    assert kept[1]["earlier"] == [{name: first.get(name) for name in ("verdict", "severity", "hop", "finding_id", "declaration")}]
+    assert (kept[2]["verdict"], kept[3]["verdict"]) == ("undeclared-hop", "declared")
+    assert "earlier" not in kept[2] and "earlier" not in kept[3]
+    assert [one["sequence"] for one in store.flows(Query(verdict="declared"))] == [3, 1]
+
+
+def test_earlier_verdicts_have_a_bound_and_are_counted(store: EmbeddedStore) -> None:
+    for version in range(EARLIER_MAX + 6):
+        store.add(flows=[JudgedFlow(flow(1), verdict=f"v{version}", declaration=edition(version))])
+    (kept,) = store.flows(Query())
+    assert (kept["judgement"]["verdict"], kept["judgement"]["earlier_total"]) == (f"v{EARLIER_MAX + 5}", EARLIER_MAX + 5)
+    assert [one["verdict"] for one in kept["judgement"]["earlier"]] == [f"v{version}" for version in range(5, EARLIER_MAX + 5)]
 
 
 def test_fields_nobody_knows_are_kept(store: EmbeddedStore) -> None:
