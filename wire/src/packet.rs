@@ -409,6 +409,8 @@ pub fn parse(link: LinkType, frame: &[u8], wire_len: u32, stripped_vlan: Option<
                 2 => ipv4(rest, vlans),
                 // IPv6 is 10 on Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS.
                 10 | 24 | 28 | 30 => ipv6(rest, vlans),
+                // Some serial captures are declared as loopback and keep Cisco's HDLC header, which no family begins with.
+                15 if b == 0 => link::cisco_hdlc(view, vlans),
                 _ => Ok(not_ip(0, vlans)),
             }
         }

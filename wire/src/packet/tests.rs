@@ -195,6 +195,7 @@ fn every_link_type_finds_the_same_datagram() {
         (0, [&[0, 0, 0, 2][..], &four].concat()),
         (0, [&[30, 0, 0, 0][..], &six].concat()),
         (108, [&[0, 0, 0, 24][..], &six].concat()),
+        (0, [&[0x0f, 0, 8, 0][..], &four].concat()),
         (113, sll),
         (276, sll2),
         (1, ethernet(snap.len() as u16, &snap)),
