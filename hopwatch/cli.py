@@ -220,7 +220,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _vlans_equal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--vlans-equal", nargs="+", metavar="A=B", help="VLANs that are one network: 120=220; also vni:7=vni:9, gre:1=gre:2"
+        "--vlans-equal", action="append", metavar="A=B", help="VLANs that are one network: 120=220, or vni:7=vni:9; again for each pair"
     )
 
 

@@ -75,6 +75,7 @@ class Replay:
         self.captures = captures
         self.pending: list[Step] = []
         self.read_total = 0
+        self.vlans_equal: list[str] = []
 
     def __call__(
         self,
@@ -86,6 +87,7 @@ class Replay:
         verify_checksums: bool = False,
         vlans_equal: Sequence[str] = (),
     ) -> Sensor:
+        self.vlans_equal = list(vlans_equal)
         return self
 
     def open_file(self, path: str) -> None:
@@ -411,6 +413,14 @@ def test_inspect_of_a_capture_that_breaks_off_shows_its_beginning_and_gives_stat
     assert said.err == "hopwatch: a: ends at offset 239 within a frame\n"
     assert {line["kind"] for line in lines(said.out)} == {"conversation", "summary"}
     assert main(["inspect", "nowhere", "a"], sensors=Replay(a=[ValueError("a: damaged")])) == 2
+
+
+def test_vlans_that_are_one_network_reach_the_sensor_of_watch_and_inspect() -> None:
+    replay = Replay(a=[[]])
+    watch(replay, "--vlans-equal", "120=220", "--vlans-equal", "vni:7=vni:9", "--store", "none")
+    assert replay.vlans_equal == ["120=220", "vni:7=vni:9"]
+    main(["inspect", "--vlans-equal", "1=2", "a"], sensors=replay)
+    assert replay.vlans_equal == ["1=2"]
 
 
 def test_schema_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

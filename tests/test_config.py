@@ -26,7 +26,10 @@ def test_flag_beats_variable_beats_file_beats_default(monkeypatch: pytest.Monkey
 
 def test_variable_holds_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOPWATCH_INTERFACES", "eth1, eth2")
+    monkeypatch.setenv("HOPWATCH_VLANS_EQUAL", "120=220, vni:7=vni:9")
     assert settings({}).interfaces == ["eth1", "eth2"]
+    assert settings({}).vlans_equal == ["120=220", "vni:7=vni:9"]
+    assert settings({"vlans_equal": ["1=2"]}).vlans_equal == ["1=2"]
 
 
 def test_unknown_key_of_the_file_names_the_nearest() -> None:

@@ -230,6 +230,23 @@ def test_fragments_in_any_order_are_the_packets_they_were(v6: bool, size: int, t
     assert counters["fragments_incomplete"] == 0 < counters["fragments_reassembled"]
 
 
+@pytest.mark.parametrize("v6", [False, True], ids=["ipv4", "ipv6"])
+def test_equal_datagrams_sent_at_once_in_fragments_are_no_copies_and_copies_of_fragments_are(v6: bool, tmp_path: Path) -> None:
+    sent: list[list[Packet]] = []
+    for number in range(3):
+        datagram = UDP(sport=4000, dport=4001) / Raw(b"\xfe" * 3000)
+        if v6:
+            head = IPv6(src="2001:db8::1", dst="2001:db8::2", nh=44) / IPv6ExtHdrFragment(id=7 + number, nh=17)
+            sent.append(fragment6(head / datagram, 1500))
+        else:
+            sent.append(fragment(IP(src="10.0.0.1", dst="10.0.0.2", id=7 + number) / datagram, 1400))
+    once = [piece for pieces in sent for piece in pieces]
+    for name, frames, copies in (("once", once, 0), ("twice", [piece for piece in once for _ in range(2)], 3)):
+        _, losses, (one,), counters = read(written(tmp_path / f"{name}.pcap", [E / piece for piece in frames]))
+        assert (one["packets_ab"], one["payload_bytes_ab"], losses) == (3, 9000, [])
+        assert (counters["fragments_reassembled"], counters["fragments_copied"]) == (3, copies)
+
+
 def test_a_fragment_that_is_missing_is_lost_by_its_bytes_and_nothing_else_is(tmp_path: Path) -> None:
     packets = conversation()
     large = max(range(len(packets)), key=lambda number: len(packets[number]))

@@ -114,7 +114,7 @@ impl Copies {
     /// The connection of the packet's first sight, if this is a copy; else the packet is remembered and
     /// [`Copies::belongs`] says whose it is.
     pub fn seen(&mut self, packet: &Packet<'_>, time_ns: i64) -> Option<usize> {
-        let identification = packet.identification();
+        let identification = packet.identification;
         let is_tcp = matches!(packet.transport, Transport::Tcp(_));
         let hash = self.digest(packet, identification, is_tcp);
         // Contexts are numbered in the order in which they are seen, so different ones are mostly different here.

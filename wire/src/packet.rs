@@ -146,22 +146,14 @@ pub struct Packet<'a> {
     pub ip_payload: &'a [u8],
     /// Length of that payload on the wire.
     pub ip_payload_bytes: u32,
+    /// What its sender numbered it with (RFC 6864; RFC 8200, 4.5): 0 says nothing, and a whole IPv6 packet has none.
+    pub identification: u16,
     /// Time to live, or hop limit: every router takes one off.
     pub hop_limit: u8,
     /// The IPv4 header with its options; empty for IPv6.
     ipv4_header: &'a [u8],
     /// The addresses are not those of the pseudo-header (source routes: RFC 791, 3.1; RFC 8200, 8.1).
     routed: bool,
-}
-
-impl Packet<'_> {
-    /// The IPv4 identification (RFC 6864); 0 says nothing, and IPv6 has none.
-    pub fn identification(&self) -> u16 {
-        match self.ipv4_header {
-            [_, _, _, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
-            _ => 0,
-        }
-    }
 }
 
 /// A fragment and where it lies in its packet (RFC 791, 3.2; RFC 8200, 4.5). An atomic one (RFC 6946) is a whole packet.
@@ -508,6 +500,7 @@ fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
         transport: transport(protocol, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
+        identification: u16::from_be_bytes([head[4], head[5]]),
         hop_limit: head[8],
         ipv4_header,
         routed: header_bytes > 20,
@@ -586,6 +579,7 @@ fn after_ipv6<'a>(
         transport: transport(protocol, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
+        identification: 0,
         hop_limit,
         ipv4_header: &[],
         routed,
@@ -600,7 +594,11 @@ pub(crate) fn whole<'a>(fragment: &Fragment<'_>, payload: &'a [u8], wire: u32) -
     let (vlans, source, destination) = (Vlans::default(), fragment.source, fragment.destination);
     let mut rest = View::new(payload, wire);
     if source.is_ipv6() {
-        return after_ipv6(fragment.protocol, rest, wire, vlans, (source, destination, fragment.hop_limit));
+        let mut layer = after_ipv6(fragment.protocol, rest, wire, vlans, (source, destination, fragment.hop_limit));
+        if let Ok(Layer::Ip(packet)) = &mut layer {
+            packet.identification = fragment.identification as u16;
+        }
+        return layer;
     }
     let mut protocol = fragment.protocol;
     if protocol == 51 {
@@ -615,6 +613,7 @@ pub(crate) fn whole<'a>(fragment: &Fragment<'_>, payload: &'a [u8], wire: u32) -
         transport: transport(protocol, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
+        identification: fragment.identification as u16,
         hop_limit: fragment.hop_limit,
         ipv4_header: &[],
         routed: false,
