@@ -131,7 +131,7 @@ def compare(
         return "unknown" if promised >= DEPTH_ORDER[depth] and not feed_lives else "assumed"
 
     _who(index, seen, hop, opinion, missing)
-    _where(index, seen, hop, opinion)
+    _where(index, seen, hop, opinion, feed_lives)
     attempt = seen.flow.operation == ATTEMPT
     if seen.control:
         opinion.classes.update(index.hop_classes(hop_name))
@@ -263,12 +263,12 @@ def _as_whom(seen: Seen, name: str, own: Account, opinion: Opinion) -> None:
         opinion.differ("expired", overdue(seen.day, own.expires), "who", f"{name} until {own.expires}", str(seen.day))
 
 
-def _where(index: Index, seen: Seen, hop: Hop, opinion: Opinion) -> None:
-    """A relay whose next leg nobody named, and a name that many tenants share, leave the place assumed."""
+def _where(index: Index, seen: Seen, hop: Hop, opinion: Opinion, feed_lives: bool) -> None:
+    """A relay whose next leg nobody named, and a name that many tenants share unless a feed tells them apart, leave it assumed."""
     if index.relay_between(hop, seen.server, seen.client) == "in" and seen.server.name is None:
         opinion.answer("where", "assumed")
-    asset = seen.server.asset
-    if asset in index.shared and (asset in hop.from_ or asset in hop.to):
+    told = feed_lives or seen.flow.agent == feed_of(index, hop)
+    if not told and any(end in index.shared for end in (*hop.from_, *hop.to) if end in seen.server.places):
         opinion.answer("where", "assumed")
 
 

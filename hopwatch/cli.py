@@ -325,7 +325,8 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
         shown = ", ".join(files or chosen.interfaces)
-        view = _view(arguments.json, f"{architecture.plant} v{architecture.version}  {shown}")
+        unsigned = "" if architecture.declaration.signed else "  UNSIGNED"
+        view = _view(arguments.json, f"{architecture.plant} v{architecture.version}{unsigned}  {shown}")
         if not architecture.declaration.signed and not arguments.json:
             print(f"hopwatch: {chosen.declaration}: UNSIGNED: nobody has signed this declaration", file=sys.stderr)
         judges = _Judges(architecture, chosen.at, edition)

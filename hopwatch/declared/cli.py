@@ -85,7 +85,7 @@ def _ask(architecture: Architecture, args: argparse.Namespace, ask: Asker) -> in
     except ValueError as error:
         print(f"{architecture.file}: {error}", file=sys.stderr)
         return REFUSED
-    print(answer)
+    print(f"{table.heading(architecture)}\n{answer}")
     return OK if answer.approved else FOUND
 
 
@@ -138,7 +138,7 @@ def _explain(architecture: Architecture, hop: str) -> int:
     if hop not in architecture.hops:
         print(f"{architecture.file}: {hop} is no hop of this file, expected one of {', '.join(architecture.hops)}", file=sys.stderr)
         return REFUSED
-    print(explain.explain_hop(architecture, hop))
+    print(f"{table.heading(architecture)}\n{explain.explain_hop(architecture, hop)}")
     return OK
 
 

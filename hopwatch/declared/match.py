@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Generic, TypeVar
 
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Architecture, Conduit, Hop, PlannedException, Service
+from hopwatch.declared.rules import shared
 from hopwatch.events import Name
 
 CACHE_ENTRIES_MAX: Final = 65_536
@@ -377,7 +378,11 @@ class Index:
         assets = self.architecture.assets
         self._relay_assets = frozenset(name for name, asset in assets.items() if asset.relay)
         self._relays = {name: door.through for name, door in self.architecture.conduits.items() if door.through in self._relay_assets}
-        self.shared = frozenset(name for name, asset in assets.items() if asset.at is not None and "*" in asset.at.host)
+        # Ends known only by a name that many tenants share: it says who received the data, not whose it is there.
+        self.shared = frozenset(
+            [name for name, asset in assets.items() if any("*" in one.host or shared(one.host) for one in asset.endpoints)]
+            + [name for name, zone in self.architecture.zones.items() if not zone.nets and any(map(shared, zone.names))]
+        )
         self._pairs: dict[tuple[str, str, str], list[int]] = {}
         self._through: dict[tuple[str, str, str], list[int]] = {}
         self._by_asset: dict[str, list[int]] = {}

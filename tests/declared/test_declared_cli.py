@@ -48,10 +48,21 @@ def test_validate_of_a_refused_file_ends_with_2_and_names_the_place(tmp_path: Pa
 def test_explain_hop_says_what_is_hidden_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert declared("explain-hop", PLANT, "lake-upload") == 0
     said = capsys.readouterr().out
+    assert said.startswith("north v14, ") and "UNSIGNED" in said.splitlines()[0]
     assert "*.operator_id must be pseudonymised first." in said
     assert "The data leaves the site: CloudCo in DE, terms VND-031." in said
     assert "only ends, bytes, times and TLS version are known" in said
     assert declared("explain-hop", PLANT, "nothing") == 2
+
+
+def test_what_if_is_headed_by_the_declaration_and_ends_with_0_1_or_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert declared("what-if", PLANT, "svc_mw", "mes-db", "mw", "quality.defect", "200k", "--at", "2026-04-07") == 0
+    head, answer = capsys.readouterr().out.splitlines()[:2]
+    assert "UNSIGNED" in head and answer == "approved by extract-quality"
+    assert declared("what-if", PLANT, "svc_mw", "mes-db", "mw", "quality.defect", "200001", "--at", "2026-04-07") == 1
+    assert "over-limit" in capsys.readouterr().out
+    assert declared("what-if", PLANT, "svc_mw", "mes-db", "nowhere", "quality.defect", "1") == 2
+    assert "nowhere is no asset or zone" in capsys.readouterr().err
 
 
 def test_table_has_a_row_for_each_hop_and_no_cell_a_spreadsheet_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
