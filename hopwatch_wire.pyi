@@ -16,8 +16,11 @@ class Sensor:
         conversations: bool = False,
         verify_checksums: bool = False,
         vlans_equal: Sequence[str] = (),
+        tap_of: Sequence[str] = (),
     ) -> None:
         """``vlans_equal``: pairs that are one network: ``120=220``, ``vni:7=vni:9``, ``gre:1=gre:2``.
+
+        ``tap_of``: interfaces and their taps, ``eth3=cell-2``; what different taps show are different networks.
 
         Raises:
             ValueError: a pair that is none.

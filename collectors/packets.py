@@ -68,8 +68,10 @@ def sensor(
     conversations: bool = False,
     verify_checksums: bool = False,
     vlans_equal: Sequence[str] = (),
+    tap_of: Sequence[str] = (),
 ) -> Sensor:
     """The compiled sensor. ``vlans_equal``: pairs like ``120=220`` or ``vni:7=vni:9`` that are one network.
+    ``tap_of``: interfaces and the taps they belong to, ``eth3=cell-2``.
 
     Raises:
         CaptureError: the compiled module is not installed.
@@ -80,7 +82,13 @@ def sensor(
         raise CaptureError(f"the compiled module hopwatch_wire cannot be loaded: {error}") from error
     try:
         return Compiled(
-            plant, agent, tap=tap, conversations=conversations, verify_checksums=verify_checksums, vlans_equal=list(vlans_equal)
+            plant,
+            agent,
+            tap=tap,
+            conversations=conversations,
+            verify_checksums=verify_checksums,
+            vlans_equal=list(vlans_equal),
+            tap_of=list(tap_of),
         )
     except ValueError as error:
         raise CaptureError(line(error)) from error

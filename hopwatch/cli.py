@@ -68,6 +68,7 @@ class Sensors(Protocol):
         conversations: bool = False,
         verify_checksums: bool = False,
         vlans_equal: Sequence[str] = (),
+        tap_of: Sequence[str] = (),
     ) -> packets.Sensor: ...
 
 
@@ -153,6 +154,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
     watch.add_argument("--tap", metavar="NAME", help="the name of the tap in events")
     _vlans_equal(watch)
+    watch.add_argument(
+        "--tap-of", action="append", metavar="IFACE=TAP", help="the tap an interface belongs to; other taps are other networks"
+    )
     watch.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
     watch.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
     _common(watch)
@@ -321,6 +325,7 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
         tap=chosen.tap,
         verify_checksums=chosen.verify_checksums,
         vlans_equal=chosen.vlans_equal,
+        tap_of=chosen.tap_of,
     )
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)

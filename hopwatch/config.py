@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     bpf: str | None = Field(None, description="capture filter in pcap-filter(7) syntax")
     snaplen: int = Field(262_144, ge=96, le=262_144, description="bytes kept of a packet")
     vlans_equal: Annotated[list[str], NoDecode] = Field([], description="pairs of VLANs that are one network, 120=220; also vni:7=vni:9")
+    tap_of: Annotated[list[str], NoDecode] = Field([], description="interfaces and the taps they belong to, eth3=cell-2")
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
     store: str = Field("hopwatch.db", min_length=1, description="the store's file, or none")
     store_bytes_max: int = Field(STORE_BYTES_MAX, ge=1 << 17, description="bound of the store's file")
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
     duration: float | None = Field(None, gt=0, description="seconds to listen")
 
-    @field_validator("interfaces", "vlans_equal", mode="before")
+    @field_validator("interfaces", "vlans_equal", "tap_of", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         """A variable holds a list as ``eth1,eth2``."""

@@ -76,6 +76,7 @@ class Replay:
         self.pending: list[Step] = []
         self.read_total = 0
         self.vlans_equal: list[str] = []
+        self.tap_of: list[str] = []
 
     def __call__(
         self,
@@ -86,8 +87,9 @@ class Replay:
         conversations: bool = False,
         verify_checksums: bool = False,
         vlans_equal: Sequence[str] = (),
+        tap_of: Sequence[str] = (),
     ) -> Sensor:
-        self.vlans_equal = list(vlans_equal)
+        self.vlans_equal, self.tap_of = list(vlans_equal), list(tap_of)
         return self
 
     def open_file(self, path: str) -> None:
@@ -417,8 +419,8 @@ def test_inspect_of_a_capture_that_breaks_off_shows_its_beginning_and_gives_stat
 
 def test_vlans_that_are_one_network_reach_the_sensor_of_watch_and_inspect() -> None:
     replay = Replay(a=[[]])
-    watch(replay, "--vlans-equal", "120=220", "--vlans-equal", "vni:7=vni:9", "--store", "none")
-    assert replay.vlans_equal == ["120=220", "vni:7=vni:9"]
+    watch(replay, "--vlans-equal", "120=220", "--vlans-equal", "vni:7=vni:9", "--tap-of", "eth3=cell-2", "--store", "none")
+    assert (replay.vlans_equal, replay.tap_of) == (["120=220", "vni:7=vni:9"], ["eth3=cell-2"])
     main(["inspect", "--vlans-equal", "1=2", "a"], sensors=replay)
     assert replay.vlans_equal == ["1=2"]
 

@@ -35,6 +35,7 @@ pub struct Contexts {
     /// Contexts by the step as it was seen, and by the step that it counts as.
     steps: HashMap<(u32, Step), u32>,
     named: HashMap<(u32, Step), u32>,
+    taps: HashMap<String, u32>,
     equal: HashMap<Step, Step>,
     /// Frames of one VLAN come in long runs.
     last: (u32, Vlans, u32),
@@ -56,7 +57,15 @@ impl Contexts {
         }
         names.retain(|step, name| step != name);
         let last = (NONE, Vlans::default(), NONE);
-        Self { folded_total: 0, contexts: vec![Context::default()], steps: HashMap::new(), named: HashMap::new(), equal: names, last }
+        Self {
+            folded_total: 0,
+            contexts: vec![Context::default()],
+            steps: HashMap::new(),
+            named: HashMap::new(),
+            taps: HashMap::new(),
+            equal: names,
+            last,
+        }
     }
 
     /// The context of a frame's tags inside another context.
@@ -110,6 +119,22 @@ impl Contexts {
         context
     }
 
+    /// The context of all that a tap with a name of its own shows.
+    pub fn tap(&mut self, name: &str) -> u32 {
+        if let Some(&known) = self.taps.get(name) {
+            return known;
+        }
+        if self.contexts.len() >= CONTEXTS_MAX {
+            self.folded_total += 1;
+            return NONE;
+        }
+        let text = Some(Arc::from(format!("{}:{name}", Kind::Tap.name())));
+        self.contexts.push(Context { text, last: Some(Kind::Tap), vlans: BTreeSet::new() });
+        let context = (self.contexts.len() - 1) as u32;
+        self.taps.insert(name.to_owned(), context);
+        context
+    }
+
     /// What events say; None for a packet without.
     pub fn text(&self, context: u32) -> Option<Arc<str>> {
         self.contexts.get(context as usize)?.text.clone()
@@ -146,9 +171,36 @@ pub fn equal_pair(text: &str) -> Result<(Step, Step), String> {
     }
 }
 
+/// Reads `eth3=cell-2`: the interface and the tap it belongs to.
+///
+/// # Errors
+/// What was found and what is expected.
+pub fn tap_of(text: &str) -> Result<(String, String), String> {
+    let is_name =
+        |name: &str| (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    match text.split_once('=') {
+        Some((interface, tap)) if !interface.is_empty() && is_name(tap) => Ok((interface.to_owned(), tap.to_owned())),
+        _ => Err(format!("{text:?}, expected an interface and a tap's name (letters, digits, - _ .) like eth3=cell-2")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tap_of_its_own_is_the_outermost_step() {
+        let mut contexts = Contexts::new(&[]);
+        let tap = contexts.tap("cell-2");
+        assert_eq!(contexts.tap("cell-2"), tap);
+        let tagged = contexts.tagged(tap, Vlans::of(&[120]));
+        assert_eq!((contexts.text(tap).as_deref(), contexts.text(tagged).as_deref()), (Some("tap:cell-2"), Some("tap:cell-2/vlan:120")));
+        assert_ne!(tagged, contexts.tagged(NONE, Vlans::of(&[120])));
+        assert_eq!(tap_of("eth3=cell-2"), Ok(("eth3".to_owned(), "cell-2".to_owned())));
+        for text in ["eth3", "=cell-2", "eth3=", "eth3=a/b", "eth3=a b"] {
+            assert!(tap_of(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_context_reads_from_the_outside_to_the_packet() {

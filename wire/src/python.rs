@@ -147,7 +147,7 @@ impl Sensor {
 #[pymethods]
 impl Sensor {
     #[new]
-    #[pyo3(signature = (plant, agent, *, tap=None, conversations=false, verify_checksums=false, vlans_equal=Vec::new()))]
+    #[pyo3(signature = (plant, agent, *, tap=None, conversations=false, verify_checksums=false, vlans_equal=Vec::new(), tap_of=Vec::new()))]
     fn new(
         plant: &str,
         agent: &str,
@@ -155,6 +155,7 @@ impl Sensor {
         conversations: bool,
         verify_checksums: bool,
         vlans_equal: Vec<String>,
+        tap_of: Vec<String>,
     ) -> PyResult<Self> {
         if vlans_equal.len() > contexts::EQUAL_MAX {
             let message = format!("vlans_equal: {} pairs, expected at most {}", vlans_equal.len(), contexts::EQUAL_MAX);
@@ -162,7 +163,9 @@ impl Sensor {
         }
         let equal: Result<Vec<_>, _> = vlans_equal.iter().map(|text| contexts::equal_pair(text)).collect();
         let equal = equal.map_err(|wrong| PyValueError::new_err(format!("vlans_equal: {wrong}")))?;
-        let options = SensorOptions { conversations, verify_checksums, tap, equal };
+        let taps: Result<Vec<_>, _> = tap_of.iter().map(|text| contexts::tap_of(text)).collect();
+        let taps = taps.map_err(|wrong| PyValueError::new_err(format!("tap_of: {wrong}")))?;
+        let options = SensorOptions { conversations, verify_checksums, tap, equal, taps };
         let sensor = sensor::Sensor::new(plant, agent, options);
         let state =
             SensorState { sensor, input: Input::None, taps: Vec::new(), lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };

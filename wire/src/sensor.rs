@@ -56,6 +56,8 @@ pub struct SensorOptions {
     pub tap: Option<String>,
     /// Pairs of tags, or of other steps of a context, that are one network.
     pub equal: Vec<(Step, Step)>,
+    /// Interfaces and the taps they belong to: what two taps show are different networks.
+    pub taps: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -209,6 +211,9 @@ pub struct Sensor {
     pub quality: Option<Box<Quality>>,
     options: SensorOptions,
     tap: Option<Arc<str>>,
+    interface: Option<Arc<str>>,
+    /// The context that the interface's frames lie in.
+    root: u32,
     table: Table,
     seeds: Seeded,
     connections: Vec<Option<Box<Connection>>>,
@@ -238,6 +243,8 @@ impl Sensor {
             windows: Windows::new(plant, agent),
             counters: SensorCounters::default(),
             tap: options.tap.as_deref().map(Arc::from),
+            interface: None,
+            root: contexts::NONE,
             contexts: Contexts::new(&options.equal),
             options,
             table: Table::default(),
@@ -275,11 +282,11 @@ impl Sensor {
         }
         match packet::parse(link, data, wire_bytes, vlan) {
             Ok(Layer::Ip(mut packet)) => {
-                packet.context = self.contexts.tagged(contexts::NONE, packet.vlans);
+                packet.context = self.contexts.tagged(self.root, packet.vlans);
                 self.packet(&packet, 0, time_ns);
             }
             Ok(Layer::Fragment(fragment)) => {
-                let context = self.contexts.tagged(contexts::NONE, fragment.vlans);
+                let context = self.contexts.tagged(self.root, fragment.vlans);
                 self.fragment(&fragment, context, 0, time_ns);
             }
             Ok(Layer::NotIp { ethertype, vlans, .. }) => {
@@ -298,8 +305,14 @@ impl Sensor {
 
     /// The interface that the next frames come from.
     pub fn tap(&mut self, name: &Arc<str>) {
-        if self.options.tap.is_none() && self.tap.as_ref() != Some(name) {
-            self.tap = Some(Arc::clone(name));
+        if self.interface.as_ref().is_some_and(|interface| Arc::ptr_eq(interface, name)) {
+            return;
+        }
+        self.interface = Some(Arc::clone(name));
+        let of = self.options.taps.iter().find(|(interface, _)| **interface == **name).map(|(_, tap)| Arc::<str>::from(tap.as_str()));
+        self.root = of.as_ref().map_or(contexts::NONE, |tap| self.contexts.tap(tap));
+        if self.options.tap.is_none() {
+            self.tap = Some(of.unwrap_or_else(|| Arc::clone(name)));
         }
     }
 

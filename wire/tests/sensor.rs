@@ -308,3 +308,33 @@ fn hostile_frames_neither_panic_nor_create_bytes() {
     let ids: std::collections::BTreeSet<_> = events.iter().map(|e| e["event_id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), events.len());
 }
+
+#[test]
+fn interfaces_of_one_tap_are_one_network_and_other_taps_are_others() {
+    let of = |interface: &str, tap: &str| (interface.to_owned(), tap.to_owned());
+    let taps = vec![of("eth1", "cell-1"), of("eth2", "cell-1"), of("eth3", "cell-2")];
+    let mut tap = Tap::new();
+    tap.sensor = Sensor::new("north", "tap-1", SensorOptions { conversations: true, taps, ..SensorOptions::default() });
+    let names = ["eth1", "eth2", "eth3", "eth4"].map(std::sync::Arc::<str>::from);
+    // The two directions of one connection on two interfaces; the same ends in another cell; and without a tap.
+    for (client, server) in [(0, 1), (2, 2), (3, 3)] {
+        tap.time_ns += 100 * MS; // Sooner, equal packets in another place would be copies.
+        for (from, flags, sequence, acknowledgement, payload) in [
+            (From::Client, SYN, 99, 0, &b""[..]),
+            (From::Server, SYN | ACK, 499, 100, b""),
+            (From::Client, ACK, 100, 500, &[0xfe; 30]),
+            (From::Server, ACK, 500, 130, &[0xfd; 70]),
+        ] {
+            tap.sensor.tap(&names[if from == From::Client { client } else { server }]);
+            tap.see(from, flags, sequence, acknowledgement, payload);
+        }
+    }
+    let events = tap.end();
+    let mut told: Vec<_> =
+        flows(&events).iter().map(|flow| (flow["context"].as_str(), flow["tap"].as_str(), flow["bytes"].as_u64())).collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [(None, Some("eth4"), Some(30)), (Some("tap:cell-1"), Some("cell-1"), Some(30)), (Some("tap:cell-2"), Some("cell-2"), Some(30))]
+    );
+}
