@@ -165,7 +165,7 @@ impl Sensor {
         let equal = equal.map_err(|wrong| PyValueError::new_err(format!("vlans_equal: {wrong}")))?;
         let taps: Result<Vec<_>, _> = tap_of.iter().map(|text| contexts::tap_of(text)).collect();
         let taps = taps.map_err(|wrong| PyValueError::new_err(format!("tap_of: {wrong}")))?;
-        let options = SensorOptions { conversations, verify_checksums, tap, equal, taps };
+        let options = SensorOptions { conversations, verify_checksums, tap, equal, taps, decoder_bytes_max: None };
         let sensor = sensor::Sensor::new(plant, agent, options);
         let state =
             SensorState { sensor, input: Input::None, taps: Vec::new(), lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };
@@ -292,6 +292,9 @@ impl Sensor {
             ("checksum_errors", c.checksum_errors_total),
             ("connections", c.connections_total),
             ("evicted", c.evicted_total),
+            ("evicted_with_data", c.evicted_with_data_total),
+            ("conflicting_segments", c.conflicting_segments_total),
+            ("decoders_dropped", c.decoders_dropped_total),
             ("gaps", c.gaps_total),
             ("lost_bytes", c.lost_bytes_total),
             ("decode_errors", c.decode_errors_total),

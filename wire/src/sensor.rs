@@ -10,7 +10,7 @@ use crate::packet::tunnel::{self, TUNNELS_MAX};
 use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition};
 use crate::quality::Quality;
-use crate::stream::{Piece, Segment, Stream};
+use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
 use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Windows, rfc3339};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -18,10 +18,17 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-/// Connections followed at once; beyond, the sixteenth part that was silent longest is closed (`evicted_total`).
+/// Connections followed at once; beyond, the sixteenth part that was silent longest is closed, those without payload
+/// first (`evicted_total`).
 pub const CONNECTIONS_MAX: usize = 500_000;
 /// Bytes held out of order by all streams together; beyond, the stream that asks for more gives its holes up.
 pub const HELD_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// Bytes held by all decoders together, by their own account; beyond, the connection whose decoder asks for more is
+/// counted in bytes (`decoders_dropped_total`).
+pub const DECODER_BYTES_TOTAL_MAX: usize = 1 << 30;
+/// Stream bytes after which a decoder is asked again what it holds: at first, and at the most.
+const WEIGHED_BYTES_MIN: u64 = 256;
+const WEIGHED_BYTES_MAX: u64 = 16 << 10;
 /// Bytes kept of a connection whose protocol is still in doubt.
 pub const UNDECIDED_BYTES_MAX: usize = 4096;
 /// Segments at which a connection joined midway may be recognised.
@@ -54,6 +61,8 @@ pub struct SensorOptions {
     /// Count and leave out packets with wrong checksums. Off: offload makes most local ones wrong.
     pub verify_checksums: bool,
     pub tap: Option<String>,
+    /// Another bound than [`DECODER_BYTES_TOTAL_MAX`].
+    pub decoder_bytes_max: Option<usize>,
     /// Pairs of tags, or of other steps of a context, that are one network.
     pub equal: Vec<(Step, Step)>,
     /// Interfaces and the taps they belong to: what two taps show are different networks.
@@ -79,6 +88,12 @@ pub struct SensorCounters {
     pub malformed_packets_total: [u64; Malformed::ALL.len()],
     pub connections_total: u64,
     pub evicted_total: u64,
+    /// Of them, those that carried data.
+    pub evicted_with_data_total: u64,
+    /// Segments whose bytes differ from another copy of them.
+    pub conflicting_segments_total: u64,
+    /// Connections whose decoder was given up because all together held too much.
+    pub decoders_dropped_total: u64,
     pub gaps_total: u64,
     pub lost_bytes_total: u64,
     pub decode_errors_total: u64,
@@ -118,6 +133,16 @@ impl Key {
     }
 }
 
+/// What is to be done when: the time, a connection's index and generation.
+type Due = VecDeque<(i64, usize, u64)>;
+
+/// The next that is due.
+fn due(queue: &mut Due, now_ns: i64) -> Option<(usize, u64)> {
+    let &(due_ns, index, generation) = queue.front()?;
+    (due_ns <= now_ns).then(|| queue.pop_front())?;
+    Some((index, generation))
+}
+
 enum State {
     /// Waiting for enough bytes to recognise the protocol.
     Undecided {
@@ -127,6 +152,17 @@ enum State {
     Decoding(&'static str, Box<dyn Decoder>),
     /// Counted, not read.
     Opaque,
+}
+
+impl State {
+    /// Bytes held, by the decoder's own account.
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Undecided { bytes, .. } => *bytes,
+            Self::Decoding(_, decoder) => decoder.memory_bytes(),
+            Self::Opaque => 0,
+        }
+    }
 }
 
 /// What a connection carries: everything but the transport's own state.
@@ -158,6 +194,9 @@ struct Application {
     settled: bool,
     errors: u64,
     stream_bytes: [u64; 2],
+    /// What its decoder held when it was asked last, and at how many stream bytes it is asked again.
+    decoder_bytes: usize,
+    weighed_at: u64,
 }
 
 /// Gaps not yet told, at most a second of them.
@@ -175,6 +214,9 @@ struct Connection {
     /// Whether the first packet came from the lower end of the key.
     first_is_low: bool,
     generation: u64,
+    /// It stands in the queue of that name.
+    waiting: bool,
+    lossy: bool,
     streams: [Stream; 2],
     initial: [Option<u32>; 2],
     packets: [u64; 2],
@@ -222,9 +264,12 @@ pub struct Sensor {
     now_ns: i64,
     tick_ns: i64,
     sweep_ns: i64,
-    waiting: BTreeSet<usize>,
-    lossy: BTreeSet<usize>,
-    closing: VecDeque<(i64, usize, u64)>,
+    /// Connections with an acknowledged hole, and those with a loss to tell, in the order in which they are due, each
+    /// there once: looking at all of them every few milliseconds would cost more than their packets.
+    waiting: Due,
+    lossy: Due,
+    decoder_bytes: usize,
+    closing: Due,
     held_bytes: usize,
     opened_ns: i64,
     clock_went_back: bool,
@@ -255,8 +300,9 @@ impl Sensor {
             now_ns: i64::MIN,
             tick_ns: i64::MIN,
             sweep_ns: i64::MIN,
-            waiting: BTreeSet::new(),
-            lossy: BTreeSet::new(),
+            waiting: Due::new(),
+            lossy: Due::new(),
+            decoder_bytes: 0,
             closing: VecDeque::new(),
             held_bytes: 0,
             copies: Copies::default(),
@@ -608,16 +654,11 @@ impl Sensor {
         }
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         self.held_bytes = self.held_bytes + held - held_before;
-        let waits = connection.streams.iter().any(Stream::waits);
         let over = tcp.flags.rst() || connection.streams.iter().all(Stream::finished);
-        let (lossy, generation) = (application.loss.is_some(), connection.generation);
+        let generation = connection.generation;
         let closes = over && !std::mem::replace(&mut connection.closing, true);
-        if waits {
-            self.waiting.insert(index);
-        }
-        if lossy {
-            self.lossy.insert(index);
-        }
+        self.look_again(index);
+        self.weigh(index, time_ns);
         if closes {
             self.closing.push_back((self.now_ns.saturating_add(LINGER_NS), index, generation));
         }
@@ -653,9 +694,8 @@ impl Sensor {
         if let Some(id) = application.window {
             self.windows.recorder(id, time_ns).packet();
         }
-        if application.loss.is_some() {
-            self.lossy.insert(index);
-        }
+        self.look_again(index);
+        self.weigh(index, time_ns);
     }
 
     /// The connection with this key, its own or that of a copy's context.
@@ -692,6 +732,8 @@ impl Sensor {
             hash,
             first_is_low,
             generation: self.generation,
+            waiting: false,
+            lossy: false,
             streams: Default::default(),
             initial: [None; 2],
             packets: [0; 2],
@@ -726,6 +768,8 @@ impl Sensor {
                 settled: false,
                 errors: 0,
                 stream_bytes: [0; 2],
+                decoder_bytes: 0,
+                weighed_at: 1,
             },
         });
         let index = if let Some(index) = self.free.pop() {
@@ -755,8 +799,9 @@ impl Sensor {
 
     fn tick(&mut self) {
         let now_ns = self.now_ns;
-        for index in std::mem::take(&mut self.waiting) {
-            let Some(connection) = self.connections[index].as_mut() else { continue };
+        while let Some((index, generation)) = due(&mut self.waiting, now_ns) {
+            let Some(connection) = self.connections[index].as_mut().filter(|c| c.generation == generation) else { continue };
+            connection.waiting = false;
             let before: usize = connection.streams.iter().map(Stream::held_bytes).sum();
             let Connection { streams, application, .. } = &mut **connection;
             for (end, stream) in streams.iter_mut().enumerate() {
@@ -764,33 +809,16 @@ impl Sensor {
             }
             let after: usize = streams.iter().map(Stream::held_bytes).sum();
             self.held_bytes = self.held_bytes + after - before;
-            if application.loss.is_some() {
-                self.lossy.insert(index);
-            }
-            if streams.iter().any(Stream::waits) {
-                self.waiting.insert(index);
-            }
+            self.look_again(index);
         }
-        while let Some(&(due_ns, index, generation)) = self.closing.front() {
-            if due_ns > now_ns {
-                break;
-            }
-            self.closing.pop_front();
+        while let Some((index, generation)) = due(&mut self.closing, now_ns) {
             if self.connections[index].as_ref().is_some_and(|c| c.generation == generation) {
                 self.settle(index);
             }
         }
-        let ripe: Vec<_> = self
-            .lossy
-            .iter()
-            .copied()
-            .filter(|&i| {
-                let loss = self.connections[i].as_ref().and_then(|c| c.application.loss.as_ref());
-                loss.is_none_or(|l| l.start_ns.saturating_add(SECOND_NS) <= now_ns)
-            })
-            .collect();
-        for index in ripe {
-            self.lossy.remove(&index);
+        while let Some((index, generation)) = due(&mut self.lossy, now_ns) {
+            let Some(connection) = self.connections[index].as_mut().filter(|c| c.generation == generation) else { continue };
+            connection.lossy = false;
             self.flush_loss(index);
         }
         self.fragments_over(now_ns);
@@ -798,6 +826,39 @@ impl Sensor {
         if now_ns >= self.sweep_ns {
             self.sweep_ns = now_ns.saturating_add(SWEEP_NS);
             self.sweep();
+        }
+    }
+
+    /// Queues a connection that has a hole to give up or a loss to tell in time.
+    fn look_again(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        if !connection.waiting && connection.streams.iter().any(Stream::patient) {
+            connection.waiting = true;
+            self.waiting.push_back((self.now_ns.saturating_add(PATIENCE_NS), index, connection.generation));
+        }
+        if !connection.lossy && connection.application.loss.is_some() {
+            connection.lossy = true;
+            self.lossy.push_back((self.now_ns.saturating_add(SECOND_NS), index, connection.generation));
+        }
+    }
+
+    /// Adds up what decoders hold, each asked again when it was given half as much as it had before: small change for the
+    /// packet path. Beyond the bound the connection that asks for more is counted in bytes from here.
+    fn weigh(&mut self, index: usize, time_ns: i64) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let application = &mut connection.application;
+        let given = application.stream_bytes[0] + application.stream_bytes[1];
+        if given < application.weighed_at {
+            return;
+        }
+        application.weighed_at = given + (given / 2).clamp(WEIGHED_BYTES_MIN, WEIGHED_BYTES_MAX);
+        let before = std::mem::replace(&mut application.decoder_bytes, application.state.memory_bytes());
+        self.decoder_bytes = self.decoder_bytes - before + application.decoder_bytes;
+        let most = self.options.decoder_bytes_max.unwrap_or(DECODER_BYTES_TOTAL_MAX);
+        if application.decoder_bytes > before && self.decoder_bytes > most {
+            self.counters.decoders_dropped_total += 1;
+            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
+            application.unburden(&mut self.windows, time_ns);
         }
     }
 
@@ -826,11 +887,14 @@ impl Sensor {
     }
 
     fn evict(&mut self) {
-        let mut ages: Vec<_> =
-            self.connections.iter().enumerate().filter_map(|(i, c)| c.as_ref().map(|c| (c.last_ns, c.generation, i))).collect();
+        // Whoever only knocks goes first, however fresh: a flood of SYNs must not cost a connection that carries data.
+        let age =
+            |(index, c): (usize, &Option<Box<Connection>>)| c.as_ref().map(|c| (c.payload_bytes != [0; 2], c.last_ns, c.generation, index));
+        let mut ages: Vec<_> = self.connections.iter().enumerate().filter_map(age).collect();
         ages.sort_unstable();
-        for &(_, _, index) in ages.iter().take(CONNECTIONS_MAX / 16) {
+        for &(with_data, _, _, index) in ages.iter().take(CONNECTIONS_MAX / 16) {
             self.counters.evicted_total += 1;
+            self.counters.evicted_with_data_total += u64::from(with_data);
             self.remove(index);
         }
     }
@@ -866,6 +930,7 @@ impl Sensor {
         for stream in &connection.streams {
             self.counters.gaps_total += stream.counters.gaps;
             self.counters.lost_bytes_total += stream.counters.lost_bytes;
+            self.counters.conflicting_segments_total += stream.counters.conflicts;
         }
         if let Some(quality) = self.quality.as_mut().filter(|_| connection.key.protocol == 6) {
             let lost = connection.streams.iter().map(|stream| &stream.counters);
@@ -883,8 +948,7 @@ impl Sensor {
     }
 
     fn forget(&mut self, index: usize, connection: &Connection) {
-        self.waiting.remove(&index);
-        self.lossy.remove(&index);
+        self.decoder_bytes -= connection.application.decoder_bytes;
         self.free.push(index);
         self.table.remove(connection.hash, index);
         for key in connection.copied.iter().flat_map(|copied| &copied.keys) {
@@ -1110,6 +1174,21 @@ impl Application {
     fn degrade(&mut self, windows: &mut Windows, id: ConnectionId, result: Result<(), protocols::DecodeError>, time_ns: i64) {
         let Err(wrong) = result else { return };
         self.errors += 1;
+        windows.recorder(id, time_ns).condition(|c| c.malformed = true);
+        self.count_only(windows, id, &wrong.to_string(), time_ns);
+    }
+
+    /// Its decoder's memory is needed: from here on its bytes are counted.
+    fn unburden(&mut self, windows: &mut Windows, time_ns: i64) {
+        if let State::Undecided { pieces, .. } = &mut self.state {
+            let kept = std::mem::take(pieces);
+            self.decided(windows, Answer::None, kept, time_ns);
+        }
+        let id = self.begin(windows, time_ns);
+        self.count_only(windows, id, "all decoders together hold too much", time_ns);
+    }
+
+    fn count_only(&mut self, windows: &mut Windows, id: ConnectionId, wrong: &str, time_ns: i64) {
         let name = if let State::Decoding(name, decoder) = &mut self.state {
             decoder.facts(&mut self.found);
             *name
@@ -1119,7 +1198,6 @@ impl Application {
         self.state = State::Opaque;
         let from = self.opener_side();
         let mut out = windows.recorder(id, time_ns);
-        out.condition(|c| c.malformed = true);
         out.depth(Depth::Sizes);
         for side in [Side::Client, Side::Server] {
             let bytes = out.pending(side);

@@ -3,13 +3,24 @@
 //! In-order segments are handed on as slices of the packet; only out-of-order ones are copied and held. A hole is
 //! declared lost when the receiver has acknowledged it and it still did not show up ([`PATIENCE_NS`] or
 //! [`PATIENCE_SEGMENTS`] later: acknowledgements overtake reordered segments), when too much is held, or at the end.
+//!
+//! Of segments that overlap, the bytes of the one that begins first count; of two that begin together those of the longer
+//! one, else of the first. So does Linux: what it has given to the application stays, and of what it holds a segment only
+//! gives way to one that begins before it, or begins with it and ends behind it. Where both copies are still here and
+//! disagree, that is counted (`conflicts`).
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// Time that a hole, once acknowledged, may still be filled by a reordered segment.
 pub const PATIENCE_NS: i64 = 5_000_000;
 /// Segments after which it is no longer waited for.
 pub const PATIENCE_SEGMENTS: u32 = 32;
-/// Bytes held out of order for one direction; beyond, the hole before them is given up.
+/// Bytes held out of order for one direction, [`SEGMENT_BYTES`] for each segment among them; beyond, the hole before them
+/// is given up.
 pub const HELD_BYTES_MAX: usize = 4 << 20;
+/// What a held segment takes beside its payload: its place in the tree and the allocator's own, roughly.
+pub const SEGMENT_BYTES: usize = 96;
 /// Segments held out of order for one direction.
 pub const HELD_SEGMENTS_MAX: usize = 4096;
 /// A sequence number further ahead than the largest window (RFC 7323, 2.3) is not of this stream.
@@ -42,8 +53,31 @@ struct Held {
 }
 
 impl Held {
+    fn size_bytes(&self) -> usize {
+        self.payload.len() + SEGMENT_BYTES
+    }
+
     fn length(&self) -> u32 {
         u32::try_from(self.payload.len()).unwrap_or(u32::MAX).wrapping_add(self.cut)
+    }
+}
+
+/// How far from the stream's first byte a held segment begins: numbers that do not wrap, so that a tree can hold them. A
+/// sorted list would be moved by every segment that is put into its middle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place(u64);
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        #[cfg(test)]
+        tests::COMPARISONS.with(|count| count.set(count.get() + 1));
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -52,6 +86,8 @@ pub struct StreamCounters {
     pub retransmitted_bytes: u64,
     pub out_of_order_segments: u64,
     pub invalid_segments: u64,
+    /// Segments whose bytes differ from another copy of them that was held.
+    pub conflicts: u64,
     pub gaps: u64,
     pub lost_bytes: u64,
     /// Of them, the gaps and bytes that the capture itself cut off (snap length): they were on the wire.
@@ -65,8 +101,10 @@ pub struct Stream {
     /// Sequence number of the next byte to hand on, and of the first; `None` before the first segment.
     next: Option<u32>,
     first: Option<u32>,
-    /// Sorted by sequence number, all beyond `next`.
-    held: Vec<Held>,
+    /// How far `next` is from the first byte.
+    passed: u64,
+    /// All beyond `next`.
+    held: BTreeMap<Place, Held>,
     held_bytes: usize,
     acknowledged: Option<u32>,
     /// How far the sender itself says to have sent, beyond what was seen.
@@ -110,9 +148,14 @@ impl Stream {
     }
 
     /// Is a hole being waited on?
-    #[must_use]
-    pub fn waits(&self) -> bool {
+    fn waits(&self) -> bool {
         !self.held.is_empty() || self.hole_ns.is_some()
+    }
+
+    /// Has a hole been acknowledged, so that it will be given up in time ([`Stream::patience`])?
+    #[must_use]
+    pub fn patient(&self) -> bool {
+        self.hole_ns.is_some()
     }
 
     /// Takes a segment and hands on what is now in order.
@@ -135,12 +178,16 @@ impl Stream {
                 self.reached = Some(self.reached.filter(|known| first.wrapping_sub(*known) >= AHEAD_MAX).unwrap_or(first));
             } else if length > 0 || segment.fin {
                 self.hold(first, segment);
-                if self.given && self.held.first().is_some_and(|held| held.sequence.wrapping_sub(next) == 1) {
+                if self.given && self.first_ahead() == Some(1) {
                     // The last number was no FIN.
                     self.give_up_first_hole(deliver);
                 }
             }
         } else if ahead == 0 || ahead > u32::MAX - AHEAD_MAX {
+            if !self.held.is_empty() {
+                let fresh = segment.payload.get(next.wrapping_sub(first) as usize..).unwrap_or_default();
+                self.compare(self.passed, fresh);
+            }
             self.in_order(first, segment.payload, segment.cut, segment.fin, deliver);
             self.drain(deliver);
         } else {
@@ -181,7 +228,7 @@ impl Stream {
                 self.hole_ns = None;
                 break;
             }
-            let Some(held) = self.held.first() else {
+            let Some(ahead) = self.first_ahead() else {
                 self.hole_ns = None;
                 if lost > 1 {
                     self.give_up(lost - 1, deliver);
@@ -189,8 +236,7 @@ impl Stream {
                 }
                 break;
             };
-            let until = held.sequence.wrapping_sub(next).min(lost);
-            self.give_up(until, deliver);
+            self.give_up(ahead.min(lost), deliver);
         }
         while self.held_bytes > HELD_BYTES_MAX || self.held.len() > HELD_SEGMENTS_MAX {
             self.give_up_first_hole(deliver);
@@ -213,11 +259,21 @@ impl Stream {
         }
     }
 
+    /// Bytes between the next one and the first segment held.
+    fn first_ahead(&self) -> Option<u32> {
+        let (place, _) = self.held.first_key_value()?;
+        Some(u32::try_from(place.0.saturating_sub(self.passed)).unwrap_or(u32::MAX))
+    }
+
     fn give_up_first_hole(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
-        if let (Some(next), Some(held)) = (self.next, self.held.first()) {
-            let lost = held.sequence.wrapping_sub(next);
+        if let Some(lost) = self.first_ahead() {
             self.give_up(lost, deliver);
         }
+    }
+
+    fn advance(&mut self, count: u32) {
+        self.next = self.next.map(|next| next.wrapping_add(count));
+        self.passed += u64::from(count);
     }
 
     fn give_up(&mut self, lost: u32, deliver: &mut dyn FnMut(Piece<'_>)) {
@@ -232,7 +288,7 @@ impl Stream {
     fn gap(&mut self, lost: u32, deliver: &mut dyn FnMut(Piece<'_>)) {
         self.counters.gaps += u64::from(!std::mem::take(&mut self.given));
         self.counters.lost_bytes += u64::from(lost);
-        self.next = self.next.map(|next| next.wrapping_add(lost));
+        self.advance(lost);
         deliver(Piece::Gap(u64::from(lost)));
     }
 
@@ -246,7 +302,7 @@ impl Stream {
         if !self.finished {
             if !fresh.is_empty() {
                 self.given = false;
-                self.next = Some(next.wrapping_add(u32::try_from(fresh.len()).unwrap_or(0)));
+                self.advance(u32::try_from(fresh.len()).unwrap_or(0));
                 deliver(Piece::Data(fresh));
             }
             if cut > 0 {
@@ -257,7 +313,7 @@ impl Stream {
         }
         if fin && !self.finished {
             self.finished = true;
-            self.next = self.next.map(|next| next.wrapping_add(1));
+            self.advance(1);
         }
     }
 
@@ -268,36 +324,48 @@ impl Stream {
         }
         self.counters.out_of_order_segments += 1;
         let Some(next) = self.next else { return };
-        let distance = |held: &Held| held.sequence.wrapping_sub(next);
-        let place = self.held.partition_point(|held| distance(held) <= first.wrapping_sub(next));
+        let place = self.passed + u64::from(first.wrapping_sub(next));
+        self.compare(place, segment.payload);
         let held = Held { sequence: first, payload: segment.payload.into(), cut: segment.cut, fin: segment.fin };
-        // The copy that says more wins; the same segment again is dropped.
-        if let Some(same) = place.checked_sub(1).and_then(|i| self.held.get_mut(i)).filter(|h| h.sequence == first) {
-            if held.length() > same.length() {
-                self.held_bytes = self.held_bytes - same.payload.len() + held.payload.len();
+        match self.held.get_mut(&Place(place)) {
+            // The copy that says more wins; the same segment again is dropped.
+            Some(same) if held.length() > same.length() => {
+                self.held_bytes = self.held_bytes - same.size_bytes() + held.size_bytes();
                 *same = held;
             }
-            return;
+            Some(_) => {}
+            None => {
+                self.held_bytes += held.size_bytes();
+                self.held.insert(Place(place), held);
+            }
         }
-        self.held_bytes += held.payload.len();
-        self.held.insert(place, held);
+    }
+
+    /// Counts a segment that says otherwise than those held beside it: the one that begins before it or with it, and the
+    /// next one.
+    fn compare(&mut self, place: u64, payload: &[u8]) {
+        let before = self.held.range(..=Place(place)).next_back();
+        let after = self.held.range(Place(place + 1)..).next();
+        let differs = before.into_iter().chain(after).any(|(other, held)| {
+            let from = place.max(other.0);
+            let skip = |start: u64| usize::try_from(from - start).unwrap_or(usize::MAX);
+            let mine = payload.get(skip(place)..).unwrap_or_default();
+            let theirs = held.payload.get(skip(other.0)..).unwrap_or_default();
+            let both = mine.len().min(theirs.len());
+            mine.get(..both) != theirs.get(..both)
+        });
+        self.counters.conflicts += u64::from(differs);
     }
 
     fn drain(&mut self, deliver: &mut dyn FnMut(Piece<'_>)) {
         let mut taken = 0;
-        while let (Some(next), Some(held)) = (self.next, self.held.get_mut(taken)) {
-            let ahead = held.sequence.wrapping_sub(next);
-            if ahead != 0 && ahead < AHEAD_MAX {
-                break;
-            }
-            let (sequence, cut, fin) = (held.sequence, held.cut, held.fin);
-            let payload = std::mem::take(&mut held.payload);
-            self.held_bytes -= payload.len();
-            self.in_order(sequence, &payload, cut, fin, deliver);
+        while let Some(entry) = self.held.first_entry().filter(|entry| entry.key().0 <= self.passed) {
+            let held = entry.remove();
+            self.held_bytes -= held.size_bytes();
+            self.in_order(held.sequence, &held.payload, held.cut, held.fin, deliver);
             taken += 1;
         }
         if taken > 0 {
-            self.held.drain(..taken);
             self.hole_ns = None;
             self.hole_segments = 0;
         }
@@ -313,6 +381,12 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Places compared in the tree of held segments: the work that an order of segments makes.
+        pub static COMPARISONS: Cell<u64> = const { Cell::new(0) };
+    }
 
     /// What came out, gaps as runs of `_`.
     #[derive(Default)]
@@ -371,7 +445,7 @@ mod tests {
         segments.extend((0..100).map(|i| segment(102 + i, "x", i64::from(i) * 1_000_000_000)));
         let (out, stream) = run(&segments);
         assert_eq!(out, "a");
-        assert_eq!(stream.held_bytes(), 100);
+        assert_eq!(stream.held_bytes(), 100 * (1 + SEGMENT_BYTES));
     }
 
     #[test]
@@ -490,6 +564,61 @@ mod tests {
             let mut segments = vec![syn(start.wrapping_sub(1))];
             segments.extend(pieces.iter().map(|&(a, b)| segment(start.wrapping_add(u32::try_from(a).unwrap()), &text[a..b], 0)));
             assert_eq!(run(&segments).0, text, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn of_segments_that_disagree_the_one_that_begins_first_wins_and_it_is_counted() {
+        let conflicts = |segments: &[Segment<'_>]| {
+            let (out, stream) = run(segments);
+            (out, stream.counters.conflicts)
+        };
+        // What was handed on stays: the first copy. It is gone, so nobody can tell that the second differs.
+        assert_eq!(conflicts(&[syn(99), segment(100, "abcd", 1), segment(102, "XYef", 2)]), ("abcdef".into(), 0));
+        // Held: the earlier beginning, whichever came first.
+        assert_eq!(conflicts(&[syn(99), segment(103, "defg", 1), segment(101, "bcXY", 2), segment(100, "a", 3)]), ("abcXYfg".into(), 1));
+        assert_eq!(conflicts(&[syn(99), segment(101, "bcXY", 1), segment(103, "defg", 2), segment(100, "a", 3)]), ("abcXYfg".into(), 1));
+        // The same beginning: the longer one, else the first.
+        assert_eq!(conflicts(&[syn(99), segment(101, "bX", 1), segment(101, "bcd", 2), segment(100, "a", 3)]), ("abcd".into(), 1));
+        assert_eq!(conflicts(&[syn(99), segment(101, "bcd", 1), segment(101, "bXd", 2), segment(100, "a", 3)]), ("abcd".into(), 1));
+        // The one that fills the hole reaches into what is held.
+        assert_eq!(conflicts(&[syn(99), segment(102, "cd", 1), segment(100, "abXY", 2)]), ("abXY".into(), 1));
+        // Copies that agree are no conflict.
+        assert_eq!(conflicts(&[syn(99), segment(102, "cd", 1), segment(101, "bcd", 2), segment(100, "abc", 3)]), ("abcd".into(), 0));
+    }
+
+    #[test]
+    fn no_order_of_segments_makes_more_than_a_few_comparisons_each_or_holds_more_than_its_bound() {
+        let count = u32::try_from(2 * HELD_SEGMENTS_MAX).unwrap();
+        // Holes at every second byte, in orders that a sorted list would hate.
+        let ascending: Vec<u32> = (0..count).collect();
+        let descending: Vec<u32> = (0..count).rev().collect();
+        let outside_in: Vec<u32> = (0..count).map(|i| if i % 2 == 0 { i / 2 } else { count - 1 - i / 2 }).collect();
+        let bits = count.ilog2();
+        let scattered: Vec<u32> = (0..count).map(|i| i.reverse_bits() >> (32 - bits)).collect();
+        for (name, order) in [("ascending", ascending), ("descending", descending), ("outside in", outside_in), ("scattered", scattered)] {
+            let mut stream = Stream::default();
+            let mut out = 0_u64;
+            let mut deliver = |piece: Piece<'_>| out += u64::from(matches!(piece, Piece::Data(_)));
+            stream.segment(&syn(99), &mut deliver);
+            COMPARISONS.set(0);
+            let mut most = 0;
+            for at in &order {
+                let before = COMPARISONS.get();
+                stream.segment(&segment(101 + 2 * at, "x", 0), &mut deliver);
+                most = most.max(COMPARISONS.get() - before);
+                assert!(stream.held_bytes() <= HELD_BYTES_MAX && stream.held.len() <= HELD_SEGMENTS_MAX, "{name}");
+            }
+            // Then the holes are filled one by one, from the far end.
+            for at in (0..count).rev() {
+                stream.segment(&segment(100 + 2 * at, "y", 0), &mut deliver);
+            }
+            stream.flush(false, &mut deliver);
+            let each = COMPARISONS.get() / u64::from(2 * count);
+            assert!(each <= 150, "{name}: {each} comparisons a segment");
+            assert!(most <= 600, "{name}: {most} comparisons for one segment");
+            // What was given up and came later is old.
+            assert!(out >= u64::from(count) / 2, "{name}: {out} pieces of {count} came out");
         }
     }
 }
