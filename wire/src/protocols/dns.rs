@@ -445,7 +445,8 @@ impl Decoder for Stream {
         result
     }
 
-    fn gap(&mut self, sender: Side, _length: u64, _out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+    fn gap(&mut self, sender: Side, _length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        out.condition(|c| c.lossy = true);
         let half = &mut self.halves[sender as usize];
         half.buffer = Vec::new();
         half.seeking = true;

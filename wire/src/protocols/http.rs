@@ -295,6 +295,8 @@ struct Http {
     current: Option<Arc<Who>>,
     /// Something was lost: which answer is to which request is not known.
     doubt: bool,
+    /// There was a gap: what does not fit is looked past, it is no violation.
+    gapped: bool,
     seen: Seen,
 }
 
@@ -312,6 +314,7 @@ impl Http {
             who: Arc::default(),
             current: None,
             doubt: options.midstream,
+            gapped: options.midstream,
             seen: Seen::default(),
         }
     }
@@ -426,7 +429,8 @@ impl Http {
 
     /// What cannot be read: after a loss it is looked on, otherwise this is not HTTP.
     fn astray(&mut self, sender: Side, length: usize) -> Result<(), DecodeError> {
-        if self.doubt {
+        if self.doubt || self.gapped {
+            self.doubt = true;
             self.halves[sender as usize].place = Place::Seek;
             return Ok(());
         }
@@ -891,6 +895,8 @@ impl Decoder for Http {
     }
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        out.condition(|c| c.lossy = true);
+        self.gapped = true;
         if self.halves[sender as usize].place == Place::Waiting {
             self.unanswered(out)?;
         }
