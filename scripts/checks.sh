@@ -37,6 +37,7 @@ part "import-linter" lint-imports
 part "clippy"        in_wire cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
 part "cargo test"    in_wire cargo test --quiet --locked
 part "fuzz"          scripts/fuzz.sh smoke 60
+part "conformance"   python -m scripts.conformance --if-there
 part "pytest"        python -m pytest "${marks[@]}" "${seed[@]}"
 
 echo
