@@ -49,8 +49,8 @@ _WEAK_POLICIES: Final = frozenset({"None", "Basic128Rsa15", "Basic256"})
 _AUTHENTICATION: Final = {
     "certificate": frozenset({"certificate", "mutual-tls", "x509", "cert"}),
     "scram-sha-256": frozenset({"scram-sha-256", "scram-sha-256-plus"}),
-    "password": frozenset({"password", "username", "cleartext-password", "basic"}),
-    "kerberos": frozenset({"kerberos", "gss", "gssapi", "sspi"}),
+    "password": frozenset({"password", "username", "cleartext-password", "basic", "digest"}),
+    "kerberos": frozenset({"kerberos", "gss", "gssapi", "sspi", "negotiate"}),
     "token": frozenset({"token", "issued-token", "bearer", "jwt", "oauth"}),
     "md5": frozenset({"md5"}),
     "none": frozenset({"none", "trust", "anonymous"}),

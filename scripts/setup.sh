@@ -56,6 +56,8 @@ missing_packages() {
     { have mosquitto && have mosquitto_passwd; } || echo mosquitto
     { have mosquitto_sub && have mosquitto_ctrl; } || echo mosquitto-clients
     have pgbouncer || echo pgbouncer
+    have tinyproxy || echo tinyproxy-bin
+    have curl || echo curl
     have ip || echo iproute2
     pcap_works || echo libpcap0.8
     have setpriv || echo util-linux

@@ -1136,11 +1136,13 @@ impl Application {
         let mut out = windows.recorder(id, time_ns);
         out.arrived(side, data.len() as u64);
         out.condition(|c| c.one_sided = one_sided);
-        if side == Side::Client && matches!(self.state, State::Opaque) && protocols::tls::starts(data) && &*self.transport == "tcp" {
-            // STARTTLS and its kin (RFC 3207, RFC 2595, RFC 4511 …): what came before was in the clear and stays so.
-            out.cut();
-            self.state = State::Decoding("tls", protocols::tls::decoder(Options { facts: self.facts, midstream: false }));
-            self.protocols.push("tls");
+        if side == Side::Client && matches!(self.state, State::Opaque) && &*self.transport == "tcp" {
+            if let Some(protocol) = protocols::later(data) {
+                // STARTTLS and its kin (RFC 3207, RFC 2595, RFC 4511 …): what came before was in the clear and stays so.
+                out.cut();
+                self.state = State::Decoding(protocol.name, (protocol.decoder)(Options { facts: self.facts, midstream: false }));
+                self.protocols.push(protocol.name);
+            }
         }
         let result = match &mut self.state {
             State::Decoding(_, decoder) => decoder.data(side, data, &mut out),

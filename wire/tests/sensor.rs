@@ -338,3 +338,45 @@ fn interfaces_of_one_tap_are_one_network_and_other_taps_are_others() {
         [(None, Some("eth4"), Some(30)), (Some("tap:cell-1"), Some("cell-1"), Some(30)), (Some("tap:cell-2"), Some("cell-2"), Some(30))]
     );
 }
+
+/// The ClientHello of a recording of TLS.
+fn hello() -> Vec<u8> {
+    let text = include_str!("../../tests/data/tls/tls13.txt");
+    let digits: Vec<u8> = text.lines().next().unwrap()[2..].bytes().collect();
+    digits.chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+}
+
+#[test]
+fn tls_that_begins_later_is_read_and_what_came_before_stays_in_the_clear() {
+    let mut tap = Tap::new();
+    tap.handshake();
+    let (greeting, command, answer, hello) = (b"220 mail\r\n", b"STARTTLS\r\n", b"220 ready\r\n", hello());
+    tap.see(From::Server, ACK, 500, 100, greeting);
+    tap.see(From::Client, ACK, 100, 510, command);
+    tap.see(From::Server, ACK, 510, 110, answer);
+    tap.see(From::Client, ACK, 110, 521, &hello);
+    let events = tap.end();
+    let flows = flows(&events);
+    assert_eq!(flows.len(), 2);
+    assert!(flows.iter().all(|f| f["operation"] == "transfer"));
+    let said = |f: &Value| {
+        (f["protection"]["transport"].clone(), f["bytes"].as_u64(), f["bytes_back"].as_u64(), f["destination"]["names"].clone())
+    };
+    assert_eq!(said(flows[0]), ("none".into(), Some(10), Some(21), Value::Array(Vec::new())));
+    assert_eq!((flows[1]["protocol"].as_str(), flows[1]["bytes"].as_u64()), (Some("tls"), Some(hello.len() as u64)));
+    assert_eq!(flows[1]["destination"]["names"][0]["name"], "mes-db.plant.example");
+}
+
+#[test]
+fn a_connection_joined_at_a_keep_alive_is_recognised_at_its_next_request() {
+    let mut tap = Tap::new();
+    tap.see(From::Client, ACK, 100, 500, b"\0");
+    tap.see(From::Server, ACK, 500, 101, b"");
+    tap.see(From::Client, ACK, 101, 500, b"GET /a HTTP/1.1\r\nHost: reports\r\n\r\n");
+    tap.see(From::Server, ACK, 500, 135, b"HTTP/1.1 204 No Content\r\n\r\n");
+    let events = tap.end();
+    let get: Vec<_> = flows(&events).into_iter().filter(|f| f["operation"] == "get").collect();
+    assert_eq!(get.len(), 1);
+    assert_eq!((get[0]["messages"].as_u64(), get[0]["objects"][0]["names"][0].as_str()), (Some(1), Some("/a")));
+    assert_eq!(get[0]["completeness"]["joined_late"], true);
+}

@@ -1,4 +1,4 @@
-//! HTTP/1.0 and 1.1 in the clear (RFC 9110, RFC 9112): who asks for what, and which way it goes.
+//! HTTP/1.0 and 1.1, and the simple requests of 0.9, in the clear (RFC 9110, RFC 9112): who asks for what, and which way it goes.
 //!
 //! Heads are read line by line, so that their length costs no memory; bodies are skipped by their length, by chunks, or
 //! to the end of the connection. A request is one message. `get` runs from the server (GET, HEAD, OPTIONS …), `put` from
@@ -145,6 +145,11 @@ fn trimmed(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
+/// Whether a request line is one of HTTP/0.9.
+fn is_simple(line: &[u8]) -> bool {
+    line.len() < LINE_BYTES_MAX && line.starts_with(b"GET /") && !line.get(5..).is_some_and(|rest| rest.contains(&b' '))
+}
+
 /// Method and target of a request line (RFC 9112, 3).
 fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = memchr(b' ', line)?;
@@ -154,12 +159,18 @@ fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let target = if line.len() >= LINE_BYTES_MAX {
         rest
     } else {
-        let end = memchr::memrchr(b' ', rest)?;
-        let version = rest.get(end + 1..)?;
-        if !version.starts_with(b"HTTP/1.") || version.len() != 8 {
-            return None;
+        match memchr::memrchr(b' ', rest) {
+            Some(end) => {
+                let version = rest.get(end + 1..)?;
+                if !version.starts_with(b"HTTP/1.") || version.len() != 8 {
+                    return None;
+                }
+                rest.get(..end)?
+            }
+            // HTTP/0.9, still spoken by devices (RFC 1945, 5.1): no version, no fields, and the answer is the body alone.
+            None if method == b"GET" && rest.starts_with(b"/") => rest,
+            None => return None,
         }
-        rest.get(..end)?
     };
     let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     (!method.is_empty() && method.len() <= 32 && method.iter().all(token) && !target.is_empty()).then_some((method, target))
@@ -204,6 +215,8 @@ struct Exchange {
     back: Movement,
     head_only: bool,
     connect: bool,
+    /// HTTP/0.9: the answer has no head.
+    simple: bool,
     /// It asks for another protocol; counted when the answer says whether it goes there.
     upgrade: bool,
 }
@@ -219,7 +232,15 @@ impl Exchange {
             Operation::Put => Operation::Get,
             other => other,
         };
-        Self { who: Arc::clone(who), own: movement(operation), back: movement(back), head_only: false, connect: false, upgrade: false }
+        Self {
+            who: Arc::clone(who),
+            own: movement(operation),
+            back: movement(back),
+            head_only: false,
+            connect: false,
+            simple: false,
+            upgrade: false,
+        }
     }
 }
 
@@ -245,6 +266,7 @@ enum Place {
 #[derive(Default)]
 struct Fields {
     started: bool,
+    simple: bool,
     method: String,
     target: String,
     status: u16,
@@ -396,8 +418,13 @@ impl Http {
         match place {
             Place::Head if !half.fields.started && line.is_empty() => {}
             Place::Head if !half.fields.started => {
-                let read = self.first_line(sender, line, out);
-                return if read { Ok(()) } else { self.astray(sender, line.len()) };
+                if !self.first_line(sender, line, out) {
+                    return if self.without_head(sender, out) { Ok(()) } else { self.astray(sender, line.len()) };
+                }
+                if sender == Side::Client && is_simple(line) {
+                    let fields = Fields { simple: true, ..std::mem::take(&mut self.halves[0].fields) };
+                    return self.request(fields, out);
+                }
             }
             Place::Head if line.is_empty() => {
                 let fields = std::mem::take(&mut half.fields);
@@ -425,6 +452,20 @@ impl Http {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The answer to a request of HTTP/0.9 begins with its body; false if this is none.
+    fn without_head(&mut self, sender: Side, out: &mut Recorder<'_>) -> bool {
+        if sender == Side::Client || !self.open.front().is_some_and(|exchange| exchange.simple) {
+            return false;
+        }
+        let half = &mut self.halves[1];
+        half.exchange = self.open.pop_front();
+        half.place = Place::Close;
+        let bytes = std::mem::take(&mut half.head_bytes);
+        self.seen.body_bytes[1] += bytes;
+        self.body(Side::Server, bytes, out);
+        true
     }
 
     /// What cannot be read: after a loss it is looked on, otherwise this is not HTTP.
@@ -473,7 +514,10 @@ impl Http {
         if self.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, who)) {
             return;
         }
-        out.asked(who.asked.as_ref());
+        // Inside a tunnel the name that the first relay was asked for stays: the data goes there, whatever it is asked.
+        if self.levels == LEVELS_MAX {
+            out.asked(who.asked.as_ref());
+        }
         out.identify(|i| {
             i.account.clone_from(&who.account);
             i.account_from = who.account.is_some().then_some("startup");
@@ -535,8 +579,13 @@ impl Http {
             _ => Operation::Put,
         };
         let objects = (!connect).then(|| Arc::new(ObjectSet { names: vec![object(path)], ..ObjectSet::default() }));
-        let exchange =
-            Arc::new(Exchange { head_only: fields.method == "HEAD", connect, upgrade, ..Exchange::of(&who, operation, objects) });
+        let exchange = Arc::new(Exchange {
+            head_only: fields.method == "HEAD",
+            connect,
+            upgrade,
+            simple: fields.simple,
+            ..Exchange::of(&who, operation, objects)
+        });
         let half = &mut self.halves[0];
         let bytes = std::mem::take(&mut half.head_bytes);
         half.exchange = Some(Arc::clone(&exchange));
@@ -913,6 +962,13 @@ impl Decoder for Http {
                 }
             }
             _ => {
+                let half = &mut self.halves[sender as usize];
+                if half.place == Place::Head && half.fields.started {
+                    // The end of the head is lost, not who asks for what.
+                    let fields = std::mem::take(&mut half.fields);
+                    let _ = if sender == Side::Client { self.request(fields, out) } else { self.answer(fields, out) };
+                }
+                let half = &mut self.halves[sender as usize];
                 half.place = Place::Seek;
                 half.line.clear();
                 half.head_bytes = 0;
@@ -1114,6 +1170,8 @@ mod tests {
     fn http_inside_a_tunnel_is_read_and_a_tunnel_too_many_is_counted() {
         let played = testing::play_script(decoder(WHOLE), &recording(INSIDE));
         assert_eq!(objects(&played, "get"), ["/one"]);
+        let asked = json!({"name": "reports.plant.example", "by": "connect", "port": 8080});
+        assert!(played.events.iter().all(|e| e["source"]["names"][0] == asked || e["destination"]["names"][0] == asked));
         let mut text = String::new();
         for _ in 0..=LEVELS_MAX + 2 {
             text.push_str("> CONNECT relay:3128 HTTP/1.1\n>\n< HTTP/1.1 200 OK\n<\n");
@@ -1233,6 +1291,33 @@ mod tests {
         assert_eq!(found.error, None);
         assert_eq!(found.facts["http"]["requests"], 2);
         assert!(objects(&found, "get").contains(&"/c".to_owned()));
+    }
+
+    #[test]
+    fn head_whose_end_is_lost_still_says_who_asks_for_what() {
+        let request = b"GET /a HTTP/1.1\r\nHost: x\r\nCookie: ";
+        let answer = b"HTTP/1.1 200 OK\r\nSet-Coo";
+        let steps = [Step::Data(CLIENT, request), Step::Gap(CLIENT, 300), Step::Data(SERVER, answer), Step::Gap(SERVER, 900)];
+        let played = testing::play(decoder(WHOLE), &steps);
+        testing::assert_conserved(&played);
+        assert_eq!((objects(&played, "get")[0].as_str(), sum(&played, "get", "messages")), ("/a", 1));
+        assert_eq!(played.facts["http"]["response_codes"], json!({"200": 1}));
+    }
+
+    #[test]
+    fn request_without_a_version_is_answered_by_a_body_alone() {
+        let played = play(
+            "> GET /index.html
+             >
+             < <!DOCTYPE HTML>
+             < <p>HTTP/1.1 200 OK",
+        );
+        assert_eq!((played.error.clone(), objects(&played, "get")), (None, vec!["/index.html".to_owned()]));
+        assert_eq!((played.facts["http"]["responses"].as_u64(), sum(&played, "get", "bytes")), (Some(0), 17 + 20));
+        let whole = play("> GET /a\n< HTTP/1.1 400 Bad Request\n< Content-Length: 0\n<");
+        assert_eq!((whole.error, &whole.facts["http"]["response_codes"]), (None, &json!({"400": 1})));
+        assert_eq!(testing::recognise(&HTTP, &talk("> GET /a")), Recognition::Yes { client: CLIENT });
+        assert_eq!(testing::recognise(&HTTP, &talk("> GET key")), Recognition::No);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Recognised by the same registry as a connection's first bytes. What nobody recognises is counted, and watched for a
 //! TLS handshake that begins later.
 
-use super::{DecodeError, Decoder, HEAD_BYTES_MAX, Heads, Options, Recognition, TCP, http, tls};
+use super::{DecodeError, Decoder, HEAD_BYTES_MAX, Heads, Options, Recognition, TCP, http};
 use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side};
 
 /// Bytes kept while the protocol is in doubt.
@@ -73,9 +73,9 @@ impl Inner {
 
 impl Decoder for Inner {
     fn data(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
-        if matches!(self.state, State::Opaque) && tls::starts(bytes) {
+        if let (State::Opaque, Side::Client, Some(protocol)) = (&self.state, sender, super::later(bytes)) {
             out.cut();
-            self.state = State::Decoding(tls::decoder(self.options));
+            self.state = State::Decoding((protocol.decoder)(self.options));
         }
         match &mut self.state {
             State::Decoding(decoder) => decoder.data(sender, bytes, out),

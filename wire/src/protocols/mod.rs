@@ -14,6 +14,7 @@ pub mod postgresql;
 pub mod quic;
 mod read;
 mod search;
+pub mod tds;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;
@@ -111,6 +112,18 @@ pub struct Protocol {
     pub name: &'static str,
     pub recognise: fn(&Heads<'_>) -> Recognition,
     pub decoder: fn(Options) -> Box<dyn Decoder>,
+}
+
+/// What may begin at a segment of the client in a connection that nobody reads: TLS, after STARTTLS and its kin.
+#[must_use]
+pub fn later(segment: &[u8]) -> Option<&'static Protocol> {
+    if tls::starts(segment) {
+        Some(&tls::TLS)
+    } else if tds::starts(segment) {
+        Some(&tds::TDS)
+    } else {
+        None
+    }
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.

@@ -986,4 +986,41 @@ mod tests {
             assert_eq!(testing::recognise(&TLS, &vec![(CLIENT, testing::bytes(other))]), Recognition::No);
         }
     }
+
+    /// The recorded hello with one more extension, empty.
+    fn hello_with(extension: [u8; 2]) -> Vec<u8> {
+        let mut hello = recording(MODERN)[0].1.clone();
+        // Record, message, version, random; then session, ciphers, compressions.
+        let mut at = 5 + 4 + 2 + 32;
+        at += 1 + usize::from(hello[at]);
+        at += 2 + (usize::from(hello[at]) << 8 | usize::from(hello[at + 1]));
+        at += 1 + usize::from(hello[at]);
+        for length in [3, 7, at] {
+            let longer = (u16::from(hello[length]) << 8 | u16::from(hello[length + 1])) + 4;
+            hello[length..length + 2].copy_from_slice(&longer.to_be_bytes());
+        }
+        hello.extend([extension[0], extension[1], 0, 0]);
+        hello
+    }
+
+    #[test]
+    fn name_beside_an_encrypted_hello_is_an_outer_one_and_said_so() {
+        for (extension, ech, by) in [([0xfe, 0x0d], true, "outer-sni"), ([0xff, 0xce], true, "outer-sni"), ([0x00, 0x17], false, "sni")] {
+            let played = testing::play_script(decoder(WHOLE), &vec![(CLIENT, hello_with(extension))]);
+            let last = played.events.last().unwrap();
+            assert_eq!(last["destination"]["names"], json!([{"name": "mes-db.plant.example", "by": by}]));
+            assert_eq!((last["protection"]["ech"] == json!(true), &facts(&played)["client_hellos"][0]["ech"]), (ech, &json!(ech)));
+        }
+    }
+
+    #[test]
+    fn hello_starts_tls_and_what_only_looks_like_one_does_not() {
+        let hello = recording(MODERN)[0].1.clone();
+        assert!(starts(&hello) && starts(&hello[..11]) && !starts(&hello[..10]) && !starts(&hello[1..]));
+        for (at, byte) in [(0, 0x17), (1, 2), (2, 9), (5, 2), (6, 1), (9, 2), (10, 9), (43, 33)] {
+            let mut other = hello.clone();
+            other[at] = byte;
+            assert!(!starts(&other), "byte {at}");
+        }
+    }
 }
