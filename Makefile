@@ -4,6 +4,7 @@
 SEED ?=
 PACKETS ?= 10000000
 RUNS ?= 9
+SECONDS_HELD ?= 60
 TRACES ?= ../shared/traces
 
 help:  ## this list
@@ -33,6 +34,9 @@ matrix:  ## every verb, client and server (Python, Java, Rust, Debian) against t
 
 fuzz: setup  ## ten million new inputs for every fuzz target (hours; INPUTS=100000 takes fewer); report to docs/measurements/
 	@scripts/fuzz.sh long $(INPUTS)
+
+bench-live: setup  ## the highest rate on a veth pair without loss, beside a reader of nothing (quick: SECONDS_HELD=5)
+	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)
 
 clean:  ## remove what setup made inside the checkout
 	rm -rf .venv wire/target build

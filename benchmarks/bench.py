@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,10 +117,11 @@ def main() -> int:
 # What is needed
 
 
-def install(folder: Path, *, others: bool) -> None:
+def install(folder: Path, *, others: bool, more: Mapping[str, str] | None = None) -> None:
+    """What the bench runs, as packages by the program they bring."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     os.environ["PATH"] = path
-    missing = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+    missing = sorted({package for program, package in (PROGRAMS | dict(more or {})).items() if shutil.which(program) is None})
     if missing:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise BenchError(f"missing: {' '.join(missing)}; install them and run this again")

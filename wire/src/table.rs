@@ -8,6 +8,7 @@
 //! The hash is a multiplication of 64 by 64 bits folded onto itself, per word, with two seeds drawn at random for each
 //! process: a sender of packets can neither compute nor measure which of them share a slot.
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
@@ -44,6 +45,9 @@ impl BuildHasher for Seeded {
         Folded { state: self.0[0], factor: self.0[1] }
     }
 }
+
+/// A map whose keys come from the wire.
+pub type Map<K, V> = HashMap<K, V, Seeded>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Folded {
@@ -219,7 +223,6 @@ fn number_of(slot: u64) -> usize {
 mod tests {
     use super::*;
     use crate::protocols::testing::Random;
-    use std::collections::HashMap;
 
     #[test]
     fn it_finds_what_a_map_of_the_standard_library_finds() {

@@ -613,6 +613,8 @@ impl Windows {
         let identity = Arc::clone(&connection.identity);
         let id_hash = flow_hash(&self.plant, &self.agent, self.connections[id].as_ref().expect("open"), &identity, operation, from);
         let connection = self.connection(id);
+        // Most connections have one or two.
+        connection.flows.reserve_exact(usize::from(connection.flows.len() < 4));
         connection.flows.push(Flow {
             operation,
             from,
@@ -759,6 +761,7 @@ impl Recorder<'_> {
         window.counts.add(counts);
         if let Some(objects) = &movement.objects {
             let index = place_of(&window.sets, objects).unwrap_or_else(|| {
+                window.sets.reserve_exact(usize::from(window.sets.len() < 4));
                 window.sets.push((Arc::clone(objects), Counts::ZERO, 0));
                 window.sets.len() - 1
             });

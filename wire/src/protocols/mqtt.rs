@@ -7,11 +7,12 @@
 use super::read::Read;
 use super::search::{self, Search};
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
+use crate::table::Map;
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A packet whose content is needed is carried up to this size; a longer one is skipped unread.
@@ -279,7 +280,7 @@ struct Half {
     /// What the last packet that moved data in this direction touched.
     last: Option<Arc<ObjectSet>>,
     movement: Option<Movement>,
-    aliases: HashMap<u16, Arc<ObjectSet>>,
+    aliases: Map<u16, Arc<ObjectSet>>,
     alias_bytes: usize,
     /// Packets are looked for.
     seeking: bool,
@@ -318,7 +319,7 @@ pub struct Mqtt {
     /// The client left its name to the broker.
     unnamed: bool,
     halves: [Half; 2],
-    topics: HashMap<String, Arc<ObjectSet>>,
+    topics: Map<String, Arc<ObjectSet>>,
     topic_bytes: usize,
     requests: VecDeque<(u16, Arc<ObjectSet>, usize)>,
     /// Bounds reached and not yet reported.
@@ -344,7 +345,7 @@ impl Mqtt {
             version: None,
             unnamed: false,
             halves: [half(), half()],
-            topics: HashMap::new(),
+            topics: Map::default(),
             topic_bytes: 0,
             requests: VecDeque::new(),
             full: 0,

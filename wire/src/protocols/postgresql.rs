@@ -13,10 +13,10 @@ mod search;
 use super::search::Search;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
 use crate::sql::{self, CopyFormat, Effect, Statement, UNKNOWN};
-use crate::table::Seeded;
+use crate::table::{Map, Seeded};
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -165,7 +165,7 @@ impl Entry {
 #[derive(Default)]
 struct Names {
     unnamed: Option<Arc<Entry>>,
-    named: HashMap<Vec<u8>, Arc<Entry>, Seeded>,
+    named: Map<Vec<u8>, Arc<Entry>>,
 }
 
 impl Names {
@@ -349,7 +349,7 @@ struct Postgresql {
     /// What a replication or a base backup streams; of a connection whose startup was not seen nobody knows whether it is one.
     streamed: Option<Arc<Movement>>,
     walsender: Option<bool>,
-    cache: HashMap<u128, Arc<[Arc<Entry>]>, Seeded>,
+    cache: Map<u128, Arc<[Arc<Entry>]>>,
     cached_bytes: usize,
     prepared: Names,
     portals: Names,
@@ -393,7 +393,7 @@ impl Postgresql {
             now_ns: 0,
             streamed: None,
             walsender: None,
-            cache: HashMap::default(),
+            cache: Map::default(),
             cached_bytes: 0,
             prepared: Names::default(),
             portals: Names::default(),

@@ -17,6 +17,7 @@ use self::found::{Found, Nodes};
 use self::services::{Kind, Service};
 use self::types::{Walk, Walker};
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
+use crate::table::Map;
 use crate::windows::{Counts, Depth, Facts, Identity, Movement, ObjectSet, Operation, Recorder, Side};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -289,15 +290,15 @@ struct OpcUa {
     opened: bool,
     pending: BTreeMap<u32, Pending>,
     pending_bytes: usize,
-    sets: HashMap<Nodes, Arc<Vec<Arc<ObjectSet>>>>,
+    sets: Map<Nodes, Arc<Vec<Arc<ObjectSet>>>>,
     sets_bytes: usize,
     unknown: Arc<ObjectSet>,
     /// Nodes of monitored items, by subscription and client handle.
-    items: HashMap<(u32, u32), Arc<str>>,
+    items: Map<(u32, u32), Arc<str>>,
     /// Client handles by subscription and the server's item id.
-    item_handles: HashMap<(u32, u32), u32>,
+    item_handles: Map<(u32, u32), u32>,
     items_bytes: usize,
-    notified: HashMap<(u32, Vec<u32>), Arc<ObjectSet>>,
+    notified: Map<(u32, Vec<u32>), Arc<ObjectSet>>,
     /// Bounds reached and not yet reported.
     full: u64,
     /// There was a gap, or the beginning was not seen.
@@ -341,13 +342,13 @@ impl OpcUa {
             opened: false,
             pending: BTreeMap::new(),
             pending_bytes: 0,
-            sets: HashMap::new(),
+            sets: Map::default(),
             sets_bytes: 0,
             unknown: Arc::new(ObjectSet { names: vec!["unknown".to_owned()], ..ObjectSet::default() }),
-            items: HashMap::new(),
-            item_handles: HashMap::new(),
+            items: Map::default(),
+            item_handles: Map::default(),
             items_bytes: 0,
-            notified: HashMap::new(),
+            notified: Map::default(),
             full: 0,
             gapped: options.midstream,
             points: HashMap::new(),
