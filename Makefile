@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench conformance matrix fuzz clean
+.PHONY: help setup demo test test-long bench bench-live conformance matrix fuzz clean
 SEED ?=
 PACKETS ?= 10000000
 RUNS ?= 9
@@ -25,6 +25,9 @@ test-long: setup  ## the same with the long tests
 bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts against a ledger (quick: PACKETS=300000 RUNS=3)
 	@.venv/bin/python -m benchmarks.bench --packets $(PACKETS) --runs $(RUNS)
 
+bench-live: setup  ## the highest rate on a veth pair without loss, beside a reader of nothing (quick: SECONDS_HELD=5)
+	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)
+
 conformance: setup  ## hold `hopwatch inspect` against tshark: TRACES=DIR of captures with *.truth.json, COMPARE=the script that compares
 	@.venv/bin/python -m scripts.conformance $(TRACES) $(if $(COMPARE),--compare $(COMPARE))
 
@@ -34,9 +37,6 @@ matrix:  ## every verb, client and server (Python, Java, Rust, Debian) against t
 
 fuzz: setup  ## ten million new inputs for every fuzz target (hours; INPUTS=100000 takes fewer); report to docs/measurements/
 	@scripts/fuzz.sh long $(INPUTS)
-
-bench-live: setup  ## the highest rate on a veth pair without loss, beside a reader of nothing (quick: SECONDS_HELD=5)
-	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)
 
 clean:  ## remove what setup made inside the checkout
 	rm -rf .venv wire/target build
