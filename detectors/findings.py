@@ -7,11 +7,12 @@ finding per source and verdict, so that a scan of a thousand ports is one line. 
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
 from detectors.compare import CONTROL
-from detectors.judgement import ROW, Differing, Verdict, highest
+from detectors.judgement import Verdict, highest
 from detectors.offsite import OffsiteList
 from hopwatch.declared.match import End
 from hopwatch.events import Answer, Declaration, Difference, Finding, Flow, Observed, Severity, time_ns
@@ -41,6 +42,7 @@ class Findings:
         self._sessions: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
         """By verdict, who, hop and the two ends: the finding that their logins count on, and the identity of the data in it."""
         self.forgotten_total = 0
+        self.sessions_forgotten_total = 0
 
     def update(
         self,
@@ -55,7 +57,7 @@ class Findings:
         hop: str | None,
         nearest_hop: str | None,
         checked: dict[str, Answer],
-        differing: list[Differing],
+        differences: Iterable[Difference],
         classes: set[str],
     ) -> Finding:
         """The finding after this window."""
@@ -99,7 +101,7 @@ class Findings:
             if before is None
             else {key: _weaker(checked[key], before.checked.get(key, "checked")) for key in checked},
             nearest_hop=nearest_hop if place is None else place.nearest_hop,
-            differences=_distinct(before, differing, news=place is None),
+            differences=_distinct(before, differences, news=place is None),
             declaration=self._declaration,
             evidence=[*([] if before is None else before.evidence), flow.event_id][:EVIDENCE_KEPT],
             completeness=flow.completeness.state if before is None or before.completeness == "complete" else before.completeness,
@@ -144,6 +146,11 @@ class Findings:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def sessions(self) -> int:
+        """How many pairs of ends are remembered with the finding of their login."""
+        return len(self._sessions)
+
     def _of_session(self, ends: str, own: str, control: bool) -> str:
         """The finding of a window between two ends: a login's is taken over by the first data that follows it."""
         finding_id, data = self._sessions.pop(ends, (own, None))
@@ -152,7 +159,7 @@ class Findings:
         self._sessions[ends] = (finding_id, data)
         if len(self._sessions) > FINDINGS_MAX:
             self._sessions.popitem(last=False)
-            self.forgotten_total += 1
+            self.sessions_forgotten_total += 1
         return finding_id if control or data == own else own
 
     def _places(self, destination: End, flow: Flow) -> list[dict[str, str]] | None:
@@ -172,12 +179,12 @@ def _hashed(identity: list[str]) -> str:
     return "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
 
 
-def _distinct(before: Finding | None, differing: list[Differing], *, news: bool) -> list[Any]:
+def _distinct(before: Finding | None, differences: Iterable[Difference], *, news: bool) -> list[Difference]:
     """One wording of each difference, named by its question and what is declared: the latest if it is ``news``, as amounts grow."""
     kept = {} if before is None else {(one.question, one.declared): one for one in before.differences}
-    for one in sorted(differing, key=lambda each: ROW[each.verdict]):
+    for one in differences:
         if news or (one.question, one.declared) not in kept:
-            kept[one.question, one.declared] = one.said
+            kept[one.question, one.declared] = one
     return list(kept.values())[-DIFFERENCES_SHOWN:]
 
 

@@ -16,8 +16,6 @@ The detector has no clock: time is that of the packets, and everything is judged
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, Protocol
 
 from detectors.budget import Budgets
@@ -206,7 +204,7 @@ class VerdictDetector:
     def sizes(self) -> dict[str, int]:
         """How much is remembered, table by table; each has its bound, and reaching it is counted in ``forgotten``."""
         tables = {name: len(table) for name, table in self._tables().items()}
-        return tables | {"agents": len(self._alive)} | self.index.sizes()
+        return tables | {"sessions": self._findings.sessions, "agents": len(self._alive)} | self.index.sizes()
 
     def forgotten(self) -> dict[str, int]:
         """What the bounds have pushed out since the start: of each table, and inside its entries."""
@@ -216,6 +214,7 @@ class VerdictDetector:
             "window_runs": self._repeats.joined_total + self._earlier.joined_total,
             "slots": self._budgets.slots_forgotten_total + self._caps.slots_forgotten_total,
             "distinct_objects": self._budgets.objects_refused_total,
+            "sessions": self._findings.sessions_forgotten_total,
         }
         return tables | inside | {"agents": self._agents_forgotten} | self.index.forgotten()
 
@@ -255,6 +254,7 @@ class VerdictDetector:
         if flow.operation == ATTEMPT and severity is not None and verdict != "decoy":
             severity = min(severity, _ATTEMPT_SEVERITY_MAX, key=SEVERITIES.index)
         hop = opinion.hop if opinion.hop in joined else None
+        differences = tuple(one.said for one in sorted(opinion.differing, key=lambda each: ROW[each.verdict]))
         finding = None
         if verdict not in QUIET:
             assert severity is not None
@@ -269,7 +269,7 @@ class VerdictDetector:
                 hop=hop,
                 nearest_hop=opinion.hop,
                 checked=opinion.checked,
-                differing=opinion.differing,
+                differences=differences,
                 classes=opinion.classes,
             )
         self.counted[verdict] = self.counted.get(verdict, 0) + 1
@@ -279,7 +279,7 @@ class VerdictDetector:
             severity=severity,
             hop=hop,
             checked=dict(opinion.checked),
-            differences=tuple(one.said for one in sorted(opinion.differing, key=lambda each: ROW[each.verdict])),
+            differences=differences,
             classes=tuple(sorted(opinion.classes)),
             service=service,
             source=seen.source.shown,
@@ -706,14 +706,16 @@ def _is_discovery(flow: Flow) -> bool:
     return _is_for_neighbours(flow.source.address) or _is_for_neighbours(flow.destination.address)
 
 
-@lru_cache(maxsize=65_536)
-def _is_for_neighbours(text: str) -> bool:
-    """Whether the address is link-local, broadcast or multicast (RFC 3927, RFC 919, RFC 5771, RFC 4291)."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    return address.is_multicast or address.is_link_local or text == _BROADCAST
+def _is_for_neighbours(address: str) -> bool:
+    """Whether the address is link-local, broadcast or multicast (RFC 3927, RFC 919, RFC 5771, RFC 4291).
+
+    Addresses are in their canonical text, and every window asks: no parsing.
+    """
+    first, dot, _ = address.partition(".")
+    if dot:
+        return address == _BROADCAST or address.startswith("169.254.") or (len(first) == 3 and "224" <= first <= "239")
+    group = address.partition(":")[0].lower()
+    return len(group) == 4 and (group.startswith("ff") or group[:3] in ("fe8", "fe9", "fea", "feb"))
 
 
 def _keys(seen: Seen) -> tuple[str, ...]:

@@ -18,8 +18,21 @@ INDEX = Index(PLANT)
 
 def test_the_longest_prefix_is_the_zone() -> None:
     nested = Index(loads(TEXT.replace("nets: [10.50.0.0/16]", "nets: [10.50.0.0/16, 10.20.1.128/25, 2001:db8::/32]")))
-    zones = [nested.zone(one) for one in ("10.20.1.127", "10.20.1.128", "::ffff:10.20.1.21", "2001:db8::7", "8.8.8.8", "no address")]
-    assert zones == ["site-ops", "enterprise", "site-ops", "enterprise", None, None]
+    zones = [
+        nested.zone(one)
+        for one in (
+            "10.20.1.127",
+            "10.20.1.128",
+            "::ffff:10.20.1.21",
+            "2001:db8::7",
+            "8.8.8.8",
+            "no address",
+            "10.20.1",
+            "10.20.1.256",
+            "10.20.1.-1",
+        )
+    ]
+    assert zones == ["site-ops", "enterprise", "site-ops", "enterprise", None, None, None, None, None]
 
 
 def test_an_asset_answers_at_its_port_and_its_host_is_known_at_every_port() -> None:

@@ -21,6 +21,7 @@ BOUNDS = {
     "budgets": budget.BUDGETS_MAX,
     "caps": budget.BUDGETS_MAX,
     "findings": findings.FINDINGS_MAX,
+    "sessions": findings.FINDINGS_MAX,
     "losses": losses.LOSSES_MAX,
     "agents": verdict.AGENTS_MAX,
     "zones": match.CACHE_ENTRIES_MAX,

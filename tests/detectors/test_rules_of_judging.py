@@ -200,7 +200,7 @@ def test_everything_is_judged_at_the_windows_start() -> None:
 # No crying wolf
 
 
-@pytest.mark.parametrize("address", ["224.0.0.251", "ff02::fb", "255.255.255.255", "169.254.3.4", "fe80::1"])
+@pytest.mark.parametrize("address", ["224.0.0.251", "ff02::fb", "239.1.2.3", "255.255.255.255", "169.254.3.4", "fe80::1", "febf::1"])
 def test_what_is_said_to_neighbours_is_counted_to_its_cap_and_judged_beyond(address: str) -> None:
     said = {"source": end(MW), "destination": end((address, 5353)), "opened_by": "source", "transport": "udp", "protocol": "mdns",
             "operation": "transfer", "depth": "sizes", "key": "mdns", "account": None}  # fmt: skip
@@ -208,6 +208,12 @@ def test_what_is_said_to_neighbours_is_counted_to_its_cap_and_judged_beyond(addr
     (quiet,) = watching.observe(flow(**said, bytes=2**20, at=NIGHT))
     assert (quiet.verdict, quiet.service) == ("service", "discovery")
     assert watching.observe(flow(**said, n=1, bytes=1, at=NIGHT))[0].verdict == "undeclared-destination"
+
+
+@pytest.mark.parametrize("address", ["223.255.255.255", "240.0.0.1", "22.4.0.1", "169.253.3.4", "ff::1", "fec0::1", "::ffff:224.0.0.1"])
+def test_what_only_looks_like_a_neighbours_address_is_judged(address: str) -> None:
+    said = {"source": end(MW), "destination": end((address, 5353)), "opened_by": "source", "transport": "udp", "operation": "transfer"}
+    assert judge(flow(**said, depth="sizes", bytes=9, account=None)).verdict == "undeclared-destination"
 
 
 def test_a_login_that_is_refused_is_judged_for_who_where_and_protection_only() -> None:
