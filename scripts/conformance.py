@@ -97,14 +97,14 @@ def captures(traces: Path) -> Iterator[tuple[Path, str]]:
         yield capture, f"{truth.parent.relative_to(traces)}/{capture.name}.jsonl"
 
 
-def inspected(capture: Path) -> str:
-    """What `hopwatch inspect --json` prints, in this process: 618 interpreters would take minutes."""
+def inspected(capture: Path) -> tuple[str, int]:
+    """What `hopwatch inspect --json` prints and its status, in this process: 618 interpreters would take minutes."""
     from hopwatch.cli import main
 
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-        main(["inspect", "--json", str(capture)])
-    return out.getvalue()
+        status = main(["inspect", "--json", str(capture)])
+    return out.getvalue(), status
 
 
 def not_conserved(capture: Path) -> list[str]:
@@ -239,7 +239,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for capture, name in captures(chosen.traces):
             result = Path(folder) / name
             result.parent.mkdir(parents=True, exist_ok=True)
-            result.write_text(inspected(capture), encoding="utf-8")
+            text, status = inspected(capture)
+            if status not in (0, 1):
+                faults.append(f"exit status {status}, whatever a capture holds 0 or 1 is wanted: {capture.name}")
+            result.write_text(text, encoding="utf-8")
             faults += [f"bytes are not conserved: {text}" for text in not_conserved(capture)]
             count += 1
         compared = compared_by(chosen.compare, chosen.traces, Path(folder))

@@ -63,6 +63,19 @@ def test_no_captures_is_said_and_ends_well_only_if_asked(tmp_path: Path, capsys:
     assert capsys.readouterr().out.count(f"{nowhere} is missing") == 3
 
 
+def test_a_capture_that_gives_an_exit_status_of_wrong_input_is_a_fault(
+    traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (traces / "mqtt" / "one.pcap").read_bytes()
+    compare = comparing(tmp_path / "a.py", report())
+    (traces / "mqtt" / "one.pcap").write_bytes(whole + b"\0\0\0")
+    assert conformance.main([str(traces), "--compare", str(compare)]) == conformance.HELD, "one that breaks off is status 1"
+    (traces / "mqtt" / "other.pcap").write_bytes(b"GIF89a, surely")
+    (traces / "mqtt" / "other.truth.json").write_text(json.dumps({"file": "other.pcap"}))
+    assert conformance.main([str(traces), "--compare", str(compare)]) == conformance.NOT_HELD
+    assert "exit status 2, whatever a capture holds 0 or 1 is wanted: other.pcap" in capsys.readouterr().out
+
+
 DIFFERENT = """mqtt                 95 of     100 fields equal   95.00 %  <- below 99 %
     packets                          20 of     25  <- below 95 %
         one.pcap tcp:2: truth {'PUBLISH': 1} | got {'PUBLISH': 3}

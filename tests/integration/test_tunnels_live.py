@@ -96,18 +96,23 @@ def datagrams(plant: Network) -> None:
 class Watching:
     """A sensor that reads until what is awaited was seen, or nothing more comes."""
 
-    def __init__(self, plant: Network) -> None:
+    def __init__(self, plant: Network, *more: str) -> None:
         self.sensor = Sensor("north", "tap-1")
-        plant.tap.call(lambda: self.sensor.open_live([plant.interface]))
+        plant.tap.call(lambda: self.sensor.open_live([plant.interface, *more]))
         self.events: list[dict[str, Any]] = []
 
-    def read(self, seen: Callable[[], bool]) -> None:
+    def read(self, seen: Callable[[], bool], *, ends: bool = True) -> None:
         until = time.monotonic() + WAIT_S
         while not seen() and time.monotonic() < until:
             batch, _ = self.sensor.read(timeout_ms=50)
             self.events += map(json.loads, batch)
+        if not ends:
+            return
         self.sensor.stop()
         self.events += map(json.loads, self.sensor.finish())
+
+    def losses(self) -> list[tuple[str, str]]:
+        return [(event["stage"], event["why"]) for event in self.events if event["kind"] == "loss"]
 
     def bytes_by_context(self) -> Counter[tuple[str, str | None, int]]:
         """Bytes by transport, context and the port they came from (0 for any but the server's)."""
@@ -141,4 +146,22 @@ def test_through_real_tunnels_and_in_fragments_every_byte_is_counted_once() -> N
         )
         assert watching.bytes_by_context() == expected
         assert counters()["fragments_incomplete"] == 0 < counters()["fragments_reassembled"]
-        assert not [event for event in watching.events if event["kind"] == "loss"]
+        assert watching.losses() == []
+
+
+def test_an_interface_that_is_removed_is_a_loss_and_the_other_is_read_on() -> None:
+    if not namespaces_work():
+        print("network namespaces are refused here: no interface can be removed")
+        return
+    with network({"left": LEFT, "right": RIGHT}, namespaces=True, kernel_chooses="left") as plant:
+        assert ip(plant.tap, "link add second type veth peer name other")
+        assert ip(plant.tap, "link set second up")
+        assert ip(plant.tap, "link set other up")
+        watching = Watching(plant, "second")
+        assert ip(plant.tap, "link del second")
+        watching.read(lambda: bool(watching.losses()), ends=False)
+        datagrams(plant)
+        expected = Counter({("udp", None, 0): 3 * DATAGRAM_BYTES, ("udp", None, PORT): 0})
+        watching.read(lambda: watching.sensor.counters()["fragments_reassembled"] == 3)
+        assert watching.bytes_by_context() == expected
+        assert watching.losses()[0] == ("capture", "second: the interface went down")

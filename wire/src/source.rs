@@ -213,16 +213,28 @@ impl FileSource {
     /// As [`Source::read`].
     pub fn peek_ns(&mut self) -> Result<Option<i64>, SourceError> {
         if self.peeked.is_none() && !self.ended {
-            self.peeked = self.found()?;
+            let found = self.next_record();
+            self.ended = !matches!(found, Ok(Some(_)));
+            self.peeked = found?;
         }
         Ok(self.peeked.as_ref().map(|record| record.time_ns))
     }
 
-    /// The next record; its absence, or an error, is the end.
-    fn found(&mut self) -> Result<Option<Record>, SourceError> {
-        let found = self.next_record();
-        self.ended |= !matches!(found, Ok(Some(_)));
-        found
+    /// Apart from [`FileSource::lend`], so that reading a single file does not pay for it.
+    #[cold]
+    fn lend_peeked(&mut self) -> Step<'_> {
+        match self.peeked.take() {
+            Some(record) => self.lend(&record),
+            None => Step::End,
+        }
+    }
+
+    #[inline]
+    fn lend(&mut self, record: &Record) -> Step<'_> {
+        let link = LinkType::from_number(record.link);
+        let bytes = self.input.take(record.size);
+        let data = bytes.get(record.start..record.start + record.captured).unwrap_or(&[]);
+        Step::Frame(Frame { time_ns: record.time_ns, link, data, wire_len: record.wire_len, vlan: None, interface: record.interface })
     }
 
     fn next_record(&mut self) -> Result<Option<Record>, SourceError> {
@@ -238,17 +250,20 @@ impl Source for FileSource {
         if self.ended {
             return Ok(Step::End);
         }
-        let record = match self.peeked.take() {
-            Some(record) => record,
-            None => match self.found()? {
-                Some(record) => record,
-                None => return Ok(Step::End),
-            },
-        };
-        let link = LinkType::from_number(record.link);
-        let bytes = self.input.take(record.size);
-        let data = bytes.get(record.start..record.start + record.captured).unwrap_or(&[]);
-        Ok(Step::Frame(Frame { time_ns: record.time_ns, link, data, wire_len: record.wire_len, vlan: None, interface: record.interface }))
+        if self.peeked.is_some() {
+            return Ok(self.lend_peeked());
+        }
+        match self.next_record() {
+            Ok(Some(record)) => Ok(self.lend(&record)),
+            Ok(None) => {
+                self.ended = true;
+                Ok(Step::End)
+            }
+            Err(error) => {
+                self.ended = true;
+                Err(error)
+            }
+        }
     }
 
     fn bytes_read(&self) -> u64 {
