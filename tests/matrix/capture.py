@@ -25,8 +25,9 @@ Frame = tuple[int, bytes]
 Json = dict[str, Any]
 # What a recording's clock may not say: all begin at this instant.
 EPOCH_NS = 1_775_000_000_000_000_000
-QUIET_S = 0.12
-QUIET_S_MAX = 5.0
+EMPTY_POLLS = 3
+QUIET_S_MAX = 10.0
+SOL_PACKET, PACKET_STATISTICS = 263, 6
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
 
@@ -36,6 +37,8 @@ class Tap:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.frames: list[Frame] = []
+        # Polls that found the socket empty, and frames that the kernel had no room for.
+        self.empty_polls = self.dropped = 0
         self.ready, self.stopping = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=lambda: network.tap.call(self._listen), daemon=True)
         self.thread.start()
@@ -47,12 +50,14 @@ class Tap:
             tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 << 20)
             tap.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             tap.bind((self.network.interface, 0))
-            tap.settimeout(0.05)
+            tap.settimeout(0.04)
             self.ready.set()
             while not self.stopping.is_set():
                 try:
                     frame, ancillary, _, sender = tap.recvmsg(262_144, 256)
                 except TimeoutError:
+                    self.dropped += struct.unpack("II", tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
+                    self.empty_polls += 1
                     continue
                 if self.network.interface == "lo" and (sender[2] == PACKET_OUTGOING or frame[26:34] == KERNEL_CHOICE * 2):
                     continue
@@ -61,14 +66,19 @@ class Tap:
                 self.frames.append((seconds * 1_000_000_000 + nanoseconds, frame))
 
     def take(self) -> list[Frame]:
-        """What came since the last call, once the line is quiet and every connection is closed (or stays open)."""
-        deadline, count, since = time.monotonic() + QUIET_S_MAX, -1, 0.0
+        """What came since the last call, once the socket was found empty several times in a row.
+
+        Asking the listener, not the clock: on a busy machine it may be late by more than any pause.
+        """
+        deadline, count, since = time.monotonic() + QUIET_S_MAX, -1, 0
         while time.monotonic() < deadline:
             if len(self.frames) != count:
-                count, since = len(self.frames), time.monotonic()
-            elif time.monotonic() - since > QUIET_S:
+                count, since = len(self.frames), self.empty_polls
+            elif self.empty_polls - since >= EMPTY_POLLS:
                 break
-            time.sleep(0.02)
+            time.sleep(0.01)
+        if self.dropped:
+            raise OSError(f"{self.dropped} frames did not fit the packet socket")
         taken, self.frames = self.frames, []
         return taken
 

@@ -1,11 +1,14 @@
 """MQTT's clients of the table in Python and from Debian: paho and Mosquitto's programs."""
 
 import json
+import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -239,11 +242,72 @@ def control(server: Server) -> Ledger:
     return [Moved(ACCOUNT, "admin", messages=len(commands)), Moved(ACCOUNT, "subscribe", messages=len(commands))]
 
 
+def bridge(server: Server) -> Ledger:
+    """A second Mosquitto on the client's host, joined to the server: what is published at either goes to the other.
+
+    The clients of the bridge are on its own loopback, where no tap listens; so what passes the tap is the bridge, and two
+    programs at the server itself.
+    """
+    daemon, out, back = plant.program("mosquitto"), 30, 20
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="bridge-") as name:
+        folder = Path(name)
+        plant.give_away(folder)
+        configuration = plant.private_file(
+            folder / "bridge.conf",
+            f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\nconnection plant\n"
+            f"address {server.address}:{server.port}\nremote_username {ACCOUNT}\nremote_password {PLACEHOLDER}\n"
+            "remote_clientid bridge\nnotifications false\ncleansession true\n"
+            # The topmost bit of the protocol level, which says that this is a bridge, is Mosquitto's own.
+            f"try_private {'true' if server.name == 'Mosquitto' else 'false'}\n"
+            "topic north/out/# out 1\ntopic north/in/# in 1\n",
+        )
+        process = subprocess.Popen([*plant.as_nobody(), str(daemon), "-c", str(configuration)], stdin=subprocess.DEVNULL)
+        try:
+            _until(lambda: plant.answers(("127.0.0.1", port)))
+            local = ["-h", "127.0.0.1", "-p", str(port), "-V", "mqttv311", "-q", "1"]
+            pub, sub = str(plant.program("mosquitto_pub")), ["stdbuf", "-oL", str(plant.program("mosquitto_sub"))]
+            at_server = _program(server, "mosquitto_sub", "-t", "north/out/#", "-q", "1", "-d", "-C", str(out), "-W", "10")
+            with (
+                subprocess.Popen([*sub[:2], *at_server], stdout=subprocess.PIPE, text=True) as theirs,
+                subprocess.Popen(
+                    [*sub, *local, "-t", "north/in/#", "-d", "-C", str(back), "-W", "10"], stdout=subprocess.PIPE, text=True
+                ) as ours,
+            ):
+                assert theirs.stdout is not None
+                assert ours.stdout is not None
+                for stream in (theirs.stdout, ours.stdout):
+                    while not stream.readline().startswith("Subscribed"):
+                        pass
+                time.sleep(0.3)  # The bridge's own subscription is answered.
+                lines = "".join(f"{number}\n" for number in range(out))
+                subprocess.run([pub, *local, "-t", "north/out/1", "-l"], input=lines, text=True, check=True, timeout=20)
+                given = _program(server, "mosquitto_pub", "-t", "north/in/1", "-q", "1", "-l")
+                subprocess.run(given, input="".join(f"{number}\n" for number in range(back)), text=True, check=True, timeout=20)
+                arrived = sum(line.strip().isdigit() for line in theirs.stdout)
+                returned = sum(line.strip().isdigit() for line in ours.stdout)
+        finally:
+            process.terminate()
+            process.wait(10)
+    # Out by the bridge and to the subscriber at the server; in from the publisher at the server and to the bridge.
+    return [Moved(ACCOUNT, "publish", messages=out + back), Moved(ACCOUNT, "subscribe", messages=arrived + returned)]
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the bridge does not answer")
+        time.sleep(0.02)
+
+
 PROGRAMS: dict[str, Verb] = {
     **{f"publish and subscribe, 3.1.1, QoS {qos}": _programs(qos, "mqttv311") for qos in (0, 1, 2)},
     **{f"publish and subscribe, 5.0, QoS {qos}": _programs(qos, "mqttv5") for qos in (0, 1, 2)},
     "retained, wildcard replay": _programs(1, "mqttv311", retain=True),
     "account administration": control,
+    "bridge": bridge,
 }
 
 

@@ -1,9 +1,23 @@
-"""Prints the table at the end of a run that filled it."""
+"""The servers of a run, and the table printed at the end of one that filled it."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.matrix.table import lines
-from tests.matrix.test_matrix import TABLE
+from tests.matrix.run import Bench, bench
+from tests.matrix.table import Report, lines
+
+TABLE = pytest.StashKey[Report]()
+
+
+@pytest.fixture(scope="session")
+def live(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    # Not pytest's own folder: another run closes that one to the servers' unprivileged user.
+    with tempfile.TemporaryDirectory(prefix="matrix-") as folder, bench(Path(folder)) as made:
+        request.config.stash[TABLE] = made.report
+        yield made
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

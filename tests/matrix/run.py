@@ -8,7 +8,7 @@ from pathlib import Path
 
 from examples.plant.network import namespaces_work
 from examples.plant.servers import PlantError
-from tests.matrix import capture, clients_mqtt, clients_opcua, clients_postgresql, external, servers
+from tests.matrix import capture, clients_mqtt, clients_odbc, clients_opcua, clients_postgresql, external, servers
 from tests.matrix.ledger import Moved, Sums, differences, sums
 from tests.matrix.servers import House, Server
 from tests.matrix.table import ASIDE, OWN_OBJECTS, SIZES_ONLY, VERBS, Cell, Report, Shown
@@ -32,6 +32,8 @@ CLIENTS: dict[tuple[str, str], dict[str, Verb]] = {
     ("mqtt", "Mosquitto's programs"): dict(clients_mqtt.PROGRAMS),
     ("opcua", "asyncua"): dict(clients_opcua.ASYNCUA),
 }
+# Of a package that `make matrix` alone installs.
+ODBC = ("postgresql", "psqlODBC")
 STARTERS = {
     "PostgreSQL": servers.postgresql,
     "Mosquitto": servers.mosquitto,
@@ -49,7 +51,7 @@ LACKS: dict[str, frozenset[str]] = {
     # It has no COPY, cursor, function of ours or walsender.
     "H2": frozenset(VERBS["postgresql"])
     - {"simple select", "extended select", "prepared", "partial Execute", "pipelined", "result of 10 MB"},
-    "HiveMQ CE": frozenset({"account administration", "bridge"}),
+    "HiveMQ CE": frozenset({"account administration"}),
     # It answers Browse whole, and one HistoryRead with at most a page; it has neither aggregates nor updates of history.
     "asyncua": frozenset({"browse next", "history read in chunks", "history read, processed", "history read, at time", "history update"}),
     "Milo": frozenset({"X.509 user token", "SignAndEncrypt (sizes only)"}),
@@ -62,8 +64,11 @@ APART = frozenset(
         # asyncua's server forgets a subscription that is taken from a connection with no Publish waiting; whether one waits at
         # that moment is a race.
         *((client, "asyncua", "subscription transferred") for client in ("asyncua", "Milo", "async-opcua")),
-        # asyncpg wants every answer in binary; H2 has none of it for text.
+        # asyncpg and tokio-postgres want every extended answer in binary; H2 has none of it for text.
         *(("asyncpg", "H2", verb) for verb in VERBS["postgresql"]),
+        # psqlODBC cannot begin: it sets extra_float_digits.
+        *(("psqlODBC", "H2", verb) for verb in VERBS["postgresql"]),
+        *(("tokio-postgres", "H2", verb) for verb in ("extended select", "prepared", "partial Execute", "pipelined")),
     }
 )
 
@@ -117,11 +122,14 @@ class Bench:
     def built_cells(self) -> list[Cell]:
         """Every cell with a stack in another language, as client or as server, that is built."""
         clients = {pair: list(verbs) for pair, verbs in CLIENTS.items()}
+        if clients_odbc.driver():
+            CLIENTS[ODBC] = dict(clients_odbc.VERBS)
+            clients[ODBC] = list(clients_odbc.VERBS)
         for client, protocol in EXTERNAL.items():
             if external.STACKS[client][0] in external.built():
                 clients[protocol, client] = self.programs.verbs(client)
         there = SERVERS | {name: spoken for name, (language, spoken) in BUILT_SERVERS.items() if language in external.built()}
-        known = set(cells())
+        known = {cell for cell in cells() if (cell.protocol, cell.client) != ODBC}
         every = [
             Cell(protocol, verb, client, server)
             for server, spoken in there.items()
@@ -258,7 +266,7 @@ def bench(folder: Path) -> Iterator[Bench]:
     with servers.house(folder, namespaces=namespaces_work()) as here:
         tap = capture.Tap(here.network)
         made = Bench(here, tap, external.Programs(here.client_host, folder))
-        stacks = (clients_postgresql, clients_mqtt, clients_opcua, external)
+        stacks = (clients_postgresql, clients_odbc, clients_mqtt, clients_opcua, external)
         made.report.clients = {name: version for stack in stacks for name, version in stack.versions().items()}
         try:
             yield made

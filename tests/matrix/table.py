@@ -104,11 +104,14 @@ class Shown:
         if self.wrong:
             return "WRONG"
         if cell.verb in SIZES_ONLY:
-            return f"{self.bytes} B, encrypted"
+            return f"{self.bytes:,} B, encrypted" + ("*" if self.recorded else "")
         amounts = {name: sum(getattr(moved, name) or 0 for moved in self.ledger) for name in (*AMOUNTS, "payload_bytes")}
-        told = [f"{amount:,} {_short(name)}" for name, amount in amounts.items() if amount]
-        # Statements are told where there is nothing else.
-        return " ".join(told[:1] or [f"{self.bytes:,} B"]) + ("*" if self.recorded else "")
+        # Statements are told where they are more than what they moved.
+        counted = [
+            name for name in amounts if amounts[name] and (name != "messages" or amounts[name] > amounts["rows"] + amounts["values"])
+        ]
+        told = [f"{amounts[name]:,} {_short(name)}" for name in counted]
+        return " ".join(told or [f"{self.bytes:,} B"]) + ("*" if self.recorded else "")
 
 
 def _short(name: str) -> str:
@@ -150,5 +153,5 @@ def lines(report: Report) -> list[str]:
             out.append(f"| {verb} | " + " | ".join(row) + " |")
         cells = [(cell, shown) for cell, shown in report.cells.items() if cell.protocol == protocol]
         cuts, empty = sum(shown.cuts for _, shown in cells), len(verbs) * len(columns(report.cells, protocol)) - len(cells)
-        out += ["", f"{len(cells)} cells shown, {empty} not shown; {cuts:,} replays of the same bytes cut elsewhere, all equal.", ""]
+        out += ["", f"{len(cells)} cells shown, {empty} not shown; {cuts:,} replays of the same bytes cut elsewhere gave equal sums.", ""]
     return out
