@@ -380,3 +380,35 @@ fn a_connection_joined_at_a_keep_alive_is_recognised_at_its_next_request() {
     assert_eq!((get[0]["messages"].as_u64(), get[0]["objects"][0]["names"][0].as_str()), (Some(1), Some("/a")));
     assert_eq!(get[0]["completeness"]["joined_late"], true);
 }
+
+#[test]
+fn quic_is_read_from_its_first_datagram_and_a_moved_client_takes_no_name_along() {
+    let mut tap = Tap::new();
+    let text = include_str!("../../tests/data/quic/retry.txt");
+    for (number, line) in text.lines().enumerate() {
+        let digits: Vec<u8> = line[2..].bytes().collect();
+        let payload: Vec<u8> = digits.chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect();
+        // After the handshake the client goes on from another port (RFC 9000, 9).
+        let port = if number < 8 { 50_000_u16 } else { 50_001 };
+        let from = if line.starts_with('>') { From::Client } else { From::Server };
+        let mut frame = tcp(from, 0, 0, 0, b"", None);
+        frame.truncate(34);
+        frame[16..18].copy_from_slice(&u16::try_from(28 + payload.len()).unwrap().to_be_bytes());
+        frame[23] = 17;
+        let ports = if from == From::Client { [port, 443] } else { [443, port] };
+        frame.extend(ports.iter().flat_map(|p| p.to_be_bytes()));
+        frame.extend(u16::try_from(8 + payload.len()).unwrap().to_be_bytes());
+        frame.extend([0, 0]);
+        frame.extend(&payload);
+        tap.time_ns += MS;
+        tap.sensor.frame(tap.time_ns, LinkType::Ethernet, &frame, u32::try_from(frame.len()).unwrap(), None);
+    }
+    let events = tap.end();
+    let of = |port: u64| flows(&events).into_iter().filter(|f| f["source"]["port"] == port).collect::<Vec<_>>();
+    let (first, moved) = (of(50_000), of(50_001));
+    assert_eq!((first.len(), first[0]["protocol"].as_str(), first[0]["operation"].as_str()), (1, Some("quic"), Some("transfer")));
+    assert_eq!(first[0]["destination"]["names"][0]["name"], "plant-north.lake.example-cloud.eu");
+    assert_eq!((moved.len(), moved[0]["protocol"].as_str(), moved[0]["destination"]["names"].as_array().unwrap().len()), (1, None, 0));
+    let told: u64 = flows(&events).iter().map(|f| f["bytes"].as_u64().unwrap() + f["bytes_back"].as_u64().unwrap()).sum();
+    assert_eq!(told, text.lines().map(|line| (line.len() as u64 - 2) / 2).sum::<u64>());
+}
