@@ -44,6 +44,7 @@ def check(
     files: Sequence[str],
     interfaces: Sequence[str],
     stopping: Callable[[], bool],
+    bpf: str | None = None,
 ) -> tuple[list[Fault], dict[str, Any]]:  # Any: JSON values.
     """The faults of the captures, or of what the interfaces bring until ``stopping``, and the report for programs.
 
@@ -51,7 +52,7 @@ def check(
         CaptureError: a capture or an interface cannot be read, or not to its end.
     """
     sensor.measure(list(nets))
-    batches = packets.from_files(sensor, files, stopping) if files else packets.from_interfaces(sensor, interfaces, stopping)
+    batches = packets.from_files(sensor, files, stopping) if files else packets.from_interfaces(sensor, interfaces, stopping, bpf=bpf)
     for _ in batches:
         pass  # Events are not asked for: what is measured lies in the sensor.
     measured, counters = sensor.measured(), sensor.counters()

@@ -175,6 +175,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     source = check.add_mutually_exclusive_group(required=True)
     source.add_argument("-i", "--interface", dest="interfaces", nargs="+", metavar="IFACE", default=(), help="listen on these interfaces")
     source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", default=(), help="read captures; - is standard input")
+    check.add_argument("--bpf", metavar="FILTER", help="what of the interfaces is looked at, pcap-filter(7)")
     check.add_argument("--seconds", type=_seconds, metavar="N", help=f"listen for so long (default {SECONDS:.0f})")
     check.add_argument("-d", "--declaration", type=Path, metavar="FILE", help="name the declared networks that are not seen")
     check.add_argument("--json", action="store_true", help="the report as one JSON object")
@@ -482,8 +483,8 @@ def _print_capture(path: str, conversations: list[dict[str, Any]], losses: list[
 
 def _check(arguments: argparse.Namespace, sensors: Sensors) -> int:
     nets = expected(arguments.declaration) if arguments.declaration else []
-    if arguments.files and arguments.seconds is not None:
-        raise _Wrong("capture check: --seconds is for interfaces; a file is read to its end")
+    if arguments.files and (arguments.seconds is not None or arguments.bpf is not None):
+        raise _Wrong("capture check: --seconds and --bpf are for interfaces; a file is read to its end")
     over = packets.until(None if arguments.files else arguments.seconds or SECONDS)
     asked = False
 
@@ -493,7 +494,7 @@ def _check(arguments: argparse.Namespace, sensors: Sensors) -> int:
 
     sensor = cast(Measuring, sensors("check", "check"))  # What `sensors` makes measures too; other commands do not ask for it.
     with _ending(stop):
-        found, report = check(sensor, nets, arguments.files, arguments.interfaces, lambda: asked or over())
+        found, report = check(sensor, nets, arguments.files, arguments.interfaces, lambda: asked or over(), arguments.bpf)
     if arguments.json:
         print(json.dumps(report))
     else:

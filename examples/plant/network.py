@@ -168,8 +168,8 @@ def _make_host(host: Host, number: int, tap: str) -> None:
     _ip("-n", namespace, "link", "set", "lo", "up")
     _ip("-n", namespace, "link", "set", "eth0", "up")
     _ip("-n", namespace, "route", "add", "default", "dev", "eth0")
-    host.call(lambda: _offload_off("eth0"))
-    Host("tap", "", tap).call(lambda: _offload_off(port))
+    host.call(lambda: offload_off("eth0"))
+    Host("tap", "", tap).call(lambda: offload_off(port))
 
 
 def _settle(namespace: str) -> None:
@@ -186,7 +186,8 @@ def _settle(namespace: str) -> None:
         Host("", "", namespace).call(write)
 
 
-def _offload_off(interface: str) -> None:
+def offload_off(interface: str) -> None:
+    """What `ethtool -K` does for every offload: packets are then as on a wire."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as control:
         for command in OFFLOADS:
             value = bytearray(struct.pack("II", command, 0))

@@ -181,6 +181,8 @@ struct Application {
     midstream: bool,
     /// It acknowledges: the other end has spoken, seen or not.
     heard: bool,
+    /// Only one end has been seen.
+    silent: bool,
     one_sided: bool,
     recognitions: u32,
     packets: u64,
@@ -630,6 +632,7 @@ impl Sensor {
         }
         let silent = connection.packets[1 - end] == 0;
         application.heard |= tcp.flags.ack() && !tcp.flags.rst();
+        application.silent = silent;
         application.one_sided = silent && application.heard && connection.packets[end] > ONE_SIDED_PACKETS;
         let segment =
             Segment { sequence: tcp.sequence, payload: tcp.payload, cut: tcp.cut, syn: tcp.flags.syn(), fin: tcp.flags.fin(), time_ns };
@@ -755,6 +758,7 @@ impl Sensor {
                 ordinal: 0,
                 midstream: false,
                 heard: false,
+                silent: false,
                 one_sided: false,
                 recognitions: 0,
                 packets: 0,
@@ -905,7 +909,9 @@ impl Sensor {
         let last_ns = connection.last_ns;
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         self.held_bytes -= held;
-        let silent = connection.packets.contains(&0) && connection.payload_bytes != [0; 2];
+        // The last packets of a connection that was joined at its end tell nothing.
+        let enough = connection.application.opener.is_some() || connection.packets.iter().any(|count| *count > ONE_SIDED_PACKETS);
+        let silent = enough && connection.packets.contains(&0) && connection.payload_bytes != [0; 2];
         let Connection { streams, application, .. } = &mut **connection;
         application.one_sided |= application.heard && silent;
         let ended = streams.each_ref().map(Stream::fin_seen);
@@ -1040,7 +1046,7 @@ impl Application {
             return;
         }
         let kept = std::mem::take(pieces);
-        let again = matches!(answer, Answer::None) && self.midstream && self.recognitions < RECOGNITIONS_MAX;
+        let again = matches!(answer, Answer::None) && (self.midstream || self.half()) && self.recognitions < RECOGNITIONS_MAX;
         if again && !kept.is_empty() {
             // What came first may be a keep-alive's one byte or the end of a message: a later segment may begin one.
             let mut rest = kept.into_iter().chain([(end, data.to_vec())]);
@@ -1071,6 +1077,11 @@ impl Application {
         }
     }
 
+    /// One end speaks to another that it hears and that is not seen.
+    fn half(&self) -> bool {
+        self.silent && self.heard
+    }
+
     /// A capture may begin after the handshake of TCP and yet before the first byte of the protocol: its beginning is
     /// looked for first.
     fn ask(&self, heads: &[Vec<u8>; 2], enough: bool) -> Answer {
@@ -1081,7 +1092,8 @@ impl Application {
             ask(self.registry, &Heads { client: client_head, server: server_head, ports, midstream }, enough)
         };
         match ask(false) {
-            Answer::None if self.midstream => ask(true),
+            // Of an end that was never seen nothing can be the beginning.
+            Answer::None if self.midstream || self.half() => ask(true),
             answer => answer,
         }
     }
@@ -1090,7 +1102,7 @@ impl Application {
         self.state = State::Opaque;
         if let Answer::Found { protocol, client, midstream } = answer {
             if self.window.is_none() {
-                self.midstream = midstream;
+                self.midstream &= midstream;
                 if client == Side::Server {
                     self.client = 1 - self.client;
                 }

@@ -632,6 +632,8 @@ impl Http {
         *self.seen.codes.entry(status).or_default() += 1;
         let interim = status < 200 && status != 101;
         let known = if interim { self.open.front().cloned() } else { self.open.pop_front() };
+        // Whether a body follows depends on the request (RFC 9112, 6.3), which was not seen.
+        self.doubt |= known.is_none() && !interim;
         let exchange = known.unwrap_or_else(|| self.unknown());
         let bytes = std::mem::take(&mut self.halves[1].head_bytes);
         let granted = (exchange.connect && (200..300).contains(&status)) || status == 101;

@@ -1062,6 +1062,7 @@ impl Postgresql {
 
     fn copy_begins(&mut self, tag: u8, head: &[u8]) -> Arc<Movement> {
         let binary = head.first() == Some(&1);
+        self.unasked();
         if self.doubt.is_some() {
             self.running.copying = Some(if tag == b'G' { Copying::In } else { Copying::Out });
         }
@@ -1136,6 +1137,9 @@ impl Postgresql {
         self.interrupted = None;
         let number: i64 = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         self.mistrust(tag);
+        if number > 0 {
+            self.unasked();
+        }
         let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(tag, number) };
         if entry.is_unknown() {
             let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
@@ -1165,6 +1169,13 @@ impl Postgresql {
         movement
     }
 
+    /// An answer to nothing: what asked for it was not seen.
+    fn unasked(&mut self) {
+        if self.doubt.is_none() && self.requests.is_empty() && self.current().is_none() {
+            self.lose_pairing(0);
+        }
+    }
+
     /// After a gap, a tag that does not fit the statement that it answers shows that answers and requests have slipped.
     fn mistrust(&mut self, tag: &str) {
         let Some(entry) = self.current().filter(|_| self.gapped && self.doubt.is_none()) else { return };
@@ -1186,7 +1197,12 @@ impl Postgresql {
     fn complete_unpaired(&mut self, tag: &str, number: i64) -> Arc<Movement> {
         let Running { copying, estimate, .. } = std::mem::take(&mut self.running);
         let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
-        let copied = (tag.starts_with("COPY ") && copying == Some(Copying::In)).then_some(&COMMON.copied_in);
+        let copied = match copying.filter(|_| tag.starts_with("COPY ")) {
+            Some(Copying::In) => Some(&COMMON.copied_in),
+            // Not counted as it came: it might have been a backup, which has no such tag.
+            Some(Copying::Out) if self.walsender.is_none() => Some(&COMMON.copied_out),
+            _ => None,
+        };
         let Some(movement) = changed.or(copied).filter(|_| self.doubt.is_some()) else { return self.answer() };
         self.claim(movement, Side::Server, 0, Counts::rows(number - estimate));
         Arc::clone(movement)

@@ -237,6 +237,27 @@ pub fn shared_checks(protocol: &Protocol, script: &Script, secrets: &[&str]) {
     }
     assert!(invented.is_empty(), "{}: {}", protocol.name, invented.join("\n"));
 
+    // One direction alone is read as far as it goes: no error, and nothing that both together do not show. Without its
+    // answer a COPY in may have failed: its rows are marked as estimated.
+    let amounts = |played: &Played, estimates: bool| {
+        ["rows", "values", "messages"].map(|unit| {
+            let exact = |e: &&Value| unit != "rows" || estimates || e["completeness"]["estimated"] == false;
+            played.events.iter().filter(exact).map(|e| e[unit].as_i64().unwrap()).sum::<i64>()
+        })
+    };
+    for (side, midstream) in [(CLIENT, false), (SERVER, false), (SERVER, true)] {
+        let steps: Vec<_> = script.iter().filter(|(sender, _)| *sender == side).map(|(_, bytes)| Step::Data(side, bytes)).collect();
+        let half = play((protocol.decoder)(Options { facts: true, midstream }), &steps);
+        assert_conserved(&half);
+        assert_eq!(half.error, None, "{}: {side:?} alone", protocol.name);
+        let (seen, all) = (amounts(&half, false), amounts(&whole, true));
+        // A DataRow is a row to who has not seen that it answers `SELECT 1` or begins a backup.
+        let answered = whole.facts.get("postgresql").map_or(0, |facts| facts["data_rows"].as_i64().unwrap());
+        let bounds = [all[0].max(answered), all[1], all[2]];
+        let invented = seen.iter().zip(bounds).any(|(seen, bound)| *seen > bound);
+        assert!(!invented, "{}: {side:?} alone shows {seen:?} of {bounds:?}", protocol.name);
+    }
+
     for secret in secrets {
         let text = serde_json::to_string(&whole.events).unwrap();
         assert!(!text.contains(secret), "{}: a secret in an event", protocol.name);

@@ -303,6 +303,8 @@ struct OpcUa {
     full: u64,
     /// There was a gap, or the beginning was not seen.
     gapped: bool,
+    /// The server has said something.
+    answered: bool,
     points: HashMap<Vec<u8>, Vec<u8>>,
     sessions: HashMap<Arc<[u8]>, Session>,
     speaking: Arc<[u8]>,
@@ -351,6 +353,7 @@ impl OpcUa {
             notified: Map::default(),
             full: 0,
             gapped: options.midstream,
+            answered: false,
             points: HashMap::new(),
             sessions: HashMap::new(),
             speaking: Arc::from([]),
@@ -655,6 +658,9 @@ impl OpcUa {
     fn finish_request(&mut self, sender: Side, message: &Message, service: &'static Service, mut found: Found, out: &mut Recorder<'_>) {
         let kind = service.kind;
         let token: Arc<[u8]> = if *found.token == *self.speaking { Arc::clone(&self.speaking) } else { Arc::from(found.token.as_slice()) };
+        if !self.answered && !matches!(kind, Kind::CreateSession | Kind::ActivateSession) {
+            self.unanswered(&token, out);
+        }
         self.speak(&token, out);
         self.url(found.url.as_deref(), out);
         let mut movement = movement_of(kind);
@@ -925,6 +931,27 @@ impl OpcUa {
         }
     }
 
+    /// Of the server nothing is seen. A client that goes on with its session was let in (OPC 10000-4, 5.7.3: before
+    /// ActivateSession succeeds, every other service fails).
+    fn unanswered(&mut self, token: &Arc<[u8]>, out: &mut Recorder<'_>) {
+        let waits = |(id, pending): (&u32, &Pending)| (pending.attempt.is_some() && pending.token == *token).then_some(*id);
+        let Some(mut pending) = self.pending.iter().rev().find_map(waits).and_then(|id| self.pending.remove(&id)) else { return };
+        self.pending_bytes -= pending.size;
+        let asked = self.pending.values().rev().find(|pending| pending.kind == Kind::CreateSession);
+        let application = asked.and_then(|pending| pending.application.clone());
+        if let Some(identity) = pending.attempt.as_mut().filter(|identity| identity.application.is_none()) {
+            if identity.account.is_none() && application.is_some() {
+                identity.account = application.as_ref().map(|uri| format!("application:{uri}"));
+                identity.account_from = Some("token");
+            }
+            identity.application = application;
+        }
+        self.activated(&pending, out);
+        if let Some(identity) = pending.attempt {
+            out.identify(|i| *i = identity);
+        }
+    }
+
     fn url(&mut self, url: Option<&str>, out: &mut Recorder<'_>) {
         let Some(url) = url else { return };
         if self.options.facts {
@@ -1163,6 +1190,7 @@ impl Decoder for OpcUa {
         if self.options.facts {
             self.gathered.bytes[sender as usize] += bytes.len() as u64;
         }
+        self.answered |= sender == Side::Server;
         let mut again = self.read(sender, bytes, out)?;
         while let Some(bytes) = again {
             again = self.read(sender, &bytes, out)?;
