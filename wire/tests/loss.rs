@@ -283,9 +283,12 @@ fn hold(
         let missing = sides[0].lost + sides[1].lost;
         let unsure = sides.iter().filter(|s| s.open).count() as u64;
         wrong(told.abs_diff(missing) <= unsure, &|| format!("connection {index} lost {missing} bytes, told {told}"));
-        let carried: u64 = events.iter().filter(here).map(|e| e["bytes"].as_u64().unwrap() + e["bytes_back"].as_u64().unwrap()).sum();
-        let there = sides[0].bytes + sides[1].bytes;
-        wrong(carried == there, &|| format!("connection {index} has {there} bytes, flows {carried}"));
+        // Conservation, both ways: who sends is the flow's source for its bytes, its destination for those back.
+        for (side, port) in [(CLIENT, 40_000 + index as u64), (SERVER, 4000)] {
+            let of = |e: &Value| e[if e["source"]["port"] == port { "bytes" } else { "bytes_back" }].as_u64().unwrap();
+            let (carried, there) = (events.iter().filter(here).map(of).sum::<u64>(), sides[side].bytes);
+            wrong(carried == there, &|| format!("connection {index}: side {side} sent {there} bytes, flows {carried}"));
+        }
         lost += told;
         for item in &talk.items {
             if sides[item.side].ranges.iter().any(|(a, b)| *a <= item.start && item.end <= *b) {
