@@ -57,6 +57,8 @@ struct Item {
 struct Talk {
     script: Vec<(usize, Vec<u8>)>,
     said: [usize; 2],
+    /// What is sent is wrapped in frames of WebSocket (RFC 6455, 5.2).
+    wrapped: bool,
     items: Vec<Item>,
     /// By (account, operation).
     ledger: BTreeMap<(String, String), Counts>,
@@ -71,6 +73,17 @@ impl Talk {
             _ => self.script.push((side, bytes.to_vec())),
         }
         (start, self.said[side])
+    }
+    fn send(&mut self, side: usize, bytes: &[u8]) -> (usize, usize) {
+        if !self.wrapped {
+            return self.say(side, bytes);
+        }
+        let length = u16::try_from(bytes.len()).unwrap();
+        let mask: &[u8] = if side == CLIENT { &[7, 1, 9, 3] } else { &[] };
+        let bit = if side == CLIENT { 0x80 } else { 0 };
+        let head = if length < 126 { vec![0x82, bit | length as u8] } else { [&[0x82, bit | 126][..], &length.to_be_bytes()].concat() };
+        let body: Vec<u8> = bytes.iter().enumerate().map(|(i, b)| b ^ mask.get(i % 4).unwrap_or(&0)).collect();
+        self.say(side, &[&head[..], mask, &body].concat())
     }
     fn count(&mut self, side: usize, (start, end): (usize, usize), account: &str, operation: &str, counts: Counts) {
         self.items.push(Item { side, start, end, counts });
@@ -542,16 +555,24 @@ fn text(value: &str) -> Vec<u8> {
 }
 
 /// A publisher, or a subscriber, of `publishes` messages; payloads of any bytes, topics by alias in every second talk of version 5.
-fn mqtt(random: &mut Random, account: &str, publishes: usize, five: bool, subscriber: bool) -> Talk {
+fn mqtt(random: &mut Random, account: &str, publishes: usize, five: bool, subscriber: bool, wrapped: bool) -> Talk {
     let mut talk = Talk::default();
+    if wrapped {
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: mqtt\r\n";
+        let place =
+            talk.say(CLIENT, format!("GET /mqtt HTTP/1.1\r\nHost: broker\r\n{upgrade}Sec-WebSocket-Version: 13\r\n\r\n").as_bytes());
+        talk.count(CLIENT, place, account, "connect", [0, 0, 1]);
+        talk.say(SERVER, format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}\r\n").as_bytes());
+        talk.wrapped = true;
+    }
     let none: &[u8] = if five { &[0] } else { &[] };
     let level = if five { 5 } else { 4 };
     let connect = [&text("MQTT")[..], &[level, 0x82, 0, 60], none, &text("c1"), &text(account)].concat();
-    talk.say(CLIENT, &packet(0x10, &connect));
-    talk.say(SERVER, &packet(0x20, &[&[0, 0][..], none].concat()));
+    talk.send(CLIENT, &packet(0x10, &connect));
+    talk.send(SERVER, &packet(0x20, &[&[0, 0][..], none].concat()));
     if subscriber {
-        talk.say(CLIENT, &packet(0x82, &[&[0, 1][..], none, &text("line/#"), &[1]].concat()));
-        talk.say(SERVER, &packet(0x90, &[&[0, 1][..], none, &[1]].concat()));
+        talk.send(CLIENT, &packet(0x82, &[&[0, 1][..], none, &text("line/#"), &[1]].concat()));
+        talk.send(SERVER, &packet(0x90, &[&[0, 1][..], none, &[1]].concat()));
     }
     let (sender, operation) = if subscriber { (SERVER, "subscribe") } else { (CLIENT, "publish") };
     let mut known = [false; 6];
@@ -571,13 +592,13 @@ fn mqtt(random: &mut Random, account: &str, publishes: usize, five: bool, subscr
             body.extend([3, 0x23, 0, u8::try_from(topic + 1).unwrap()]);
         }
         body.extend(payload);
-        let place = talk.say(sender, &packet(0x30 | qos << 1, &body));
+        let place = talk.send(sender, &packet(0x30 | qos << 1, &body));
         talk.count(sender, place, account, operation, [0, 0, 1]);
         if qos > 0 {
-            talk.say(1 - sender, &packet(0x40, &id));
+            talk.send(1 - sender, &packet(0x40, &id));
         }
     }
-    talk.say(CLIENT, &packet(0xe0, &[]));
+    talk.send(CLIENT, &packet(0xe0, &[]));
     talk
 }
 
@@ -706,8 +727,15 @@ fn postgresql_in_pipelines_is_counted_around_the_gaps() {
 #[test]
 fn mqtt_is_counted_around_the_gaps() {
     let mut random = Random(13);
-    let talks: Vec<_> = (0..8).map(|i| mqtt(&mut random, &format!("edge_{i}"), 600, i % 2 == 0, i % 4 < 2)).collect();
+    let talks: Vec<_> = (0..8).map(|i| mqtt(&mut random, &format!("edge_{i}"), 600, i % 2 == 0, i % 4 < 2, false)).collect();
     share("mqtt", &talks, &ledger(&talks), &[2]);
+}
+
+#[test]
+fn mqtt_in_websocket_is_counted_around_the_gaps() {
+    let mut random = Random(15);
+    let talks: Vec<_> = (0..8).map(|i| mqtt(&mut random, &format!("edge_{i}"), 400, i % 2 == 0, i % 4 < 2, true)).collect();
+    share("mqtt in websocket", &talks, &ledger(&talks), &[2]);
 }
 
 #[test]

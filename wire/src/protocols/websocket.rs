@@ -5,10 +5,12 @@
 
 use super::mqtt::Mqtt;
 use super::{DecodeError, Decoder, Options};
-use crate::windows::{Counts, Facts, Recorder, Side};
+use crate::windows::{Counts, Facts, Movement, Operation, Recorder, Side};
 
 /// Masked bytes are unmasked in pieces of this size.
 const PIECE_BYTES: usize = 1024;
+/// Told to MQTT where nobody knows how much of it was lost.
+const LOST_BYTES: u64 = 1 << 40;
 
 /// The frames after an upgrade that agreed on MQTT.
 #[must_use]
@@ -28,6 +30,21 @@ struct Half {
     control: bool,
     /// The place in the frames is lost: bytes are counted only.
     lost: bool,
+    /// A byte of the direction was seen; and the head of an HTTP request is passed over, so much of whose end was seen.
+    begun: bool,
+    in_head: bool,
+    head_end: usize,
+}
+
+impl Half {
+    /// Whether this byte ends the head of the request.
+    fn end_of_head(&mut self, byte: u8) -> bool {
+        const END: &[u8] = b"\r\n\r\n";
+        let goes_on = END.get(self.head_end) == Some(&byte);
+        self.head_end = if goes_on { self.head_end + 1 } else { usize::from(byte == b'\r') };
+        self.in_head = self.head_end < END.len();
+        !self.in_head
+    }
 }
 
 struct WebSocket {
@@ -88,8 +105,30 @@ impl WebSocket {
     }
 }
 
+/// Whether `bytes` are whole frames from end to end, masked if the client sends them (RFC 6455, 5.1 and 5.2).
+fn frames(mut bytes: &[u8], sender: Side) -> bool {
+    while let [first, second, rest @ ..] = bytes {
+        let width = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let masked = second & 0x80 != 0;
+        let Some((length, rest)) = rest.split_at_checked(width) else { return false };
+        let short = usize::from(second & 0x7f);
+        let long = length.iter().fold(0_usize, |n, b| n.saturating_mul(256).saturating_add(usize::from(*b)));
+        let length = if width == 0 { short } else { long }.saturating_add(if masked { 4 } else { 0 });
+        let known = first & 0x70 == 0 && matches!(first & 15, 0 | 2 | 8..=10) && masked == (sender == Side::Client);
+        let Some(after) = rest.get(length..).filter(|_| known) else { return false };
+        bytes = after;
+    }
+    bytes.is_empty()
+}
+
 impl Decoder for WebSocket {
     fn data(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let half = &mut self.halves[sender as usize];
+        half.lost = half.lost && !frames(bytes, sender);
         let mut rest = bytes;
         while let Some(&next) = rest.first() {
             let half = &mut self.halves[sender as usize];
@@ -97,7 +136,15 @@ impl Decoder for WebSocket {
                 let movement = self.mqtt.last_movement(sender);
                 out.add(&movement, sender, rest.len() as u64, Counts::ZERO);
                 rest.len()
+            } else if half.in_head || (!half.begun && next == b'G') {
+                // The answer that upgraded was seen before the request: this is its head, and no frame begins with a G.
+                let first = u64::from(!half.in_head);
+                (half.begun, half.in_head) = (true, true);
+                let seen = rest.iter().position(|b| half.end_of_head(*b)).map_or(rest.len(), |last| last + 1);
+                out.add(&Movement::new(Operation::Connect, Side::Client), sender, seen as u64, Counts::messages(first));
+                seen
             } else if half.left == 0 {
+                half.begun = true;
                 self.frame_head(sender, next, out)?;
                 1
             } else {
@@ -115,10 +162,13 @@ impl Decoder for WebSocket {
         out.condition(|c| c.lossy = true);
         let half = &mut self.halves[sender as usize];
         if half.lost || length > half.left {
-            // Where the next frame begins cannot be told: a frame's head has two bytes and no mark.
+            // Where the next frame begins cannot be told, a frame's head has two bytes and no mark; unless a segment is
+            // frames from end to end.
             half.lost = true;
+            half.left = 0;
             half.carried.clear();
-            return Ok(());
+            // Whatever MQTT was in the middle of is over.
+            return self.mqtt.gap(sender, LOST_BYTES, out);
         }
         half.left -= length;
         half.place = (half.place + usize::try_from(length % 4).unwrap_or(0)) % 4;
