@@ -38,7 +38,11 @@ PEER_READS_TABLE = mes()
 PEER_ASKS_NAMES = flow(source=end(("10.30.0.2", 53)), protocol="dns", operation="query", transport="udp", bytes=90, destination=end(MW))
 STRANGER_READS_TABLE = extract()
 STRANGER_TRIES = flow(source=end(MES_DB), operation="attempt", bytes=0, destination=end(MW), account=None)
-KINDS = (PEER_READS_CATALOGUE, PEER_READS_TABLE, PEER_ASKS_NAMES, STRANGER_READS_TABLE, STRANGER_TRIES)
+# Most of a plant asks for names, and most strangers scan.
+KINDS = (
+    PEER_ASKS_NAMES, PEER_READS_TABLE, PEER_ASKS_NAMES, STRANGER_READS_TABLE, STRANGER_TRIES,
+    PEER_ASKS_NAMES, PEER_READS_CATALOGUE, PEER_ASKS_NAMES, STRANGER_TRIES, PEER_ASKS_NAMES,
+)  # fmt: skip
 
 
 def crowded() -> VerdictDetector:
@@ -49,12 +53,13 @@ def peers(first: int, behind: int) -> Iterator[Flow]:
     """A window of each of so many peers, with its own address, connection, flow, agent, account and table."""
     for peer in range(first, behind):
         kind = KINDS[peer % len(KINDS)]
-        network = "100.64" if peer % len(KINDS) in (3, 4) else f"10.{20 + (peer >> 16)}"
+        outside = kind is STRANGER_READS_TABLE or kind is STRANGER_TRIES
+        network = f"100.{64 + (peer >> 16)}" if outside else f"10.{20 + (peer >> 16)}"
         made = kind.model_copy()
         made.event_id, made.flow_id, made.connection, made.agent = f"e{peer}", f"f{peer}", f"c{peer}", f"tap-{peer}"
         made.account = kind.account and f"person{peer}"
         made.destination = kind.destination.model_copy(update={"address": f"{network}.{peer >> 8 & 255}.{peer & 255}"})
-        if peer % len(KINDS) in (1, 3):
+        if kind is PEER_READS_TABLE or kind is STRANGER_READS_TABLE:
             made.objects = [kind.objects[0].model_copy(update={"names": [f"t.{peer}"]})]
         yield made
 
