@@ -97,3 +97,9 @@ def test_the_day_on_loopback_gives_the_same_amounts_and_findings(frames: list[Fr
     seen = watch(write(tmp_path / "lo.pcap", local))
     assert amounts(seen) == amounts(plain)
     assert findings(seen) == findings(plain)
+
+
+def test_half_a_mirror_is_said_in_the_summary(frames: list[Frame], plain: list[Json], tmp_path: Path) -> None:
+    half = [frame for frame in frames if frame.ends is None or frame.ends[0][4:] > frame.ends[1][4:]]
+    assert plain[-1]["one_sided_share"] == 0
+    assert watch(write(tmp_path / "half.pcap", half))[-1]["one_sided_share"] == 1
