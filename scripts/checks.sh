@@ -39,6 +39,7 @@ part "cargo test"    in_wire cargo test --quiet --locked
 part "fuzz"          scripts/fuzz.sh smoke 60
 part "conformance"   python -m scripts.conformance --if-there
 part "pytest"        python -m pytest "${marks[@]}" "${seed[@]}"
+if [ "${1:-}" = long ]; then part "matrix" scripts/matrix.sh; fi
 
 echo
 for line in "${parts[@]}"; do

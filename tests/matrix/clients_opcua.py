@@ -282,7 +282,7 @@ async def encrypted(client: Any, server: Server) -> Ledger:
 
 async def certificate(client: Any, server: Server) -> Ledger:
     values = await client.read_values([client.get_node(node(number)) for number in range(40)])
-    # asyncua puts the application's URI before the name that was asked for.
+    # asyncua adds the application's URI as a second common name, and the last of a subject is its own.
     return [Moved("certificate:CN=urn:plant:server", "read", values=len(values))]
 
 
