@@ -35,7 +35,7 @@ EXPLAINED = ROOT / "docs" / "conformance.md"
 
 GROUPS = ("conversations", "postgresql", "mqtt", "opcua", "tls", "dns", "http")
 SHARE_MIN = 0.99
-SHARE_REACHED = {"http": 0.97}
+SHARE_REACHED = {"http": 0.98}
 """Groups that have not reached the goal, and what they must not fall under; said in every report."""
 FIELD_SHARE_MIN = 0.95
 FIELD_SAMPLES_MIN = 20
