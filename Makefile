@@ -19,8 +19,9 @@ demo: setup  ## a plant day in about a minute: real servers, a live tap, five vi
 test: setup  ## every check: ruff, mypy, import-linter, clippy, cargo test, pytest
 	@scripts/checks.sh
 
-test-long: setup  ## the same with the long tests, and every stack of the matrix
+test-long: setup  ## the same with the long tests, every stack of the matrix, and the unsafe module under valgrind
 	@scripts/setup.sh matrix
+	@scripts/setup.sh long
 	@scripts/checks.sh long
 
 bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts against a ledger (quick: PACKETS=300000 RUNS=3)

@@ -38,6 +38,7 @@ part "clippy"        in_wire cargo clippy --quiet --locked --all-targets --all-f
 part "cargo test"    in_wire cargo test --quiet --locked
 part "fuzz"          scripts/fuzz.sh smoke 60
 part "conformance"   python -m scripts.conformance --if-there
+if [ "${1:-}" = long ]; then part "memcheck" scripts/memcheck.sh; fi
 part "pytest"        python -m pytest "${marks[@]}" "${seed[@]}"
 if [ "${1:-}" = long ]; then part "matrix" scripts/matrix.sh; fi
 

@@ -94,7 +94,7 @@ install_packages() {
 system_part() {
     local packages
     # shellcheck disable=SC2207  # package names hold no blanks
-    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages))
+    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages) $([ "$what" != long ] || have valgrind || echo valgrind))
     if ! rust_works; then
         if have apt-get; then
             if [ "$(id -u)" = 0 ] && ! apt-cache policy rustc 2>/dev/null | grep -q Candidate; then apt-get update -qq; fi

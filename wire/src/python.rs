@@ -165,7 +165,7 @@ impl Sensor {
         let equal = equal.map_err(|wrong| PyValueError::new_err(format!("vlans_equal: {wrong}")))?;
         let taps: Result<Vec<_>, _> = tap_of.iter().map(|text| contexts::tap_of(text)).collect();
         let taps = taps.map_err(|wrong| PyValueError::new_err(format!("tap_of: {wrong}")))?;
-        let options = SensorOptions { conversations, verify_checksums, tap, equal, taps, decoder_bytes_max: None };
+        let options = SensorOptions { conversations, verify_checksums, tap, equal, taps, decoder_bytes_max: None, connections_max: None };
         let sensor = sensor::Sensor::new(plant, agent, options);
         let state =
             SensorState { sensor, input: Input::None, taps: Vec::new(), lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };

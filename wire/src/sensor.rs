@@ -61,8 +61,9 @@ pub struct SensorOptions {
     /// Count and leave out packets with wrong checksums. Off: offload makes most local ones wrong.
     pub verify_checksums: bool,
     pub tap: Option<String>,
-    /// Another bound than [`DECODER_BYTES_TOTAL_MAX`].
+    /// Other bounds than [`DECODER_BYTES_TOTAL_MAX`] and [`CONNECTIONS_MAX`].
     pub decoder_bytes_max: Option<usize>,
+    pub connections_max: Option<usize>,
     /// Pairs of tags, or of other steps of a context, that are one network.
     pub equal: Vec<(Step, Step)>,
     /// Interfaces and the taps they belong to: what two taps show are different networks.
@@ -407,6 +408,12 @@ impl Sensor {
         self.flush_unread(i64::MAX);
     }
 
+    /// Connections that are looked at again because a hole in them may be given up.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// One JSON line per conversation that ended.
     pub fn take_conversations(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.conversations)
@@ -722,8 +729,9 @@ impl Sensor {
         }
         let endpoint = |(address, port)| Endpoint { address: plain(address), port };
         let first_is_low = ends[0] == low;
-        if self.table.len() >= CONNECTIONS_MAX {
-            self.evict();
+        let most = self.options.connections_max.unwrap_or(CONNECTIONS_MAX);
+        if self.table.len() >= most {
+            self.evict(most);
         }
         let context = self.contexts.text(packet.context);
         let transport = Arc::clone(self.transports.entry(protocol).or_insert_with(|| Arc::from(transport_name(protocol))));
@@ -890,13 +898,13 @@ impl Sensor {
         }
     }
 
-    fn evict(&mut self) {
+    fn evict(&mut self, most: usize) {
         // Whoever only knocks goes first, however fresh: a flood of SYNs must not cost a connection that carries data.
         let age =
             |(index, c): (usize, &Option<Box<Connection>>)| c.as_ref().map(|c| (c.payload_bytes != [0; 2], c.last_ns, c.generation, index));
         let mut ages: Vec<_> = self.connections.iter().enumerate().filter_map(age).collect();
         ages.sort_unstable();
-        for &(with_data, _, _, index) in ages.iter().take(CONNECTIONS_MAX / 16) {
+        for &(with_data, _, _, index) in ages.iter().take((most / 16).max(1)) {
             self.counters.evicted_total += 1;
             self.counters.evicted_with_data_total += u64::from(with_data);
             self.remove(index);

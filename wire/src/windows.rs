@@ -18,6 +18,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub const WINDOW_NS: i64 = 1_000_000_000;
+/// A window ends at so many rows, so many bytes, and before it would hold more object sets; the next one goes on, and
+/// nothing is dropped.
 pub const ROWS_MAX: i64 = 10_000;
 pub const BYTES_MAX: u64 = 8 << 20;
 pub const OBJECTS_MAX: usize = 64;

@@ -8,6 +8,11 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 /// Header of an empty raw block that is the last of its frame (RFC 8878, 3.1.1.2).
 const LAST_BLOCK: [u8; 3] = [1, 0, 0];
 
+/// Window of a frame that is decoded: as much as `zstd -d` allows without being asked. A decoder keeps a window of what it
+/// decoded, and a header may ask for terabytes.
+pub const WINDOW_BYTES_MAX: u64 = 128 << 20;
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// Decodes block by block. The decoder keeps back a window of what it decoded until its frame is finished, so a file
 /// that breaks off is given an empty last block: what was decoded comes out before the error does.
 pub(super) struct Zstd {
@@ -42,7 +47,11 @@ impl Zstd {
             if self.source.read(&mut magic)? == 0 {
                 return Ok(false);
             }
-            match self.decoder.reset(magic.chain(&mut self.source)) {
+            let mut head = magic.to_vec();
+            if header(&mut head, &mut self.source)?.is_some_and(|window| window > WINDOW_BYTES_MAX) {
+                return Err(io::Error::new(ErrorKind::InvalidData, "a zstd window above 128 MiB"));
+            }
+            match self.decoder.reset(head.as_slice().chain(&mut self.source)) {
                 Ok(()) => {
                     self.in_frame = true;
                     return Ok(true);
@@ -103,4 +112,35 @@ impl Read for Zstd {
             self.block()?;
         }
     }
+}
+
+/// Reads on in a frame's header as far as its window (RFC 8878, 3.1.1.1) and gives that; `None` for what is no frame or
+/// breaks off.
+fn header(head: &mut Vec<u8>, source: &mut impl Read) -> io::Result<Option<u64>> {
+    let mut more = |head: &mut Vec<u8>, until: usize| -> io::Result<bool> {
+        let missing = until.saturating_sub(head.len()) as u64;
+        source.by_ref().take(missing).read_to_end(head)?;
+        Ok(head.len() >= until)
+    };
+    if !more(head, 4)? || *head != MAGIC || !more(head, 5)? {
+        return Ok(None);
+    }
+    let descriptor = head.get(4).copied().unwrap_or(0);
+    let single = descriptor & 0x20 != 0;
+    if !single {
+        if !more(head, 6)? {
+            return Ok(None);
+        }
+        let window = u64::from(head.get(5).copied().unwrap_or(0));
+        let base = 1_u64 << (10 + (window >> 3));
+        return Ok(Some(base + base / 8 * (window & 7)));
+    }
+    // Without a window the whole content is one.
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let width = [1, 2, 4, 8][usize::from(descriptor >> 6)];
+    if !more(head, 5 + dictionary + width)? {
+        return Ok(None);
+    }
+    let size = head.get(5 + dictionary..).unwrap_or_default().iter().rev().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+    Ok(Some(size + if width == 2 { 256 } else { 0 }))
 }
