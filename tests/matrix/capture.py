@@ -12,14 +12,14 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from collectors import packets
 from examples.plant.network import Network
-from examples.plant.record import ETH_P_ALL, HEADER, KERNEL_CHOICE, PACKET_OUTGOING, SO_RCVBUFFORCE, SO_TIMESTAMPNS
+from examples.plant.record import ETH_P_ALL, HEADER, PACKET_OUTGOING, SO_RCVBUFFORCE, SO_TIMESTAMPNS
 
 Frame = tuple[int, bytes]
 Json = dict[str, Any]
@@ -46,6 +46,7 @@ class Tap:
             raise OSError(f"no packet socket on {network.interface}")
 
     def _listen(self) -> None:
+        server = socket.inet_aton(self.network.hosts["server"].address)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as tap:
             tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 << 20)
             tap.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -59,7 +60,8 @@ class Tap:
                     self.dropped += struct.unpack("II", tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
                     self.empty_polls += 1
                     continue
-                if self.network.interface == "lo" and (sender[2] == PACKET_OUTGOING or frame[26:34] == KERNEL_CHOICE * 2):
+                # On lo every frame passes twice, and what else this machine says to itself.
+                if (self.network.interface == "lo" and sender[2] == PACKET_OUTGOING) or server not in (frame[26:30], frame[30:34]):
                     continue
                 stamps = [data for level, kind, data in ancillary if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS]
                 seconds, nanoseconds = struct.unpack_from("qq", stamps[0]) if stamps else divmod(time.time_ns(), 1_000_000_000)
@@ -163,6 +165,12 @@ def conversations(frames: Sequence[Frame]) -> list[tuple[Conversation, bool, byt
             pieces.append(piece)
             following[ends] = (sequence + len(payload)) & 0xFFFFFFFF
     return pieces
+
+
+def of_ports(frames: Sequence[Frame], ports: Collection[int]) -> list[Frame]:
+    """The TCP segments to or from one of a server's ports: a server's own connections to the one behind it are another's."""
+    segments = ((frame, _segment(frame[1])) for frame in frames)
+    return [frame for frame, segment in segments if segment and (segment[0][1] in ports or segment[1][1] in ports)]
 
 
 def _segment(frame: bytes) -> tuple[tuple[str, int], tuple[str, int], int, int, bytes] | None:

@@ -151,7 +151,8 @@ class Bench:
             verb = CLIENTS[cell.protocol, cell.client][cell.verb]
             self.tap.take()
             ledger = self.house.client_host.call(lambda: verb(server))
-        return ledger, self.tap.take()
+        ports = {server.port, server.facts.get("websocket", server.port)}
+        return ledger, capture.of_ports(self.tap.take(), ports)
 
     def run(self, cell: Cell, *, cut_bytes_max: int = CUT_BYTES_MAX) -> Shown:
         """One cell, live; the sensor's count is compared, then with every cut."""
