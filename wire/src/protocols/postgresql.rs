@@ -1064,7 +1064,11 @@ impl Postgresql {
         let binary = head.first() == Some(&1);
         self.unasked();
         if self.doubt.is_some() {
-            self.running.copying = Some(if tag == b'G' { Copying::In } else { Copying::Out });
+            self.running.copying = Some(match tag {
+                b'G' => Copying::In,
+                b'H' => Copying::Out,
+                _ => Copying::Both,
+            });
         }
         let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.answer() };
         let options = entry.statement.copy.unwrap_or_default();
