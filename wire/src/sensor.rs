@@ -927,6 +927,11 @@ impl Sensor {
             stream.flush(ended[1 - end], &mut |piece| application.piece(&mut self.windows, end, piece, last_ns));
         }
         application.settle(&mut self.windows, last_ns);
+        // A RST may be forged, so what follows one is still read; after both FINs nothing of the streams is left to come.
+        if streams.iter().all(Stream::finished) {
+            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
+            application.release();
+        }
         self.flush_loss(index);
     }
 
@@ -1250,10 +1255,16 @@ impl Application {
         windows.settle(id, time_ns);
     }
 
-    fn close(&mut self, windows: &mut Windows, time_ns: i64) {
+    /// Lets the decoder go: a closed connection stays in the table for stragglers, and there may be many of them.
+    fn release(&mut self) {
         if let State::Decoding(_, decoder) = &self.state {
             decoder.facts(&mut self.found);
+            self.state = State::Opaque;
         }
+    }
+
+    fn close(&mut self, windows: &mut Windows, time_ns: i64) {
+        self.release();
         if let Some(id) = self.window.take() {
             windows.close(id, time_ns);
         }

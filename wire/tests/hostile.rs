@@ -46,6 +46,7 @@ fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
 }
 
 const START_NS: i64 = 1_775_558_528_000_000_000;
+const FIN: u8 = 1;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 
@@ -150,6 +151,35 @@ fn decoders_that_hold_too_much_together_cost_the_one_that_asks_its_reading_and_n
     let (dropped, said, malformed) = run(Some(1 << 20));
     assert!((10..40).contains(&dropped), "{dropped} of 40 connections were given up");
     assert_eq!((said, malformed), (dropped, 0));
+}
+
+#[test]
+fn a_connection_that_both_ends_closed_holds_no_decoder() {
+    let _alone = ALONE.lock();
+    let mut sensor = Sensor::new("north", "tap", SensorOptions::default());
+    let mut startup = [&39_u32.to_be_bytes()[..], &[0, 3, 0, 0], b"user\0reader\0database\0postgres\0\0"].concat();
+    for statement in 0..20 {
+        // Parse: each keeps a named statement.
+        let body = format!("s{statement}\0SELECT a, b FROM t{statement}\0\0\0");
+        startup.extend([b"P", &u32::try_from(body.len() + 4).unwrap().to_be_bytes()[..], body.as_bytes()].concat());
+    }
+    let length = u32::try_from(startup.len()).unwrap();
+    let before = HELD.load(Relaxed);
+    let count = 2000;
+    for number in 0..count {
+        let time_ns = START_NS + i64::from(number) * 1_000_000;
+        see(&mut sensor, time_ns, &tcp(number, false, SYN, 99, 0, b""));
+        see(&mut sensor, time_ns, &tcp(number, true, SYN | ACK, 499, 100, b""));
+        see(&mut sensor, time_ns, &tcp(number, false, ACK, 100, 500, &startup));
+        see(&mut sensor, time_ns, &tcp(number, true, FIN | ACK, 500, 100 + length, b""));
+        see(&mut sensor, time_ns, &tcp(number, false, FIN | ACK, 100 + length, 501, b""));
+    }
+    // After the wait for stragglers, before the connections leave the table.
+    sensor.advance(START_NS + i64::from(count) * 1_000_000 + 1_000_000_000);
+    sensor.windows.take();
+    assert_eq!(sensor.counters.connections_total, u64::from(count));
+    let held = HELD.load(Relaxed).saturating_sub(before) / count as usize;
+    assert!(held < 3000, "{held} bytes a closed connection");
 }
 
 #[test]
