@@ -10,6 +10,7 @@ Where namespaces are refused (an ordinary container), the hosts are addresses of
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import os
 import socket
 import struct
@@ -117,6 +118,9 @@ def loopback_capture_works() -> bool:
     return True
 
 
+_numbers = itertools.count()
+
+
 @contextlib.contextmanager
 def network(addresses: Mapping[str, str], *, namespaces: bool, kernel_chooses: str) -> Iterator[Network]:
     """The hosts of ``addresses`` (name to IPv4 address), reachable from one another until the context ends.
@@ -129,7 +133,8 @@ def network(addresses: Mapping[str, str], *, namespaces: bool, kernel_chooses: s
         yield Network(hosts, "lo", Host("tap", "127.0.0.1", None))
         return
     _remove_orphans()
-    prefix = f"hw{os.getpid()}-"
+    # One process may hold several plants at a time.
+    prefix = f"hw{os.getpid()}-{next(_numbers)}-"
     tap = Host("tap", "", f"{prefix}tap")
     hosts = {name: Host(name, address, f"{prefix}{name}") for name, address in addresses.items()}
     try:
