@@ -56,11 +56,21 @@ fn small() -> Options {
 /// What was captured of one frame: time, UDP payload, wire length, tag, interface.
 type Seen = (i64, Vec<u8>, u32, Option<u16>, u32);
 
-/// UDP frames until `count` of them came or nothing did 25 times in a row (half a second).
+/// UDP frames until `count` of them came; five seconds without one end the wait on a busy machine.
 fn datagrams(capture: &mut Capture, count: usize) -> Vec<Seen> {
+    read_until(capture, count, 250)
+}
+
+/// UDP frames until half a second went by without one.
+fn all_datagrams(capture: &mut Capture) -> Vec<Seen> {
+    read_until(capture, usize::MAX, 25)
+}
+
+/// UDP frames until `count` of them came or nothing did `patience` times of 20 ms in a row.
+fn read_until(capture: &mut Capture, count: usize, patience: u32) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut idle = 0;
-    while seen.len() < count && idle < 25 {
+    while seen.len() < count && idle < patience {
         let Ok(Step::Frame(frame)) = capture.read() else {
             idle += 1;
             continue;
@@ -118,7 +128,8 @@ fn loopback_frames_come_once_whole_and_in_nanoseconds() {
         for payload in [&b"one"[..], &largest, b"three"] {
             socket.send_to(payload, to).expect("sent");
         }
-        let seen = datagrams(&mut capture, 4);
+        let mut seen = datagrams(&mut capture, 3);
+        seen.extend(all_datagrams(&mut capture));
         let payloads: Vec<_> = seen.iter().map(|(_, payload, ..)| payload.as_slice()).collect();
         assert_eq!(payloads, [&b"one"[..], &largest, b"three"]);
         assert_eq!(seen[1].2, 65_549);
@@ -228,7 +239,8 @@ fn filter_and_snap_length_are_the_kernels() {
         for port in [9998, 9999, 10_000] {
             let _ = socket.send_to(&[5; 100], ("127.0.0.1", port));
         }
-        let seen = datagrams(&mut capture, 2);
+        let mut seen = datagrams(&mut capture, 1);
+        seen.extend(all_datagrams(&mut capture));
         assert_eq!(seen.len(), 1);
         assert_eq!((seen[0].1.len(), seen[0].2), (8, 142), "50 of 142 bytes");
         let options = Options { filter: Some("udp dst prot 1".to_owned()), ..small() };
@@ -247,7 +259,7 @@ fn what_the_kernel_drops_is_counted_once_and_stays_counted() {
             socket.send_to(&[1; 60_000], to).expect("sent");
         }
         let lost = capture.lost_total();
-        let seen = datagrams(&mut capture, 80).len() as u64;
+        let seen = all_datagrams(&mut capture).len() as u64;
         assert!(lost > 0, "4.8 MB do not fit 2 MiB");
         assert_eq!((seen + lost, capture.lost_total()), (80, lost));
     });
@@ -266,7 +278,7 @@ fn fanout_gives_every_flow_to_one_of_the_captures() {
             }
         }
         let mut flows = [[0u8; 16]; 2];
-        let until = Instant::now() + Duration::from_millis(500);
+        let until = Instant::now() + Duration::from_secs(5);
         while flows.iter().flatten().sum::<u8>() < 48 && Instant::now() < until {
             for (capture, flows) in captures.iter_mut().zip(&mut flows) {
                 while let Ok(Step::Frame(frame)) = capture.read() {
