@@ -27,7 +27,7 @@ marks=(-m "not long") seed=()
 if [ "${1:-}" = long ]; then
     SEED=${SEED:-$(date +%s)}
     marks=() seed=(--hypothesis-seed "$SEED")
-    export HOPWATCH_MUTATIONS=${HOPWATCH_MUTATIONS:-20000}
+    export MUTATIONS=${MUTATIONS:-20000}
 fi
 
 part "ruff"          ruff check .
@@ -52,7 +52,7 @@ if [ "${1:-}" = long ]; then
     {
         echo "# Long run of $(date -u +%F)"
         echo
-        echo "Commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ' with changes'), seed $SEED, $HOPWATCH_MUTATIONS mutations of every recording, $(nproc) cores."
+        echo "Commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ' with changes'), seed $SEED, $MUTATIONS mutations of every recording, $(nproc) cores."
         echo
         echo "| part | outcome | time |"
         echo "| --- | --- | --- |"

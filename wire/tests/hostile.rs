@@ -79,7 +79,7 @@ fn events(sensor: &mut Sensor) -> Vec<Value> {
 
 /// `make test-long` takes the real bound and a million.
 fn long() -> bool {
-    std::env::var_os("HOPWATCH_MUTATIONS").is_some()
+    std::env::var_os("MUTATIONS").is_some()
 }
 
 #[test]

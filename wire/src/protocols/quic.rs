@@ -553,7 +553,7 @@ mod tests {
 
     #[test]
     fn mutated_datagrams_neither_panic_nor_lose_a_byte() {
-        let rounds = std::env::var("HOPWATCH_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+        let rounds = std::env::var("MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
         for text in [V1, V2, RETRY, LONG, NEGOTIATED] {
             let script = recording(text);
             for seed in 1..=rounds {

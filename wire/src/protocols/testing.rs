@@ -186,7 +186,7 @@ pub fn shared_checks(protocol: &Protocol, script: &Script, secrets: &[&str]) {
 
     // Never panics on mutated recordings, holds bounded memory, conserves bytes.
     // `make test-long` asks for more of them.
-    let rounds = std::env::var("HOPWATCH_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let rounds = std::env::var("MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     for seed in 1..=rounds {
         let mut random = Random(seed);
         let mut mutated = script.clone();
