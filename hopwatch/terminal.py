@@ -46,10 +46,7 @@ class JsonView:
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Hand on what is written, so that a reader of a live stream waits for no buffer."""
-        try:
-            self._out.flush()
-        except BrokenPipeError as error:
-            raise ViewClosed from error
+        _flush(self._out)
 
     def close(self, summary: Summary) -> None:
         """The summary is the last line."""
@@ -89,10 +86,7 @@ class PlainView:
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Plain lines show no progress."""
-        try:
-            self._out.flush()
-        except BrokenPipeError as error:
-            raise ViewClosed from error
+        _flush(self._out)
 
     def close(self, summary: Summary) -> None:
         """Every finding as it stands at the end, then the summary."""
@@ -185,6 +179,13 @@ class LiveView:
         for finding in list(self._findings.values())[: -FINDINGS_SHOWN_MAX - 1 : -1]:
             parts.append(Text(finding_line(finding.model_dump()), style=_COLOURS[finding.severity]))
         return Group(*parts)
+
+
+def _flush(out: BinaryIO | TextIO) -> None:
+    try:
+        out.flush()
+    except BrokenPipeError as error:
+        raise ViewClosed from error
 
 
 def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:

@@ -468,8 +468,8 @@ fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
     let packet = view.limit(total);
     let ipv4_header = packet.data.get(..header_bytes).ok_or_else(|| view.short(header_bytes))?;
     let flags = u16::from_be_bytes([head[6], head[7]]);
-    let mut rest = packet.skip(header_bytes)?;
-    let mut protocol = head[9];
+    let rest = packet.skip(header_bytes)?;
+    let protocol = head[9];
     let source = IpAddr::V4(Ipv4Addr::new(head[12], head[13], head[14], head[15]));
     let destination = IpAddr::V4(Ipv4Addr::new(head[16], head[17], head[18], head[19]));
     // An offset, or more to follow.
@@ -488,6 +488,20 @@ fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
             ipv4_header,
         }));
     }
+    let identification = u16::from_be_bytes([head[4], head[5]]);
+    after_ipv4(protocol, rest, vlans, (source, destination, head[8]), identification, ipv4_header)
+}
+
+/// What follows an IPv4 header, or is the payload of a packet put together from fragments, which has no `header`.
+#[inline]
+fn after_ipv4<'a>(
+    mut protocol: u8,
+    mut rest: View<'a>,
+    vlans: Vlans,
+    (source, destination, hop_limit): (IpAddr, IpAddr, u8),
+    identification: u16,
+    header: &'a [u8],
+) -> Result<Layer<'a>, Malformed> {
     if protocol == 51 {
         (protocol, rest) = authentication(rest)?;
     }
@@ -500,10 +514,10 @@ fn ipv4(view: View<'_>, vlans: Vlans) -> Result<Layer<'_>, Malformed> {
         transport: transport(protocol, rest)?,
         ip_payload: rest.data,
         ip_payload_bytes: rest.wire,
-        identification: u16::from_be_bytes([head[4], head[5]]),
-        hop_limit: head[8],
-        ipv4_header,
-        routed: header_bytes > 20,
+        identification,
+        hop_limit,
+        ipv4_header: header,
+        routed: header.len() > 20,
     }))
 }
 
@@ -591,33 +605,17 @@ fn after_ipv6<'a>(
 /// # Errors
 /// As [`parse`].
 pub(crate) fn whole<'a>(fragment: &Fragment<'_>, payload: &'a [u8], wire: u32) -> Result<Layer<'a>, Malformed> {
-    let (vlans, source, destination) = (Vlans::default(), fragment.source, fragment.destination);
-    let mut rest = View::new(payload, wire);
-    if source.is_ipv6() {
-        let mut layer = after_ipv6(fragment.protocol, rest, wire, vlans, (source, destination, fragment.hop_limit));
-        if let Ok(Layer::Ip(packet)) = &mut layer {
-            packet.identification = fragment.identification as u16;
-        }
-        return layer;
+    let (rest, vlans) = (View::new(payload, wire), Vlans::default());
+    let ends = (fragment.source, fragment.destination, fragment.hop_limit);
+    let identification = fragment.identification as u16;
+    if !fragment.source.is_ipv6() {
+        return after_ipv4(fragment.protocol, rest, vlans, ends, identification, &[]);
     }
-    let mut protocol = fragment.protocol;
-    if protocol == 51 {
-        (protocol, rest) = authentication(rest)?;
+    let mut layer = after_ipv6(fragment.protocol, rest, wire, vlans, ends);
+    if let Ok(Layer::Ip(packet)) = &mut layer {
+        packet.identification = identification;
     }
-    Ok(Layer::Ip(Packet {
-        vlans,
-        context: 0,
-        source,
-        destination,
-        protocol,
-        transport: transport(protocol, rest)?,
-        ip_payload: rest.data,
-        ip_payload_bytes: rest.wire,
-        identification: fragment.identification as u16,
-        hop_limit: fragment.hop_limit,
-        ipv4_header: &[],
-        routed: false,
-    }))
+    layer
 }
 
 fn address(bytes: &[u8]) -> Ipv6Addr {

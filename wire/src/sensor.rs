@@ -8,7 +8,7 @@ use crate::copies::Copies;
 use crate::fragments::{FragmentCounters, Fragments, Outcome};
 use crate::packet::tunnel::{self, TUNNELS_MAX};
 use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
-use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition};
+use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition, UNDECIDED_BYTES_MAX};
 use crate::quality::Quality;
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
@@ -29,8 +29,6 @@ pub const DECODER_BYTES_TOTAL_MAX: usize = 1 << 30;
 /// Stream bytes after which a decoder is asked again what it holds: at first, and at the most.
 const WEIGHED_BYTES_MIN: u64 = 256;
 const WEIGHED_BYTES_MAX: u64 = 16 << 10;
-/// Bytes kept of a connection whose protocol is still in doubt.
-pub const UNDECIDED_BYTES_MAX: usize = 4096;
 /// Segments at which a connection joined midway may be recognised.
 pub const RECOGNITIONS_MAX: u32 = 64;
 /// Further contexts of one connection, known from copies; in more its packets begin connections of their own

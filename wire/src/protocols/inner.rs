@@ -3,11 +3,8 @@
 //! Recognised by the same registry as a connection's first bytes. What nobody recognises is counted, and watched for a
 //! TLS handshake that begins later.
 
-use super::{DecodeError, Decoder, HEAD_BYTES_MAX, Heads, Options, Recognition, TCP, http};
+use super::{DecodeError, Decoder, HEAD_BYTES_MAX, Heads, Options, Recognition, TCP, UNDECIDED_BYTES_MAX, http};
 use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side};
-
-/// Bytes kept while the protocol is in doubt.
-pub const UNDECIDED_BYTES_MAX: usize = 4096;
 
 enum State {
     Undecided { pieces: Vec<(Side, Vec<u8>)>, bytes: usize },

@@ -22,6 +22,8 @@ pub mod websocket;
 
 /// Bytes of each side kept until a protocol is recognised; most need fewer than twelve.
 pub const HEAD_BYTES_MAX: usize = 64;
+/// Bytes kept of a connection, or of what goes through one, whose protocol is still in doubt.
+pub const UNDECIDED_BYTES_MAX: usize = 4096;
 
 /// These bytes are not this protocol, or no longer. The connection goes on as counted bytes, marked `malformed`.
 /// Never carries payload.
