@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from detectors.changes import put, tail
 from hopwatch.declared.quantity import Limit, Period, Unit
 
 BUCKETS: Final = 60
@@ -41,6 +42,8 @@ class Budget:
     objects: dict[str, int] = field(default_factory=dict)
     touched: dict[int, int] = field(default_factory=dict)
     """How many of ``objects`` were last touched in each slot."""
+    purged: bool = False
+    """Whether objects were let go since the changes were asked for."""
 
     def __post_init__(self) -> None:
         for at in self.objects.values():
@@ -81,7 +84,12 @@ class Budget:
             # What is out of the period no longer counts, and is no loss.
             for digest in [digest for digest, at in self.objects.items() if at <= slot - width]:
                 self._move(digest, self.objects.pop(digest), None)
+                self.purged = True
         return refused
+
+    def touch(self, digest: str, slot: int) -> None:
+        """The object was last touched in the slot."""
+        self._move(digest, self.objects.get(digest), slot)
 
     def _move(self, digest: str, before: int | None, slot: int | None) -> None:
         """Count an object in the slot it was touched in last, or in none."""
@@ -103,6 +111,8 @@ class Budgets:
         self.forgotten_total = 0
         self.slots_forgotten_total = 0
         self.objects_refused_total = 0
+        self._touched: dict[str, set[int | str] | None] | None = None
+        """By key the slots and digests touched since the changes were asked for, None for a budget that is new; None if nobody asks."""
 
     def would_use(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> int:
         """What the limit would have counted with this window; nothing changes."""
@@ -118,12 +128,22 @@ class Budgets:
     def charge(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> None:
         """Count the window against the limit."""
         slot, width = self._slot(limit, start_ns)
-        budget = self._budgets.setdefault(key, Budget())
+        budget = self._budgets.get(key)
+        if budget is None:
+            budget = self._budgets[key] = Budget()
+            if self._touched is not None:
+                self._touched[key] = None
         self._budgets.move_to_end(key)
+        touched: set[int | str]
         if limit.unit is Unit.OBJECTS:
-            self.objects_refused_total += budget.remember(slot, width, set(map(digest, objects)))
+            digests = set(map(digest, objects))
+            self.objects_refused_total += budget.remember(slot, width, digests)
+            touched = {*digests}
         else:
             self.slots_forgotten_total += budget.charge(slot, amount)
+            touched = {slot}
+        if self._touched is not None and (already := self._touched.setdefault(key, set())) is not None:
+            already |= touched
         if len(self._budgets) > BUDGETS_MAX:
             self._budgets.popitem(last=False)
             self.forgotten_total += 1
@@ -138,6 +158,33 @@ class Budgets:
             (key, Budget({int(at): int(amount) for at, amount in spent}, {str(name): int(at) for name, at in objects}))
             for key, (spent, objects) in state.items()
         )
+
+    def changes(self) -> list[Any]:  # Any: JSON values
+        """What was charged since the last call, the budget charged last at the end; the first call only begins to note it."""
+        touched, self._touched = self._touched, {}
+        made: list[Any] = []  # Any: JSON values
+        for key, budget in tail(self._budgets, touched or {}):
+            parts = (touched or {})[key]
+            spent = [[at, amount] for at, amount in budget.spent.items() if parts is None or at in parts]
+            whole = parts is None or budget.purged
+            objects = [[name, at] for name, at in budget.objects.items() if whole or parts is None or name in parts]
+            made.append([key, spent, objects, parts is None, whole])
+            budget.purged = False
+        return made
+
+    def merge(self, changes: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        for key, spent, objects, new, whole in changes:
+            budget = Budget() if new else self._budgets.get(key) or Budget()
+            for at, amount in spent:
+                budget.spent.pop(int(at), None)
+                budget.charge(int(at), int(amount))
+            if whole:
+                budget = Budget(budget.spent, {str(name): int(at) for name, at in objects})
+            else:
+                for name, at in objects:
+                    budget.touch(str(name), int(at))
+            put(self._budgets, key, budget, BUDGETS_MAX)
 
     def __len__(self) -> int:
         return len(self._budgets)

@@ -28,6 +28,7 @@ class Failovers:
         }
         self._active: dict[str, str] = {}
         self._served: dict[str, dict[str, int]] = {}
+        self._touched: set[str] = set()
         self.forgotten_total = 0
 
     def serves(self, end: End, start_ns: int) -> tuple[str | None, str | None]:
@@ -35,6 +36,7 @@ class Failovers:
         name = end.asset or end.host
         if name is None or name not in self._virtual or end.address == self._virtual[name]:
             return None, None
+        self._touched.add(name)
         served = self._served.setdefault(name, {})
         before_ns = served.get(end.address)
         beside = None
@@ -59,6 +61,17 @@ class Failovers:
         active, served = state
         self._active = dict(active)
         self._served = {str(name): {str(address): int(at) for address, at in members.items()} for name, members in served.items()}
+
+    def changes(self) -> list[Any]:  # Any: JSON values
+        """The assets of which a member served since the last call: there are no more of them than the file declares."""
+        touched, self._touched = self._touched, set()
+        return [[name, self._active[name], self._served[name]] for name in sorted(touched) if name in self._active]
+
+    def merge(self, changes: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        for name, active, members in changes:
+            self._active[name] = active
+            self._served[name] = {str(address): int(at) for address, at in members.items()}
 
     def __len__(self) -> int:
         return sum(map(len, self._served.values()))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
+from detectors.changes import put, tail
 from detectors.compare import CONTROL
 from detectors.judgement import Verdict, highest
 from detectors.offsite import OffsiteList
@@ -41,6 +42,8 @@ class Findings:
         self._open: OrderedDict[str, Finding] = OrderedDict()
         self._sessions: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
         """By verdict, who, hop and the two ends: the finding that their logins count on, and the identity of the data in it."""
+        self._touched: set[str] | None = None
+        self._sessions_touched: set[str] | None = None
         self.forgotten_total = 0
         self.sessions_forgotten_total = 0
 
@@ -107,6 +110,8 @@ class Findings:
             completeness=flow.completeness.state if before is None or before.completeness == "complete" else before.completeness,
             **{key: value for key, value in extra.items() if value is not None},
         )
+        if self._touched is not None:
+            self._touched.add(finding_id)
         self._open[finding_id] = made
         self._open.move_to_end(finding_id)
         if len(self._open) > FINDINGS_MAX:
@@ -143,6 +148,23 @@ class Findings:
         self._open = OrderedDict((str(said["finding_id"]), Finding.model_validate(said)) for said in state["open"])
         self._sessions = OrderedDict((str(ends), (str(finding_id), data)) for ends, (finding_id, data) in state["sessions"])
 
+    def changes(self) -> dict[str, Any]:  # Any: JSON values
+        """The findings updated since the last call, in order; the first call only begins to note them."""
+        touched, self._touched = self._touched, set()
+        sessions, self._sessions_touched = self._sessions_touched, set()
+        made = {
+            "open": [finding.model_dump() for _, finding in tail(self._open, touched or ())],
+            "sessions": tail(self._sessions, sessions or ()),
+        }
+        return {name: entries for name, entries in made.items() if entries}
+
+    def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        for said in changes.get("open", ()):
+            put(self._open, str(said["finding_id"]), Finding.model_validate(said), FINDINGS_MAX)
+        for ends, (finding_id, data) in changes.get("sessions", ()):
+            put(self._sessions, str(ends), (str(finding_id), data), FINDINGS_MAX)
+
     def __len__(self) -> int:
         return len(self._open)
 
@@ -156,6 +178,8 @@ class Findings:
         finding_id, data = self._sessions.pop(ends, (own, None))
         if not control and data is None:
             data = own
+        if self._sessions_touched is not None:
+            self._sessions_touched.add(ends)
         self._sessions[ends] = (finding_id, data)
         if len(self._sessions) > FINDINGS_MAX:
             self._sessions.popitem(last=False)

@@ -20,6 +20,7 @@ class Losses:
     def __init__(self) -> None:
         self._spans: OrderedDict[str, list[tuple[int, int]]] = OrderedDict()
         self._count = 0
+        self._changed = True
         self.forgotten_total = 0
 
     def add(self, loss: Loss) -> None:
@@ -28,6 +29,7 @@ class Losses:
         first_ns, last_ns = time_ns(loss.start), time_ns(loss.end)
         for key in whose:
             self._keep(key, first_ns, max(first_ns, last_ns))
+            self._changed = True
 
     def cover(self, flow: Flow, start_ns: int) -> bool:
         """Whether something of the window was lost; ``start_ns`` is its start."""
@@ -44,6 +46,15 @@ class Losses:
         """Take over what ``state`` gave."""
         self._spans = OrderedDict((str(key), [(int(first), int(last)) for first, last in spans]) for key, spans in state)
         self._count = sum(map(len, self._spans.values()))
+
+    def changes(self) -> list[Any]:  # Any: JSON values
+        """Everything, if something was lost since the last call: losses are few, and joining them changes old entries."""
+        changed, self._changed = self._changed, False
+        return self.state() if changed else []
+
+    def merge(self, changes: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        self.restore(changes)
 
     def __len__(self) -> int:
         return self._count

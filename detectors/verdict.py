@@ -19,6 +19,7 @@ from datetime import date
 from typing import Any, Final, NamedTuple, Protocol
 
 from detectors.budget import Budgets
+from detectors.changes import put, tail
 from detectors.compare import (
     ACCOUNT_SEVERITY,
     ATTEMPT,
@@ -83,6 +84,13 @@ class Table(Protocol):
     def __len__(self) -> int: ...
 
 
+class Changing(Protocol):
+    """Something remembered that says what of it has changed; Any: JSON values."""
+
+    def changes(self) -> Any: ...
+    def merge(self, changes: Any) -> None: ...
+
+
 Loosening = tuple[str, list[Limit]]
 """The key an exception or calendar line is charged to, and the limits it puts in place of the hop's."""
 
@@ -139,6 +147,7 @@ class VerdictDetector:
         self._declaration = quoted.model_dump() | {"edition": edition}
         self._alive: OrderedDict[str, int] = OrderedDict()
         self._agents_forgotten = 0
+        self._agents_touched: set[str] | None = None
         self._losses = Losses()
 
     # The detector's contract
@@ -201,6 +210,30 @@ class VerdictDetector:
         self._losses.restore(state["losses"])
         self.counted = dict(state["counted"])
 
+    def changes(self) -> dict[str, Any]:  # Any: JSON values
+        """What the last call has not said yet; the first call only begins to note it, and goes with a ``state`` of the same moment."""
+        touched, self._agents_touched = self._agents_touched, set()
+        made: dict[str, Any] = {name: table.changes() for name, table in self._changing().items()}
+        made["alive"] = tail(self._alive, touched or ())
+        made = {name: entries for name, entries in made.items() if entries}
+        return made | {"edition": self._edition, "review_said": self._review_said, "counted": dict(self.counted)}
+
+    def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
+        """Go on where ``changes`` was taken, from the moment of the ``changes`` or ``state`` before it.
+
+        Raises:
+            ValueError: the changes are those of another edition.
+        """
+        if changes["edition"] != self._edition:
+            raise ValueError("changes of another edition")
+        for name, table in self._changing().items():
+            if name in changes:
+                table.merge(changes[name])
+        for agent, at in changes.get("alive", ()):
+            put(self._alive, str(agent), int(at), AGENTS_MAX)
+        self._review_said = bool(changes["review_said"])
+        self.counted = dict(changes["counted"])
+
     def sizes(self) -> dict[str, int]:
         """How much is remembered, table by table; each has its bound, and reaching it is counted in ``forgotten``."""
         tables = {name: len(table) for name, table in self._tables().items()}
@@ -227,6 +260,19 @@ class VerdictDetector:
             "budgets": self._budgets,
             "caps": self._caps,
             "members": self._failovers,
+            "findings": self._findings,
+            "losses": self._losses,
+        }
+
+    def _changing(self) -> dict[str, Changing]:
+        return {
+            "budgets": self._budgets,
+            "caps": self._caps,
+            "views": self._views,
+            "legs": self._legs,
+            "repeats": self._repeats,
+            "earlier": self._earlier,
+            "failovers": self._failovers,
             "findings": self._findings,
             "losses": self._losses,
         }
@@ -642,6 +688,8 @@ class VerdictDetector:
     # What is known about agents
 
     def _lives(self, agent: str, at_ns: int) -> None:
+        if self._agents_touched is not None:
+            self._agents_touched.add(agent)
         self._alive[agent] = max(at_ns, self._alive.get(agent, at_ns))
         self._alive.move_to_end(agent)
         if len(self._alive) > AGENTS_MAX:

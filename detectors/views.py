@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from detectors.changes import put, tail
 from detectors.compare import DEPTH_ORDER
 from hopwatch.events import Flow
 
@@ -42,6 +43,7 @@ class Views:
 
     def __init__(self) -> None:
         self._connections: OrderedDict[str, Connection] = OrderedDict()
+        self._touched: set[str] | None = None
         self.forgotten_total = 0
         self.refused_total = 0
 
@@ -81,10 +83,24 @@ class Views:
             for key, counted, depth, account, application, role in state
         )
 
+    def changes(self) -> list[Any]:  # Any: JSON values
+        """The connections touched since the last call, in order; the first call only begins to note them."""
+        touched, self._touched = self._touched, set()
+        return [
+            [key, one.counted, one.depth, one.account, one.application, one.role] for key, one in tail(self._connections, touched or ())
+        ]
+
+    def merge(self, changes: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        for key, counted, depth, account, application, role in changes:
+            put(self._connections, key, Connection(counted, depth, account, application, role), CONNECTIONS_MAX)
+
     def __len__(self) -> int:
         return len(self._connections)
 
     def _get(self, key: str) -> Connection:
+        if self._touched is not None:
+            self._touched.add(key)
         connection = self._connections.get(key)
         if connection is None:
             connection = self._connections[key] = Connection()
@@ -101,12 +117,15 @@ class Repeats:
 
     def __init__(self) -> None:
         self._flows: OrderedDict[str, list[list[int]]] = OrderedDict()
+        self._touched: set[str] | None = None
         self.forgotten_total = 0
         self.joined_total = 0
         self.repeated_total = 0
 
     def first(self, flow: Flow) -> bool:
         """Whether this window has not been seen; it has from now on."""
+        if self._touched is not None:
+            self._touched.add(flow.flow_id)
         if self.has(flow):
             self._flows.move_to_end(flow.flow_id)
             self.repeated_total += 1
@@ -146,6 +165,16 @@ class Repeats:
     def restore(self, state: list[Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
         self._flows = OrderedDict((flow_id, [list(span) for span in spans]) for flow_id, spans in state)
+
+    def changes(self) -> list[Any]:  # Any: JSON values
+        """The flows touched since the last call, in order; the first call only begins to note them."""
+        touched, self._touched = self._touched, set()
+        return [[flow_id, spans] for flow_id, spans in tail(self._flows, touched or ())]
+
+    def merge(self, changes: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        for flow_id, spans in changes:
+            put(self._flows, flow_id, spans, FLOWS_MAX)
 
     def __len__(self) -> int:
         return len(self._flows)

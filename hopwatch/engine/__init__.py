@@ -10,7 +10,7 @@ state that has already counted it, and none is left out: the sink may see an eve
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from hopwatch.events import Event, EventError, Flow, Heartbeat, Loss, parse, time_ns
 
@@ -74,6 +74,18 @@ class Detector(Protocol):
         ...
 
 
+class Changing(Detector, Protocol):
+    """A detector that can say what of its state has changed, so that keeping it costs what moved and not what is remembered."""
+
+    def changes(self) -> dict[str, Any]:  # Any: JSON values
+        """What changed since the last call; the first only begins to note it, and goes with a ``state`` of the same moment."""
+        ...
+
+    def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
+        """Go on where the changes were taken, from the state or the changes before them."""
+        ...
+
+
 class Sink(Protocol):
     """Where outcomes go: a screen, a store, another bus."""
 
@@ -133,6 +145,38 @@ class Engine:
 
     def snapshot(self) -> bytes:
         """State and position as one value: keep it before committing ``offset``."""
+        return self._written({detector.name: detector.state() for detector in self.detectors})
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on where the snapshot was taken.
+
+        Raises:
+            SnapshotError: it is of another version, of other detectors, or no snapshot.
+        """
+        said, states = self._read(snapshot)
+        for detector in self.detectors:
+            detector.restore(states[detector.name])
+        self._stand(said)
+
+    def changes(self) -> bytes:
+        """What a snapshot of now says that the snapshot or the changes before it did not; call it once right after the snapshot.
+
+        Every detector must be a ``Changing`` one.
+        """
+        return self._written({detector.name: _changing(detector).changes() for detector in self.detectors})
+
+    def merge(self, changes: bytes) -> None:
+        """Go on where the changes were taken, from the snapshot or the changes before them.
+
+        Raises:
+            SnapshotError: as ``restore``.
+        """
+        said, states = self._read(changes)
+        for detector in self.detectors:
+            _changing(detector).merge(states[detector.name])
+        self._stand(said)
+
+    def _written(self, states: dict[str, Any]) -> bytes:  # Any: JSON values
         return json.dumps(
             {
                 "version": SNAPSHOT_VERSION,
@@ -141,27 +185,23 @@ class Engine:
                 "told_ns": self._told_ns,
                 "jumped": self._jumped,
                 "totals": [self.events_total, self.refused_total, self.ahead_total],
-                "detectors": {detector.name: detector.state() for detector in self.detectors},
+                "detectors": states,
             },
             separators=(",", ":"),
         ).encode()
 
-    def restore(self, snapshot: bytes) -> None:
-        """Go on where the snapshot was taken.
-
-        Raises:
-            SnapshotError: it is of another version, of other detectors, or no snapshot.
-        """
+    def _read(self, written: bytes) -> tuple[dict[str, Any], dict[str, Any]]:  # Any: JSON values
         try:
-            said = json.loads(snapshot)
+            said = json.loads(written)
             version, states = said["version"], said["detectors"]
         except (ValueError, KeyError, TypeError):
             raise SnapshotError("no snapshot of the engine") from None
         names = {detector.name for detector in self.detectors}
         if version != SNAPSHOT_VERSION or set(states) != names:
             raise SnapshotError(f"snapshot version {version} of {sorted(states)}, expected {SNAPSHOT_VERSION} of {sorted(names)}")
-        for detector in self.detectors:
-            detector.restore(states[detector.name])
+        return said, states
+
+    def _stand(self, said: dict[str, Any]) -> None:  # Any: JSON values
         self.offset, self.now_ns, self._told_ns = said["offset"], said["now_ns"], said["told_ns"]
         self._jumped = said["jumped"]
         self.events_total, self.refused_total, self.ahead_total = said["totals"]
@@ -187,6 +227,11 @@ class Engine:
         for detector in self.detectors:
             for outcome in detector.advance(self.now_ns):
                 self.sink.say(outcome)
+
+
+def _changing(detector: Detector) -> Changing:
+    assert hasattr(detector, "changes"), f"detector {detector.name} cannot say what changed"
+    return cast(Changing, detector)  # just looked
 
 
 class Judge(Generic[Outcome]):
