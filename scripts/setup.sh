@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a checkout ready to run: installs only what is missing, starts nothing, and may be run again at any time.
-# Everything but distribution packages stays inside the checkout (.venv, wire/target). Offline reruns do nothing.
+# Everything but distribution packages stays inside the checkout (.venv, wire/target, build). Offline reruns do nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,6 +31,9 @@ python_found() {
 venv_works() { local python; python=$(python_found) && "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 rust_works() { have cargo && have rustc && have cargo-clippy && have cargo-fmt && at_least "$RUST_MIN" "$(rustc --version 2>/dev/null | awk '{print $2}')"; }
 postgres_works() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb; }
+java_works() { have java && at_least 17 "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n1)"; }
+# Jars that were fetched for another pom.xml are not those that are wanted.
+kafka_whole() { [ "$(cat build/kafka/.whole 2>/dev/null)" = "$(sha256sum < scripts/kafka/pom.xml)" ]; }
 pcap_works() { ldconfig -p 2>/dev/null | grep -q 'libpcap\.so'; }
 
 # The newest compiler this release packages, if it is new enough: Debian 12 has cargo-web, Ubuntu 24.04 cargo-1.NN.
@@ -64,6 +67,9 @@ missing_packages() {
     have ssh-keygen || echo openssh-client
     have minisign || echo minisign
     have openssl || echo openssl
+    # The broker of the tests is Java's; Maven brings its jars, once.
+    java_works || echo default-jre-headless
+    kafka_whole || have mvn || echo maven
 }
 
 # What only `make matrix` needs: the Java stacks and PostgreSQL's ODBC driver.
@@ -155,7 +161,27 @@ wire_part() {
     say "packet path: built"
 }
 
+kafka_part() {
+    local log=build/kafka-fetch.log
+    if kafka_whole; then
+        say "kafka: the broker's jars are there"
+        return
+    fi
+    say "kafka: fetching the broker's jars into build/kafka (54 MB, once)"
+    rm -rf build/kafka
+    mkdir -p build/kafka
+    if ! mvn -q -B -f scripts/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$PWD/build/kafka" -Dmaven.wagon.http.retryHandler.count=3 >"$log" 2>&1; then
+        cat "$log"
+        say "kafka: the broker's jars could not be fetched (Maven's words are above); the tests against a real broker need them"
+        exit 1
+    fi
+    sha256sum < scripts/kafka/pom.xml > build/kafka/.whole
+    say "kafka: $(find build/kafka -name '*.jar' | wc -l) jars"
+}
+
 system_part
 python_part
 wire_part
+kafka_part
 say "ready"

@@ -1,0 +1,40 @@
+"""One real Kafka broker for all tests of a run, each test with topics of its own."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from examples.broker import Cluster, kafka, missing
+
+ACCOUNTS = ("agent-north", "agent-south", "detector", "operator")
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running broker; a test that stops it starts it again. ``ACCOUNTS`` have SCRAM passwords and no right to anything."""
+    lacking = missing()
+    if lacking:
+        pytest.fail(f"{lacking}; `make setup` brings it")
+    with kafka(tmp_path_factory.mktemp("kafka") / "cluster", accounts=ACCOUNTS) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """What this test's topics, groups and transactional ids begin with, so that tests share a broker and no topic."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").casefold())[:60].strip("-")
+    return f"t{next(_numbers)}.{name}."
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """What the broker said stands beside the failure of a test that used it."""
+    report = cast(pytest.TestReport, (yield))
+    used = getattr(item, "funcargs", {}).get("broker")
+    if report.failed and isinstance(used, Cluster):
+        report.sections.append(("Kafka", used.said()))
+    return report
