@@ -20,12 +20,17 @@ READ_TIMEOUT_MS = 200
 class CaptureError(Exception):
     """A capture or an interface cannot be read, or not to its end; the message is one line for a person.
 
-    ``opened``: it is a capture, and broke off or is damaged further on.
+    ``damaged``: it is a capture, and broke off or is damaged further on.
     """
 
-    def __init__(self, message: str, *, opened: bool = False) -> None:
+    def __init__(self, message: str, *, damaged: bool = False) -> None:
         super().__init__(message)
-        self.opened = opened
+        self.damaged = damaged
+
+
+def damaged(error: Exception) -> bool:
+    """Whether the input is a capture that could be read up to a damaged place."""
+    return isinstance(error, CaptureError) and error.damaged
 
 
 class Sensor(Protocol):
@@ -130,7 +135,8 @@ def _batches(source: Sensor, opening: Callable[[], None], stopping: Callable[[],
             events, done = source.read(PACKETS_MAX, READ_TIMEOUT_MS)
             yield events
     except (OSError, ValueError) as error:
-        failure = CaptureError(line(error), opened=opened)
+        # The sensor raises OSError for what it cannot open, is no capture or cannot be read on, ValueError for what stands in one.
+        failure = CaptureError(line(error), damaged=opened and isinstance(error, ValueError))
     if stopping():
         source.stop()
     yield source.finish()

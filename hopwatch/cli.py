@@ -1,7 +1,8 @@
 """The `hopwatch` command: parses, assembles, runs.
 
-Exit status: 0 nothing to report, 1 findings, 2 a wrong command, input or declaration, or a run that could not go on; then
-one line on standard error says why, and what was read until then is judged and stored. Standard output carries results only.
+Exit status: 0 nothing to report, 1 findings or a damaged capture, 2 a wrong command, input or declaration, or a run that could
+not go on; of the last two one line on standard error says why, and what was read until then is judged and stored. Standard
+output carries results only.
 """
 
 from __future__ import annotations
@@ -347,7 +348,7 @@ def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
         else:
             batches = packets.from_interfaces(sensor, chosen.interfaces, stopping, bpf=chosen.bpf, snaplen=chosen.snaplen)
         with _ending(run.stop), _rare_collections():
-            outcome = run.run(batches, sensor.counters, time.monotonic, (packets.CaptureError,))
+            outcome = run.run(batches, sensor.counters, time.monotonic, (packets.CaptureError,), packets.damaged)
     return _ended(outcome)
 
 
@@ -381,15 +382,15 @@ def _view(as_json: bool, title: str) -> View:
 
 
 def _ended(outcome: Outcome) -> int:
-    for error in outcome.errors:
-        _say(error)
+    for line in (*outcome.broken_off, *outcome.errors):
+        _say(line)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _mute()
     if outcome.errors:
         return WRONG
-    return FINDINGS if outcome.summary.findings else NOTHING
+    return FINDINGS if outcome.summary.findings or outcome.broken_off else NOTHING
 
 
 @contextlib.contextmanager
@@ -449,7 +450,7 @@ def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
         except packets.CaptureError as error:
             # A capture that breaks off is something found in it; what is no capture is a wrong input.
             _say(str(error))
-            status = max(status, FINDINGS if error.opened else WRONG)
+            status = max(status, FINDINGS if packets.damaged(error) else WRONG)
         conversations += sensor.conversations()
         counters = sensor.counters()
         if arguments.json:

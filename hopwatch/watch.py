@@ -136,10 +136,11 @@ class Unkept:
 
 @dataclass
 class Outcome:
-    """How a run ended: its summary, and one line for each thing that went wrong."""
+    """How a run ended: its summary, one line for each thing that went wrong, and one for each input that broke off."""
 
     summary: Summary
     errors: list[str] = field(default_factory=list)
+    broken_off: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -179,18 +180,23 @@ class Run:
         counters: Callable[[], Mapping[str, int]],
         clock: Callable[[], float],
         expected: tuple[type[Exception], ...] = (),
+        damaged: Callable[[Exception], bool] = lambda _: False,
     ) -> Outcome:
-        """Judge everything in ``batches``; an ``expected`` exception of the source is a line of the outcome."""
+        """Judge everything in ``batches``; an ``expected`` exception of the source is a line of the outcome.
+
+        ``damaged`` says of such an exception that it is something found in the input, which was read up to there.
+        """
         started = clock()
         self._clock = clock
         self._settle_at_s = started + STATE_S
+        broken_off: list[str] = []
         self._drain()  # What an interrupted run left behind comes first.
         try:
             for batch in batches:
                 self._take(batch)
                 self._shown(lambda: self._view.progress(counters()))
         except expected as error:
-            self._errors.append(str(error))
+            (broken_off if damaged(error) else self._errors).append(str(error))
         self._keep(self._judge.finish(), [], [])
         self._settle(at_once=True)
         self._say_unkept()
@@ -212,7 +218,7 @@ class Run:
             **self._forgotten(),
         )
         self._shown(lambda: self._view.close(summary))
-        return Outcome(summary, self._errors)
+        return Outcome(summary, self._errors, broken_off)
 
     def _forgotten(self) -> dict[str, Any]:  # Any: a field that readers of a summary need not know
         counted = {name: count for name, count in self._judge.forgotten().items() if count}

@@ -222,7 +222,7 @@ def test_reading_a_capture_twice_adds_nothing(capsys: pytest.CaptureFixture[str]
 
 
 def test_truncated_capture_is_judged_up_to_the_cut_and_then_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch(Replay(a=[[flow(1, account="svc_report")], ValueError("a: cut off in packet 2")]), "--store", "s.db", "--json") == 2
+    assert watch(Replay(a=[[flow(1, account="svc_report")], ValueError("a: cut off in packet 2")]), "--store", "s.db", "--json") == 1
     said = capsys.readouterr()
     assert said.err == "hopwatch: a: cut off in packet 2\n"
     assert [line["kind"] for line in lines(said.out)] == ["flow", "finding", "summary"]

@@ -32,7 +32,7 @@ fn now_ns() -> i64 {
 
 fn error(wrong: &SourceError) -> PyErr {
     match wrong {
-        SourceError::Io { .. } | SourceError::Capture { .. } => PyOSError::new_err(wrong.to_string()),
+        SourceError::Io { .. } | SourceError::NoCapture(_) | SourceError::Capture { .. } => PyOSError::new_err(wrong.to_string()),
         SourceError::Format { .. } | SourceError::Truncated { .. } => PyValueError::new_err(wrong.to_string()),
     }
 }

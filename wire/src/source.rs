@@ -97,7 +97,9 @@ pub trait Source {
 pub enum SourceError {
     /// The operating system refused.
     Io { place: String, error: io::Error },
-    /// Not a capture, or a damaged one. `offset` counts uncompressed bytes.
+    /// What the input holds from its beginning is no capture.
+    NoCapture(Box<SourceError>),
+    /// A damaged capture. `offset` counts uncompressed bytes.
     Format { place: String, offset: u64, found: String, expected: String },
     /// The input ended inside a record; every whole frame before it was given.
     Truncated { place: String, offset: u64, within: String },
@@ -109,6 +111,7 @@ impl fmt::Display for SourceError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SourceError::Io { place, error } => write!(formatter, "{place}: {error}"),
+            SourceError::NoCapture(why) => why.fmt(formatter),
             SourceError::Format { place, offset, found, expected } => {
                 write!(formatter, "{place}: {found} at offset {offset}, expected {expected}")
             }
@@ -124,6 +127,7 @@ impl Error for SourceError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             SourceError::Io { error, .. } => Some(error),
+            SourceError::NoCapture(why) => Some(why),
             _ => None,
         }
     }
@@ -151,6 +155,16 @@ struct Record {
 enum Format {
     Pcap(pcap::Pcap),
     Pcapng(pcapng::Pcapng),
+}
+
+impl Format {
+    fn of(input: &mut Input) -> Result<Format, SourceError> {
+        let magic = input.need(4, "the magic number")?.first_chunk::<4>().copied();
+        Ok(match magic.unwrap_or_default() {
+            pcapng::SECTION => Format::Pcapng(pcapng::Pcapng::default()),
+            other => Format::Pcap(pcap::Pcap::open(other, input)?),
+        })
+    }
 }
 
 /// A capture file or a stream in the form of one.
@@ -199,11 +213,10 @@ impl FileSource {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counted = Counted { reader, bytes: Arc::clone(&bytes_read) };
         let mut input = Input::open(place, Box::new(counted))?;
-        let magic = input.need(4, "the magic number")?.first_chunk::<4>().copied();
-        let format = match magic.unwrap_or_default() {
-            pcapng::SECTION => Format::Pcapng(pcapng::Pcapng::default()),
-            other => Format::Pcap(pcap::Pcap::open(other, &mut input)?),
-        };
+        let format = Format::of(&mut input).map_err(|error| match error {
+            SourceError::Io { .. } => error,
+            what_it_holds => SourceError::NoCapture(Box::new(what_it_holds)),
+        })?;
         Ok(FileSource { input, format, ended: false, peeked: None, bytes_read, bytes_total })
     }
 
