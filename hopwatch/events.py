@@ -1,9 +1,9 @@
 """The vocabulary: what every room of the house says to another, one JSON object a line.
 
 An agent says ``flow`` (one window of one movement of data), ``loss`` (what it could not see) and ``heartbeat``; a detector
-says ``finding``; a run ends with a ``summary``. Fields a reader does not know are kept, so that a newer agent can talk
-through an older engine. Times stay text, because RFC 3339 leaves the number of digits open and a float or a datetime
-would lose the nanoseconds of a capture; ``time_ns`` gives the integer to compute with.
+says ``finding``; a person says ``declared`` (what may move, from now on); a run ends with a ``summary``. Fields a reader does
+not know are kept, so that a newer agent can talk through an older engine. Times stay text, because RFC 3339 leaves the number
+of digits open and a float or a datetime would lose the nanoseconds of a capture; ``time_ns`` gives the integer to compute with.
 
 No payload, row value, SQL literal, password or token is part of any event.
 """
@@ -25,6 +25,12 @@ COUNT_MAX: Final = 2**63 - 1
 
 EVIDENCE_MAX: Final = 256
 """Event ids a finding quotes; beyond it only the count grows."""
+
+TREES_MAX: Final = 64
+"""Folders between the root of a repository and a declaration."""
+
+COMMITS_MAX: Final = 2
+"""Signed commits that may approve one declaration: the one that changed it, and the merge that took it in."""
 
 _TIME: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,18}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 
@@ -260,6 +266,48 @@ class Finding(_Said):
     completeness: State = "complete"
 
 
+class CommitProof(_Said):
+    """A signed git commit that holds a declaration, whole enough to be checked without its repository.
+
+    ``content`` is the commit object and ``trees`` the tree objects from its root down to the file at ``path``, all in base64:
+    each names the next by its hash, the last one the file. ``authors`` wrote what the commit brought.
+    """
+
+    id: str
+    path: str
+    content: str
+    trees: list[str] = Field(default=[], max_length=TREES_MAX)
+    authors: list[str] = []
+
+
+class DeclaredEdition(_Said):
+    """A plant's declaration as someone applied it: the file itself, so that every detector judges by the same bytes.
+
+    The file is ``content`` as text, or where that is long ``packed``: zlib (RFC 1950) in base64; ``digest`` is the SHA-256 of
+    its bytes. ``signed``, ``signer`` and ``approval`` are what the host that applied it found; a reader with approver keys checks
+    ``signature`` (the file beside the declaration, as it is) and ``commits`` itself. ``allowed`` names what was overridden to
+    apply it: ``unsigned``, ``older``, ``dirty``.
+    """
+
+    kind: Literal["declared"] = "declared"
+    event_id: str
+    plant: str
+    version: Count
+    time: Time
+    file: str = "plant.yaml"
+    digest: str
+    content: str | None = None
+    packed: str | None = None
+    commit: str | None = None
+    signed: bool = False
+    signer: str | None = None
+    approval: str = ""
+    signature: str | None = None
+    authors: list[str] = []
+    commits: list[CommitProof] = Field(default=[], max_length=COMMITS_MAX)
+    allowed: list[str] = []
+
+
 class Lost(_Said):
     """How much a run did not see."""
 
@@ -281,7 +329,7 @@ class Summary(_Said):
     seconds: float = 0.0
 
 
-Event = Flow | Loss | Heartbeat | Finding | Summary
+Event = Flow | Loss | Heartbeat | Finding | DeclaredEdition | Summary
 _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

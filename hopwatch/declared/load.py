@@ -34,7 +34,7 @@ from ruamel.yaml.events import (
 from hopwatch.declared.model import Architecture, Declaration, PlantFile
 from hopwatch.declared.problem import ArchitectureError, Level, Problem
 from hopwatch.declared.rules import prove, review
-from hopwatch.declared.sign import verify_file
+from hopwatch.declared.sign import Verdict, verify_file
 
 FILE_BYTES_MAX = 8 * 2**20  # a plant of ten thousand hops is under 4 MiB
 DEPTH_MAX = 12  # the format itself nests five deep
@@ -72,20 +72,52 @@ def load(path: Path, at: date | None = None, approvers: Path | None = None) -> A
     Raises:
         ArchitectureError: the file cannot be read or breaks a rule; holds every error found.
     """
+    content = read(path)
+    architecture, verdict = judge(path, content, at, approvers)
+    return approved(architecture, verdict)
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a declaration, bounded.
+
+    Raises:
+        ArchitectureError: the file cannot be read or is too long.
+    """
     name = path.name
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise ArchitectureError([Problem(name, 1, 1, (), f"file of over {FILE_BYTES_MAX} bytes, expected a declaration", "file")])
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise ArchitectureError([Problem(name, 1, 1, (), f"cannot be read: {error.strerror}", "file")]) from error
+
+
+def judge(path: Path, content: bytes, at: date | None, approvers: Path | None) -> tuple[Architecture, Verdict]:
+    """What ``load`` makes of the bytes at ``path``, and what their signature is worth.
+
+    Raises:
+        ArchitectureError: as for ``load``.
+    """
+    commit, notice = git_state(path)
+    notices = () if notice is None else (Problem(path.name, 1, 1, (), notice, "git", Level.WARNING),)
+    architecture = loads(decoded(content, path.name), path.name, commit=commit, at=at, notices=notices)
+    return architecture, verify_file(path, content, architecture.owner, approvers)
+
+
+def decoded(content: bytes, name: str) -> str:
+    """The text of a declaration.
+
+    Raises:
+        ArchitectureError: it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ArchitectureError([Problem(name, 1, 1, (), f"byte {error.start} is not UTF-8", "file")]) from error
-    commit, notice = git_state(path)
-    notices = () if notice is None else (Problem(name, 1, 1, (), notice, "git", Level.WARNING),)
-    architecture = loads(text, name, commit=commit, at=at, notices=notices)
-    verdict = verify_file(path, content, architecture.owner, approvers)
+
+
+def approved(architecture: Architecture, verdict: Verdict) -> Architecture:
+    """The declaration with what its signature is worth."""
     declaration = architecture.declaration.model_copy(update={"signed": verdict.signed, "approval": verdict.why})
     return architecture.model_copy(update={"declaration": declaration})
 

@@ -19,7 +19,7 @@ import binascii
 import hashlib
 import os
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,13 @@ def verify_file(path: Path, content: bytes, owner: str, approvers: Path | None =
     except OSError:
         signature = None
     commits = signed_commits(path, content)
+    return verify_all(content, signature, commits, git_authors(path) or (owner,), approvers)
+
+
+def verify_all(
+    content: bytes, signature: bytes | None, commits: Sequence["SignedCommit"], authors: Sequence[str], approvers: Path | None = None
+) -> Verdict:
+    """What a signature and signed commits that hold the content are worth to the approver keys of this host."""
     if signature is None and not commits:
         return Verdict(False, None, "no signature beside the file, and none on its commit")
     keys = approvers or approvers_path()
@@ -84,7 +91,7 @@ def verify_file(path: Path, content: bytes, owner: str, approvers: Path | None =
         return Verdict(False, None, f"no approver keys at {keys}")
     except SignatureError as error:
         return Verdict(False, None, f"{keys.name}: {error}")
-    verdicts = [] if signature is None else [verify(content, signature, known, git_authors(path) or (owner,))]
+    verdicts = [] if signature is None else [verify(content, signature, known, authors)]
     verdicts += [verify(one.payload, one.signature, known, one.authors, commit=one.id) for one in commits]
     return next((verdict for verdict in verdicts if verdict.signed), verdicts[0])
 
@@ -172,7 +179,7 @@ def signed_commits(path: Path, content: bytes) -> list[SignedCommit]:
     for commit in dict.fromkeys(line for said in (last, taken) if said for line in said.decode("ascii", "replace").split()):
         if _git(path, "cat-file", "blob", f"{commit}:./{path.name}") != content:
             continue
-        payload, signature = _split(_git(path, "cat-file", "commit", commit) or b"")
+        payload, signature = split_commit(_git(path, "cat-file", "commit", commit) or b"")
         # A merge brings what others wrote, and who merges is its author.
         wrote = _git(path, "log", "--format=%an%n%ae", f"{commit}^1..{commit}", "--", path.name) or b""
         authors = (*git_authors(path), *wrote.decode("utf-8", "replace").split("\n"))
@@ -181,7 +188,20 @@ def signed_commits(path: Path, content: bytes) -> list[SignedCommit]:
     return found
 
 
-def _split(commit: bytes) -> tuple[bytes, bytes | None]:
+def commit_objects(path: Path, commit: str) -> tuple[str, bytes, list[bytes]] | None:
+    """Where the file stands in its repository, the commit object, and the tree objects from its root down to the file."""
+    said = _git(path, "ls-files", "--full-name", "-z", "--", path.name)
+    whole = _git(path, "cat-file", "commit", commit)
+    if not said or whole is None:
+        return None
+    place = said.split(b"\0")[0].decode("utf-8", "surrogateescape")
+    folders = place.split("/")[:-1]
+    trees = [_git(path, "cat-file", "tree", f"{commit}:{'/'.join(folders[:depth])}") for depth in range(len(folders) + 1)]
+    found = [tree for tree in trees if tree is not None]
+    return (place, whole, found) if len(found) == len(trees) else None
+
+
+def split_commit(commit: bytes) -> tuple[bytes, bytes | None]:
     """What a commit's signature is over, and the signature; its lines are a header's, each but the first after a space."""
     head, blank, message = commit.partition(b"\n\n")
     kept: list[bytes] = []
