@@ -18,11 +18,14 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
+from hopwatch.bus.connection import BrokerError, Connection, connection
 from hopwatch.bus.embedded import LOG_BYTES_MAX
 from hopwatch.store.embedded import STORE_BYTES_MAX
 
 PREFIX = "HOPWATCH_"
 FILE = Path("hopwatch.toml")
+KAFKA = "kafka"
 CONFIG = "CONFIG"  # HOPWATCH_CONFIG names the file, so it is read before there are settings.
 
 
@@ -67,10 +70,10 @@ def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings: 
     """
     known = Settings.model_fields.keys()
     variables = [PREFIX + name.upper() for name in (*known, CONFIG)]
-    _refuse_unknown("environment", (name for name in os.environ if name.startswith(PREFIX)), variables)
-    named = config or (Path(os.environ[PREFIX + CONFIG]) if os.environ.get(PREFIX + CONFIG) else None)
-    path = named or (FILE if FILE.exists() else None)
+    _refuse_unknown("environment", (name for name in os.environ if name.startswith(PREFIX)), (*variables, *KAFKA_VARIABLES))
+    path = _path(config)
     values = _file(path) if path else {}
+    values.pop(KAFKA, None)
     _refuse_unknown(str(path), values, known)
     given = {name: value for name, value in flags.items() if value is not None and name in known}
 
@@ -98,6 +101,30 @@ def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings: 
         else:
             origin = f"{path} {name}"
         raise ConfigError(f"{origin}: {first['msg'].lower()}, got {first['input']!r}") from None
+
+
+def kafka(flags: Mapping[str, Any], config: Path | None = None) -> Connection:  # Any: values of argparse.
+    """How the Kafka cluster is reached: the table ``[kafka]`` of the same file, the environment, flags of the same names.
+
+    Raises:
+        ConfigError: no cluster is named, a key is unknown, or a value is wrong.
+    """
+    path = _path(config)
+    table = _file(path).get(KAFKA, {}) if path else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path} {KAFKA}: expected a table, [{KAFKA}]")
+    _refuse_unknown(f"{path} [{KAFKA}]", table, Connection.model_fields)
+    _refuse_unknown("environment", (name for name in os.environ if name.startswith(f"{PREFIX}KAFKA_")), KAFKA_VARIABLES)
+    try:
+        return connection(table, {name: value for name, value in flags.items() if name in Connection.model_fields})
+    except BrokerError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _path(config: Path | None) -> Path | None:
+    """The configuration file that was named, or the one that is there."""
+    named = config or (Path(os.environ[PREFIX + CONFIG]) if os.environ.get(PREFIX + CONFIG) else None)
+    return named or (FILE if FILE.exists() else None)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
