@@ -65,6 +65,22 @@ class Sensor(Protocol):
         """Ask a running ``read`` to end."""
 
 
+class Sensors(Protocol):
+    """How a sensor is made, as ``sensor`` below makes it; tests pass their own."""
+
+    def __call__(
+        self,
+        plant: str,
+        agent: str,
+        *,
+        tap: str | None = None,
+        conversations: bool = False,
+        verify_checksums: bool = False,
+        vlans_equal: Sequence[str] = (),
+        tap_of: Sequence[str] = (),
+    ) -> Sensor: ...
+
+
 def sensor(
     plant: str,
     agent: str,

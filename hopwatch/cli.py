@@ -23,7 +23,7 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, cast
 
 from rich.console import Console
 
@@ -31,6 +31,7 @@ from collectors import packets
 from detectors.judgement import Judgement
 from detectors.verdict import VerdictDetector
 from detectors.whatif import what_if
+from hopwatch import agents
 from hopwatch.bus import LogError
 from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.capture import SECONDS, Measuring, check, expected, show
@@ -55,22 +56,6 @@ COLLECTION_OBJECTS = 500_000
 """Objects made and not yet freed before Python looks for cycles; a batch of events has fewer."""
 
 FLOWS_LISTED = 100
-
-
-class Sensors(Protocol):
-    """How a sensor is made; tests pass their own."""
-
-    def __call__(
-        self,
-        plant: str,
-        agent: str,
-        *,
-        tap: str | None = None,
-        conversations: bool = False,
-        verify_checksums: bool = False,
-        vlans_equal: Sequence[str] = (),
-        tap_of: Sequence[str] = (),
-    ) -> packets.Sensor: ...
 
 
 class _Wrong(Exception):
@@ -98,7 +83,7 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     return options
 
 
-def main(argv: Sequence[str] | None = None, *, sensors: Sensors = packets.sensor) -> int:
+def main(argv: Sequence[str] | None = None, *, sensors: packets.Sensors = packets.sensor) -> int:
     """Run the command; returns its exit status."""
     try:
         arguments = _parse(argv)
@@ -150,17 +135,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--store", metavar="PATH", help=f"the store's file, or {NO_STORE} (default hopwatch.db)")
     watch.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
     watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
-    watch.add_argument("--bpf", metavar="FILTER", help="capture filter, pcap-filter(7)")
-    watch.add_argument("--snaplen", type=int, metavar="BYTES", help="bytes kept of a packet")
-    watch.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
-    watch.add_argument("--tap", metavar="NAME", help="the name of the tap in events")
-    _vlans_equal(watch)
-    watch.add_argument(
-        "--tap-of", action="append", metavar="IFACE=TAP", help="the tap an interface belongs to; other taps are other networks"
-    )
-    watch.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
-    watch.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
+    _capturing(watch)
     _common(watch)
+
+    agent = commands.add_parser("agent", help="publish what captures or interfaces show to Kafka, judging nothing", allow_abbrev=False)
+    agent.set_defaults(run=lambda arguments, sensors: agents.run(arguments, sensors, _ending))
+    source = agent.add_mutually_exclusive_group()
+    source.add_argument("-i", "--interface", dest="interfaces", nargs="+", metavar="IFACE", help="listen on these interfaces, passively")
+    source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", help="read captures: pcap, pcapng, gz, zstd; - is stdin")
+    agents.add_flags(agent)
+    _capturing(agent)
+    _common(agent)
 
     inspect = commands.add_parser("inspect", help="what a capture holds, and how well it could be read", allow_abbrev=False)
     inspect.set_defaults(run=_inspect)
@@ -211,6 +196,19 @@ def _add_declared(commands: Any) -> None:  # Any: argparse names the type of its
     declared.add_parser(commands)
     # Its parser sets no ``run`` of ours: the commands of the declaration have one entrance.
     commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments, what_if))
+
+
+def _capturing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bpf", metavar="FILTER", help="capture filter, pcap-filter(7)")
+    parser.add_argument("--snaplen", type=int, metavar="BYTES", help="bytes kept of a packet")
+    parser.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
+    parser.add_argument("--tap", metavar="NAME", help="the name of the tap in events")
+    _vlans_equal(parser)
+    parser.add_argument(
+        "--tap-of", action="append", metavar="IFACE=TAP", help="the tap an interface belongs to; other taps are other networks"
+    )
+    parser.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:
@@ -312,7 +310,7 @@ def _edition(declaration: Path, at: date | None) -> str:
     return blake2b(declaration.read_bytes() + b"\0" + str(at).encode(), digest_size=16).hexdigest()
 
 
-def _watch(arguments: argparse.Namespace, sensors: Sensors) -> int:
+def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     chosen = settings(vars(arguments), arguments.config)
     if chosen.declaration is None:
         raise _Wrong("watch: a declaration is needed: -d plant.yaml")
@@ -429,7 +427,7 @@ def _ending(stop: Callable[[], None]) -> Iterator[None]:
 # inspect
 
 
-def _inspect(arguments: argparse.Namespace, sensors: Sensors) -> int:
+def _inspect(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     """Each capture by itself: a file that fails hides no other."""
     status = NOTHING
     for path in arguments.files:
@@ -482,7 +480,7 @@ def _print_capture(path: str, conversations: list[dict[str, Any]], losses: list[
         print("  not read well: " + ", ".join(f"{name.replace('_', ' ')} {grouped(count)}" for name, count in sorted(wrong.items())))
 
 
-def _check(arguments: argparse.Namespace, sensors: Sensors) -> int:
+def _check(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     nets = expected(arguments.declaration) if arguments.declaration else []
     if arguments.files and (arguments.seconds is not None or arguments.bpf is not None):
         raise _Wrong("capture check: --seconds and --bpf are for interfaces; a file is read to its end")
@@ -528,14 +526,14 @@ def _query(arguments: argparse.Namespace) -> Query:
     return Query(**{name: getattr(arguments, name) for name in names})
 
 
-def _flows(arguments: argparse.Namespace, sensors: Sensors) -> int:
+def _flows(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     with _opened(arguments) as store:
         for flow in store.flows(_query(arguments)):
             print(json.dumps(flow, ensure_ascii=False) if arguments.json else flow_line(flow, flow["judgement"]["verdict"]))
     return NOTHING
 
 
-def _findings(arguments: argparse.Namespace, sensors: Sensors) -> int:
+def _findings(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     with _opened(arguments) as store:
         found = store.findings(_query(arguments))
     for number, finding in enumerate(found):
@@ -543,7 +541,7 @@ def _findings(arguments: argparse.Namespace, sensors: Sensors) -> int:
     return FINDINGS if found else NOTHING
 
 
-def _explain(arguments: argparse.Namespace, sensors: Sensors) -> int:
+def _explain(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     with _opened(arguments) as store:
         record = store.find(arguments.id)
     if arguments.json:
@@ -553,7 +551,7 @@ def _explain(arguments: argparse.Namespace, sensors: Sensors) -> int:
     return FINDINGS if record["kind"] == "finding" else NOTHING
 
 
-def _schema(arguments: argparse.Namespace, sensors: Sensors) -> int:
+def _schema(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     print(json.dumps(schema(), indent=2))
     return NOTHING
 

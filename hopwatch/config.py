@@ -3,6 +3,8 @@
 ``hopwatch.toml`` in the current directory is read if it is there, another file with ``--config`` or ``HOPWATCH_CONFIG``.
 Every key of the file is also a variable: ``store`` is ``HOPWATCH_STORE``. A key nobody knows is an error: a misspelt
 ``inteface`` that is silently ignored would leave a plant unwatched.
+
+The commands share the file: each takes the keys it knows. The table ``[kafka]`` is read by ``hopwatch.bus.connection``.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from agent.spool import SPOOL_BYTES_MAX
 from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
 from hopwatch.bus.connection import BrokerError, Connection, connection
 from hopwatch.bus.embedded import LOG_BYTES_MAX
@@ -33,13 +36,11 @@ class ConfigError(Exception):
     """The configuration file, a variable or a flag is wrong; the message is one line that names it."""
 
 
-class Settings(BaseSettings):
-    """What `hopwatch watch` is told; the names are the keys of the file."""
+class CaptureSettings(BaseSettings):
+    """What every command that listens is told; the names are the keys of the file."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
 
-    declaration: Path | None = Field(None, description="the plant's declared architecture, plant.yaml")
-    approvers: Path | None = Field(None, description="the keys whose signature approves the declaration")
     interfaces: Annotated[list[str], NoDecode] = Field([], description="interfaces to listen on, passively")
     agent: str = Field("hopwatch", min_length=1, description="the name of this agent in events")
     tap: str | None = Field(None, description="the tap's name in events; by default interface and file give it")
@@ -48,11 +49,6 @@ class Settings(BaseSettings):
     vlans_equal: Annotated[list[str], NoDecode] = Field([], description="pairs of VLANs that are one network, 120=220; also vni:7=vni:9")
     tap_of: Annotated[list[str], NoDecode] = Field([], description="interfaces and the taps they belong to, eth3=cell-2")
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
-    store: str = Field("hopwatch.db", min_length=1, description="the store's file, or none")
-    store_bytes_max: int = Field(STORE_BYTES_MAX, ge=1 << 17, description="bound of the store's file")
-    key: Path | None = Field(None, description="the key of the pseudonyms; by default beside the store, STORE.key")
-    log_bytes_max: int = Field(LOG_BYTES_MAX, ge=1 << 16, description="bound of the log between sensor and engine")
-    at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
     duration: float | None = Field(None, gt=0, description="seconds to listen")
 
     @field_validator("interfaces", "vlans_equal", "tap_of", mode="before")
@@ -62,22 +58,55 @@ class Settings(BaseSettings):
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+class Settings(CaptureSettings):
+    """What `hopwatch watch` is told."""
+
+    declaration: Path | None = Field(None, description="the plant's declared architecture, plant.yaml")
+    approvers: Path | None = Field(None, description="the keys whose signature approves the declaration")
+    store: str = Field("hopwatch.db", min_length=1, description="the store's file, or none")
+    store_bytes_max: int = Field(STORE_BYTES_MAX, ge=1 << 17, description="bound of the store's file")
+    key: Path | None = Field(None, description="the key of the pseudonyms; by default beside the store, STORE.key")
+    log_bytes_max: int = Field(LOG_BYTES_MAX, ge=1 << 16, description="bound of the log between sensor and engine")
+    at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
+
+
+class AgentSettings(CaptureSettings):
+    """What `hopwatch agent` is told."""
+
+    plant: str | None = Field(None, min_length=1, description="the plant this agent's events belong to")
+    spool: Path = Field(Path("hopwatch.spool"), description="the file in which events wait for the broker")
+    spool_bytes_max: int = Field(SPOOL_BYTES_MAX, ge=1 << 18, description="bound of the spool's file")
+    shards: int = Field(1, ge=1, le=64, description="shards the plant's events are split into, as every agent and detector must say")
+
+
+EVERY = (Settings, AgentSettings)
+"""What the one file may hold: a command passes over the keys of another."""
+
+Chosen = TypeVar("Chosen", bound=CaptureSettings)
+
+
 def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:  # Any: values of argparse.
+    """What holds for `hopwatch watch`, see ``chosen``."""
+    return chosen(Settings, flags, config)
+
+
+def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = None) -> Chosen:  # Any: values of argparse.
     """The settings that hold: flags that were given (not None), then the environment, then the file, then defaults.
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is named), a value is wrong, or the file cannot be read.
     """
-    known = Settings.model_fields.keys()
+    known = list(dict.fromkeys(name for each in EVERY for name in each.model_fields))
     variables = [PREFIX + name.upper() for name in (*known, CONFIG)]
     _refuse_unknown("environment", (name for name in os.environ if name.startswith(PREFIX)), (*variables, *KAFKA_VARIABLES))
     path = _path(config)
     values = _file(path) if path else {}
     values.pop(KAFKA, None)
     _refuse_unknown(str(path), values, known)
-    given = {name: value for name, value in flags.items() if value is not None and name in known}
+    values = {name: value for name, value in values.items() if name in model.model_fields}
+    given = {name: value for name, value in flags.items() if value is not None and name in model.model_fields}
 
-    class Sourced(Settings):
+    class Sourced(model):  # type: ignore[valid-type,misc]  # A settings class is told its sources by a subclass only.
         @classmethod
         def settings_customise_sources(
             cls,
@@ -90,7 +119,7 @@ def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings: 
             return init_settings, env_settings, InitSettingsSource(settings_cls, values)
 
     try:
-        return Sourced(**given)
+        return cast(Chosen, Sourced(**given))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0])

@@ -3,6 +3,9 @@
 A write-ahead log keeps an append to one sequential write and lets it survive the end of the process. Events below every
 consumer's commit are deleted as soon as they are committed and overwritten with zeros (``secure_delete``): account names
 are in clear here, and only the store makes pseudonyms, so the log must not become a second archive.
+
+What a power failure takes of the write-ahead log are its last transactions, each wholly (SQLite, "Write-Ahead Logging"). A log
+whose offsets others have seen must not give them again, so such a log is ``synced``: an append has reached the disk when it returns.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -24,18 +27,31 @@ PAGE_BYTES = 4096
 WAL_BYTES_MAX = 16 << 20
 READ_EVENTS_MAX = 65_536
 
+KEYS_MAX = 262_144
+"""Keys of appended events that are remembered, the latest of them; a small log remembers one for each KEY_SHARE_BYTES of its bound."""
+
+KEY_SHARE_BYTES = 2_048
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (position INTEGER PRIMARY KEY, event BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS consumers (name TEXT PRIMARY KEY, position INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS ends (only INTEGER PRIMARY KEY CHECK (only = 0), first INTEGER NOT NULL, next INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS identity (only INTEGER PRIMARY KEY CHECK (only = 0), name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS keys (position INTEGER PRIMARY KEY, key BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS key_of ON keys (key);
 INSERT INTO ends VALUES (0, 0, 0) ON CONFLICT DO NOTHING;
+INSERT INTO identity VALUES (0, lower(hex(randomblob(8)))) ON CONFLICT DO NOTHING;
 """
 
 
 class EmbeddedLog:
-    """A log in the file ``path``, bounded at ``size_bytes_max`` and held by one process at a time."""
+    """A log in the file ``path``, bounded at ``size_bytes_max`` and held by one process at a time.
 
-    def __init__(self, path: str | Path, *, size_bytes_max: int = LOG_BYTES_MAX) -> None:
+    ``synced``: what an append or a commit returned from survives a power failure, not only the end of the process.
+    ``shared``: several threads use the log, one at a time; the caller sees to that.
+    """
+
+    def __init__(self, path: str | Path, *, size_bytes_max: int = LOG_BYTES_MAX, synced: bool = False, shared: bool = False) -> None:
         """Open or create the log (mode 0600).
 
         Raises:
@@ -46,16 +62,16 @@ class EmbeddedLog:
         self._holder = _hold(self.path)
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db: sqlite3.Connection | None = sqlite3.connect(self.path, isolation_level=None)
-            self._configure(self._db)
+            self._db: sqlite3.Connection | None = sqlite3.connect(self.path, isolation_level=None, check_same_thread=not shared)
+            self._configure(self._db, "FULL" if synced else "NORMAL")
         except (OSError, sqlite3.Error) as error:
             self._holder.close()
             raise _spoken(self.path, error) from error
 
-    def _configure(self, db: sqlite3.Connection) -> None:
+    def _configure(self, db: sqlite3.Connection, synchronous: str) -> None:
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA synchronous = {synchronous}")
         db.execute("PRAGMA secure_delete = ON")
         db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
         db.executescript(_SCHEMA)
@@ -67,8 +83,12 @@ class EmbeddedLog:
         assert self._db is not None, "the log is closed"
         return self._db
 
-    def append(self, events: list[bytes]) -> int:
-        """Add all events or none; returns the offset behind the last one."""
+    def identity(self) -> str:
+        """16 hex digits drawn when the file was made: offsets of one log say nothing about another."""
+        return str(self._open.execute("SELECT name FROM identity").fetchone()[0])
+
+    def append(self, events: list[bytes], keys: Sequence[bytes] = ()) -> int:
+        """Add all events or none; returns the offset behind the last one. ``keys``, one an event, are remembered for ``known``."""
         for event in events:
             if len(event) > EVENT_BYTES_MAX:
                 raise LogError(f"{self.path}: an event of {len(event)} bytes, expected at most {EVENT_BYTES_MAX}")
@@ -76,14 +96,59 @@ class EmbeddedLog:
             first = int(db.execute("SELECT next FROM ends").fetchone()[0])
             db.executemany("INSERT INTO log VALUES (?, ?)", enumerate(events, first))
             db.execute("UPDATE ends SET next = ?", (first + len(events),))
+            if keys:
+                db.executemany("INSERT INTO keys VALUES (?, ?)", enumerate(keys, first))
+                remembered = min(KEYS_MAX, self.size_bytes_max // KEY_SHARE_BYTES)
+                db.execute("DELETE FROM keys WHERE position < ?", (first + len(events) - remembered,))
         return first + len(events)
 
-    def read(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
-        """At most ``limit`` events (and never more than READ_EVENTS_MAX) from ``offset`` on."""
+    def known(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of ``keys`` that an append brought; of the oldest nothing is known any more (KEYS_MAX)."""
+        asked = ((key, self._open.execute("SELECT 1 FROM keys WHERE key = ?", (key,)).fetchone()) for key in keys)
+        return {key for key, found in asked if found}
+
+    def read(self, offset: int, limit: int, *, size_bytes_max: int | None = None) -> list[tuple[int, bytes]]:
+        """At most ``limit`` events (never more than READ_EVENTS_MAX) from ``offset`` on; the first even beyond ``size_bytes_max``."""
         rows = self._open.execute(
             "SELECT position, event FROM log WHERE position >= ? ORDER BY position LIMIT ?", (offset, min(limit, READ_EVENTS_MAX))
         )
-        return [(int(position), bytes(event)) for position, event in rows]
+        read: list[tuple[int, bytes]] = []
+        size_bytes = 0
+        for position, event in rows:
+            size_bytes += len(event)
+            if read and size_bytes_max is not None and size_bytes > size_bytes_max:
+                break
+            read.append((int(position), bytes(event)))
+        rows.close()
+        return read
+
+    def replace(self, removed: Iterable[int], placed: Iterable[tuple[int, bytes]]) -> None:
+        """Take events out of the log and put others in their places, all or none; other offsets stay what they are."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM log WHERE position = ?", ((position,) for position in removed))
+            db.executemany("INSERT OR REPLACE INTO log VALUES (?, ?)", placed)
+
+    def reserve(self, size_bytes: int) -> None:
+        """Take so much room from the disk, for the file and for its write-ahead log, and leave it free for events.
+
+        Raises:
+            LogFull: the disk has less.
+        """
+        if self._pragma("freelist_count") * self._pragma("page_size") >= size_bytes:
+            return
+        with self._transaction() as db:
+            db.execute("CREATE TABLE reserve (filler BLOB)")
+            db.execute("INSERT INTO reserve VALUES (zeroblob(?))", (size_bytes,))
+        with self._transaction() as db:
+            db.execute("DROP TABLE reserve")
+        self._open.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def size_bytes(self) -> int:
+        """Bytes of the file that hold something; at ``size_bytes_max`` an append finds no room."""
+        return self._pragma("page_size") * (self._pragma("page_count") - self._pragma("freelist_count"))
+
+    def _pragma(self, name: str) -> int:
+        return int(self._open.execute(f"PRAGMA {name}").fetchone()[0])
 
     def commit(self, consumer: str, offset: int) -> None:
         """Remember ``offset`` for ``consumer`` and delete what every consumer has finished."""
