@@ -45,6 +45,7 @@ IN_FLIGHT_BYTES_MAX = 16 << 20
 LINGER_MS = 20
 BATCH_BYTES = 256 << 10
 STALL_S = 30.0
+SILENT_S = 10.0
 CHECK_S = 1.0
 STATISTICS_MS = 5_000
 FETCH_QUEUE_KBYTES = 16_384
@@ -108,26 +109,46 @@ class Reports(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Lane:
-    """The unacknowledged events of one key of one topic, oldest first: they lie in one partition."""
+class _Lane(Generic[T]):
+    """One key of one topic and its unacknowledged copies, oldest first: they lie in one partition."""
 
-    sent_s: deque[float] = field(default_factory=deque)
+    topic: str
+    key: bytes
+    waiting: deque[_Copy[T]] = field(default_factory=deque)
     partition: int | None = None
 
 
+@dataclass(slots=True)
 class _Sent(Generic[T]):
     """One event on its way; with several copies (one for each shard) it has arrived when all have."""
 
-    __slots__ = ("copies", "failed", "publisher", "size", "token")
+    token: T
+    line: bytes
+    headers: list[tuple[str, str | bytes | None]]
+    copies: int
+    failed: bool = False
 
-    def __init__(self, publisher: Publisher[T], token: T, size: int) -> None:
-        self.publisher, self.token, self.size, self.copies, self.failed = publisher, token, size, 0, False
+
+class _Copy(Generic[T]):
+    """One event in one lane; the client calls it when it knows what became of it."""
+
+    __slots__ = ("edition", "event", "lane", "number", "publisher", "sent_s")
+
+    def __init__(self, publisher: Publisher[T], event: _Sent[T], lane: _Lane[T], number: int, sent_s: float) -> None:
+        self.publisher, self.event, self.lane, self.number, self.sent_s = publisher, event, lane, number, sent_s
+        self.edition = 0
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        self.publisher._delivered(self, error, message)
 
 
 class Publisher(Generic[T]):
     """Sends events; ``T`` is the caller's token for one, for example its offset in the spool.
 
-    ``speaker`` names the program within the plant, as ``agents/tap-idmz``; it becomes part of ``ce_source``.
+    A cluster that answers nothing for SILENT_S is asked with one event until it answers again; what else was in flight is taken
+    back and kept here, in order. librdkafka would otherwise look at waiting events without a pause, on a whole core, for as long as
+    a broker takes connections and says nothing (measured: docs/decisions/0014). What the broker had taken without saying so
+    is then sent twice, and recognised by its event_id.
     """
 
     def __init__(
@@ -139,9 +160,10 @@ class Publisher(Generic[T]):
         messages_max: int = IN_FLIGHT_MESSAGES_MAX,
         bytes_max: int = IN_FLIGHT_BYTES_MAX,
         stall_s: float = STALL_S,
+        silent_s: float = SILENT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ready to send; the cluster need not be there.
+        """Ready to send; the cluster need not be there. ``speaker`` names the program within the plant, as ``agents/tap-idmz``.
 
         Raises:
             BrokerError: a setting is wrong or a file it names cannot be read.
@@ -149,15 +171,15 @@ class Publisher(Generic[T]):
         if not 1 <= shards <= SHARDS_MAX:
             raise BrokerError(f"shards {shards}: expected 1 to {SHARDS_MAX}")
         self._connection, self._speaker, self._shards = connection, speaker, shards
-        self._messages_max, self._bytes_max, self._stall_s, self._clock = messages_max, bytes_max, stall_s, clock
+        self._messages_max, self._bytes_max, self._stall_s, self._silent_s, self._clock = messages_max, bytes_max, stall_s, silent_s, clock
         self._reports: Reports[T] = Reports()
-        self._lanes: dict[tuple[str, bytes], _Lane] = {}
-        self._messages = self._bytes = 0
-        self._checked_s = self._answered_s = clock()
-        self._retries = self._queued = 0
-        self._retries_before = 0
-        self._fatal = self._closed = False
-        self._counters = dict.fromkeys(("sent", "acknowledged", "failed", "refused", "renewed"), 0)
+        self._lanes: dict[tuple[str, bytes], _Lane[T]] = {}
+        self._held: deque[_Copy[T]] = deque()
+        self._messages = self._bytes = self._numbers = self._edition = 0
+        self._checked_s = self._answered_s = self._resumed_s = clock()
+        self._retries = self._retries_before = self._queued = 0
+        self._asking = self._fatal = self._closed = False
+        self._counters = dict.fromkeys(("sent", "acknowledged", "failed", "refused", "withdrawn"), 0)
         self.trouble: str | None = None
         """What the client last said was wrong; None again once an event is acknowledged."""
         self._producer = self._made()
@@ -177,9 +199,9 @@ class Publisher(Generic[T]):
             "message.timeout.ms": 0,
             # The Java client's choice of a partition for a key, so that any other producer of a plant's events agrees.
             "partitioner": "murmur2",
-            # The bounds are ours; the client's own stand above them and are never reached first.
-            "queue.buffering.max.messages": 2 * self._messages_max * max(self._shards, 1),
-            "queue.buffering.max.kbytes": 2 * (self._bytes_max >> 10) + 2 * (MESSAGE_BYTES_MAX >> 10) * max(self._shards, 1),
+            # The bounds are ours; the client's own stand above them, with room for one largest event to every shard.
+            "queue.buffering.max.messages": 2 * self._messages_max,
+            "queue.buffering.max.kbytes": (2 * self._bytes_max + 2 * MESSAGE_BYTES_MAX * self._shards) >> 10,
             "statistics.interval.ms": STATISTICS_MS,
             "stats_cb": self._statistics,
             "error_cb": self._erred,
@@ -195,13 +217,15 @@ class Publisher(Generic[T]):
         ``connection`` is the key of the flow's connection, needed where plants are split into shards. An event larger than
         MESSAGE_BYTES_MAX is accepted and reported as a lasting failure.
         """
-        return self._send(topic_name(kind, self._connection.topic_prefix), keys(kind, plant, connection, self._shards), line, token,
-                          headers(kind, plant, event_id, self._speaker, line))  # fmt: skip
+        topic = topic_name(kind, self._connection.topic_prefix)
+        said = headers(kind, plant, event_id, self._speaker, line)
+        return self._send(topic, keys(kind, plant, connection, self._shards), line, token, said)
 
     def reject(self, message: Received, reason: str, token: T) -> bool:
         """Put a message nobody can read, its bytes as they came, on the topic of the rejected; False as for ``send``.
 
-        Its place in the topic it came from is its id, so that a message rejected twice is seen to be one.
+        Its place in the topic it came from is its id, so that a message rejected twice is seen to be one. ``reason`` must not
+        quote the message.
         """
         place = f"{message.partition.topic}/{message.partition.number}/{message.offset}"
         said: list[tuple[str, str | bytes | None]] = [
@@ -220,37 +244,41 @@ class Publisher(Generic[T]):
 
     def _send(self, topic: str, under: Sequence[bytes], line: bytes, token: T, said: list[tuple[str, str | bytes | None]]) -> bool:
         assert not self._closed, "the publisher is closed"
-        if self._messages + len(under) > self._messages_max or (self._messages and self._bytes + len(line) * len(under) > self._bytes_max):
+        if self._messages and (self._messages + len(under) > self._messages_max or self._bytes + len(line) * len(under) > self._bytes_max):
             self._counters["refused"] += 1
             return False
-        if self._fatal:
-            self._renew()
-        sent = _Sent(self, token, len(line))
-        for key in under:
-            lane = self._lanes.setdefault((topic, key), _Lane())
-            try:
-                self._producer.produce(topic, line, key, on_delivery=_Delivery(sent, lane), headers=said)
-            except (KafkaException, BufferError) as error:
-                if sent.copies == 0 and isinstance(error, BufferError):
-                    self._counters["refused"] += 1
-                    return False
-                self._fail(sent, error.args[0] if isinstance(error, KafkaException) else KafkaError(KafkaError._QUEUE_FULL))
-                break
-            sent.copies += 1
-            lane.sent_s.append(self._clock())
-            self._messages += 1
-            self._bytes += sent.size
+        now = self._clock()
+        event = _Sent(token, line, said, len(under))
+        self._messages += len(under)
+        self._bytes += len(under) * len(line)
         self._counters["sent"] += 1
+        for key in under:
+            lane = self._lanes.get((topic, key))
+            if lane is None:
+                lane = self._lanes[topic, key] = _Lane(topic, key)
+            self._numbers += 1
+            copy = _Copy(self, event, lane, self._numbers, now)
+            lane.waiting.append(copy)
+            if self._held or self._asking or not self._hand(copy):
+                self._held.append(copy)
+        return True
+
+    def _hand(self, copy: _Copy[T]) -> bool:
+        """Give a copy to the client; False if the client's own queue is full."""
+        event, lane = copy.event, copy.lane
+        try:
+            self._producer.produce(lane.topic, event.line, lane.key, on_delivery=copy, headers=event.headers)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            self._settled(copy, error.args[0])
+            return True
+        copy.edition = self._edition
         return True
 
     def poll(self, timeout_s: float = 0.0) -> Reports[T]:
         """What became of sent events; waits at most ``timeout_s`` for the first report."""
-        if not (self._reports.acknowledged or self._reports.failed):
-            self._producer.poll(timeout_s)
-        else:
-            self._producer.poll(0)
-        if self._fatal:
-            self._renew()
+        self._serve(0.0 if self._reports.acknowledged or self._reports.failed else timeout_s)
         now = self._clock()
         if now - self._checked_s >= CHECK_S:
             self._checked_s = now
@@ -258,77 +286,112 @@ class Publisher(Generic[T]):
         reports, self._reports = self._reports, Reports()
         return reports
 
+    def _serve(self, timeout_s: float) -> None:
+        """Let the client report, then look whether it has to be replaced and what it can be given."""
+        self._producer.poll(timeout_s)
+        handed = self._messages - len(self._held)
+        if self._fatal or (handed and not self._asking and self._silent_since() >= self._silent_s):
+            self._withdraw()
+            handed = 0
+        if self._held and (not self._asking or not handed):
+            while self._held and self._hand(self._held[0]):
+                self._held.popleft()
+                if self._asking and self._messages > len(self._held):
+                    break
+
+    def _silent_since(self) -> float:
+        """Seconds without an answer although one was awaited."""
+        oldest = min(lane.waiting[0].sent_s for lane in self._lanes.values() if lane.waiting)
+        return self._clock() - max(oldest, self._answered_s)
+
+    def _withdraw(self) -> None:
+        """Take back what is in flight, let the client go that cannot send it, and ask with one event through a new one."""
+        waiting = [copy for lane in self._lanes.values() for copy in lane.waiting]
+        self._held = deque(sorted(waiting, key=lambda copy: copy.number))
+        self._counters["withdrawn"] += 1
+        self._fatal, self._asking = False, True
+        self._edition += 1
+        self._retries_before, self._retries = self._retries_before + self._retries, 0
+        # Nobody polls it any more, so that nothing it still had to say is heard.
+        self._producer.purge(blocking=False)
+        self._producer = self._made()
+
     def stalled(self) -> list[Stall]:
         """The keys that have waited longer than the limit although the cluster answered for others meanwhile."""
         now = self._clock()
         if now - self._answered_s >= self._stall_s:
             return []  # It answers nobody: away, not stalled.
-        return [
-            Stall(topic, key.decode(errors="replace"), lane.partition, len(lane.sent_s), now - lane.sent_s[0])
-            for (topic, key), lane in self._lanes.items()
-            if lane.sent_s and now - lane.sent_s[0] >= self._stall_s
-        ]
+        found = []
+        for lane in self._lanes.values():
+            # What had to wait because the whole cluster was away waits for its lane only since that came back.
+            age_s = now - max(lane.waiting[0].sent_s, self._resumed_s) if lane.waiting else 0.0
+            if age_s >= self._stall_s:
+                found.append(Stall(lane.topic, lane.key.decode(errors="replace"), lane.partition, len(lane.waiting), age_s))
+        return found
 
     @property
     def away(self) -> bool:
-        """Events wait, and nothing was acknowledged for longer than the limit of a stall."""
-        waiting = [lane.sent_s[0] for lane in self._lanes.values() if lane.sent_s]
-        return bool(waiting) and self._clock() - max(min(waiting), self._answered_s) >= self._stall_s
+        """Events wait, and nothing was acknowledged for SILENT_S."""
+        return bool(self._messages) and (self._asking or self._silent_since() >= self._silent_s)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is in flight; False if something still is. What was reported waits for ``poll``."""
-        return self._producer.flush(timeout_s) == 0
+        until = time.monotonic() + timeout_s
+        while self._messages and (left := until - time.monotonic()) > 0:
+            self._serve(min(left, 0.1))
+        return not self._messages
 
     def counters(self) -> dict[str, int]:
         """Totals, and what is in flight now; ``retries`` and ``queued`` are as old as STATISTICS_MS."""
         return self._counters | {
             "in_flight": self._messages,
             "in_flight_bytes": self._bytes,
+            "held": len(self._held),
             "queued": self._queued,
             "retries": self._retries_before + self._retries,
         }
 
     def close(self, timeout_s: float = TIMEOUT_S) -> Reports[T]:
-        """Wait for what is in flight, let go of the cluster, and tell the last reports; what is still unreported was not sent."""
+        """Wait for what is in flight, let go of the cluster, and tell the last reports; a token never told was not acknowledged."""
         if not self._closed:
             self.flush(timeout_s)
             self._closed = True
+            self._edition += 1
             self._producer.purge(blocking=False)
             self._producer.flush(1.0)
         reports, self._reports = self._reports, Reports()
         return reports
 
-    def _renew(self) -> None:
-        """After a fatal error of the idempotent producer only a new one can send; what was in flight is reported as failed."""
-        self._producer.purge()
-        self._producer.flush(1.0)
-        self._fatal = False
-        self._retries_before, self._retries = self._retries_before + self._retries, 0
-        self._counters["renewed"] += 1
-        self._producer = self._made()
-
-    def _delivered(self, sent: _Sent[T], lane: _Lane, error: KafkaError | None, message: Message) -> None:
-        if lane.sent_s:
-            lane.sent_s.popleft()
-        self._messages -= 1
-        self._bytes -= sent.size
-        sent.copies -= 1
-        if error is not None:
-            self._fail(sent, error)
+    def _delivered(self, copy: _Copy[T], error: KafkaError | None, message: Message) -> None:
+        if copy.edition != self._edition:
             return
-        self._answered_s = self._clock()
-        lane.partition = message.partition()
-        self.trouble = None
-        if sent.copies == 0 and not sent.failed:
-            self._counters["acknowledged"] += 1
-            self._reports.acknowledged.append(sent.token)
+        if error is None:
+            self._answered_s = self._clock()
+            if self._asking:
+                self._asking, self._resumed_s = False, self._answered_s
+            self.trouble = None
+            copy.lane.partition = message.partition()
+        self._settled(copy, error)
 
-    def _fail(self, sent: _Sent[T], error: KafkaError) -> None:
-        """Tell the failure of an event once, however many copies of it fail."""
-        if not sent.failed:
-            sent.failed = True
+    def _settled(self, copy: _Copy[T], error: KafkaError | None) -> None:
+        """One copy is no longer in flight; its event is told when all its copies are acknowledged or the first has failed."""
+        event, waiting = copy.event, copy.lane.waiting
+        if waiting[0] is copy:
+            waiting.popleft()
+        else:
+            waiting.remove(copy)
+        self._messages -= 1
+        self._bytes -= len(event.line)
+        event.copies -= 1
+        if event.failed:
+            return
+        if error is not None:
+            event.failed = True
             self._counters["failed"] += 1
-            self._reports.failed.append(Failure(sent.token, _said(error), error.code() in _LASTING))
+            self._reports.failed.append(Failure(event.token, _said(error), error.code() in _LASTING))
+        elif event.copies == 0:
+            self._counters["acknowledged"] += 1
+            self._reports.acknowledged.append(event.token)
 
     def _erred(self, error: KafkaError) -> None:
         self.trouble = _said(error)
@@ -339,18 +402,6 @@ class Publisher(Generic[T]):
         said = json.loads(text)
         self._queued = int(said.get("msg_cnt", 0))
         self._retries = sum(int(broker.get("txretries", 0)) for broker in said.get("brokers", {}).values())
-
-
-class _Delivery(Generic[T]):
-    """What the client calls for one copy of an event; a closure a copy would be larger."""
-
-    __slots__ = ("lane", "sent")
-
-    def __init__(self, sent: _Sent[T], lane: _Lane) -> None:
-        self.sent, self.lane = sent, lane
-
-    def __call__(self, error: KafkaError | None, message: Message) -> None:
-        self.sent.publisher._delivered(self.sent, self.lane, error, message)
 
 
 @dataclass(frozen=True, slots=True)
