@@ -140,6 +140,25 @@ impl Contexts {
         self.contexts.get(context as usize)?.text.clone()
     }
 
+    /// Whether two different contexts are the same way with other numbers: a VLAN and a VLAN, a GRE key and a GRE key (also one that
+    /// is read as the subnet of NVGRE, which stands in the same field). Taps that were given names are different networks.
+    #[must_use]
+    pub fn same_kind(&self, one: u32, other: u32) -> bool {
+        let (Some(one), Some(other)) = (self.text(one), self.text(other)) else { return false };
+        let steps = |text: &str| text.split('/').map(|step| (step.to_owned(), step.matches('.').count())).collect::<Vec<_>>();
+        let (one, other) = (steps(&one), steps(&other));
+        let kind = |step: &str| match step.split_once(':').map(|(kind, _)| kind) {
+            Some(kind) if kind == Kind::Tap.name() => step.to_owned(),
+            Some(kind) if kind == Kind::Vsid.name() => Kind::Gre.name().to_owned(),
+            kind => kind.unwrap_or_default().to_owned(),
+        };
+        let same = |((a, depth), (b, other)): (&(String, usize), &(String, usize))| {
+            let (a, b) = (kind(a), kind(b));
+            a == b && (depth == other || a.starts_with(Kind::Tap.name()))
+        };
+        one != other && one.len() == other.len() && one.iter().zip(&other).all(same)
+    }
+
     /// The tags on the way, ascending, each once.
     pub fn vlans(&self, context: u32) -> Vec<u16> {
         self.contexts.get(context as usize).map(|context| context.vlans.iter().copied().collect()).unwrap_or_default()
@@ -233,6 +252,23 @@ mod tests {
         let mut contexts = Contexts::new(&pairs);
         let texts: BTreeSet<_> = (1..=4).map(|id| contexts.step(NONE, (Kind::Vlan, id))).collect();
         assert_eq!(texts.len(), 1);
+    }
+
+    #[test]
+    fn contexts_of_one_kind_differ_in_numbers_alone() {
+        let mut contexts = Contexts::new(&[]);
+        let [ten, twenty] = [10, 20].map(|id| contexts.tagged(NONE, Vlans::of(&[id])));
+        let double = contexts.tagged(NONE, Vlans::of(&[10, 20]));
+        let [key, other_key] = [(Kind::Gre, 0), (Kind::Vsid, 0x2_0000)].map(|step| contexts.step(NONE, step));
+        let inside = contexts.tagged(key, Vlans::of(&[10]));
+        let [a, b] = ["a", "b"].map(|name| contexts.tap(name));
+        let [a10, b20, a20] = [(a, 10), (b, 20), (a, 20)].map(|(tap, id)| contexts.tagged(tap, Vlans::of(&[id])));
+        for (one, other) in [(ten, twenty), (key, other_key), (a10, a20)] {
+            assert!(contexts.same_kind(one, other) && contexts.same_kind(other, one));
+        }
+        for (one, other) in [(ten, ten), (ten, NONE), (ten, double), (ten, key), (key, inside), (a, b), (a10, b20), (a10, ten)] {
+            assert!(!contexts.same_kind(one, other), "{:?} {:?}", contexts.text(one), contexts.text(other));
+        }
     }
 
     #[test]

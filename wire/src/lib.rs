@@ -7,6 +7,7 @@ pub mod contexts;
 pub mod copies;
 pub mod fragments;
 pub mod packet;
+pub mod pairs;
 pub mod protocols;
 #[cfg(feature = "python")]
 mod python;

@@ -8,6 +8,7 @@ use crate::copies::Copies;
 use crate::fragments::{FragmentCounters, Fragments, Outcome};
 use crate::packet::tunnel::{self, TUNNELS_MAX};
 use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
+use crate::pairs::{Answered, Pairs};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition, UNDECIDED_BYTES_MAX};
 use crate::quality::Quality;
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
@@ -31,6 +32,9 @@ const WEIGHED_BYTES_MIN: u64 = 256;
 const WEIGHED_BYTES_MAX: u64 = 16 << 10;
 /// Segments at which a connection joined midway may be recognised.
 pub const RECOGNITIONS_MAX: u32 = 64;
+/// A connection whose other side was not heard after so many packets is not looked for in other contexts any more: the
+/// acknowledgement of a SYN/ACK, or what repeats it, is among the first.
+const PAIRING_PACKETS_MAX: u64 = 4;
 /// Further contexts of one connection, known from copies; in more its packets begin connections of their own
 /// (`contexts_dropped_total`).
 pub const CONTEXTS_MAX: usize = 8;
@@ -250,6 +254,7 @@ pub struct Sensor {
     pub windows: Windows,
     pub counters: SensorCounters,
     pub copies: Copies,
+    pub pairs: Pairs,
     /// Measures of the capture, if they were asked for.
     pub quality: Option<Box<Quality>>,
     options: SensorOptions,
@@ -307,6 +312,7 @@ impl Sensor {
             closing: VecDeque::new(),
             held_bytes: 0,
             copies: Copies::default(),
+            pairs: Pairs::default(),
             quality: None,
             opened_ns: i64::MIN,
             clock_went_back: false,
@@ -555,17 +561,13 @@ impl Sensor {
             Some((_, other)) => (index, key, Some(other)),
             None => (index, key, None),
         };
-        let keys = |sensor: &Self| sensor.connections[known].as_ref().and_then(|c| c.copied.as_ref()).map_or(0, |c| c.keys.len());
-        if keys(self) >= CONTEXTS_MAX {
-            self.counters.contexts_dropped_total += 1;
+        if !self.has_room(known) {
             return;
         }
         if let Some(over) = over.filter(|&over| !self.absorb(known, over)) {
             self.remove(over);
         }
-        self.table.insert(self.seeds.hash_one(alias), known);
-        let connection = self.connections[known].as_mut().expect("found");
-        connection.copied.get_or_insert_default().keys.push(alias);
+        self.join(known, alias);
     }
 
     /// Makes one of two connections that a copy has shown to be the same. Only if the younger has no payload, so that
@@ -619,6 +621,9 @@ impl Sensor {
                 }
             }
         }
+        if (tcp.flags.syn() || self.pairs.waits()) && tcp.flags.ack() && packet.context != contexts::NONE {
+            self.pair(packet.context, tcp, index, end);
+        }
         let connection = self.connections[index].as_mut().expect("found");
         connection.last_ns = connection.last_ns.max(time_ns);
         connection.packets[end] += 1;
@@ -670,6 +675,66 @@ impl Sensor {
         if closes {
             self.closing.push_back((self.now_ns.saturating_add(LINGER_NS), index, generation));
         }
+    }
+
+    /// The two directions of a handshake may lie in two contexts ([`crate::pairs`]).
+    fn pair(&mut self, context: u32, tcp: &Tcp<'_>, index: usize, end: usize) {
+        let connection = self.connections[index].as_ref().expect("found");
+        // The SYN/ACK and the first acknowledgements: whoever is answered in its own context has no partner.
+        if connection.packets[1 - end] != 0 || connection.packets[end] > PAIRING_PACKETS_MAX {
+            return;
+        }
+        let ends = [connection.key.low, connection.key.high];
+        if tcp.flags.syn() {
+            let (generation, sequence, acknowledgment) = (connection.generation, tcp.sequence, tcp.acknowledgment);
+            self.pairs.answered(&ends, Answered { context, index, generation, sequence, acknowledgment });
+            return;
+        }
+        let Some(initial) = connection.initial[end] else { return };
+        let contexts = &self.contexts;
+        let fits = |other| contexts.same_kind(context, other);
+        let Some(answer) = self.pairs.acknowledged(&ends, context, initial, tcp.acknowledgment, fits) else { return };
+        let other = self.connections.get(answer.index).and_then(Option::as_ref);
+        let Some(alias) = other.filter(|c| c.generation == answer.generation && c.key.context == answer.context).map(|c| c.key) else {
+            return;
+        };
+        self.pairs.learn(context, answer.context);
+        if self.has_room(index) && self.absorb(index, answer.index) {
+            self.pairs.joined_total += 1;
+            self.join(index, alias);
+        }
+    }
+
+    /// Whether the connection may be known in one context more.
+    fn has_room(&mut self, index: usize) -> bool {
+        let keys = self.connections[index].as_ref().and_then(|c| c.copied.as_ref()).map_or(0, |copied| copied.keys.len());
+        self.counters.contexts_dropped_total += u64::from(keys >= CONTEXTS_MAX);
+        keys < CONTEXTS_MAX
+    }
+
+    /// What is seen under `alias` is of this connection from now on.
+    fn join(&mut self, index: usize, alias: Key) {
+        self.table.insert(self.seeds.hash_one(alias), index);
+        let connection = self.connections[index].as_mut().expect("found");
+        connection.copied.get_or_insert_default().keys.push(alias);
+    }
+
+    /// The connection of a datagram that begins none in its own context, but answers one in its partner's.
+    #[cold]
+    fn paired(&mut self, key: &Key, first_is_low: bool) -> Option<(usize, usize)> {
+        let partners: Vec<u32> = self.pairs.partners(key.context).to_vec();
+        for context in partners {
+            let other = Key { context, ..*key };
+            let Some(index) = self.known(self.seeds.hash_one(other), &other) else { continue };
+            let connection = self.connections[index].as_ref().expect("in the table");
+            let end = usize::from(first_is_low != connection.first_is_low);
+            if connection.packets[end] == 0 && self.has_room(index) {
+                self.pairs.joined_total += 1;
+                self.join(index, *key);
+                return Some((index, end));
+            }
+        }
+        None
     }
 
     fn udp(&mut self, packet: &Packet<'_>, udp: &Udp<'_>, time_ns: i64) {
@@ -727,6 +792,12 @@ impl Sensor {
         }
         let endpoint = |(address, port)| Endpoint { address: plain(address), port };
         let first_is_low = ends[0] == low;
+        if protocol != 6 && !self.pairs.partners(packet.context).is_empty() {
+            if let Some((index, end)) = self.paired(&key, first_is_low) {
+                self.copies.belongs(index);
+                return (index, end);
+            }
+        }
         let most = self.options.connections_max.unwrap_or(CONNECTIONS_MAX);
         if self.table.len() >= most {
             self.evict(most);

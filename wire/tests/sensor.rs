@@ -200,6 +200,85 @@ fn the_same_addresses_in_another_vlan_are_another_connection() {
     assert_eq!(contexts, [Some("vlan:120"), Some("vlan:130"), None]);
 }
 
+/// A handshake, a request and its answer: the server's side has the tag `back`.
+fn each_direction_on_a_vlan_of_its_own(tap: &mut Tap, out: u16, back: u16, acknowledged: [u32; 2]) {
+    tap.see_on(Some(out), From::Client, SYN, 99, 0, b"");
+    tap.see_on(Some(back), From::Server, SYN | ACK, 499, acknowledged[0], b"");
+    tap.see_on(Some(out), From::Client, ACK, 100, acknowledged[1], b"");
+    tap.see_on(Some(out), From::Client, ACK, 100, acknowledged[1], &[0xfe; 30]);
+    tap.see_on(Some(back), From::Server, ACK, 500, acknowledged[0] + 30, &[0xfd; 70]);
+    tap.see_on(Some(out), From::Client, ACK, 130, acknowledged[1] + 70, b"");
+}
+
+#[test]
+fn directions_on_two_vlans_are_one_connection_where_the_handshake_shows_it() {
+    let mut tap = Tap::new();
+    each_direction_on_a_vlan_of_its_own(&mut tap, 120, 220, [100, 500]);
+    let events = tap.end();
+    let flow = flows(&events)[0];
+    assert_eq!(
+        (flows(&events).len(), &flow["context"], &flow["bytes"], &flow["bytes_back"]),
+        (1, &"vlan:120".into(), &30.into(), &70.into())
+    );
+    assert_eq!(flow["completeness"]["state"], "complete");
+    let line: Value = serde_json::from_slice(&tap.sensor.take_conversations()[0]).unwrap();
+    assert_eq!((&line["vlans"], &line["one_sided"]), (&serde_json::json!([120, 220]), &false.into()));
+    assert_eq!((tap.sensor.pairs.joined_total, tap.sensor.pairs.learnt_total, tap.sensor.counters.connections_total), (1, 1, 1));
+}
+
+#[test]
+fn numbers_that_do_not_fit_keep_networks_with_the_same_addresses_apart() {
+    for acknowledged in [[101, 500], [100, 501], [7000, 9000]] {
+        let mut tap = Tap::new();
+        each_direction_on_a_vlan_of_its_own(&mut tap, 120, 220, acknowledged);
+        assert_eq!(flows(&tap.end()).len(), 2, "{acknowledged:?}");
+        assert_eq!((tap.sensor.pairs.joined_total, tap.sensor.pairs.learnt_total), (0, 0));
+    }
+    // Two cells whose connections are whole, with the same addresses and even the same numbers.
+    let mut tap = Tap::new();
+    for vlan in [120, 220] {
+        each_direction_on_a_vlan_of_its_own(&mut tap, vlan, vlan, [100, 500]);
+        tap.time_ns += 1_000 * MS; // Sooner, the same bytes are a mirror's copy.
+    }
+    assert_eq!((flows(&tap.end()).len(), tap.sensor.pairs.learnt_total), (2, 0));
+}
+
+/// A UDP datagram between 10.0.0.1:50000 and 10.0.0.2:4000.
+fn udp(from: From, payload: &[u8], vlan: u16) -> Vec<u8> {
+    let mut frame = tcp(from, 0, 0, 0, b"", Some(vlan));
+    frame.truncate(18 + 20 + 4);
+    let length = u16::try_from(8 + payload.len()).unwrap();
+    frame[20..22].copy_from_slice(&(20 + length).to_be_bytes());
+    frame[27] = 17;
+    frame.extend(length.to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    frame
+}
+
+#[test]
+fn a_pair_that_was_learnt_joins_datagrams_that_answer_and_no_others() {
+    let datagrams = |paired: bool, sights: &[(From, u16)]| {
+        let mut tap = Tap::new();
+        if paired {
+            each_direction_on_a_vlan_of_its_own(&mut tap, 120, 220, [100, 500]);
+        }
+        for (number, &(from, vlan)) in (0..).zip(sights) {
+            let frame = udp(from, &[number; 10], vlan);
+            tap.time_ns += MS;
+            tap.sensor.frame(tap.time_ns, LinkType::Ethernet, &frame, u32::try_from(frame.len()).unwrap(), None);
+        }
+        let events = tap.end();
+        flows(&events).iter().filter(|f| f["transport"] == "udp").count()
+    };
+    let answer = [(From::Client, 120), (From::Server, 220), (From::Server, 220)];
+    assert_eq!((datagrams(true, &answer), datagrams(false, &answer)), (1, 2));
+    // Both directions in each: two networks.
+    let cells = [(From::Client, 120), (From::Server, 120), (From::Client, 220), (From::Server, 220)];
+    assert_eq!(datagrams(true, &cells), 2);
+    assert_eq!(datagrams(true, &[(From::Client, 120), (From::Server, 230)]), 2, "no partner");
+}
+
 #[test]
 fn joined_midway_is_said_and_the_lower_port_is_the_server() {
     let mut tap = Tap::new();

@@ -4,9 +4,12 @@
 //! The handshake of a connection is in the clear until the keys change: names asked for (SNI), versions, cipher,
 //! fingerprint of the client (JA4), and up to TLS 1.2 the certificates. After that, records are skipped by their
 //! length. All bytes are one movement, client to server and back, since nobody can say what moved.
+//!
+//! A server that speaks HTTP on that port answers a ClientHello in the clear ("plain HTTP request sent to HTTPS port" and
+//! its opposite are everyday mistakes of configuration): its side is read as HTTP from there.
 
 use super::read::Read;
-use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
+use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, http};
 use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -23,6 +26,9 @@ pub const FACTS_MAX: usize = 64;
 pub const SANS_MAX: usize = 32;
 /// Characters kept of a name in a certificate or hello.
 pub const NAME_CHARS_MAX: usize = 255;
+
+/// How an answer of HTTP begins, as long as a record's header (RFC 9112, 4).
+const HTTP_ANSWER: &[u8] = b"HTTP/";
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
@@ -190,8 +196,11 @@ pub(super) struct Tls {
     embedded: bool,
     /// The letter that JA4 begins with: `t` on TCP, `q` in QUIC.
     carrier: char,
+    options: Options,
     facts: bool,
     named: bool,
+    /// The server answers in HTTP.
+    in_clear: Option<Box<dyn Decoder>>,
     /// TLS 1.3 was negotiated: a ChangeCipherSpec means nothing (RFC 8446, D.4).
     version13: bool,
     known_version: bool,
@@ -213,8 +222,10 @@ impl Tls {
         Self {
             embedded,
             carrier: 't',
+            options,
             facts: options.facts,
             named: false,
+            in_clear: None,
             version13: false,
             known_version: false,
             hello2: false,
@@ -238,6 +249,26 @@ impl Tls {
             }
             out.condition(|c| c.encrypted = true);
         }
+    }
+
+    /// Whether what the server sent so far, if anything, may be the beginning of an answer in HTTP.
+    fn may_be_in_clear(&self) -> bool {
+        let half = &self.halves[1];
+        !(half.begun || half.seeking || half.closed || self.embedded) && HTTP_ANSWER.starts_with(&half.header)
+    }
+
+    /// Bytes of the server that are not claimed yet, since they may be such an answer's.
+    fn held(&self) -> usize {
+        if self.may_be_in_clear() { self.halves[1].header.len() } else { 0 }
+    }
+
+    fn begin_in_clear(&mut self, rest: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        self.halves[1].header.clear();
+        out.cut();
+        out.condition(|c| c.encrypted = false);
+        let answer = self.in_clear.insert(http::decoder(self.options));
+        answer.data(Side::Server, HTTP_ANSWER, out)?;
+        answer.data(Side::Server, rest, out)
     }
 
     /// A record's header is whole.
@@ -403,9 +434,25 @@ impl Tls {
 
 impl Decoder for Tls {
     fn data(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        if let (Side::Server, Some(answer)) = (sender, &mut self.in_clear) {
+            return answer.data(sender, bytes, out);
+        }
         self.name(out);
+        let held = if sender == Side::Server { self.held() } else { 0 };
+        if sender == Side::Server && self.may_be_in_clear() {
+            let wanted = HTTP_ANSWER.get(held..).unwrap_or_default();
+            if let Some(rest) = bytes.strip_prefix(wanted) {
+                return self.begin_in_clear(rest, out);
+            }
+            if wanted.starts_with(bytes) {
+                // Claimed when it is known whose they are.
+                self.halves[1].header.extend_from_slice(bytes);
+                return Ok(());
+            }
+        }
         // All bytes of a connection are one flow, until a certificate says whose.
         let movement = Movement::new(Operation::Transfer, Side::Client);
+        out.add(&movement, sender, held as u64, Counts::ZERO);
         let mut claimed = 0;
         let mut rest = bytes;
         let mut result = Ok(());
@@ -449,7 +496,13 @@ impl Decoder for Tls {
         result
     }
 
-    fn gap(&mut self, sender: Side, length: u64, _out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+    fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        if let (Side::Server, Some(answer)) = (sender, &mut self.in_clear) {
+            return answer.gap(sender, length, out);
+        }
+        if sender == Side::Server {
+            out.add(&Movement::new(Operation::Transfer, Side::Client), sender, self.held() as u64, Counts::ZERO);
+        }
         let half = &mut self.halves[sender as usize];
         let left = half.left as u64;
         if half.kind == HANDSHAKE || length > left {
@@ -470,7 +523,16 @@ impl Decoder for Tls {
         Ok(())
     }
 
+    fn close(&mut self, out: &mut Recorder<'_>) {
+        if let Some(answer) = &mut self.in_clear {
+            answer.close(out);
+        }
+    }
+
     fn facts(&self, into: &mut Facts) {
+        if let Some(answer) = &self.in_clear {
+            answer.facts(into);
+        }
         if self.facts {
             let hexed = |v: Option<u16>| v.map(|v| format!("{v:#06x}"));
             into.insert(
@@ -483,7 +545,8 @@ impl Decoder for Tls {
 
     fn memory_bytes(&self) -> usize {
         let halves: usize = self.halves.iter().map(|h| h.message.capacity() + h.header.capacity() + h.message_head.capacity()).sum();
-        size_of::<Self>() + halves + 512 * (self.hellos.len() + self.alerts.len())
+        let answer = self.in_clear.as_ref().map_or(0, |answer| answer.memory_bytes());
+        size_of::<Self>() + halves + answer + 512 * (self.hellos.len() + self.alerts.len())
     }
 }
 
@@ -946,6 +1009,23 @@ mod tests {
         assert_eq!(facts(&played)["alerts"], json!([{"sender": "server", "description": "Handshake Failure"}]));
         let closed = testing::play_script(decoder(WHOLE), &vec![(SERVER, testing::bytes("14 03 03 00 01 01 15 03 03 00 02 02 28"))]);
         assert_eq!(facts(&closed)["alerts"], json!([]));
+    }
+
+    #[test]
+    fn a_server_of_http_answers_a_hello_in_the_clear_and_is_read() {
+        let hello = recording(MODERN).remove(0);
+        let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nwrong".to_vec();
+        let alert = (CLIENT, testing::bytes("15 03 01 00 02 02 46"));
+        let script = vec![hello.clone(), (SERVER, answer), alert];
+        let played = testing::play_script(decoder(WHOLE), &script);
+        assert_eq!(played.error, None);
+        assert_eq!(played.facts["http"]["response_codes"], json!({"400": 1}));
+        assert_eq!(facts(&played)["alerts"].as_array().unwrap().len(), 1);
+        assert_eq!((&played.events[0]["protocol"], &played.events.last().unwrap()["protocol"]), (&json!("tls"), &json!("http")));
+        assert_eq!(played.events.last().unwrap()["completeness"]["state"], "complete");
+        testing::shared_checks(&TLS, &script, &["wrong"]);
+        // What only begins like one is a violation, and its bytes count all the same.
+        testing::shared_checks(&TLS, &vec![hello, (SERVER, b"HTTQ".to_vec())], &[]);
     }
 
     #[test]
