@@ -407,7 +407,7 @@ def _protection(index: Index, seen: Seen, demanded: int, own: str, opinion: Opin
     required = TRANSIT_ORDER[rank]
     protection = seen.flow.protection
     transport = protection.transport
-    policy = (protection.model_extra or {}).get("policy")
+    policy = protection.policy or None
     if transport == "opcua-signandencrypt":
         if policy in _POLICIES:
             met: int | None = 2

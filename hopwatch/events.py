@@ -5,17 +5,25 @@ says ``finding``; a person says ``declared`` (what may move, from now on); a run
 not know are kept, so that a newer agent can talk through an older engine. Times stay text, because RFC 3339 leaves the number
 of digits open and a float or a datetime would lose the nanoseconds of a capture; ``time_ns`` gives the integer to compute with.
 
+Windows are what there are many of, so a flow and its parts are msgspec structs, whose reader takes only what is plainly right. From
+the same fields the pydantic model is made that the schema is published from, and that judges whatever the reader did not take: it
+names the field that is wrong, reads numbers that came as text, keeps what a newer agent says. Both say the same of every line.
+
 No payload, row value, SQL literal, password or token is part of any event.
 """
 
 import json
 import re
 from calendar import timegm
+from copy import deepcopy
 from datetime import date, timedelta
-from functools import lru_cache
-from typing import Annotated, Any, Final, Literal
+from functools import cache, lru_cache
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from msgspec import NODEFAULT, UNSET, Meta, MsgspecError, Struct, UnsetType, convert, field, to_builtins
+from msgspec.json import Decoder, decode
+from msgspec.structs import FieldInfo, fields, replace
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, create_model
 
 OBJECTS_MAX: Final = 64
 """Object sets in one flow window; a window that would hold more ends and another opens."""
@@ -37,11 +45,12 @@ _TIME: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?
 Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,18})?([Zz]|[+-]\d{2}:\d{2})$")]
 """An instant as RFC 3339 text (RFC 3339, 5.6), as many digits as were known."""
 
-Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
-Correction = Annotated[int, Field(ge=-COUNT_MAX, le=COUNT_MAX)]
+# What binds a value is written for both readers.
+Count = Annotated[int, Field(ge=0, le=COUNT_MAX), Meta(ge=0, le=COUNT_MAX)]
+Correction = Annotated[int, Field(ge=-COUNT_MAX, le=COUNT_MAX), Meta(ge=-COUNT_MAX, le=COUNT_MAX)]
 """A count that may be negative in one window, when a server's tag corrects an estimated running COPY IN."""
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+Port = Annotated[int, Field(ge=0, le=65535), Meta(ge=0, le=65535)]
 Side = Literal["source", "destination"]
 Answer = Literal["checked", "assumed", "unknown"]
 State = Literal["complete", "lossy", "late", "one-sided", "encrypted", "malformed"]
@@ -62,7 +71,33 @@ class _Said(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Name(_Said):
+class Part(Struct, gc=False, forbid_unknown_fields=True):
+    """A window or a part of one; the three methods are those that the models of the other events have.
+
+    A field that is UNSET unless it was said is no field of the contract: it is kept as unknown ones are, and known by name here.
+    """
+
+    @classmethod
+    def model_validate(cls, said: object) -> Self:
+        """The same from JSON values.
+
+        Raises:
+            ValidationError: a field is missing, or of another type.
+        """
+        made: Self = _read(model(cls).model_validate(said).model_dump(), cls)
+        return made
+
+    def model_dump(self) -> dict[str, Any]:  # Any: JSON values
+        """Everything it says, as JSON values."""
+        said: dict[str, Any] = to_builtins(self)
+        return said
+
+    def model_copy(self, *, update: dict[str, Any] | None = None) -> Self:  # Any: fields of the part
+        """The same with other fields."""
+        return replace(self, **(update or {}))
+
+
+class Name(Part):
     """A name of an address and who said so: ``dns`` is an answer seen on the wire, ``sni`` only the sender's claim.
 
     ``connect`` and ``absolute-form`` name the destination a relay was asked for, with its ``port``.
@@ -70,15 +105,10 @@ class Name(_Said):
 
     name: str
     by: str
-
-    @property
-    def port(self) -> int | None:
-        """The port asked for; written only where a relay was asked."""
-        port = (self.model_extra or {}).get("port")
-        return port if isinstance(port, int) else None
+    port: int | UnsetType = UNSET
 
 
-class Endpoint(_Said):
+class Endpoint(Part):
     """One end of a flow; ``port`` is 0 where the transport has none."""
 
     address: str
@@ -86,7 +116,7 @@ class Endpoint(_Said):
     names: list[Name] = []
 
 
-class ObjectSet(_Said):
+class ObjectSet(Part):
     """What one kind of statement or message touched; the counts of a join over several tables are never split."""
 
     names: list[str]
@@ -97,24 +127,29 @@ class ObjectSet(_Said):
     bytes: Count = 0
 
 
-class Totals(_Said):
+class Totals(Part):
     """The flow so far, this window included."""
 
     rows: Correction = 0
     values: Correction = 0
     messages: Correction = 0
     bytes: Count = 0
+    bytes_back: int | UnsetType = UNSET
 
 
-class Protection(_Said):
+class Protection(Part):
     """How the connection is protected; ``certificate`` describes the server's, None if none was seen."""
 
     transport: str = "none"
     authentication: str | None = None
     certificate: dict[str, Any] | str | None = None  # Any: certificate fields are the collectors' own
+    cipher: str | UnsetType = UNSET
+    policy: str | UnsetType = UNSET
+    ja4: str | UnsetType = UNSET
+    ech: bool | UnsetType = UNSET
 
 
-class Completeness(_Said):
+class Completeness(Part):
     """How much of the window the agent could see."""
 
     state: State = "complete"
@@ -124,10 +159,10 @@ class Completeness(_Said):
     estimated: bool = False
 
 
-class Flow(_Said):
+class Flow(Part, kw_only=True, tag_field="kind", tag="flow"):
     """One window of one movement; source and destination follow the data, ``opened_by`` says who dialled."""
 
-    kind: Literal["flow"] = "flow"
+    kind: ClassVar[Literal["flow"]] = "flow"
     event_id: str
     plant: str
     agent: str
@@ -151,18 +186,42 @@ class Flow(_Said):
     application: str | None = None
     operation: str
     statement: str | None = None
-    objects: list[ObjectSet] = Field(default=[], max_length=OBJECTS_MAX)
+    objects: Annotated[list[ObjectSet], Field(max_length=OBJECTS_MAX), Meta(max_length=OBJECTS_MAX)] = []
     rows: Correction = 0
     values: Correction = 0
     messages: Correction = 0
     bytes: Count = 0
     bytes_back: Count = 0
     packets: Count = 0
-    totals: Totals = Totals()
-    protection: Protection = Protection()
+    totals: Totals = field(default_factory=Totals)
+    protection: Protection = field(default_factory=Protection)
     depth: Depth
     seen_by: str = "tap"
-    completeness: Completeness = Completeness()
+    completeness: Completeness = field(default_factory=Completeness)
+
+
+class _Newer(Flow):
+    """A window with fields this version does not know, at whatever depth: ``said`` has them."""
+
+    said: dict[str, Any]  # Any: JSON values
+
+    def model_dump(self) -> dict[str, Any]:  # Any: JSON values
+        flow: dict[str, Any] = {name: one for name, one in to_builtins(self).items() if name != "said"}
+        whole: dict[str, Any] = _with_unknown(flow, self.said)
+        return whole
+
+    def model_copy(self, *, update: dict[str, Any] | None = None) -> Self:  # Any: fields of the part
+        return replace(self, said=self.said | to_builtins(update or {}), **(update or {}))
+
+
+def _with_unknown(known: Any, said: Any) -> Any:  # Any: JSON values
+    """What is known, and the fields that ``said`` has besides."""
+    if isinstance(known, list) and isinstance(said, list):
+        return [_with_unknown(one, other) for one, other in zip(known, said, strict=True)]
+    if not (isinstance(known, dict) and isinstance(said, dict)):
+        return known
+    whole = {name: _with_unknown(one, said.get(name)) for name, one in known.items()}
+    return whole | {name: deepcopy(one) for name, one in said.items() if name not in whole}
 
 
 class Loss(_Said):
@@ -330,7 +389,13 @@ class Summary(_Said):
 
 
 Event = Flow | Loss | Heartbeat | Finding | DeclaredEdition | Summary
-_EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+class _Other(Struct, tag_field="kind", tag=""):
+    """With a second kind to choose from, the reader insists that a line says which it is."""
+
+
+_plainly: Final = Decoder(Flow | _Other).decode
 
 
 def parse(line: bytes | str) -> Event:
@@ -340,13 +405,54 @@ def parse(line: bytes | str) -> Event:
         EventError: the line is no event; the message says which field and why, without quoting it.
     """
     try:
-        event = _EVENT.validate_json(line)
+        flow = _plainly(line)
+        if isinstance(flow, Flow):
+            time_ns(flow.start)
+            time_ns(flow.end)
+            return flow
+    except (MsgspecError, ValueError, RecursionError):
+        pass
+    return _newer(line) or _judged(line)
+
+
+def _newer(line: bytes | str) -> Flow | None:
+    """The window of an agent that says more than this version knows; None if that is not all that is unusual."""
+    try:
+        said = decode(line)
+        if said["kind"] != "flow":
+            return None
+        flow = convert(_known(said, Flow) | {"said": said}, _Newer)
+        time_ns(flow.start)
+        time_ns(flow.end)
+        return flow
+    except (MsgspecError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _known(said: Any, part: type[Part]) -> Any:  # Any: JSON values
+    """The fields that the part and the parts in it know."""
+    if isinstance(said, list):
+        return [_known(one, part) for one in said]
+    if not isinstance(said, dict):
+        return said
+    inner = _inner(part)
+    return {name: one if (of := inner[name]) is None else _known(one, of) for name, one in said.items() if name in inner}
+
+
+def _judged(line: bytes | str) -> Event:
+    """The event of a line that is no plain window, by the models."""
+    try:
+        event = _models().validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "line"
         raise EventError(f"{place}: {first['type']}") from None
     _check_times(event)
-    return event
+    if event.kind != "flow":
+        return cast(Event, event)  # one of the other models
+    said = event.model_dump()
+    flow: Flow = _read(said, Flow)
+    return flow if flow.model_dump() == said else _Newer(said=said, **{one.name: getattr(flow, one.name) for one in _fields(Flow)})
 
 
 def dump(event: Event) -> bytes:
@@ -357,7 +463,67 @@ def dump(event: Event) -> bytes:
 
 def schema() -> dict[str, Any]:  # Any: a JSON Schema document
     """The JSON Schema of one event (JSON Schema 2020-12), as published in ``docs/events.schema.json``."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hopwatch event"} | _EVENT.json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hopwatch event"} | _models().json_schema()
+
+
+@cache
+def _models() -> TypeAdapter[Any]:  # Any: one of the models
+    """The judge of any event, made when it is first needed."""
+    every = (model(Flow) if one is Flow else one for one in get_args(Event))
+    # The members are computed, which neither checker follows.
+    return TypeAdapter(Annotated[Union[tuple(every)], Field(discriminator="kind")])  # type: ignore[arg-type]  # noqa: UP007
+
+
+@cache
+def model(part: type[Part]) -> type[BaseModel]:
+    """The pydantic model of the same fields; unknown ones are kept."""
+    made: dict[str, Any] = {"kind": (Literal["flow"], "flow")} if part is Flow else {}  # Any: a type, or a type and a default
+    for one in fields(part):
+        if one.required:
+            made[one.name] = _modelled(one.type)
+        elif one.default is not UNSET:
+            empty = one.default if one.default_factory is NODEFAULT else one.default_factory()
+            made[one.name] = (_modelled(one.type), model(type(empty))() if isinstance(empty, Part) else empty)
+    return create_model(part.__name__, __base__=_Said, __doc__=part.__doc__, __module__=__name__, **made)
+
+
+def _modelled(said: Any) -> Any:  # Any: a type as it is annotated
+    """The type with models in the place of parts."""
+    if get_origin(said) is Annotated:
+        of, *bounds = get_args(said)
+        return Annotated[(_modelled(of), *bounds)]
+    if get_origin(said) is list:
+        return list[_modelled(get_args(said)[0])]  # type: ignore[misc]  # a type that is computed
+    return model(said) if isinstance(said, type) and issubclass(said, Part) else said
+
+
+def _read(said: Any, of: Any) -> Any:  # Any: a JSON value, and the value of the type
+    """What a model said, as the type; a field that has no place there, or is UNSET unless it is of a type that this is not, is left out."""
+    if get_origin(of) is Annotated:
+        return _read(said, get_args(of)[0])
+    if get_origin(of) is list:
+        return [_read(one, get_args(of)[0]) for one in said]
+    if not (isinstance(of, type) and issubclass(of, Part)):
+        return said
+    known = [one for one in _fields(of) if one.name in said]
+    fit = [one for one in known if one.default is not UNSET or type(said[one.name]) in get_args(one.type)]
+    return of(**{one.name: _read(said[one.name], one.type) for one in fit})
+
+
+@cache
+def _fields(part: type[Part]) -> tuple[FieldInfo, ...]:
+    return fields(part)
+
+
+@cache
+def _inner(part: type[Part]) -> dict[str, type[Part] | None]:
+    """The part's fields, and the parts in them."""
+    inner = {one.name: next((of for of in _types(one.type) if isinstance(of, type) and issubclass(of, Part)), None) for one in fields(part)}
+    return inner | ({"kind": None} if part is Flow else {})
+
+
+def _types(said: Any) -> list[Any]:  # Any: a type as it is annotated, and those it is made of
+    return [said, *(inner for of in get_args(said) for inner in _types(of))]
 
 
 # A text is read where the line is, where time passes and where it is judged; once is enough.
@@ -407,19 +573,11 @@ def _civil(days: int) -> tuple[int, int, int]:
     return day.year, day.month, day.day
 
 
-def _check_times(event: Event) -> None:
+def _check_times(event: BaseModel) -> None:
     """The schema's pattern admits month 13; refuse it here, where the sender can still be named."""
-    named = {
-        "start": getattr(event, "start", None),
-        "end": getattr(event, "end", None),
-        "time": getattr(event, "time", None),
-        "first_seen": getattr(event, "first_seen", None),
-        "last_seen": getattr(event, "last_seen", None),
-    }
-    for field, value in named.items():
-        if value is None:
-            continue
-        try:
-            time_ns(value)
-        except ValueError as error:
-            raise EventError(f"{field}: {error}") from None
+    for name in ("start", "end", "time", "first_seen", "last_seen"):
+        if name in event.__dict__:
+            try:
+                time_ns(event.__dict__[name])
+            except ValueError as error:
+                raise EventError(f"{name}: {error}") from None

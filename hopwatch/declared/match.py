@@ -164,7 +164,7 @@ class Index:
         for given in names:
             name = given.name.rstrip(".").lower()
             if relay and given.by in ASKED_BY:
-                return self._asked(address, port, name, given.port)
+                return self._asked(address, port, name, given.port or None)
             if given.by == OUTER_SNI:
                 claimed = claimed or name
                 continue
