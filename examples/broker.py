@@ -216,7 +216,7 @@ def kafka(
     """
     java = _java(heap_mb, fast)
     folder.mkdir(parents=True, exist_ok=True)
-    ports = _free_ports(host, brokers * len(LISTENERS))
+    ports = free_ports(host, brokers * len(LISTENERS))
     nodes = {
         number: Node(number, folder / f"broker-{number}", {name: next(ports) for name in LISTENERS}) for number in range(1, brokers + 1)
     }
@@ -325,7 +325,7 @@ def _settings(cluster: Cluster, node: Node, server: Certificate) -> dict[str, ob
     }
 
 
-def _free_ports(host: Host, count: int) -> Iterator[int]:
+def free_ports(host: Host, count: int) -> Iterator[int]:
     """Ports nobody listens on, from a place that differs between processes that look at the same time."""
 
     def look() -> list[int]:

@@ -193,9 +193,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _add_declared(commands: Any) -> None:  # Any: argparse names the type of its subparsers privately.
     from hopwatch.declared import cli as declared
 
+    def apply(arguments: argparse.Namespace) -> int:
+        # The client of Kafka is loaded by who needs it.
+        from hopwatch.apply import run
+
+        return run(arguments)
+
     declared.add_parser(commands)
     # Its parser sets no ``run`` of ours: the commands of the declaration have one entrance.
-    commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments, what_if))
+    commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments, what_if, apply))
 
 
 def _capturing(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``hopwatch declared``: validate, sign, table, draw, explain-hop, what-if, schema.
+"""``hopwatch declared``: validate, sign, apply, table, draw, explain-hop, what-if, schema.
 
 Exit codes: 0 it holds; 1 it loads, and something in it has ended, or the movement asked about is not approved; 2 the
 input is refused.
@@ -39,6 +39,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     signing = command("sign", "write the detached Ed25519 signature FILE.sig")
     signing.add_argument("--key", type=Path, required=True, help="private key, PEM or OpenSSH, Ed25519")
+    applying = command("apply", "publish it, signed and committed, as what Kafka's detectors judge by")
+    applying.add_argument("--allow-unsigned", action="store_true", help="though nobody but its author approved it")
+    applying.add_argument("--allow-older", action="store_true", help="though its version is not above the one in force")
+    applying.add_argument("--allow-dirty", action="store_true", help="though its bytes are in no commit")
+    applying.add_argument("--bootstrap-servers", metavar="HOST:PORT", help="brokers of the cluster; else [kafka] of the configuration")
+    applying.add_argument("--topic-prefix", metavar="PREFIX", help="what stands before every topic's name")
+    applying.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
     command("table", "the hops as a table").add_argument("--csv", action="store_true", help="CSV instead of Markdown")
     command("draw", "the architecture as a picture").add_argument("--format", choices=("svg", "mermaid"), default="svg")
     command("explain-hop", "a hop in plain sentences").add_argument("hop")
@@ -53,8 +60,14 @@ Asker = Callable[[Architecture, str, str, str, str, int, date], explain.Answer]
 """Who answers ``what-if``: the judge of windows, which knows declarations and is not known by them."""
 
 
-def run(args: argparse.Namespace, ask: Asker) -> int:
-    """Run the command that was parsed; returns the exit code. ``ask`` answers ``what-if``."""
+Applier = Callable[[argparse.Namespace], int]
+"""Who runs ``apply``: it speaks with a cluster, which declarations know nothing of."""
+
+
+def run(args: argparse.Namespace, ask: Asker, apply: Applier) -> int:
+    """Run the command that was parsed; returns the exit code. ``ask`` answers ``what-if``, ``apply`` publishes."""
+    if args.declared_command == "apply":
+        return apply(args)
     if args.declared_command == "schema":
         print(json.dumps(schema.json_schema(), indent=2))
         return OK
