@@ -147,7 +147,7 @@ class Pump:
             sent = self._send(self._publisher)
         reports = self._publisher.poll(0.0 if sent else timeout_s)
         self._counters = self._publisher.counters()
-        self.trouble = self._publisher.trouble or (self.trouble if self._failed else None)
+        self.trouble = self._publisher.trouble or self.trouble
         self._settle(reports)
 
     def _send(self, publisher: Publisher) -> bool:
@@ -168,7 +168,7 @@ class Pump:
         self._open.difference_update(reports.acknowledged)
         self.published_total += len(reports.acknowledged)
         if reports.acknowledged:
-            self._retry_s, self.stalls = RETRY_S_MIN, 0
+            self._retry_s, self.stalls, self.trouble = RETRY_S_MIN, 0, None
         self.stalls = len(reports.stalls) or self.stalls
         for failure in reports.failed:
             self._open.discard(failure.token)

@@ -26,7 +26,9 @@ All three are for one thread: callbacks run inside ``poll`` and ``close`` and no
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +48,7 @@ LINGER_MS = 20
 BATCH_BYTES = 256 << 10
 STALL_S = 30.0
 SILENT_S = 10.0
+WITHDRAW_S = 1.0
 CHECK_S = 1.0
 STATISTICS_MS = 5_000
 FETCH_QUEUE_KBYTES = 16_384
@@ -179,6 +182,7 @@ class Publisher(Generic[T]):
         self._checked_s = self._answered_s = self._resumed_s = clock()
         self._retries = self._retries_before = self._queued = 0
         self._asking = self._fatal = self._closed = False
+        self._withdrawn_s = -WITHDRAW_S
         self._counters = dict.fromkeys(("sent", "acknowledged", "failed", "refused", "withdrawn"), 0)
         self.trouble: str | None = None
         """What the client last said was wrong; None again once an event is acknowledged."""
@@ -205,6 +209,7 @@ class Publisher(Generic[T]):
             "statistics.interval.ms": STATISTICS_MS,
             "stats_cb": self._statistics,
             "error_cb": self._erred,
+            "logger": _UNHEARD,
         }
         try:
             return Producer(settings)
@@ -288,8 +293,15 @@ class Publisher(Generic[T]):
 
     def _serve(self, timeout_s: float) -> None:
         """Let the client report, then look whether it has to be replaced and what it can be given."""
-        self._producer.poll(timeout_s)
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as error:
+            # An error after which this client can send nothing leaves it here, and is not told.
+            self._erred(error.args[0])
+            self._fatal = True
         handed = self._messages - len(self._held)
+        if self._fatal and self._clock() - self._withdrawn_s < WITHDRAW_S:
+            return  # Whoever is refused for good does not ask in a circle.
         if self._fatal or (handed and not self._asking and self._silent_since() >= self._silent_s):
             self._withdraw()
             handed = 0
@@ -310,6 +322,7 @@ class Publisher(Generic[T]):
         self._held = deque(sorted(waiting, key=lambda copy: copy.number))
         self._counters["withdrawn"] += 1
         self._fatal, self._asking = False, True
+        self._withdrawn_s = self._clock()
         self._edition += 1
         self._retries_before, self._retries = self._retries_before + self._retries, 0
         # Nobody polls it any more, so that nothing it still had to say is heard.
@@ -358,7 +371,8 @@ class Publisher(Generic[T]):
             self._closed = True
             self._edition += 1
             self._producer.purge(blocking=False)
-            self._producer.flush(1.0)
+            with contextlib.suppress(KafkaException):  # Whoever was refused for good is told so here once more.
+                self._producer.flush(1.0)
         reports, self._reports = self._reports, Reports()
         return reports
 
@@ -739,6 +753,11 @@ class Reader:
     def _erred(self, error: KafkaError) -> None:
         self.trouble = _said(error)
 
+
+_UNHEARD = logging.getLogger("hopwatch.kafka.unheard")
+"""Where the client writes what even its lowest level lets through; ``error_cb`` has told it by then."""
+_UNHEARD.addHandler(logging.NullHandler())
+_UNHEARD.propagate = False
 
 # log_level 0: what the client would write to standard error comes through error_cb.
 _COMMON: dict[str, Value] = {"log_level": 0, "socket.keepalive.enable": True, "reconnect.backoff.max.ms": 5_000}
