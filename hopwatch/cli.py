@@ -31,7 +31,7 @@ from collectors import packets
 from detectors.judgement import Judgement
 from detectors.verdict import VerdictDetector
 from detectors.whatif import what_if
-from hopwatch import agents
+from hopwatch import agents, scale
 from hopwatch.bus import LogError
 from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.capture import SECONDS, Measuring, check, expected, show
@@ -146,6 +146,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     agents.add_flags(agent)
     _capturing(agent)
     _common(agent)
+
+    detect = commands.add_parser("detect", help="judge what agents publish to Kafka, as one of any number of detectors", allow_abbrev=False)
+    detect.set_defaults(run=lambda arguments, sensors: scale.detect(arguments, _steady))
+    scale.add_detect(detect)
+    _common(detect)
 
     inspect = commands.add_parser("inspect", help="what a capture holds, and how well it could be read", allow_abbrev=False)
     inspect.set_defaults(run=_inspect)
@@ -428,6 +433,13 @@ def _ending(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def _steady(stop: Callable[[], None]) -> Iterator[None]:
+    """Ends as it is asked to, and looks for cycles rarely."""
+    with _ending(stop), _rare_collections():
+        yield
 
 
 # inspect

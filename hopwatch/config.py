@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agent.spool import SPOOL_BYTES_MAX
@@ -79,7 +79,18 @@ class AgentSettings(CaptureSettings):
     shards: int = Field(1, ge=1, le=64, description="shards the plant's events are split into, as every agent and detector must say")
 
 
-EVERY = (Settings, AgentSettings)
+class ScaleSettings(CaptureSettings):
+    """What `hopwatch detect` and `hopwatch store` are told."""
+
+    postgres: SecretStr | None = Field(None, description="the PostgreSQL database, as a URI or a connection string")
+    key: Path | None = Field(None, description="the key of the pseudonyms, the same for all that use the database")
+    group: str | None = Field(None, min_length=1, max_length=200, description="the consumer group")
+    declaration: Path | None = Field(None, description="judge by this file only")
+    approvers: Path | None = Field(None, description="the keys whose signature approves a declaration")
+    at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
+
+
+EVERY = (Settings, AgentSettings, ScaleSettings)
 """What the one file may hold: a command passes over the keys of another."""
 
 Chosen = TypeVar("Chosen", bound=CaptureSettings)

@@ -198,6 +198,8 @@ class Flow(Part, kw_only=True, tag_field="kind", tag="flow"):
     depth: Depth
     seen_by: str = "tap"
     completeness: Completeness = field(default_factory=Completeness)
+    agent_sequence: int | UnsetType = UNSET
+    spool: str | UnsetType = UNSET
 
 
 class _Newer(Flow):

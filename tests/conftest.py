@@ -1,13 +1,16 @@
-"""One real Kafka broker for all tests of a run, each test with topics of its own."""
+"""One real Kafka broker and one real PostgreSQL for all tests of a run, each test with topics and a database of its own."""
 
 import itertools
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from examples.broker import Cluster, kafka, missing
+from examples.database import Database, database
 
 ACCOUNTS = ("agent-north", "agent-south", "detector", "operator")
 _numbers = itertools.count(1)
@@ -21,6 +24,22 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.fail(f"{lacking}; `make setup` brings it")
     with kafka(tmp_path_factory.mktemp("kafka") / "cluster", accounts=ACCOUNTS) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A running PostgreSQL; a test that stops it starts it again."""
+    # The folder that pytest makes is closed to the unprivileged user that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="hopwatch-postgresql-") as folder:
+        Path(folder).chmod(0o755)
+        with database(Path(folder) / "server") as started:
+            yield started
+
+
+@pytest.fixture
+def postgres(server: Database) -> str:
+    """The URI of a database of this test's own."""
+    return server.uri(f"t{next(_numbers)}")
 
 
 @pytest.fixture

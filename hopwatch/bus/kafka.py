@@ -599,13 +599,13 @@ class Subscriber:
         if held:
             self._consumer.resume([TopicPartition(*partition) for partition in held])
 
-    def seek(self, partition: Partition, offset: int) -> None:
-        """Read on from ``offset``, as after a transaction that was rolled back."""
+    def seek(self, partition: Partition, offset: int | None) -> None:
+        """Read on from ``offset``, as after a transaction that was rolled back; None is the partition's beginning."""
         if partition not in self._next:
             return
-        self._next[partition] = offset
+        self._next[partition] = offset or 0
         try:
-            self._consumer.seek(TopicPartition(*partition, offset))
+            self._consumer.seek(TopicPartition(*partition, OFFSET_BEGINNING if offset is None else offset))
         except KafkaException as error:
             raise BrokerError(f"kafka: {partition.topic}/{partition.number}: {_said(error.args[0])}") from None
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hopwatch.events import EVIDENCE_MAX, SEVERITIES, time_ns, time_text
 from hopwatch.store import ID_CHARACTERS_MIN, Event, IdUnknown, JudgedFlow, Query, StoreError, StoreFull
 from hopwatch.store.pseudonyms import Pseudonyms, key_file
+from hopwatch.store.rows import finding_row, heartbeat_row, loss_row, merged, sortable, text
 from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, REJUDGE_FLOW, TABLES, UPSERT_FINDING, UPSERT_STATE, VERSION
 from hopwatch.store.seal import Sealer
 
@@ -100,8 +100,8 @@ class EmbeddedStore:
                 before = db.total_changes
                 db.executemany(INSERT_FLOW, flow_rows)
                 known = len(flow_rows) - (db.total_changes - before)
-                db.executemany(INSERT_LOSS, [_loss_row(loss) for loss in losses])
-                db.executemany(INSERT_HEARTBEAT, [_heartbeat_row(beat) for beat in heartbeats])
+                db.executemany(INSERT_LOSS, [loss_row(loss) for loss in losses])
+                db.executemany(INSERT_HEARTBEAT, [heartbeat_row(beat) for beat in heartbeats])
                 new = db.total_changes - before
                 if known:
                     self._rejudge(db, flow_rows)
@@ -148,8 +148,8 @@ class EmbeddedStore:
             judged.finding_id,
             event.get("rows", 0),
             event.get("bytes", 0),
-            _text(judgement),
-            _text(event),
+            text(judgement),
+            text(event),
         )
 
     def _rejudge(self, db: sqlite3.Connection, flow_rows: list[tuple[Any, ...]]) -> None:  # Any: SQL values.
@@ -158,16 +158,16 @@ class EmbeddedStore:
         for first in range(0, len(flow_rows), IDS_MAX):
             some = [row[0] for row in flow_rows[first : first + IDS_MAX]]
             kept = db.execute(f"SELECT event_id, judgement FROM flows WHERE event_id IN ({', '.join('?' * len(some))})", some).fetchall()
-            for identity, text in kept:
+            for identity, said_then in kept:
                 row = said[identity]
-                now, then = json.loads(row[_JUDGEMENT]), json.loads(text)
+                now, then = json.loads(row[_JUDGEMENT]), json.loads(said_then)
                 if not now["declaration"] or now["declaration"] == then.get("declaration"):
                     continue
                 before = {name: then.get(name) for name in ("verdict", "severity", "hop", "finding_id", "declaration")}
                 earlier = [*then.get("earlier", ()), before]
                 now["earlier"] = earlier[-EARLIER_MAX:]
                 now["earlier_total"] = then.get("earlier_total", 0) + 1
-                db.execute(REJUDGE_FLOW, (*row[_VERDICT : _VERDICT + 4], _text(now), identity))
+                db.execute(REJUDGE_FLOW, (*row[_VERDICT : _VERDICT + 4], text(now), identity))
 
     def _add_findings(self, db: sqlite3.Connection, findings: list[dict[str, Any]]) -> None:
         """Merge findings into what is kept under their identities.
@@ -176,14 +176,14 @@ class EmbeddedStore:
         are therefore those of the distinct flows kept for a finding, once they say more than the event does. Two agents
         that saw one connection each keep their flows, so the amount is the larger agent's, not the sum.
         """
-        merged: dict[str, dict[str, Any]] = {}
+        together: dict[str, dict[str, Any]] = {}
         for finding in findings:
             identity = finding["finding_id"]
-            kept = merged.get(identity)
+            kept = together.get(identity)
             if kept is None and (row := db.execute("SELECT event FROM findings WHERE finding_id = ?", (identity,)).fetchone()):
                 kept = json.loads(row["event"])
-            merged[identity] = _merged(kept, finding) if kept else finding
-        for identity, finding in merged.items():
+            together[identity] = merged(kept, finding) if kept else finding
+        for identity, finding in together.items():
             agents = db.execute(
                 "SELECT count(*) AS windows, sum(row_count) AS row_sum, sum(byte_count) AS byte_sum FROM flows"
                 " WHERE finding_id = ? GROUP BY agent",
@@ -193,10 +193,7 @@ class EmbeddedStore:
             observed = finding["observed"] = dict(finding.get("observed") or {})
             for name, column in (("rows", "row_sum"), ("bytes", "byte_sum")):
                 observed[name] = max([int(observed.get(name, 0)), *(int(agent[column]) for agent in agents)])
-            values = [finding.get(name) for name in ("finding_id", "plant", "verdict", "severity")]
-            values += [sortable(finding["first_seen"]), sortable(finding["last_seen"])]
-            values += [finding.get(name) for name in ("who", "source", "destination", "nearest_hop")]
-            db.execute(UPSERT_FINDING, (*values, _text(finding)))
+            db.execute(UPSERT_FINDING, finding_row(finding))
 
     def keep_state(self, name: str, state: bytes) -> None:
         """Keep the state, sealed, and wait until it and every batch before it are on the disk.
@@ -354,48 +351,3 @@ class EmbeddedStore:
         if code == sqlite3.SQLITE_NOTADB:
             return StoreError(f"{self.path}: not a hopwatch store")
         return StoreError(f"{self.path}: {error}")
-
-
-def sortable(time: str) -> str:
-    """An RFC 3339 time in UTC with nine decimals, whose text order is time order."""
-    if time.endswith("Z") and time[10:11] == "T" and len(time) >= 20:
-        seconds, _, fraction = time[:-1].partition(".")
-        return f"{seconds}.{fraction[:9]:0<9}Z"
-    return sortable(time_text(time_ns(time)))
-
-
-def _text(record: object) -> str:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-
-
-def _loss_row(loss: Event) -> tuple[Any, ...]:  # Any: SQL values.
-    return (loss["event_id"], loss["plant"], loss["agent"], sortable(loss["start"]), sortable(loss["end"]), loss["stage"], _text(loss))
-
-
-def _heartbeat_row(beat: Event) -> tuple[Any, ...]:  # Any: SQL values.
-    return (beat["event_id"], beat["plant"], beat["agent"], sortable(beat["time"]), _text(beat))
-
-
-def _merged(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The finding as the newer event says it, with what only the older one knew."""
-    later, earlier = (new, kept) if sortable(new["last_seen"]) >= sortable(kept["last_seen"]) else (kept, new)
-    merged = earlier | later
-    merged["first_seen"] = min(kept["first_seen"], new["first_seen"], key=sortable)
-    merged["severity"] = max(kept["severity"], new["severity"], key=SEVERITIES.index)
-    merged["windows"] = max(kept.get("windows", 1), new.get("windows", 1))
-    merged["evidence"] = list(dict.fromkeys([*kept.get("evidence", ()), *new.get("evidence", ())]))[:EVIDENCE_MAX]
-    merged["observed"] = _observed(kept.get("observed", {}), new.get("observed", {}))
-    said = {(entry["question"], entry["declared"]): entry for entry in [*earlier.get("differences", ()), *later.get("differences", ())]}
-    merged["differences"] = list(said.values())
-    return merged
-
-
-def _observed(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The larger of two accumulations; lists are united."""
-    merged = kept | new
-    for name in kept.keys() & new.keys():
-        if isinstance(kept[name], list):
-            merged[name] = list(dict.fromkeys([*kept[name], *new[name]]))
-        elif isinstance(kept[name], int):
-            merged[name] = max(kept[name], new[name])
-    return merged

@@ -46,7 +46,7 @@ class Pseudonyms:
 
     def made(self, account: str) -> str:
         """The pseudonym of ``account``, whatever it is."""
-        return PSEUDONYM_PREFIX + hmac.new(self._key, account.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+        return PSEUDONYM_PREFIX + hmac.new(self._key, account.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()[:_DIGITS]
 
     def rewritten(self, event: Mapping[str, Any]) -> dict[str, Any]:  # Any: one JSON object.
         """A copy of ``event`` without the names of persons.

@@ -3,32 +3,51 @@
 Columns are what is searched for; ``event`` is the whole record as JSON text, so that fields a reader does not know are kept.
 Times are RFC 3339 in UTC as text, cut or filled to nine decimals: then text order is time order.
 ``ON CONFLICT`` is understood by both (SQLite 3.24, PostgreSQL 9.5).
+
+PostgreSQL cuts what grows into days (``PARTITIONED``), each a table of its own, so that what is too old goes as a whole. A day is a
+range of the times' text, which therefore belongs to the key there; the same event always has the same time.
 """
 
 from __future__ import annotations
 
 VERSION = 1
 
-TABLES = (
-    "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS flows (
-        event_id TEXT PRIMARY KEY, flow_id TEXT NOT NULL, sequence BIGINT NOT NULL, plant TEXT NOT NULL, agent TEXT NOT NULL,
+COLUMNS = {
+    "schema_version": "version INTEGER NOT NULL",
+    "flows": """
+        event_id TEXT NOT NULL, flow_id TEXT NOT NULL, sequence BIGINT NOT NULL, plant TEXT NOT NULL, agent TEXT NOT NULL,
         start_time TEXT NOT NULL, end_time TEXT NOT NULL, source TEXT NOT NULL, destination TEXT NOT NULL,
         protocol TEXT, account TEXT, operation TEXT, verdict TEXT, severity TEXT, hop TEXT, finding_id TEXT,
-        row_count BIGINT NOT NULL, byte_count BIGINT NOT NULL, judgement TEXT NOT NULL, event TEXT NOT NULL)""",
+        row_count BIGINT NOT NULL, byte_count BIGINT NOT NULL, judgement TEXT NOT NULL, event TEXT NOT NULL""",
+    "findings": """
+        finding_id TEXT NOT NULL, plant TEXT NOT NULL, verdict TEXT NOT NULL, severity TEXT NOT NULL,
+        first_seen TEXT NOT NULL, last_seen TEXT NOT NULL, who TEXT, source TEXT, destination TEXT, hop TEXT, event TEXT NOT NULL""",
+    "losses": """
+        event_id TEXT NOT NULL, plant TEXT NOT NULL, agent TEXT NOT NULL, start_time TEXT NOT NULL, end_time TEXT NOT NULL,
+        stage TEXT NOT NULL, event TEXT NOT NULL""",
+    "heartbeats": "event_id TEXT NOT NULL, plant TEXT NOT NULL, agent TEXT NOT NULL, seen_time TEXT NOT NULL, event TEXT NOT NULL",
+}
+
+KEYS = {"flows": "event_id", "findings": "finding_id", "losses": "event_id", "heartbeats": "event_id"}
+
+INDEXES = (
     "CREATE INDEX IF NOT EXISTS flows_by_time ON flows (start_time)",
     "CREATE INDEX IF NOT EXISTS flows_by_flow ON flows (flow_id)",
     "CREATE INDEX IF NOT EXISTS flows_by_finding ON flows (finding_id) WHERE finding_id IS NOT NULL",
-    """CREATE TABLE IF NOT EXISTS findings (
-        finding_id TEXT PRIMARY KEY, plant TEXT NOT NULL, verdict TEXT NOT NULL, severity TEXT NOT NULL,
-        first_seen TEXT NOT NULL, last_seen TEXT NOT NULL, who TEXT, source TEXT, destination TEXT, hop TEXT, event TEXT NOT NULL)""",
-    """CREATE TABLE IF NOT EXISTS losses (
-        event_id TEXT PRIMARY KEY, plant TEXT NOT NULL, agent TEXT NOT NULL, start_time TEXT NOT NULL, end_time TEXT NOT NULL,
-        stage TEXT NOT NULL, event TEXT NOT NULL)""",
-    """CREATE TABLE IF NOT EXISTS heartbeats (
-        event_id TEXT PRIMARY KEY, plant TEXT NOT NULL, agent TEXT NOT NULL, seen_time TEXT NOT NULL, event TEXT NOT NULL)""",
+)
+
+
+def _table(name: str, columns: str, key: str | None) -> str:
+    primary = "" if key is None else f", PRIMARY KEY ({key})"
+    return f"CREATE TABLE IF NOT EXISTS {name} ({columns.strip()}{primary})"
+
+
+TABLES = (
+    *(_table(name, columns, KEYS.get(name)) for name, columns in COLUMNS.items()),
+    *INDEXES,
     "CREATE TABLE IF NOT EXISTS states (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
 )
+"""Of the embedded store."""
 
 INSERT_FLOW = """INSERT INTO flows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (event_id) DO NOTHING"""
@@ -39,3 +58,50 @@ UPSERT_STATE = "INSERT INTO states VALUES (?, ?) ON CONFLICT (name) DO UPDATE SE
 UPSERT_FINDING = """INSERT INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (finding_id) DO UPDATE SET severity = excluded.severity, first_seen = excluded.first_seen,
         last_seen = excluded.last_seen, event = excluded.event"""
+
+PARTITIONED = {"flows": "start_time", "losses": "start_time", "heartbeats": "seen_time", "finding_events": "last_seen"}
+"""Tables that PostgreSQL cuts into days, by this column."""
+
+_POSTGRESQL_COLUMNS = COLUMNS | {
+    "finding_events": """
+        event_id TEXT NOT NULL, finding_id TEXT NOT NULL, plant TEXT NOT NULL, verdict TEXT NOT NULL, last_seen TEXT NOT NULL,
+        event TEXT NOT NULL""",
+}
+_POSTGRESQL_KEYS = KEYS | {"finding_events": "event_id"}
+
+
+def _postgresql(name: str, columns: str) -> str:
+    # "C": bytes decide the order, so that the text of a day is a range whatever the database's language.
+    columns = columns.replace("_time TEXT", '_time TEXT COLLATE "C"').replace("_seen TEXT", '_seen TEXT COLLATE "C"')
+    key, time = _POSTGRESQL_KEYS.get(name), PARTITIONED.get(name)
+    if time is None:
+        return _table(name, columns, key)
+    return f"{_table(name, columns, f'{key}, {time}')} PARTITION BY RANGE ({time})"
+
+
+POSTGRESQL = (
+    *(_postgresql(name, columns) for name, columns in _POSTGRESQL_COLUMNS.items()),
+    *INDEXES,
+    "CREATE INDEX IF NOT EXISTS finding_events_by_finding ON finding_events (finding_id)",
+    # What does not lie in a day that was made.
+    *(f"CREATE TABLE IF NOT EXISTS {name}_other PARTITION OF {name} DEFAULT" for name in PARTITIONED),
+    # Where each detector's partitions stand. ``epoch`` grows with every owner; whoever holds an older one may write nothing.
+    """CREATE TABLE IF NOT EXISTS detector_partitions (
+        consumer TEXT NOT NULL, number INTEGER NOT NULL, epoch BIGINT NOT NULL, owner TEXT NOT NULL,
+        position JSONB NOT NULL, changed_at TIMESTAMPTZ NOT NULL DEFAULT now(), PRIMARY KEY (consumer, number))""",
+    """CREATE TABLE IF NOT EXISTS detector_snapshots (
+        consumer TEXT NOT NULL, number INTEGER NOT NULL, plant TEXT NOT NULL, upto BIGINT NOT NULL, sealed BYTEA NOT NULL,
+        PRIMARY KEY (consumer, number, plant))""",
+    """CREATE TABLE IF NOT EXISTS detector_changes (
+        consumer TEXT NOT NULL, number INTEGER NOT NULL, plant TEXT NOT NULL, place BIGINT NOT NULL, sealed BYTEA NOT NULL,
+        PRIMARY KEY (consumer, number, plant, place))""",
+    """CREATE TABLE IF NOT EXISTS detector_outbox (
+        id BIGSERIAL PRIMARY KEY, consumer TEXT NOT NULL, number INTEGER NOT NULL, sealed BYTEA NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS detector_outbox_by_partition ON detector_outbox (consumer, number)",
+    # Sealed texts are compressed already.
+    *(
+        f"ALTER TABLE {name} ALTER COLUMN sealed SET STORAGE EXTERNAL"
+        for name in ("detector_snapshots", "detector_changes", "detector_outbox")
+    ),
+)
+"""Of the store at scale; each statement may be run again."""

@@ -1,0 +1,622 @@
+"""Detectors past one machine: a member of a consumer group that runs the embedded engine, once for each plant of each partition.
+
+Which partitions are whose is Kafka's to say; what was done is PostgreSQL's: one transaction holds what changed in memory, the
+offsets and the findings (``store.progress``). So nothing here has to end well. A detector that is killed, cut off or stopped for an
+hour leaves partitions behind that the next owner takes up at the last transaction, reads the same events again, and finds the same.
+What goes to the bus goes there after the transaction, from its outbox.
+
+When the database is away the partitions pause, membership in the group goes on, and what was done since the last transaction is
+forgotten: it is read again when the database is back. A message that is no event goes to the rejected ones with the reason; events of
+a plant that nobody declared are counted and said, and not judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from hopwatch.bus.connection import BrokerError
+from hopwatch.bus.kafka import Gap, Partition, Publisher, Reader, Received, Subscriber
+from hopwatch.bus.topics import TOGETHER, topic_name
+from hopwatch.declared.edition import architecture_of
+from hopwatch.declared.match import Index
+from hopwatch.declared.model import Architecture
+from hopwatch.declared.problem import ArchitectureError
+from hopwatch.engine import Detector, Engine, SnapshotError
+from hopwatch.engine.order import Order
+from hopwatch.events import DeclaredEdition, Event, EventError, Finding, Flow, Heartbeat, Loss, dump, parse
+from hopwatch.store.postgresql import Hiding, Said, StoreAway
+from hopwatch.store.progress import Memory, Progress, Step
+from hopwatch.watch import findings_of
+
+KEEP_S: Final = 0.5
+"""How often a transaction is made, at most; a finding reaches the bus so much later."""
+
+KEEP_EVENTS_MAX: Final = 20_000
+"""Events after which a transaction is made whatever the time."""
+
+POLL_S: Final = 0.1
+POLL_EVENTS: Final = 2_000
+
+AGAIN_S: Final = 1.0
+"""How long to wait before a database that was away is asked again."""
+
+PLANTS_COUNTED_MAX: Final = 1_000
+"""Plants without a declaration whose events are counted apart; beyond them they are counted together."""
+
+FENCED_S: Final = 10.0
+"""How long after another detector took a partition the group may take to say so."""
+
+SAY_AGAIN_S: Final = 60.0
+"""How often what lasts is said again."""
+
+RESEND_MAX: Final = 100_000
+"""Findings on their way to the bus; at the bound nothing more is read until some have arrived."""
+
+_ELSEWHERE: Final = "(further plants)"
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """A plant's declaration, as it is judged by, and what names it in a memory."""
+
+    architecture: Architecture
+    name: str
+
+    def is_clear(self) -> Callable[[str], bool]:
+        """Whether an account may rest in clear: services and vendors are no persons."""
+        architecture, index = self.architecture, Index(self.architecture)
+
+        def clear(account: str) -> bool:
+            name = account if account in architecture.accounts else index.account(account)
+            return name is not None and architecture.accounts[name].kind in ("service", "vendor")
+
+        return clear
+
+
+def edition_name(digest: str, at: date | None) -> str:
+    """A name for what judgements are made by: the declaration, by the digest of its bytes, and the stated day."""
+    return blake2b(f"{digest}/{at}".encode(), digest_size=16).hexdigest()
+
+
+class MakeDetectors(Protocol):
+    """The questions asked of a plant."""
+
+    def __call__(self, architecture: Architecture, edition: str) -> list[Detector]: ...
+
+
+@dataclass(slots=True)
+class Editions:
+    """The declarations in force, by plant. ``unsigned`` and ``older`` say what is let pass beyond a signed newer one."""
+
+    at: date | None = None
+    approvers: Path | None = None
+    unsigned: bool = False
+    older: bool = False
+    of: dict[str, Edition] = field(default_factory=dict)
+
+    def take(self, said: DeclaredEdition) -> tuple[str | None, str]:
+        """Put an edition in force; the plant if it is now, and one line that says what was done or why not."""
+        try:
+            architecture = architecture_of(said, at=self.at, approvers=self.approvers)
+        except ArchitectureError as error:
+            return None, f"declaration of {said.plant} v{said.version} refused: {str(error).splitlines()[0]}"
+        about = architecture.declaration
+        if not about.signed and not self.unsigned:
+            return None, f"declaration of {said.plant} v{said.version} refused: {about.approval}"
+        before = self.of.get(said.plant)
+        if before is not None and before.architecture.version > said.version and not self.older:
+            return None, f"declaration of {said.plant} v{said.version} refused: v{before.architecture.version} is in force"
+        name = edition_name(said.digest, self.at)
+        if before is not None and before.name == name and before.architecture.declaration.commit == about.commit:
+            return None, ""
+        self.of[said.plant] = Edition(architecture, name)
+        signed = about.approval if about.signed else "UNSIGNED"
+        return said.plant, f"declaration of {said.plant} v{said.version} ({about.commit or 'no commit'}) in force: {signed}"
+
+
+@dataclass(slots=True)
+class _Plant:
+    """The engine of one plant in one partition. ``whole``: its next step brings a snapshot."""
+
+    engine: Engine
+    edition: Edition
+    whole: bool
+    moved: bool = False
+
+
+@dataclass(slots=True)
+class _Share:
+    """One partition number, with what this process knows and has not kept yet."""
+
+    number: int
+    epoch: int
+    order: Order
+    read: dict[str, int]
+    """The offset to read next, by topic, of what was taken off the bus; what waits for its turn lies before it."""
+
+    plants: dict[str, _Plant] = field(default_factory=dict)
+    waiting: dict[str, Memory] = field(default_factory=dict)
+    """Memories of plants whose declaration is not there (yet)."""
+
+    ends: dict[str, int] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    events: int = 0
+    moved: bool = False
+
+    def say(self, outcome: Any) -> None:  # Any: what detectors say, a finding or a judgement of a window.
+        """The engine's sink. A finding accumulates: of several of one step the last says all."""
+        for finding in [outcome] if isinstance(outcome, Finding) else findings_of(outcome):
+            self.findings.pop(finding.finding_id, None)
+            self.findings[finding.finding_id] = finding
+
+    def offsets(self) -> dict[str, int]:
+        """The offsets of what is neither judged nor passed over."""
+        held = {topic: self.order.held(topic) for topic in self.read}
+        return {topic: offset if (first := held[topic]) is None else min(offset, first) for topic, offset in self.read.items()}
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    """A step's findings on their way to the bus: the row of the outbox goes when all have arrived."""
+
+    number: int
+    left: int
+
+
+Token = tuple[int, bytes] | None
+"""A finding's place in the outbox and its line; None for a message on its way to the rejected."""
+
+
+class Detecting:
+    """One member of the group; everything runs inside ``step``, in one thread."""
+
+    def __init__(
+        self,
+        subscribe: Callable[..., Subscriber],
+        publisher: Publisher[Token],
+        progress: Progress,
+        detectors: MakeDetectors,
+        editions: Editions,
+        hiding: Hiding,
+        *,
+        declared: Reader | None,
+        prefix: str,
+        clock: Callable[[], float],
+        say: Callable[[str], None],
+        owner: str | None = None,
+        keep_s: float = KEEP_S,
+    ) -> None:
+        """``subscribe`` makes the member, given ``on_assigned`` and ``on_revoked``; ``declared`` brings editions while it runs."""
+        self._publisher, self._progress, self._detectors, self._editions = publisher, progress, detectors, editions
+        self._hiding, self._declared, self._prefix, self._clock, self._say = hiding, declared, prefix, clock, say
+        self._owner = owner or secrets.token_hex(8)
+        self._keep_s = keep_s
+        self._shares: dict[int, _Share] = {}
+        self._unclaimed: set[int] = set()
+        self._outgoing: dict[int, _Outgoing] = {}
+        self._arrived: list[int] = []
+        self._unsent: deque[tuple[int, bytes]] = deque()
+        self._rejecting = 0
+        self._undeclared: Counter[str] = Counter()
+        self._undeclared_said: Counter[str] = Counter()
+        self._said_s: dict[str, float] = {}
+        self._kept_s = self._now_s = clock()
+        self._again_s = 0.0
+        self._lost_s: dict[int, float] = {}
+        self._away = False
+        self.counters: Counter[str] = Counter()
+        for plant, edition in editions.of.items():
+            hiding.declare(plant, edition.is_clear())
+        self._subscriber = subscribe(on_assigned=self._assigned, on_revoked=self._revoked)
+
+    # What the caller calls
+
+    def read_declarations(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Read what was declared before this process began; without it the first events would be of nobody's plant."""
+        while self._declared is not None and not stopping():
+            self._declare(POLL_S)
+            if self._declared.caught_up:
+                return
+            if self._declared.trouble:
+                self._say_once("declared", f"declarations: {self._declared.trouble}")
+
+    def step(self) -> int:
+        """Read, judge, keep what is due, and send what was kept; returns how many messages were read."""
+        if self._declared is not None:
+            self._declare(0)
+        self._ask_again()
+        self._claim_due()
+        if self._unclaimed:
+            self._subscriber.pause(one for one in self._subscriber.assigned() if one.number in self._unclaimed)
+        messages = [] if len(self._outgoing) + len(self._unsent) >= RESEND_MAX else self._subscriber.poll(POLL_S, POLL_EVENTS)
+        self._look_ahead(messages)
+        for message in messages:
+            self._take(message)
+        self._waited_enough()
+        for gap in self._subscriber.gaps():
+            self._gap(gap)
+        events = sum(share.events for share in self._shares.values())
+        if events >= KEEP_EVENTS_MAX or self._clock() - self._kept_s >= self._keep_s:
+            self._keep(self._shares.values())
+        self._send()
+        return len(messages)
+
+    def close(self) -> None:
+        """Keep what was done, leave the group, and wait for what is on its way to the bus."""
+        self._subscriber.close()
+        self._send()
+        self._reported(self._publisher.close())
+        if self._arrived:
+            with contextlib.suppress(StoreAway):  # Then they are said again, with the same ids.
+                self._progress.clear(self._arrived)
+        self._progress.close()
+        if self._declared is not None:
+            self._declared.close()
+
+    def assigned(self) -> list[int]:
+        """The partitions this process works on."""
+        return sorted(self._shares)
+
+    def undeclared(self) -> dict[str, int]:
+        """Events that were not judged because nobody declared their plant, by plant."""
+        return dict(self._undeclared)
+
+    # Declarations
+
+    def _declare(self, timeout_s: float) -> None:
+        assert self._declared is not None
+        for message in self._declared.poll(timeout_s):
+            try:
+                said = parse(message.value)
+            except EventError as error:
+                self._say(f"declaration at offset {message.offset} refused: {error}")
+                continue
+            if not isinstance(said, DeclaredEdition):
+                self._say(f"declaration at offset {message.offset} refused: not a declaration")
+                continue
+            plant, line = self._editions.take(said)
+            if line:
+                self._say(line)
+            if plant is not None:
+                self._in_force(plant, self._editions.of[plant])
+
+    def _in_force(self, plant: str, edition: Edition) -> None:
+        """From the next event on the plant is judged by this edition; what was spent is spent."""
+        self._hiding.declare(plant, edition.is_clear())
+        for share in self._shares.values():
+            before = share.plants.get(plant)
+            if before is not None:
+                engine = self._engine(share, edition)
+                engine.restore(before.engine.snapshot())
+                share.plants[plant] = _Plant(engine, edition, whole=True, moved=True)
+                share.moved = True
+            elif plant in share.waiting:
+                share.plants[plant] = self._remembered(share, edition, share.waiting.pop(plant))
+
+    def _engine(self, share: _Share, edition: Edition, name: str | None = None) -> Engine:
+        return Engine(self._detectors(edition.architecture, name or edition.name), share)
+
+    def _remembered(self, share: _Share, edition: Edition, memory: Memory) -> _Plant:
+        """The plant as it was kept; one kept under another edition is read under that one's name first, since its changes build on it."""
+        kept_under = _edition_of(memory.snapshot)
+        engine = self._engine(share, edition, kept_under)
+        try:
+            engine.restore(memory.snapshot)
+            for changes in memory.changes:
+                engine.merge(changes)
+        except (SnapshotError, ValueError, KeyError) as error:
+            self._say(f"{edition.architecture.plant}: budgets begin anew: {error}")
+            return _Plant(self._engine(share, edition), edition, whole=True, moved=True)
+        if kept_under == edition.name:
+            engine.changes()
+            return _Plant(engine, edition, whole=False)
+        now = self._engine(share, edition)
+        now.restore(engine.snapshot())
+        return _Plant(now, edition, whole=True, moved=True)
+
+    # Partitions
+
+    def _assigned(self, partitions: list[Partition]) -> Mapping[Partition, int]:
+        """Where to begin. Only who has the flows of a number has the number; the losses and heartbeats follow."""
+        flow = topic_name("flow", self._prefix)
+        self._unclaimed |= {one.number for one in partitions if one.topic == flow and one.number not in self._shares}
+        self._again_s = 0.0
+        self._claim_due(seek=False)
+        return {
+            one: share.read[one.topic]
+            for one in partitions
+            if (share := self._shares.get(one.number)) is not None and one.topic in share.read
+        }
+
+    def _revoked(self, partitions: list[Partition], lost: bool) -> None:
+        flow = topic_name("flow", self._prefix)
+        numbers = {one.number for one in partitions if one.topic == flow}
+        self._unclaimed -= numbers
+        shares = [self._shares[number] for number in numbers if number in self._shares]
+        if shares and not lost:
+            self._keep(shares)
+        for number in numbers:
+            self._shares.pop(number, None)
+
+    def _claim_due(self, *, seek: bool = True) -> None:
+        """Take over what the group gave us, as soon as the database answers."""
+        if not self._unclaimed or self._clock() < self._again_s:
+            return
+        try:
+            if self._away:
+                self._progress.reconnect()
+            for number in sorted(self._unclaimed):
+                self._claim(number)
+                self._unclaimed.discard(number)
+                if seek:
+                    self._begin(self._shares[number])
+        except StoreAway as error:
+            self._gone(error)
+            return
+        except BrokerError as error:
+            # The client cannot seek yet; what was claimed is claimed once more.
+            self._say_once("seek", str(error), first=False)
+            self._unclaimed |= self._shares.keys()
+            self._shares.clear()
+            self._again_s = self._clock() + POLL_S
+            return
+        if self._away:
+            self._away = False
+            self._say("the database is back")
+
+    def _claim(self, number: int) -> None:
+        claim = self._progress.claim(number, self._owner)
+        share = _Share(number, claim.epoch, Order(claim.numbers), dict(claim.offsets))
+        for plant, memory in claim.memories.items():
+            edition = self._editions.of.get(plant)
+            if edition is None:
+                share.waiting[plant] = memory
+            else:
+                share.plants[plant] = self._remembered(share, edition, memory)
+                share.moved = share.moved or share.plants[plant].moved
+        for place, lines in self._progress.outbox(number):
+            self._out(number, place, lines)
+        self._shares[number] = share
+        self.counters["claims"] += 1
+
+    def _begin(self, share: _Share) -> None:
+        """Read on where the share stands, all of its topics."""
+        held = [one for one in self._subscriber.assigned() if one.number == share.number]
+        for one in held:
+            self._subscriber.seek(one, share.read.get(one.topic))
+        self._subscriber.resume(held)
+
+    def _ask_again(self) -> None:
+        """A partition that another took, and that the group says is still ours after a while, is claimed again."""
+        flow = topic_name("flow", self._prefix)
+        for number, since_s in list(self._lost_s.items()):
+            if self._clock() - since_s >= FENCED_S:
+                del self._lost_s[number]
+                if Partition(flow, number) in self._subscriber.assigned():
+                    self._unclaimed.add(number)
+
+    def _gone(self, error: StoreAway) -> None:
+        """The database is away: forget what is not kept, and pause."""
+        if not self._away:
+            self._away = True
+            self._say(f"the database is away, reading pauses: {error}")
+        self._say_once("away", f"the database is still away: {error}", first=False)
+        self.counters["away"] += 1
+        self._again_s = self._clock() + AGAIN_S
+        self._unclaimed |= self._shares.keys()
+        self._shares.clear()
+        self._outgoing.clear()
+        self._arrived.clear()
+        self._unsent.clear()
+        self._subscriber.pause(self._subscriber.assigned())
+
+    # Events
+
+    def _take(self, message: Received) -> None:
+        share = self._shares.get(message.partition.number)
+        topic = message.partition.topic
+        if share is None or message.offset < share.read.get(topic, 0):
+            return  # Another's, or not ours yet: it is read from the offset that was kept.
+        share.read[topic] = message.offset + 1
+        share.events += 1
+        share.moved = True
+        self.counters["events"] += 1
+        try:
+            event = parse(message.value)
+            if not isinstance(event, Flow | Loss | Heartbeat) or event.kind != message.kind:
+                raise EventError(f"a {event.kind} on the topic of another kind")
+            if message.key != event.plant.encode() and not message.key.startswith(f"{event.plant}/".encode()):
+                raise EventError("the key is not the plant's")
+        except EventError as error:
+            self._reject(message, str(error))
+            return
+        if message.key != event.plant.encode():
+            # A shard of a plant has some of an agent's numbers, and nothing to wait for.
+            self._judge(share, event)
+            return
+        for ready in share.order.put(topic, message.offset, event, message.value, share.ends, self._now_s):
+            self._judge(share, ready)
+
+    def _look_ahead(self, messages: Sequence[Received]) -> None:
+        """Where each topic of each share ends, as far as the last fetch told."""
+        self._now_s = self._clock()
+        behind = self._subscriber.lag()
+        read = {message.partition: message.offset + 1 for message in messages}
+        for share in self._shares.values():
+            share.ends = {
+                one.topic: read.get(one, share.read.get(one.topic, 0)) + left for one, left in behind.items() if one.number == share.number
+            }
+
+    def _waited_enough(self) -> None:
+        for share in self._shares.values():
+            if share.order:
+                for topic in {one.topic for one in self._subscriber.assigned() if one.number == share.number}:
+                    share.read.setdefault(topic, 0)
+                for event in share.order.overdue(share.read, share.ends, self._now_s):
+                    share.moved = True
+                    self._judge(share, event)
+
+    def _judge(self, share: _Share, event: Event) -> None:
+        assert isinstance(event, Flow | Loss | Heartbeat)
+        plant = share.plants.get(event.plant)
+        if plant is None:
+            edition = self._editions.of.get(event.plant)
+            if edition is None:
+                name = event.plant if event.plant in self._undeclared or len(self._undeclared) < PLANTS_COUNTED_MAX else _ELSEWHERE
+                self._undeclared[name] += 1
+                return
+            plant = share.plants[event.plant] = _Plant(self._engine(share, edition), edition, whole=True)
+        plant.moved = True
+        plant.engine.take((event,))
+
+    def _reject(self, message: Received, reason: str) -> None:
+        """To the dead letters, with the reason; its offset is kept only when it has arrived there."""
+        self.counters["rejected"] += 1
+        self._rejecting += 1
+        while not self._publisher.reject(message, reason, None):
+            self._reported(self._publisher.poll(POLL_S))
+
+    def _gap(self, gap: Gap) -> None:
+        share = self._shares.get(gap.partition.number)
+        if share is not None:
+            share.read[gap.partition.topic] = gap.resumed
+            share.moved = True
+        if gap.lost > 0:
+            self.counters["missed"] += gap.lost
+            self._say(f"{gap.partition.topic}/{gap.partition.number}: {gap.lost} messages were deleted before they were read")
+
+    # Keeping
+
+    def _keep(self, shares: Iterable[_Share]) -> None:
+        """One transaction for what the shares did since the last."""
+        self._kept_s = self._clock()
+        moved = [share for share in shares if share.moved]
+        if not moved and not self._arrived:
+            return
+        if self._rejecting and not self._rejections_arrived():
+            return
+        steps = [self._step(share) for share in moved]
+        arrived = self._arrived[:]
+        try:
+            kept = self._progress.keep(steps, arrived)
+        except StoreAway as error:
+            self._gone(error)
+            return
+        self.counters["steps"] += 1
+        del self._arrived[: len(arrived)]
+        for share, step in zip(moved, steps, strict=True):
+            if share.number in kept.fenced:
+                self._fenced(share)
+                continue
+            share.findings.clear()
+            share.events, share.moved = 0, False
+            for plant in share.plants.values():
+                plant.whole = plant.moved = False
+            if step.findings:
+                self._out(share.number, kept.outbox[share.number], [said.line for said in step.findings])
+            self._subscriber.commit({Partition(topic, share.number): offset for topic, offset in step.offsets.items()})
+        self._tell_undeclared()
+
+    def _step(self, share: _Share) -> Step:
+        step = Step(share.number, share.epoch, share.offsets(), share.order.next_numbers())
+        step.findings = [Said(dump(finding), finding.model_dump()) for finding in share.findings.values()]
+        snapshots, changes = {}, {}
+        for name, plant in share.plants.items():
+            if plant.whole or self._progress.wants_snapshot(share.number, name):
+                snapshots[name] = plant.engine.snapshot()
+                plant.engine.changes()  # What comes next is counted from here.
+            elif plant.moved:
+                changes[name] = plant.engine.changes()
+        step.snapshots, step.changes = snapshots, changes
+        return step
+
+    def _fenced(self, share: _Share) -> None:
+        """Another has the partition: what was done for it here since it was taken away is nobody's."""
+        self.counters["fenced"] += 1
+        self._say(f"partition {share.number} is another detector's now")
+        self._shares.pop(share.number, None)
+        self._lost_s[share.number] = self._clock()
+
+    def _rejections_arrived(self) -> bool:
+        self._publisher.flush(POLL_S)
+        self._reported(self._publisher.poll(0))
+        return self._rejecting == 0
+
+    def _tell_undeclared(self) -> None:
+        new = self._undeclared - self._undeclared_said
+        if new and self._due("undeclared"):
+            self._undeclared_said = self._undeclared.copy()
+            told = ", ".join(f"{plant} {count}" for plant, count in new.most_common(5))
+            self._say(f"events of plants without a declaration, not judged: {told}")
+
+    # The bus
+
+    def _out(self, number: int, place: int, lines: Sequence[bytes]) -> None:
+        self._outgoing[place] = _Outgoing(number, len(lines))
+        self._unsent.extend((place, line) for line in lines)
+
+    def _send(self) -> None:
+        """Findings to the bus, as many as it takes; what it has taken leaves the outbox with the next transaction."""
+        while self._unsent:
+            place, line = self._unsent[0]
+            said = json.loads(line)
+            if not self._publisher.send("finding", said["plant"], said["event_id"], line, (place, line)):
+                break
+            self._unsent.popleft()
+        self._reported(self._publisher.poll(0))
+
+    def _reported(self, reports: Any) -> None:  # Any: Reports[Token]
+        for token in reports.acknowledged:
+            self._done(token)
+        for failure in reports.failed:
+            self.counters["unsendable"] += 1
+            self._say(f"the bus does not take a message: {failure.reason}")
+            self._done(failure.token)
+
+    def _done(self, token: Token) -> None:
+        if token is None:
+            self._rejecting -= 1
+            return
+        self.counters["findings"] += 1
+        outgoing = self._outgoing.get(token[0])
+        if outgoing is not None:
+            outgoing.left -= 1
+            if outgoing.left <= 0:
+                del self._outgoing[token[0]]
+                self._arrived.append(token[0])
+
+    # Words
+
+    def _due(self, about: str, *, first: bool = True) -> bool:
+        """Whether it is time to say something again that lasts."""
+        said_s = self._said_s.get(about)
+        if said_s is None and not first:
+            self._said_s[about] = self._clock()
+            return False
+        if said_s is not None and self._clock() - said_s < SAY_AGAIN_S:
+            return False
+        self._said_s[about] = self._clock()
+        return True
+
+    def _say_once(self, about: str, line: str, *, first: bool = True) -> None:
+        if self._due(about, first=first):
+            self._say(line)
+
+
+def _edition_of(snapshot: bytes) -> str:
+    """The edition a snapshot was kept under."""
+    states = json.loads(snapshot)["detectors"]
+    return next((str(state["edition"]) for state in states.values() if "edition" in state), "")
+
+
+KINDS: Final = TOGETHER
+"""What a detector reads."""

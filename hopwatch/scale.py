@@ -1,0 +1,151 @@
+"""`hopwatch detect` and `hopwatch store`: what consumes the topics of a Kafka cluster, assembled and run.
+
+Exit status: 0 the run was asked to end, 2 a wrong command or setting, or a run that could not begin. Once they run, a database or
+a broker that goes away is waited for, never a reason to end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from detectors.verdict import VerdictDetector
+from hopwatch.bus.kafka import Publisher, Reader, Subscriber
+from hopwatch.config import ConfigError, ScaleSettings, chosen, kafka
+from hopwatch.declared.load import load
+from hopwatch.declared.model import Architecture
+from hopwatch.detect import KINDS, Detecting, Edition, Editions, Token, edition_name
+from hopwatch.engine import Detector
+from hopwatch.store.postgresql import Hiding, StoreAway
+from hopwatch.store.progress import Progress
+from hopwatch.store.pseudonyms import key_file
+
+DONE, WRONG = 0, 2
+
+Ending = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""Calls what it is given when the process is asked to end."""
+
+AGAIN_S = 1.0
+
+T = TypeVar("T")
+
+
+def add_detect(parser: argparse.ArgumentParser) -> None:
+    """The flags of `hopwatch detect`."""
+    _common(parser)
+    parser.add_argument("-d", "--declaration", type=Path, metavar="FILE", help="judge by this file only, not by the topic of declarations")
+    parser.add_argument("--approvers", type=Path, metavar="FILE", help="the keys whose signature approves a declaration")
+    parser.add_argument("--allow-unsigned", action="store_true", help="judge by declarations nobody has signed, too")
+    parser.add_argument("--allow-older", action="store_true", help="let an older version take the place of a newer one")
+    parser.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
+    parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-detect)")
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--brokers", metavar="HOST:PORT,…", help="some brokers of the Kafka cluster")
+    parser.add_argument("--postgres", metavar="URI", help="the PostgreSQL database; passwords belong in HOPWATCH_POSTGRES or ~/.pgpass")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the pseudonyms, one for all that use the database")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
+
+
+def verdict_detectors(at: date | None, architecture: Architecture, edition: str) -> list[Detector]:
+    """The questions asked of every plant."""
+    return [VerdictDetector(architecture, at=at, edition=edition)]
+
+
+class _Stop:
+    """Whether the run is asked to end."""
+
+    def __init__(self, duration_s: float | None) -> None:
+        self._asked = False
+        self._until_s = None if duration_s is None else time.monotonic() + duration_s
+
+    def ask(self) -> None:
+        self._asked = True
+
+    def __call__(self) -> bool:
+        return self._asked or (self._until_s is not None and time.monotonic() >= self._until_s)
+
+
+def detect(arguments: argparse.Namespace, ending: Ending) -> int:
+    """`hopwatch detect`.
+
+    Raises:
+        ConfigError, LogError, StoreError, ArchitectureError: one line each.
+    """
+    settings = chosen(ScaleSettings, vars(arguments), arguments.config)
+    postgres, hiding, key = _database(settings, "detect")
+    reached = kafka({"bootstrap_servers": arguments.brokers}, arguments.config)
+    editions = Editions(settings.at, settings.approvers, arguments.allow_unsigned, arguments.allow_older)
+    if settings.declaration is not None:
+        architecture = load(settings.declaration, at=settings.at, approvers=settings.approvers)
+        digest = hashlib.sha256(settings.declaration.read_bytes()).hexdigest()
+        editions.of[architecture.plant] = Edition(architecture, edition_name(digest, settings.at))
+        if not architecture.declaration.signed:
+            say(f"{settings.declaration}: UNSIGNED: nobody has signed this declaration")
+    group = settings.group or "hopwatch-detect"
+    stopping = _Stop(settings.duration)
+    with ending(stopping.ask):
+        progress = _patient(lambda: Progress(postgres, group, key, hiding), stopping)
+        if progress is None:
+            return DONE
+        publisher: Publisher[Token] = Publisher(reached, speaker="detect")
+        detecting = Detecting(
+            partial(Subscriber, reached, group=group, kinds=KINDS, member="detect"),
+            publisher,
+            progress,
+            partial(verdict_detectors, settings.at),
+            editions,
+            hiding,
+            declared=None if settings.declaration is not None else Reader(reached, "declared"),
+            prefix=reached.topic_prefix,
+            clock=time.monotonic,
+            say=say,
+        )
+        try:
+            detecting.read_declarations(stopping)
+            while not stopping():
+                detecting.step()
+        finally:
+            detecting.close()
+    return DONE
+
+
+def _database(settings: ScaleSettings, command: str) -> tuple[str, Hiding, bytes]:
+    """Where the database is, who hides persons, and the key of both pseudonyms and seals."""
+    if settings.postgres is None:
+        raise ConfigError(f"{command}: a database is needed: --postgres URI, or HOPWATCH_POSTGRES")
+    if settings.key is None:
+        raise ConfigError(f"{command}: the key of the pseudonyms is needed: --key FILE, the same for all that use the database")
+    try:
+        key = key_file(settings.key)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{command}: {error}") from None
+    return settings.postgres.get_secret_value(), Hiding(key), key
+
+
+def _patient(make: Callable[[], T], stopping: _Stop) -> T | None:
+    """What ``make`` makes, as soon as the database is there; None if the run is asked to end before."""
+    said = False
+    while not stopping():
+        try:
+            return make()
+        except StoreAway as error:
+            if not said:
+                say(f"waiting for the database: {error}")
+                said = True
+            time.sleep(AGAIN_S)
+    return None
+
+
+def say(line: str) -> None:
+    """One line for whoever runs it."""
+    print(f"hopwatch: {' '.join(line.split())}", file=sys.stderr, flush=True)

@@ -1,0 +1,372 @@
+"""The store at scale: PostgreSQL, written in batches by any number of programs at once.
+
+A batch goes by COPY into a temporary table and from there into the real one, ON CONFLICT DO NOTHING: COPY is the fastest way in,
+and the id of an event decides, not who brings it or how often. Tables that grow are cut into days (``schema.PARTITIONED``); a day
+is made when its first event comes, and goes as a whole when it is older than it may be kept.
+
+A finding is kept twice: ``findings`` holds one row for each, its latest word, and ``finding_events`` every word that was said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from hopwatch.store import Event, StoreError, StoreFull
+from hopwatch.store.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
+from hopwatch.store.rows import Row, finding_row, heartbeat_row, loss_row, sortable
+from hopwatch.store.schema import PARTITIONED, POSTGRESQL, VERSION
+
+CONNECT_S: Final = 10
+DAYS_AROUND: Final = 366
+"""Days before and after today that get a table of their own; what says another day is a wrong clock and lies in the table OTHER."""
+
+_SCHEMA_LOCK: Final = 0x686F7077
+"""An advisory lock: two programs that start at once make the tables one after the other."""
+
+Connection = psycopg.Connection[tuple[Any, ...]]  # Any: SQL values.
+
+FULL: Final = ("53100", "53200")  # disk_full, out_of_memory
+
+
+class StoreAway(StoreError):
+    """The database cannot be reached, or is ending; what was to be written may be written later."""
+
+
+class StoreRefused(StoreError):
+    """The database is there and refuses what was to be written, as it is."""
+
+
+def connect(address: str, application: str) -> Connection:
+    """A connection to ``address`` (a connection string or URI, libpq 34.1.1), its tables made.
+
+    Raises:
+        StoreAway: nobody answers.
+        StoreError: the tables are of another version.
+    """
+    with spoken():
+        db = psycopg.connect(address, autocommit=True, application_name=application, connect_timeout=CONNECT_S)
+    try:
+        with spoken():
+            _prepare(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: Connection) -> None:
+    with db.transaction():
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+        row = db.execute("SELECT to_regclass('schema_version')").fetchone()
+        if row is not None and row[0] is not None and (kept := db.execute("SELECT version FROM schema_version").fetchone()):
+            if kept[0] != VERSION:
+                raise StoreError(f"postgresql: schema version {kept[0]}, expected {VERSION}")
+            return
+        for statement in POSTGRESQL:
+            db.execute(statement.encode())
+        db.execute("INSERT INTO schema_version VALUES (%s)", (VERSION,))
+
+
+@contextlib.contextmanager
+def spoken() -> Iterator[None]:
+    """What PostgreSQL says as this room's errors, one line each; never the values."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        if getattr(error, "sqlstate", None) in FULL:
+            raise StoreFull(f"postgresql: {_line(error)}") from None
+        raise StoreAway(f"postgresql: {_line(error)}") from None
+    except psycopg.errors.ReadOnlySqlTransaction as error:  # A standby that is not promoted yet.
+        raise StoreAway(f"postgresql: {_line(error)}") from None
+    except psycopg.Error as error:
+        raise StoreRefused(f"postgresql: {_line(error)}") from None
+
+
+def _line(error: psycopg.Error) -> str:
+    """The first line: what comes after it quotes rows."""
+    return str(error.diag.message_primary or error).strip().split("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One event as it came off the bus: its line, and the line read as JSON."""
+
+    line: bytes
+    event: Event
+
+
+class Hiding:
+    """Pseudonyms for many plants: each declares accounts of its own."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._nobody = Pseudonyms(key)
+        self._plants: dict[str, Pseudonyms] = {}
+        self._clear: dict[str, Callable[[str], bool]] = {}
+
+    def declare(self, plant: str, is_clear: Callable[[str], bool]) -> None:
+        """Accounts of the plant that ``is_clear`` vouches for rest as they are; of a plant never declared none does."""
+        known: dict[str, bool] = {}
+
+        def looked_up(account: str) -> bool:
+            if (found := known.get(account)) is None:
+                if len(known) >= ACCOUNTS_MAX:
+                    known.clear()
+                found = known[account] = is_clear(account)
+            return found
+
+        self._clear[plant] = looked_up
+        self._plants[plant] = Pseudonyms(self._key, looked_up)
+
+    def rewritten(self, event: Event) -> dict[str, Any]:  # Any: JSON values.
+        """The event without the names of persons."""
+        return self._plants.get(str(event.get("plant")), self._nobody).rewritten(event)
+
+    def hides(self, event: Event) -> bool:
+        """Whether the event must be rewritten."""
+        if event.get("role") or event.get("on_behalf_of") or event.get("who") or event.get("operation") == "admin":
+            return True
+        account = event.get("account")
+        if account is None:
+            return False
+        clear = self._clear.get(str(event.get("plant")))
+        return not (clear is not None and isinstance(account, str) and clear(account))
+
+
+ACCOUNTS_MAX: Final = 65_536
+"""Accounts of a plant whose being clear is remembered."""
+
+
+class PostgresStore:
+    """Events and findings in PostgreSQL; one connection, one thread."""
+
+    def __init__(self, address: str, hiding: Hiding, *, today: Callable[[], date] = date.today) -> None:
+        """Connect, and make what is missing.
+
+        Raises:
+            StoreError: the database cannot be reached or was made by another version.
+        """
+        self._address, self._hiding, self._today = address, hiding, today
+        self._db: Connection | None = None
+        self._days: set[tuple[str, str]] = set()
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """A new connection in place of the old one."""
+        self.close()
+        self._db = connect(self._address, "hopwatch store")
+        self._days.clear()
+        with spoken():
+            for table in ("flows", "losses", "heartbeats", "finding_events", "findings"):
+                self._db.execute(
+                    sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DELETE ROWS").format(_new(table), sql.Identifier(table))
+                )
+
+    def close(self) -> None:
+        """Let go of the database; idempotent."""
+        if self._db is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._db.close()
+            self._db = None
+
+    @property
+    def _open(self) -> Connection:
+        if self._db is None:
+            raise StoreAway("postgresql: not connected")
+        return self._db
+
+    def add(self, events: Sequence[Said]) -> int:
+        """Keep the events, all or none; returns how many were new (a finding counts by each of its words).
+
+        Raises:
+            StoreAway: the database went away; nothing is kept, add them again after ``reconnect``.
+            StoreRefused: something in them cannot be kept; without it the others can.
+        """
+        rows = rows_of(self._hiding, events)
+        with spoken():
+            for table, column in PARTITIONED.items():
+                place = _PLACES[table]
+                for day in {row[place][:10] for row in rows[table]}:
+                    self._make_day(table, column, day)
+            with self._open.transaction():
+                return add_rows(self._open, rows)
+
+    def keep_only(self, days: Mapping[str, int], person_days: int | None = None) -> dict[str, int]:
+        """Let go of what is older than so many days, by table; of accounts that may be persons after ``person_days`` already.
+
+        Returns how many days (and of ``findings`` how many rows) went, by table.
+        """
+        gone: dict[str, int] = {}
+        today = self._today()
+        with spoken():
+            for table in PARTITIONED:
+                if table not in days:
+                    continue
+                oldest = (today - timedelta(days=days[table])).isoformat()
+                for name, day in self._days_of(table):
+                    if day < oldest:
+                        self._open.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+                        self._days.discard((table, day))
+                        gone[table] = gone.get(table, 0) + 1
+                column = sql.Identifier(PARTITIONED[table])
+                other = sql.Identifier(f"{table}_other")
+                self._open.execute(sql.SQL("DELETE FROM {} WHERE {} < %s").format(other, column), (oldest,))
+            if "findings" in days:
+                oldest = (today - timedelta(days=days["findings"])).isoformat()
+                done = self._open.execute("DELETE FROM findings WHERE last_seen < %s", (oldest,))
+                gone["findings"] = done.rowcount
+            if person_days is not None:
+                oldest = (today - timedelta(days=person_days)).isoformat()
+                done = self._open.execute("DELETE FROM flows WHERE start_time < %s AND account LIKE %s", (oldest, f"{PSEUDONYM_PREFIX}%"))
+                gone["flows of persons"] = done.rowcount
+        return {name: count for name, count in gone.items() if count}
+
+    def _days_of(self, table: str) -> list[tuple[str, str]]:
+        """The day tables there are, each with its day."""
+        rows = self._open.execute(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = %s::regclass", (table,)
+        ).fetchall()
+        found = [(str(name), str(name).removeprefix(f"{table}_")) for (name,) in rows]
+        return sorted((name, f"{day[:4]}-{day[4:6]}-{day[6:]}") for name, day in found if day.isdigit())
+
+    def _make_day(self, table: str, column: str, day: str) -> None:
+        if (table, day) in self._days:
+            return
+        make_day(self._open, table, column, day, self._today())
+        self._days.add((table, day))
+
+
+def make_day(db: Connection, table: str, column: str, day: str, today: date) -> None:
+    """A table for the day, if it is one of ours; what lay among the others moves into it."""
+    try:
+        first = date.fromisoformat(day)
+    except ValueError:
+        return
+    if abs((first - today).days) > DAYS_AROUND:
+        return
+    name = f"{table}_{first:%Y%m%d}"
+    row = db.execute("SELECT to_regclass(%s)", (name,)).fetchone()
+    if row is not None and row[0] is not None:
+        return
+    last = (first + timedelta(days=1)).isoformat()
+    names = {"part": sql.Identifier(name), "whole": sql.Identifier(table), "other": sql.Identifier(f"{table}_other"),
+             "column": sql.Identifier(column), "first": sql.Literal(day), "last": sql.Literal(last)}  # fmt: skip
+    with db.transaction():
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+        row = db.execute("SELECT to_regclass(%s)", (name,)).fetchone()
+        if row is not None and row[0] is not None:
+            return
+        db.execute(sql.SQL("CREATE TABLE {part} (LIKE {whole} INCLUDING ALL)").format(**names))
+        db.execute(
+            sql.SQL(
+                "WITH moved AS (DELETE FROM {other} WHERE {column} >= {first} AND {column} < {last} RETURNING *)"
+                " INSERT INTO {part} SELECT * FROM moved"
+            ).format(**names)
+        )
+        db.execute(sql.SQL("ALTER TABLE {whole} ATTACH PARTITION {part} FOR VALUES FROM ({first}) TO ({last})").format(**names))
+
+
+def rows_of(hiding: Hiding, events: Iterable[Said], tables: Iterable[str] = (*PARTITIONED, "findings")) -> dict[str, list[Row]]:
+    """The events as rows of their tables, names of persons hidden.
+
+    Raises:
+        StoreRefused: an event lacks what a column needs.
+    """
+    rows: dict[str, list[Row]] = {table: [] for table in tables}
+    for said in events:
+        event = said.event
+        try:
+            if hiding.hides(event):
+                event = hiding.rewritten(event)
+                whole = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+            else:
+                whole = said.line.decode()
+            kind = event["kind"]
+            rows[_TABLE[kind]].append(_clean(_ROWS[kind](event, whole)))
+            if kind == "finding":
+                rows["findings"].append(_clean(finding_row(event, whole)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # Which field, never what stood in it.
+            raise StoreRefused(f"event without what the store needs: {type(error).__name__}") from None
+    return rows
+
+
+def add_rows(db: Connection, rows: Mapping[str, Sequence[Row]]) -> int:
+    """Put rows into their tables inside the caller's transaction; the temporary ``new_`` tables must be there."""
+    new = 0
+    for table, some in rows.items():
+        if not some:
+            continue
+        with db.cursor() as cursor:
+            with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_new(table))) as copy:
+                for row in some:
+                    copy.write_row(row)
+            if table == "findings":
+                cursor.execute(_UPSERT_FINDINGS)
+            else:
+                cursor.execute(sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT DO NOTHING").format(sql.Identifier(table), _new(table)))
+                new += cursor.rowcount
+    return new
+
+
+# Read out of the text: jsonb refuses the NUL that a name may hold as an escape.
+_COUNTED: Final = r"""COALESCE(substring({} from '"windows"\s*:\s*([0-9]{{1,18}})')::bigint, 0)"""
+
+# The latest word holds; of two words of one moment the one that has counted more. When it was first seen only moves back.
+_UPSERT_FINDINGS: Final = f"""
+    INSERT INTO findings AS kept
+        SELECT DISTINCT ON (finding_id) * FROM new_findings ORDER BY finding_id, last_seen DESC, {_COUNTED.format("event")} DESC
+    ON CONFLICT (finding_id) DO UPDATE SET
+        severity = excluded.severity, last_seen = excluded.last_seen, first_seen = LEAST(kept.first_seen, excluded.first_seen),
+        event = excluded.event
+    WHERE excluded.last_seen > kept.last_seen
+        OR (excluded.last_seen = kept.last_seen AND {_COUNTED.format("excluded.event")} >= {_COUNTED.format("kept.event")})""".encode()
+
+
+def _new(table: str) -> sql.Identifier:
+    return sql.Identifier(f"new_{table}")
+
+
+def _flow_row(event: Event, whole: str) -> Row:
+    return (
+        event["event_id"], event["flow_id"], event["sequence"], event["plant"], event["agent"],
+        sortable(event["start"]), sortable(event["end"]), event["source"]["address"], event["destination"]["address"],
+        event.get("protocol"), event.get("account"), event.get("operation"), None, None, None, None,
+        event.get("rows", 0), event.get("bytes", 0), "{}", whole,
+    )  # fmt: skip
+
+
+def _finding_event_row(event: Event, whole: str) -> Row:
+    values = [event[name] for name in ("event_id", "finding_id", "plant", "verdict")]
+    return (*values, sortable(event["last_seen"]), whole)
+
+
+def _clean(row: Row) -> Row:
+    """PostgreSQL's text holds no NUL, and no half of a surrogate pair; JSON may say both (RFC 8259, 8.2)."""
+    for value in row:
+        if isinstance(value, str) and not value.isascii():
+            break
+        if isinstance(value, str) and "\0" in value:
+            break
+    else:
+        return row
+    return tuple(value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in row)
+
+
+_TABLE: Final = {"flow": "flows", "loss": "losses", "heartbeat": "heartbeats", "finding": "finding_events"}
+_ROWS: Final[dict[str, Callable[[Event, str], Row]]] = {
+    "flow": _flow_row,
+    "loss": loss_row,
+    "heartbeat": heartbeat_row,
+    "finding": _finding_event_row,
+}
+_PLACES: Final = {"flows": 5, "losses": 3, "heartbeats": 3, "finding_events": 4}
+"""Where in a row the time stands that decides its day."""

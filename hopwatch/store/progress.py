@@ -1,0 +1,288 @@
+"""Where each partition of a detector stands: what it remembers, the offset it reads next, and what it found, in one transaction.
+
+Either all of a transaction is there or none: after any kill a detector goes on as if the work since the last one had not been done,
+reads the same events again, and says the same. What is remembered rests sealed (``seal``), as a snapshot and the changes since;
+when those have grown larger than the snapshot, a new snapshot takes the place of both.
+
+**Fencing.** A partition's row bears an epoch that grows with every owner. Each transaction locks the row and holds its own epoch
+against it, so that a detector that was stopped for a minute and believes it still owns a partition can write nothing for it, whatever
+the group of consumers thinks; and taking over a partition waits for the transaction of whoever had it before.
+
+**Outbox.** Findings go to the bus after the transaction, from a row that it wrote; the row goes when the bus has them. A finding
+may therefore be said twice, with the same id, and never not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from hopwatch.store import StoreError
+from hopwatch.store.postgresql import Connection, Hiding, Said, StoreAway, add_rows, connect, make_day, rows_of, spoken
+from hopwatch.store.schema import PARTITIONED
+from hopwatch.store.seal import Sealer
+
+CHANGES_BYTES_MIN: Final = 1 << 20
+"""Changes of a plant that are never worth a new snapshot."""
+
+CHANGES_SHARE: Final = 2.0
+"""How many times the size of its snapshot the changes of a plant may reach."""
+
+CHANGES_MAX: Final = 600
+"""Changes of a plant, however small: ten minutes at one a second."""
+
+Offsets = dict[str, int]
+"""The offset to read next, by topic."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What was remembered for one plant: the snapshot, and the changes since, in order."""
+
+    snapshot: bytes
+    changes: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Claim:
+    """A partition as its new owner finds it."""
+
+    epoch: int
+    offsets: Offsets
+    numbers: dict[str, int]
+    memories: dict[str, Memory]
+
+
+@dataclass(slots=True)
+class Step:
+    """What a partition has done since its last step. A plant has a ``snapshot`` or ``changes``; neither if nothing moved."""
+
+    number: int
+    epoch: int
+    offsets: Offsets
+    numbers: dict[str, int]
+    """The number that the next event of each spool is to have."""
+
+    findings: Sequence[Said] = ()
+    snapshots: Mapping[str, bytes] = field(default_factory=dict)
+    changes: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of steps: the place of each partition's findings in the outbox, and the partitions that are another's now."""
+
+    outbox: dict[int, int]
+    fenced: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Grown:
+    """How much rests for a plant; decides when a snapshot is due."""
+
+    place: int = 0
+    count: int = 0
+    snapshot_bytes: int = 0
+    changes_bytes: int = 0
+
+
+class Progress:
+    """The partitions of one consumer group in PostgreSQL; one connection, one thread."""
+
+    def __init__(self, address: str, consumer: str, key: bytes, hiding: Hiding, *, today: Callable[[], date] = date.today) -> None:
+        """Connect, and make what is missing.
+
+        Raises:
+            StoreError: the database cannot be reached or was made by another version.
+        """
+        self._address, self._consumer, self._hiding, self._today = address, consumer, hiding, today
+        self._sealer = Sealer(key)
+        self._db: Connection | None = None
+        self._grown: dict[tuple[int, str], _Grown] = {}
+        self._days: set[str] = set()
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """A new connection in place of the old one."""
+        self.close()
+        self._db = connect(self._address, "hopwatch detect")
+        self._days.clear()
+        with spoken():
+            for table in ("finding_events", "findings"):
+                self._db.execute(
+                    sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+                        sql.Identifier(f"new_{table}"), sql.Identifier(table)
+                    )
+                )
+
+    def close(self) -> None:
+        """Let go of the database; idempotent."""
+        if self._db is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._db.close()
+            self._db = None
+
+    @property
+    def _open(self) -> Connection:
+        if self._db is None:
+            raise StoreAway("postgresql: not connected")
+        return self._db
+
+    def claim(self, number: int, owner: str) -> Claim:
+        """Take over a partition: whoever had it can write nothing for it from now on.
+
+        Raises:
+            StoreAway: the database went away.
+            StoreError: what is remembered cannot be opened.
+        """
+        with spoken(), self._open.transaction():
+            row = self._open.execute(
+                "SELECT epoch, position FROM detector_partitions WHERE consumer = %s AND number = %s FOR UPDATE",
+                (self._consumer, number),
+            ).fetchone()
+            epoch, position = (int(row[0]), row[1]) if row else (0, {})
+            self._open.execute(
+                "INSERT INTO detector_partitions (consumer, number, epoch, owner, position) VALUES (%s, %s, %s, %s, '{}')"
+                " ON CONFLICT (consumer, number) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, changed_at = now()",
+                (self._consumer, number, epoch + 1, owner),
+            )
+            memories = self._memories(number)
+        return Claim(epoch + 1, dict(position.get("offsets", {})), dict(position.get("numbers", {})), memories)
+
+    def _memories(self, number: int) -> dict[str, Memory]:
+        where = "WHERE consumer = %s AND number = %s"
+        found: dict[str, Memory] = {}
+        for grown in [one for one in self._grown if one[0] == number]:
+            del self._grown[grown]
+        for plant, upto, sealed in self._open.execute(
+            f"SELECT plant, upto, sealed FROM detector_snapshots {where}".encode(), (self._consumer, number)
+        ):
+            found[plant] = Memory(self._opened(number, plant, sealed))
+            self._grown[number, plant] = _Grown(place=int(upto), snapshot_bytes=len(sealed))
+        for plant, place, sealed in self._open.execute(
+            f"SELECT plant, place, sealed FROM detector_changes {where} ORDER BY plant, place".encode(), (self._consumer, number)
+        ):
+            found[plant].changes.append(self._opened(number, plant, sealed))
+            grown_plant = self._grown[number, plant]
+            grown_plant.place = int(place)
+            grown_plant.count += 1
+            grown_plant.changes_bytes += len(sealed)
+        return found
+
+    def wants_snapshot(self, number: int, plant: str) -> bool:
+        """Whether the next step of the plant is to bring a snapshot: it has none, or its changes have outgrown it."""
+        grown = self._grown.get((number, plant))
+        if grown is None:
+            return True
+        return grown.count >= CHANGES_MAX or grown.changes_bytes > max(CHANGES_BYTES_MIN, CHANGES_SHARE * grown.snapshot_bytes)
+
+    def keep(self, steps: Sequence[Step], said: Collection[int] = ()) -> Kept:
+        """All of the steps in one transaction, but none of a partition that is another's now. ``said`` are places of the outbox to clear.
+
+        Raises:
+            StoreAway: the database went away; nothing is kept, or everything is: claim the partitions again to see.
+            StoreRefused: something in the findings cannot be kept.
+        """
+        rows = {step.number: rows_of(self._hiding, step.findings, ("finding_events", "findings")) for step in steps}
+        outbox: dict[int, int] = {}
+        grown: dict[tuple[int, str], _Grown] = {}
+        with spoken():
+            for day in {row[4][:10] for some in rows.values() for row in some["finding_events"]} - self._days:
+                make_day(self._open, "finding_events", PARTITIONED["finding_events"], day, self._today())
+                self._days.add(day)
+            with self._open.transaction():
+                # Always in one order, or two detectors could wait for one another.
+                found = self._open.execute(
+                    "SELECT number, epoch FROM detector_partitions WHERE consumer = %s AND number = ANY(%s) ORDER BY number FOR UPDATE",
+                    (self._consumer, [step.number for step in steps]),
+                ).fetchall()
+                epochs = {int(number): int(epoch) for number, epoch in found}
+                for step in steps:
+                    if epochs.get(step.number) != step.epoch:
+                        continue
+                    self._remember(step, grown)
+                    add_rows(self._open, rows[step.number])
+                    if step.findings:
+                        outbox[step.number] = self._put_out(step)
+                    self._open.execute(
+                        "UPDATE detector_partitions SET position = %s, changed_at = now() WHERE consumer = %s AND number = %s",
+                        (json.dumps({"offsets": step.offsets, "numbers": step.numbers}), self._consumer, step.number),
+                    )
+                if said:
+                    self._open.execute("DELETE FROM detector_outbox WHERE id = ANY(%s)", (list(said),))
+        self._grown.update(grown)
+        return Kept(outbox, frozenset(step.number for step in steps if epochs.get(step.number) != step.epoch))
+
+    def _remember(self, step: Step, grown: dict[tuple[int, str], _Grown]) -> None:
+        for plant, snapshot in step.snapshots.items():
+            before = self._grown.get((step.number, plant), _Grown())
+            sealed = self._sealed(step.number, plant, snapshot)
+            whose = (self._consumer, step.number, plant)
+            self._open.execute(
+                "INSERT INTO detector_snapshots VALUES (%s, %s, %s, %s, %s)"
+                " ON CONFLICT (consumer, number, plant) DO UPDATE SET upto = excluded.upto, sealed = excluded.sealed",
+                (*whose, before.place, sealed),
+            )
+            self._open.execute("DELETE FROM detector_changes WHERE consumer = %s AND number = %s AND plant = %s", whose)
+            grown[step.number, plant] = _Grown(place=before.place, snapshot_bytes=len(sealed))
+        for plant, changes in step.changes.items():
+            before = self._grown[step.number, plant]
+            sealed = self._sealed(step.number, plant, changes)
+            self._open.execute(
+                "INSERT INTO detector_changes VALUES (%s, %s, %s, %s, %s)", (self._consumer, step.number, plant, before.place + 1, sealed)
+            )
+            size = before.changes_bytes + len(sealed)
+            grown[step.number, plant] = _Grown(before.place + 1, before.count + 1, before.snapshot_bytes, size)
+
+    def _put_out(self, step: Step) -> int:
+        # One seal for all of them: the nonces of one key are not without end.
+        sealed = self._sealer.seal(self._outbox_name, b"\n".join(said.line for said in step.findings))
+        row = self._open.execute(
+            "INSERT INTO detector_outbox (consumer, number, sealed) VALUES (%s, %s, %s) RETURNING id",
+            (self._consumer, step.number, sealed),
+        ).fetchone()
+        assert row is not None, "INSERT RETURNING returns the row"
+        return int(row[0])
+
+    def outbox(self, number: int) -> list[tuple[int, list[bytes]]]:
+        """Findings that the bus may not have, oldest first: lines by their place.
+
+        Raises:
+            StoreAway: the database went away.
+        """
+        with spoken():
+            rows = self._open.execute(
+                "SELECT id, sealed FROM detector_outbox WHERE consumer = %s AND number = %s ORDER BY id", (self._consumer, number)
+            ).fetchall()
+        return [(int(place), self._open_sealed(self._outbox_name, sealed).split(b"\n")) for place, sealed in rows]
+
+    def clear(self, said: Iterable[int]) -> None:
+        """The bus has these findings."""
+        with spoken():
+            self._open.execute("DELETE FROM detector_outbox WHERE id = ANY(%s)", (list(said),))
+
+    @property
+    def _outbox_name(self) -> str:
+        return f"outbox/{self._consumer}"
+
+    def _name(self, number: int, plant: str) -> str:
+        return f"detector/{self._consumer}/{number}/{plant}"
+
+    def _sealed(self, number: int, plant: str, text: bytes) -> bytes:
+        return self._sealer.seal(self._name(number, plant), text)
+
+    def _opened(self, number: int, plant: str, sealed: bytes) -> bytes:
+        return self._open_sealed(self._name(number, plant), sealed)
+
+    def _open_sealed(self, name: str, sealed: Any) -> bytes:  # Any: bytes or a view of them, as the client gives them.
+        try:
+            return self._sealer.opened(name, bytes(sealed))
+        except ValueError as error:
+            raise StoreError(f"postgresql: {name}: {error}") from None
