@@ -50,10 +50,12 @@ def read(text: str) -> OffsiteList:
         date = str(said["date"])
         entries = tuple(
             (str(one["name"]).lower(), Place(str(one["category"]), str(one["provider"]), bool(one.get("shared", False)), date))
-            for one in said["entries"][:ENTRIES_MAX]
+            for one in said["entries"]
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"off-site list: {type(error).__name__}, expected a date and entries of name, category and provider") from None
+    if len(entries) > ENTRIES_MAX:
+        raise ValueError(f"off-site list: {len(entries)} entries, expected at most {ENTRIES_MAX}")
     return OffsiteList(date, entries)
 
 

@@ -150,6 +150,7 @@ class Run:
         self._log, self._judge, self._store, self._view = log, judge, store, view
         self._stopping = False
         self._findings: dict[str, str] = {}
+        self._uncounted = 0
         self._lost: Counter[str] = Counter()
         self._windows = 0
         self._unread, self._why = 0, ""
@@ -221,7 +222,8 @@ class Run:
         return Outcome(summary, self._errors, broken_off)
 
     def _forgotten(self) -> dict[str, Any]:  # Any: a field that readers of a summary need not know
-        counted = {name: count for name, count in self._judge.forgotten().items() if count}
+        every = dict(self._judge.forgotten()) | {"findings_counted": self._uncounted}
+        counted = {name: count for name, count in every.items() if count}
         return {"forgotten": counted} if counted else {}
 
     def _take(self, batch: list[bytes]) -> None:
@@ -366,6 +368,8 @@ class Run:
         for finding in (*findings.values(), *(one.finding for one in known if one.finding is not None)):
             if len(self._findings) < FINDINGS_COUNTED_MAX or finding.finding_id in self._findings:
                 self._findings[finding.finding_id] = finding.verdict
+            else:
+                self._uncounted += 1
         if self._store is not None and self._storing:
             try:
                 self._store.add(

@@ -1,7 +1,7 @@
 """Every named bound of the code in one table: `python -m scripts.bounds` writes docs/bounds.md, a test holds it to the code.
 
-The reason is the constant's own comment. The counter is the one that the comment names, or that `COUNTED` knows; a bound
-without one is shown with a dash: what it cuts off is refused, or told as `unknown`, but not added up.
+The reason is the constant's own comment. The counter is the one that the comment names, or that `COUNTED` knows; for a bound
+without one `SAID` knows why reaching it loses and hides nothing, or where it is said. A bound with neither fails a test.
 """
 
 import re
@@ -14,24 +14,157 @@ PAGE = ROOT / "docs" / "bounds.md"
 ROOMS = ("hopwatch", "collectors", "agent", "detectors", "alerts", "dashboards")
 
 DECODERS = "`bounds_reached`"
+FORGOTTEN = "`forgotten` of the summary"
+
 COUNTED = {
-    ("protocols/postgresql.rs", "REQUESTS_MAX"): DECODERS,
-    ("protocols/postgresql.rs", "REQUESTED_BYTES_MAX"): DECODERS,
-    ("protocols/postgresql.rs", "NAMED_MAX"): DECODERS,
-    ("protocols/postgresql.rs", "NAMED_BYTES_MAX"): DECODERS,
-    ("protocols/postgresql.rs", "SQL_BYTES_MAX"): DECODERS,
-    ("protocols/postgresql/replication.rs", "RELATIONS_BYTES_MAX"): DECODERS,
-    ("sql.rs", "STATEMENTS_MAX"): DECODERS,
-    ("sql.rs", "DEPTH_MAX"): DECODERS,
-    ("sql.rs", "TABLES_MAX"): DECODERS,
-    ("stream.rs", "HELD_BYTES_MAX"): "`gaps`",
-    ("stream.rs", "HELD_SEGMENTS_MAX"): "`gaps`",
-    ("stream.rs", "AHEAD_MAX"): "`invalid_segments`",
-    ("sensor.rs", "HELD_BYTES_TOTAL_MAX"): "`gaps`",
-    ("sensor.rs", "CONVERSATIONS_MAX"): "`conversations_dropped`",
-    ("fragments.rs", "BYTES_MAX"): "`fragments_evicted`",
-    ("fragments.rs", "RUNS_MAX"): "`fragments_evicted`",
+    "protocols/postgresql.rs": {
+        DECODERS: "REQUESTS_MAX REQUESTED_BYTES_MAX NAMED_MAX NAMED_BYTES_MAX SQL_BYTES_MAX",
+    },
+    "protocols/postgresql/replication.rs": {DECODERS: "RELATIONS_BYTES_MAX"},
+    "sql.rs": {DECODERS: "STATEMENTS_MAX DEPTH_MAX TABLES_MAX"},
+    "protocols/dns.rs": {DECODERS: "OUTSTANDING_MAX CHAIN_MAX RECORDS_MAX"},
+    "protocols/http.rs": {DECODERS: "EXCHANGES_MAX WAITING_BYTES_MAX"},
+    "protocols/mqtt.rs": {
+        DECODERS: "PACKET_BYTES_MAX ALIASES_MAX TOPIC_BYTES_SUM_MAX REQUESTS_MAX FILTERS_MAX COMMANDS_MAX",
+    },
+    "protocols/opcua/mod.rs": {
+        DECODERS: "NODES_BYTES_MAX PENDING_MAX PENDING_BYTES_MAX ITEMS_BYTES_MAX HANDLES_MAX SESSIONS_MAX TOKEN_BYTES_MAX POINTS_MAX "
+        "POINT_BYTES_MAX",
+    },
+    "protocols/opcua/types.rs": {"`decode_errors`": "STACK_MAX"},
+    "protocols/quic.rs": {DECODERS: "INITIALS_MAX CRYPTO_BYTES_MAX PIECES_MAX"},
+    "protocols/tls.rs": {DECODERS: "HANDSHAKE_BYTES_MAX SANS_MAX", "`decode_errors`": "RECORD_BYTES_MAX"},
+    "stream.rs": {"`gaps`": "HELD_BYTES_MAX HELD_SEGMENTS_MAX", "`invalid_segments`": "AHEAD_MAX"},
+    "sensor.rs": {"`gaps`": "HELD_BYTES_TOTAL_MAX", "`conversations_dropped`": "CONVERSATIONS_MAX"},
+    "fragments.rs": {"`fragments_evicted`": "BYTES_MAX RUNS_MAX", "`fragments_incomplete`": "PACKET_BYTES_MAX MADE_MAX"},
+    "packet.rs": {
+        "`malformed_vlan_depth`": "VLANS_MAX",
+        "`malformed_ipv6_extension`": "EXTENSIONS_MAX",
+        "`malformed_link_depth`": "LINK_LAYERS_MAX",
+    },
+    "packet/tunnel.rs": {"`tunnel_depth`": "TUNNELS_MAX"},
+    "quality.rs": {"`contexts_folded` of the measures": "CONTEXTS_MAX"},
+    "windows.rs": {"`names_dropped`": "NAMES_OF_ADDRESS_MAX"},
+    "hopwatch/declared/match.py": {FORGOTTEN: "CACHE_ENTRIES_MAX"},
+    "hopwatch/watch.py": {FORGOTTEN: "FINDINGS_COUNTED_MAX"},
+    "hopwatch/bus/numbers.py": {"`unnumbered_total`": "SPOOLS_MAX", "`holes_forgotten`": "RUNS_MAX"},
+    "detectors/budget.py": {FORGOTTEN: "SLOTS_MAX OBJECTS_COUNTED_MAX BUDGETS_MAX"},
+    "detectors/failover.py": {FORGOTTEN: "MEMBERS_MAX"},
+    "detectors/findings.py": {FORGOTTEN: "FINDINGS_MAX"},
+    "detectors/losses.py": {FORGOTTEN: "LOSSES_MAX"},
+    "detectors/verdict.py": {FORGOTTEN: "AGENTS_MAX"},
+    "detectors/views.py": {FORGOTTEN: "CONNECTIONS_MAX VIEWS_MAX FLOWS_MAX SPANS_MAX"},
 }
+"""What is counted, by file."""
+
+CACHE = "none lost: a cache, what is pushed out is made anew"
+CLIPPED = "none hidden: the name is shown as far as it is kept"
+DAMAGED = "error: the file is damaged here"
+REFUSED = "error: refused, in one line"
+SHOWN = "none lost: a limit of what is shown, the counts are whole"
+PIECES = "none lost: the size of a piece, the next one goes on"
+THRESHOLD = "none lost: a threshold, nothing is held"
+UNKNOWN = "told as `unknown` or `*`"
+BYTES_ALONE = "told: depth `sizes`, all bytes count"
+
+SAID = {
+    "capture.rs": {"`kernel_drops`, if the ring is too small": "BLOCKS_MAX", REFUSED: "INTERFACES_MAX FILTER_INSTRUCTIONS_MAX"},
+    "contexts.rs": {REFUSED: "EQUAL_MAX"},
+    "packet/tunnel.rs": {"told: a conversation of what carries it": "GTP_EXTENSIONS_MAX"},
+    "protocols/dns.rs": {SHOWN: "FACTS_MAX", "none lost: the name is asked for again": "TTL_S_MAX", "told: `malformed`": "NAME_BYTES_MAX"},
+    "protocols/http.rs": {
+        CLIPPED: "LINE_BYTES_MAX NAME_CHARS_MAX",
+        UNKNOWN: "PATH_SEGMENTS_MAX PATH_CHARS_MAX",
+        SHOWN: "FACTS_MAX TARGET_CHARS_MAX",
+        THRESHOLD: "ANSWER_BYTES_MAX",
+        BYTES_ALONE: "LEVELS_MAX",
+    },
+    "protocols/mod.rs": {BYTES_ALONE: "HEAD_BYTES_MAX UNDECIDED_BYTES_MAX"},
+    "protocols/mqtt.rs": {
+        CACHE: "TOPICS_MAX",
+        SHOWN: "FACTS_MAX",
+        "told: `lossy`, until a shorter packet is found": "SOUGHT_BYTES_MAX SOUGHT_TOPIC_BYTES_MAX",
+    },
+    "protocols/opcua/mod.rs": {
+        "none lost: the next set goes on": "NAMES_MAX",
+        CACHE: "SETS_BYTES_MAX",
+        CLIPPED: "NAME_BYTES_MAX",
+        SHOWN: "FACTS_MAX",
+        "told: `lossy`, until a smaller message is found": "RESYNC_SIZE_MAX",
+        "told: depth `sizes`": "UNREADABLE_MAX",
+    },
+    "protocols/opcua/types.rs": {CLIPPED: "TEXT_BYTES_MAX NODE_BYTES_MAX"},
+    "protocols/postgresql/replication.rs": {
+        "none lost: what is needed stands there, the bytes count": "CHANGE_BYTES_MAX",
+        UNKNOWN: "COLUMNS_MAX",
+    },
+    "protocols/postgresql.rs": {
+        CACHE: "CACHED_MAX CACHED_BYTES_MAX",
+        UNKNOWN: "TABLELESS_BYTES_MAX",
+        SHOWN: "FACTS_MAX",
+        "told: `lossy`, until a shorter frame is found": "PLAUSIBLE_BYTES_MAX",
+        "told: `malformed`": "ROW_BYTES_MAX",
+        "none lost: what is needed stands first": "ERROR_BYTES_MAX",
+        CLIPPED: "NAME_BYTES_MAX MECHANISM_BYTES_MAX",
+    },
+    "protocols/quic.rs": {SHOWN: "VERSIONS_MAX", BYTES_ALONE: "ID_BYTES_MAX"},
+    "protocols/search.rs": {"told: `lossy`, until a frame is found": "CANDIDATES_MAX"},
+    "protocols/tls.rs": {SHOWN: "FACTS_MAX", CLIPPED: "NAME_CHARS_MAX"},
+    "quality.rs": {REFUSED: "EXPECTED_MAX"},
+    "sensor.rs": {BYTES_ALONE: "RECOGNITIONS_MAX", "told: `one_sided`": "PAIRING_PACKETS_MAX"},
+    "source/merge.rs": {"none lost: frames of two files may change places": "FILES_OPEN_MAX"},
+    "source/pcapng.rs": {CLIPPED: "NAME_BYTES_MAX"},
+    "source/zstd.rs": {REFUSED: "WINDOW_BYTES_MAX"},
+    "source.rs": {DAMAGED: "FRAME_BYTES_MAX BLOCK_BYTES_MAX INTERFACES_MAX"},
+    "sql.rs": {UNKNOWN: "COLUMNS_MAX", CLIPPED: "NAME_BYTES_MAX"},
+    "windows.rs": {PIECES: "ROWS_MAX BYTES_MAX OBJECTS_MAX"},
+    "hopwatch/bus/__init__.py": {REFUSED: "EVENT_BYTES_MAX"},
+    "hopwatch/bus/embedded.py": {
+        "error: the run says so and ends, what is left is told as a loss": "LOG_BYTES_MAX",
+        "none lost: written back into the file": "WAL_BYTES_MAX",
+        PIECES: "READ_EVENTS_MAX",
+        "none lost: an event sent again later than that is kept twice, its id tells": "KEYS_MAX",
+    },
+    "hopwatch/bus/connection.py": {REFUSED: "SECRET_BYTES_MAX"},
+    "hopwatch/bus/kafka.py": {
+        "none lost: the spool holds what waits": "IN_FLIGHT_MESSAGES_MAX IN_FLIGHT_BYTES_MAX",
+        CLIPPED: "REASON_CHARACTERS_MAX",
+    },
+    "hopwatch/bus/topics.py": {REFUSED: "SHARDS_MAX MESSAGE_BYTES_MAX"},
+    "hopwatch/declared/edition.py": {"none lost: a longer one travels packed": "PLAIN_BYTES_MAX"},
+    "hopwatch/declared/load.py": {REFUSED: "FILE_BYTES_MAX DEPTH_MAX", SHOWN: "ERRORS_MAX"},
+    "hopwatch/declared/quantity.py": {REFUSED: "AMOUNT_MAX"},
+    "hopwatch/declared/rules.py": {REFUSED: "PILOT_DAYS_MAX"},
+    "hopwatch/declared/sign.py": {REFUSED: "APPROVERS_MAX SIGNATURE_BYTES_MAX"},
+    "hopwatch/engine/__init__.py": {"none lost: the event is judged, its time moves no timer": "AHEAD_NS_MAX"},
+    "hopwatch/events.py": {PIECES: "OBJECTS_MAX", REFUSED: "COUNT_MAX TREES_MAX COMMITS_MAX", SHOWN: "EVIDENCE_MAX"},
+    "hopwatch/show.py": {SHOWN: "EVIDENCE_SHOWN_MAX OBJECTS_SHOWN_MAX"},
+    "hopwatch/store/embedded.py": {
+        "error: the run says so and ends, the log keeps what is left": "STORE_BYTES_MAX",
+        SHOWN: "CANDIDATES_MAX EARLIER_MAX",
+        PIECES: "IDS_MAX",
+    },
+    "hopwatch/terminal.py": {SHOWN: "FLOWS_REMEMBERED_MAX FLOWS_SHOWN_MAX FINDINGS_SHOWN_MAX"},
+    "hopwatch/watch.py": {PIECES: "DRAIN_EVENTS_MAX", THRESHOLD: "STATE_SHARE_MAX"},
+    "agent/merge.py": {PIECES: "RANGES_MAX"},
+    "agent/pump.py": {PIECES: "TAKE_BYTES_MAX"},
+    "agent/spool.py": {
+        "merged windows, or a loss that says how much": "SPOOL_BYTES_MAX",
+        PIECES: "REGION_EVENTS_MAX",
+        THRESHOLD: "RESERVE_BYTES_MAX",
+        "told: the loss is of any flow of the agent": "FLOWS_NAMED_MAX",
+    },
+    "collectors/packets.py": {PIECES: "PACKETS_MAX"},
+    "collectors/quality.py": {"a fault is named": "ONE_SIDED_SHARE_MAX COPIES_SHARE_MAX", SHOWN: "NAMED_MAX"},
+    "detectors/compare.py": {UNKNOWN: "UNNAMED_ROWS_MAX UNNAMED_BYTES_MAX"},
+    "detectors/nearest.py": {"none hidden: the finding stands, its nearest hop may be a further one": "CANDIDATES_MAX"},
+    "detectors/offsite.py": {REFUSED: "ENTRIES_MAX"},
+    "detectors/verdict.py": {THRESHOLD: "_ATTEMPT_SEVERITY_MAX"},
+    "detectors/whatif.py": {"told: no time was found": "DAYS_SEARCHED_MAX", "none hidden: the last answer stands": "NEARER_MAX"},
+}
+"""Where nothing is counted: what happens, by file."""
+
+SILENT = "–"
 
 RUST = re.compile(r"((?:^[ \t]*///[^\n]*\n)*)^[ \t]*(?:pub(?:\(\w+\))? )?const ([A-Z0-9_]+_MAX): [^=]+ = ([^;]+);", re.M)
 PYTHON = re.compile(r'^(_?[A-Z0-9_]+_MAX)(?:: [^=\n]+)? = ([^\n]+)\n((?:"""[^"]*""")?)', re.M)
@@ -65,9 +198,13 @@ def found() -> Iterator[Bound]:
 
 
 def counter(bound: Bound) -> str:
-    """What is counted when the bound is reached."""
+    """What is counted when the bound is reached, or why nothing is; a dash if nobody has said."""
     named = re.search(r"\(`(\w+)`\)", bound.why)
-    return COUNTED.get((bound.place, bound.name)) or (f"`{named[1].removesuffix('_total')}`" if named else "–")
+    for known in (COUNTED, SAID):
+        for text, names in known.get(bound.place, {}).items():
+            if bound.name in names.split():
+                return text
+    return f"`{named[1].removesuffix('_total')}`" if named else SILENT
 
 
 def page() -> str:
@@ -77,9 +214,9 @@ def page() -> str:
         "",
         "Every queue and table has one, with its default, what counts that it was reached, and why it is what it is. Written from the",
         "code by `python -m scripts.bounds`. `bounds_reached` adds up the tables of all decoders; what a decoder cannot keep goes out as",
-        "`unknown`. A dash: what lies beyond is refused, cut or told as `unknown`, and not added up.",
+        "`unknown`. Where no counter stands, it says why reaching the bound loses and hides nothing, or how it is told.",
         "",
-        "| Where | Bound | Default | Counter | What and why |",
+        "| Where | Bound | Default | When it is reached | What and why |",
         "| --- | --- | --- | --- | --- |",
     ]
     for bound in found():

@@ -18,6 +18,15 @@ def test_every_bound_says_why() -> None:
     assert silent == []
 
 
+def test_reaching_a_bound_is_counted_or_loses_nothing() -> None:
+    assert [f"{one.place} {one.name}" for one in bounds.found() if bounds.counter(one) == bounds.SILENT] == []
+    named = {(one.place, one.name) for one in bounds.found()}
+    rows = [(place, names) for table in (bounds.COUNTED, bounds.SAID) for place, of in table.items() for names in of.values()]
+    tables = [(place, name) for place, names in rows for name in names.split()]
+    assert [one for one in tables if one not in named] == [], "bounds that the code no longer has"
+    assert len(tables) == len(set(tables))
+
+
 def test_no_table_is_hashed_without_a_random_seed() -> None:
     unseeded = re.compile(r"DefaultHasher::new|BuildHasherDefault|FxHash|fnv|with_hasher\(Default")
     found = [path.name for path in SOURCE.rglob("*.rs") if unseeded.search(path.read_text())]

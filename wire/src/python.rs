@@ -6,7 +6,7 @@
 use crate::capture::{Capture, Options};
 use crate::contexts;
 use crate::packet::Malformed;
-use crate::quality::{Net, Quality};
+use crate::quality::{self, Net, Quality};
 use crate::sensor::{self, SensorOptions};
 use crate::source::merge::Merged;
 use crate::source::{FileSource, Source, SourceError, Step};
@@ -221,6 +221,10 @@ impl Sensor {
     fn measure(&self, expected: Vec<String>) -> PyResult<()> {
         let net = |text: &String| Net::parse(text).ok_or_else(|| PyValueError::new_err(format!("network {text:?}, expected 10.20.0.0/22")));
         let nets = expected.iter().map(net).collect::<PyResult<Vec<_>>>()?;
+        if nets.len() > quality::EXPECTED_MAX {
+            let message = format!("expected: {} networks, expected at most {}", nets.len(), quality::EXPECTED_MAX);
+            return Err(PyValueError::new_err(message));
+        }
         self.lock().sensor.quality = Some(Box::new(Quality::new(nets)));
         Ok(())
     }

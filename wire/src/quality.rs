@@ -109,6 +109,7 @@ impl Jumps {
 #[derive(Default)]
 pub struct Quality {
     contexts: HashMap<Vlans, Context>,
+    folded: u64,
     expected: Vec<(Net, u64, bool)>,
     watched: HashMap<Ends, Watch>,
     unwatched: u64,
@@ -245,6 +246,7 @@ impl Quality {
 
     fn context(&mut self, vlans: Vlans) -> &mut Context {
         let known = self.contexts.contains_key(&vlans) || self.contexts.len() < CONTEXTS_MAX;
+        self.folded += u64::from(!known);
         self.contexts.entry(if known { vlans } else { Vlans::default() }).or_default()
     }
 
@@ -329,6 +331,7 @@ impl Quality {
             "first": self.span_ns.map(|[first_ns, _]| rfc3339(first_ns)),
             "last": self.span_ns.map(|[_, last_ns]| rfc3339(last_ns)),
             "contexts": contexts,
+            "contexts_folded": self.folded,
             "expected": expected,
             "clock": {"back": self.back.said(), "forward": self.forward.said()},
             "cut": {"frames": self.cut_frames, "at_bytes": self.cut_at_bytes},

@@ -883,8 +883,13 @@ impl Recorder<'_> {
     /// A name that the client used for the server (SNI, Host, endpoint URL).
     pub fn server_name(&mut self, name: &str, by: &'static str) {
         let names = &mut self.connection().names[Side::Server as usize];
-        if names.len() < NAMES_OF_ADDRESS_MAX && !names.iter().any(|n| n.name == name && n.by == by) {
+        if names.iter().any(|n| n.name == name && n.by == by) {
+            return;
+        }
+        if names.len() < NAMES_OF_ADDRESS_MAX {
             names.push(Name { name: name.to_owned(), by, port: None });
+        } else {
+            self.windows.counters.names_dropped_total += 1;
         }
     }
 

@@ -220,6 +220,9 @@ impl Dns {
         }
         let mut aliases: Vec<(String, String)> = Vec::new();
         let mut addresses: Vec<(String, IpAddr, u32)> = Vec::new();
+        if usize::from(header.answers) > RECORDS_MAX {
+            out.bound_reached();
+        }
         for _ in 0..usize::from(header.answers).min(RECORDS_MAX) {
             let owner = read_name(message, &mut at)?;
             let kind = read_u16(message, &mut at)?;
@@ -230,7 +233,8 @@ impl Dns {
             let mut inside = at;
             at += length;
             match (kind, class) {
-                (CNAME, 1) if aliases.len() < CHAIN_MAX => aliases.push((owner, read_name(message, &mut inside)?)),
+                (CNAME, 1) if aliases.len() >= CHAIN_MAX => out.bound_reached(),
+                (CNAME, 1) => aliases.push((owner, read_name(message, &mut inside)?)),
                 (A | AAAA, 1) => {
                     let Some(address) = address(kind, data) else { continue };
                     if self.facts && self.addresses.len() < FACTS_MAX {
@@ -560,6 +564,17 @@ mod tests {
     fn every_name_of_the_chain_names_the_address() {
         let by_dns = |name: &str| json!({"name": name, "by": "dns"});
         assert_eq!(names_after(&conversation()), json!([by_dns("mes-db.plant.example"), by_dns("mes.plant.example")]));
+    }
+
+    #[test]
+    fn a_chain_longer_than_the_bound_is_counted() {
+        let owners: Vec<String> = (0..=CHAIN_MAX).map(|link| format!("n{link}.plant.example")).collect();
+        let played = |links: usize| {
+            let answers: Vec<_> = owners.iter().take(links).map(|owner| (owner.as_str(), CNAME, name("next.plant.example"))).collect();
+            let script = vec![(CLIENT, query(7, "n0.plant.example")), (SERVER, response(7, "n0.plant.example", &answers))];
+            testing::play_script(datagrams(WHOLE), &script).bounds_reached
+        };
+        assert_eq!((played(CHAIN_MAX), played(CHAIN_MAX + 1)), (0, 1));
     }
 
     #[test]

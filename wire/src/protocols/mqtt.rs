@@ -394,6 +394,7 @@ impl Mqtt {
         }
         // A longer packet is counted and not read.
         let body = if total <= PACKET_BYTES_MAX { bytes.get(header..total).unwrap_or_default() } else { &[] };
+        self.full += u64::from(total > PACKET_BYTES_MAX);
         let read = !body.is_empty();
         if self.facts {
             *self.gathered.packets.entry(PACKET_NAMES[usize::from(kind)]).or_default() += 1;
@@ -515,6 +516,8 @@ impl Mqtt {
             }
             if names.len() < FILTERS_MAX {
                 names.push(shared.to_owned());
+            } else {
+                self.full += 1;
             }
         }
         let objects = Arc::new(ObjectSet { names, ..ObjectSet::default() });
@@ -603,6 +606,8 @@ impl Mqtt {
                 }
                 alias =
                     property(body.get(from..head).unwrap_or_default(), TOPIC_ALIAS).and_then(|v| v.try_into().ok()).map(u16::from_be_bytes);
+            } else {
+                self.full += 1;
             }
         }
         let topic = rest.get(..topic_bytes).unwrap_or_default();
@@ -619,7 +624,8 @@ impl Mqtt {
         }
         let mut movement = Movement { operation: moving(sender), from: sender, objects };
         if administers {
-            let changes = body.get(head..).filter(|_| total <= PACKET_BYTES_MAX).map(administration).unwrap_or_default();
+            let (changes, cut) = body.get(head..).filter(|_| total <= PACKET_BYTES_MAX).map_or((Vec::new(), true), administration);
+            self.full += u64::from(cut);
             movement = Movement::new(Operation::Admin, Side::Client);
             for change in changes {
                 // The packet itself belongs to the last one.
@@ -1002,10 +1008,12 @@ struct Role {
     rolename: String,
 }
 
-/// Changes to accounts, roles and groups in a message to Mosquitto's dynamic security; asking is no change.
-fn administration(payload: &[u8]) -> Vec<ObjectSet> {
-    let Ok(commands) = serde_json::from_slice::<Commands>(payload) else { return Vec::new() };
-    commands.commands.iter().take(COMMANDS_MAX).filter_map(change).collect()
+/// Changes to accounts, roles and groups in a message to Mosquitto's dynamic security, and whether there were more; asking is no
+/// change.
+fn administration(payload: &[u8]) -> (Vec<ObjectSet>, bool) {
+    let Ok(commands) = serde_json::from_slice::<Commands>(payload) else { return (Vec::new(), false) };
+    let cut = commands.commands.len() > COMMANDS_MAX || commands.commands.iter().any(|command| command.roles.len() > COMMANDS_MAX);
+    (commands.commands.iter().take(COMMANDS_MAX).filter_map(change).collect(), cut)
 }
 
 fn change(command: &Command) -> Option<ObjectSet> {
@@ -1145,6 +1153,25 @@ mod tests {
         let played = play(&recording(REFUSED));
         assert_eq!(flow(&played, "refused")["account"], "svc_edge");
         assert_eq!(played.facts["mqtt"]["connack_codes"], json!([0x87]));
+    }
+
+    #[test]
+    fn filters_and_packets_beyond_the_bounds_are_counted() {
+        let long = |first: u8, body: &[u8]| {
+            let mut packet = vec![first];
+            let mut left = body.len();
+            while left > 0 {
+                packet.push(left as u8 & 0x7f | if left > 0x7f { 0x80 } else { 0 });
+                left >>= 7;
+            }
+            [packet.as_slice(), body].concat()
+        };
+        let filters = |count: usize, bytes: usize| {
+            let filter = [&u16::try_from(bytes).unwrap().to_be_bytes()[..], &vec![b'a'; bytes], &[1]].concat();
+            let script = vec![(CLIENT, connect(4, 2, b"\0\x01c")), (CLIENT, long(0x82, &[&[0, 9][..], &filter.repeat(count)].concat()))];
+            play(&script).bounds_reached
+        };
+        assert_eq!((filters(FILTERS_MAX, 4), filters(FILTERS_MAX + 2, 4), filters(2, 60_000)), (0, 2, 1));
     }
 
     #[test]

@@ -332,6 +332,10 @@ impl Quic {
     fn initial(&mut self, sender: Side, header: &Long<'_>, packet: &[u8], number_at: usize, out: &mut Recorder<'_>) {
         self.initials[sender as usize] += 1;
         if self.over || self.opened >= INITIALS_MAX {
+            if !self.over && self.opened == INITIALS_MAX {
+                self.opened += 1;
+                out.bound_reached();
+            }
             return;
         }
         self.opened += 1;

@@ -21,6 +21,8 @@ pub struct Played {
     /// Largest [`Decoder::memory_bytes`] seen.
     pub memory_bytes_max: usize,
     pub facts: crate::windows::Facts,
+    /// Times that a table of the decoder was full.
+    pub bounds_reached: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -78,10 +80,11 @@ pub fn play_with(decoder: &mut dyn Decoder, steps: &[Step<'_>]) -> Played {
         decoder.close(&mut windows.recorder(id, time_ns));
     }
     windows.close(id, time_ns);
+    let bounds_reached = windows.counters.bounds_reached_total;
     let events = windows.take().iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
     let mut facts = crate::windows::Facts::new();
     decoder.facts(&mut facts);
-    Played { events, stream_bytes, error, memory_bytes_max, facts }
+    Played { events, stream_bytes, error, memory_bytes_max, facts, bounds_reached }
 }
 
 pub fn play_script(decoder: Box<dyn Decoder>, script: &Script) -> Played {

@@ -22,7 +22,7 @@ pub const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 pub const RECORD_BYTES_MAX: usize = (1 << 14) + 2048;
 /// Hellos and alerts kept for `hopwatch inspect`.
 pub const FACTS_MAX: usize = 64;
-/// Subject alternative names kept of a certificate.
+/// Subject alternative names kept of a certificate, and one more where there are more.
 pub const SANS_MAX: usize = 32;
 /// Characters kept of a name in a certificate or hello.
 pub const NAME_CHARS_MAX: usize = 255;
@@ -341,9 +341,11 @@ impl Tls {
                 bytes = rest;
                 let &[kind, high, middle, low] = half.message_head.as_slice() else { return };
                 half.message_left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                half.kept = matches!(kind, CLIENT_HELLO | SERVER_HELLO | HELLO_RETRY_REQUEST | CERTIFICATE)
-                    && half.message_left <= HANDSHAKE_BYTES_MAX
-                    && half.clear_bytes <= HANDSHAKE_BYTES_MAX;
+                let wanted = matches!(kind, CLIENT_HELLO | SERVER_HELLO | HELLO_RETRY_REQUEST | CERTIFICATE);
+                half.kept = wanted && half.message_left <= HANDSHAKE_BYTES_MAX && half.clear_bytes <= HANDSHAKE_BYTES_MAX;
+                if wanted && !half.kept {
+                    out.bound_reached();
+                }
                 half.clear_bytes = half.clear_bytes.saturating_add(half.message_left);
             }
             let (body, rest) = bytes.split_at(bytes.len().min(half.message_left));
@@ -399,6 +401,9 @@ impl Tls {
                 // The sender's own certificate is the first of the list (RFC 5246, 7.4.2).
                 let mut list = Read(Read(body).vector(3)?);
                 let (name, facts) = certificate(list.vector(3)?)?;
+                if facts["sans"].as_array().is_some_and(|names| names.len() > SANS_MAX) {
+                    out.bound_reached();
+                }
                 if sender == Side::Server {
                     out.protect(|p| p.certificate = Some(facts));
                 } else {
@@ -740,7 +745,7 @@ pub fn certificate(der: &[u8]) -> Option<(Option<String>, Value)> {
             GeneralName::IPAddress(bytes) => ip_text(bytes),
             _ => None,
         })
-        .take(SANS_MAX)
+        .take(SANS_MAX + 1)
         .collect();
     let key = certificate.public_key();
     let (key_type, bits) = match (key.algorithm.algorithm.to_id_string().as_str(), key.parsed()) {
@@ -1055,6 +1060,7 @@ mod tests {
         let played = testing::play_script(decoder(WHOLE), &vec![(SERVER, sent)]);
         assert_eq!(facts(&played)["alerts"], json!([{"sender": "server", "description": "Certificate Expired"}]));
         assert!(played.memory_bytes_max < 4096);
+        assert_eq!(played.bounds_reached, 1);
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct Found {
     pub identity_token: Option<u32>,
     pub user_change: Option<(&'static str, Option<String>)>,
     pub argument: u32,
+    /// Something of the message found no room.
+    pub cut: bool,
 }
 
 impl Found {
@@ -101,11 +103,14 @@ impl Sink for Found {
                 self.subscription = value;
                 if self.subscriptions.len() < HANDLES_MAX {
                     self.subscriptions.push(value);
+                } else {
+                    self.cut = true;
                 }
             }
             Tag::Handle if self.handles.len() < HANDLES_MAX => self.handles.push(value),
             Tag::ItemStatus => self.item_status = value,
             Tag::ItemId if self.item_ids.len() < HANDLES_MAX => self.item_ids.push((value, self.item_status)),
+            Tag::Handle | Tag::ItemId => self.cut = true,
             // The header's AdditionalHeader is an ExtensionObject too; the token is the last one of its message.
             Tag::Extension if self.is(Kind::ActivateSession) => self.identity_token = Some(value),
             _ => {}
@@ -125,8 +130,12 @@ impl Sink for Found {
             Tag::ContinuationPoint => {
                 // A request has one in each element, a response may have one in each result.
                 let index = self.results.max(1) - 1;
-                if !bytes.is_empty() && bytes.len() <= POINT_BYTES_MAX && self.points.len() < POINTS_MAX {
-                    self.points.push((index, bytes.to_vec()));
+                if bytes.len() <= POINT_BYTES_MAX && self.points.len() < POINTS_MAX {
+                    if !bytes.is_empty() {
+                        self.points.push((index, bytes.to_vec()));
+                    }
+                } else {
+                    self.cut = true;
                 }
             }
             // The first argument names the user, except that of ChangePassword, which is the old password.
@@ -144,6 +153,7 @@ impl Sink for Found {
     fn node(&mut self, tag: Tag, encoded: &[u8]) {
         match tag {
             Tag::Token if encoded.len() <= TOKEN_BYTES_MAX => self.token = encoded.to_vec(),
+            Tag::Token => self.cut = true,
             Tag::Node => self.nodes.push(encoded),
             Tag::Method => {
                 self.argument = 0;

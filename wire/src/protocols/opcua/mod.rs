@@ -562,6 +562,7 @@ impl OpcUa {
     /// A message is complete.
     fn finish(&mut self, sender: Side, mut message: Message, out: &mut Recorder<'_>) {
         let found = std::mem::take(&mut message.found);
+        self.full += u64::from(found.cut || found.nodes.cut || found.methods.cut);
         let unwalked = message.walker.as_ref().is_some_and(|w| !w.done());
         message.broken |= unwalked;
         match message.kind {
