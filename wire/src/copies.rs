@@ -14,6 +14,7 @@
 //!
 //! Copies are not decoded and not in windows; the connection of the first sight counts them beside.
 
+use crate::packet::plain::Plain;
 use crate::packet::{LinkType, Packet, Transport};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
@@ -100,6 +101,7 @@ impl Default for Copies {
 impl Copies {
     /// The frame that the next packets are in: its MAC addresses, or what its link has instead (interface and direction
     /// in Linux cooked captures).
+    #[inline]
     pub fn frame(&mut self, link: LinkType, data: &[u8]) {
         let word = |at: usize| data.get(at..at + 8).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
         // The middle of what is digested is in both words.
@@ -120,18 +122,39 @@ impl Copies {
         let identification = packet.identification;
         let is_tcp = matches!(packet.transport, Transport::Tcp(_));
         let hash = self.digest(packet, identification, is_tcp);
+        self.look(hash, self.place(packet.hop_limit, packet.context), is_tcp, identification != 0, time_ns)
+    }
+
+    /// The same for a packet whose digest is known.
+    #[inline]
+    pub fn seen_plain(&mut self, hash: u64, packet: &Plain<'_>, context: u32, time_ns: i64) -> Option<usize> {
+        self.look(hash, self.place(packet.hop_limit, context), true, packet.identification != 0, time_ns)
+    }
+
+    /// Reads what [`Copies::seen_plain`] is going to look at: of several packets at once memory is waited for once.
+    #[inline]
+    #[must_use]
+    pub fn touch(&self, hash: u64) -> u32 {
+        self.sets.get(index_of(hash)).map_or(0, |Set([sight, ..])| sight.time)
+    }
+
+    fn place(&self, hops: u8, context: u32) -> Place {
         // Contexts are numbered in the order in which they are seen, so different ones are mostly different here.
-        let [low, high, ..] = packet.context.to_le_bytes();
-        let place = Place { hops: packet.hop_limit, macs: self.macs, context: low ^ high };
+        let [low, high, ..] = context.to_le_bytes();
+        Place { hops, macs: self.macs, context: low ^ high }
+    }
+
+    #[inline]
+    fn look(&mut self, hash: u64, place: Place, is_tcp: bool, is_identified: bool, time_ns: i64) -> Option<usize> {
         let tag = hash << Place::BITS | place.number();
         let time = (time_ns >> UNIT_SHIFT) as u32;
         let age = |sight: &Sight| (time.wrapping_sub(sight.time) as i32).unsigned_abs();
-        let index = (hash >> (64 - SETS.trailing_zeros())) as usize % SETS;
+        let index = index_of(hash);
         let set = self.sets.get_mut(index)?;
         for sight in &set.0 {
             if (sight.tag ^ tag) >> Place::BITS == 0 {
                 let first = Place::of(sight.tag);
-                if age(sight) < limit(first, place, is_tcp, identification != 0) {
+                if age(sight) < limit(first, place, is_tcp, is_identified) {
                     self.routed = first.hops != place.hops && first.context == place.context;
                     return Some(sight.connection as usize);
                 }
@@ -155,7 +178,7 @@ impl Copies {
 
     /// A hash of what no switch and no router changes.
     fn digest(&self, packet: &Packet<'_>, identification: u16, is_tcp: bool) -> u64 {
-        let [first, second, third] = self.seeds;
+        let [first, second, _] = self.seeds;
         let addresses = match (packet.source, packet.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits()),
             (IpAddr::V6(source), IpAddr::V6(destination)) => self.bytes(self.bytes(first, &source.octets()), &destination.octets()),
@@ -164,15 +187,32 @@ impl Copies {
         let payload = packet.ip_payload;
         let about = u64::from(packet.ip_payload_bytes) << 16 | u64::from(identification);
         if let (true, Some(head)) = (is_tcp, payload.first_chunk::<TCP_HEAD_BYTES>()) {
-            // Ports, numbers, flags, window and the checksum, which covers options and payload (RFC 9293, 3.1).
-            let [low, high, sum] =
-                [0, 8, 12].map(|at| head.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word)));
-            return mix(low ^ third, high ^ mix(addresses ^ first, about ^ sum ^ second));
+            return self.digest_of(addresses, about, head);
         }
         let hash = mix(addresses ^ first, about ^ u64::from(packet.protocol) << 56 ^ second);
         // Where nothing numbers packets they are equal only if every byte is.
         let is_numbered = is_tcp || identification != 0;
         self.bytes(hash, payload.get(..HEAD_BYTES).filter(|_| is_numbered).unwrap_or(payload))
+    }
+
+    /// The same hash.
+    #[inline]
+    #[must_use]
+    pub fn digest_plain(&self, packet: &Plain<'_>) -> u64 {
+        let addresses = u64::from(packet.source) << 32 | u64::from(packet.destination);
+        let about = u64::from(packet.ip_payload_bytes) << 16 | u64::from(packet.identification);
+        self.digest_of(addresses, about, packet.tcp)
+    }
+
+    /// Ports, numbers, flags, window and the checksum, which covers options and payload (RFC 9293, 3.1).
+    #[inline]
+    fn digest_of(&self, addresses: u64, about: u64, head: &[u8; TCP_HEAD_BYTES]) -> u64 {
+        let [first, second, third] = self.seeds;
+        let [p0, p1, p2, p3, n0, n1, n2, n3, a0, a1, a2, a3, o0, f0, w0, w1, s0, s1, u0, u1] = *head;
+        let low = u64::from_le_bytes([p0, p1, p2, p3, n0, n1, n2, n3]);
+        let high = u64::from_le_bytes([a0, a1, a2, a3, o0, f0, w0, w1]);
+        let sum = u64::from(u32::from_le_bytes([s0, s1, u0, u1]));
+        mix(low ^ third, high ^ mix(addresses ^ first, about ^ sum << 32 ^ second))
     }
 
     /// `hash` with some bytes mixed in.
@@ -196,6 +236,11 @@ impl Copies {
     }
 }
 
+/// The set that a packet is remembered in.
+fn index_of(hash: u64) -> usize {
+    (hash >> (64 - SETS.trailing_zeros())) as usize % SETS
+}
+
 /// How long after its first sight, in the table's units, an equal packet is a copy.
 fn limit(first: Place, second: Place, is_tcp: bool, identified: bool) -> u32 {
     if !is_tcp && first.macs != second.macs && first.hops == second.hops {
@@ -212,6 +257,7 @@ const fn units(time_ns: i64) -> u32 {
 }
 
 /// Both factors spread over all bits: the two halves of the product, folded.
+#[inline]
 fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64

@@ -9,6 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 mod link;
+pub mod plain;
 pub mod tunnel;
 
 /// Tags kept per frame, outermost first; a deeper stack is refused as [`Malformed::VlanDepth`].

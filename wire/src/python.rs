@@ -9,7 +9,7 @@ use crate::packet::Malformed;
 use crate::quality::{self, Net, Quality};
 use crate::sensor::{self, SensorOptions};
 use crate::source::merge::Merged;
-use crate::source::{FileSource, Source, SourceError, Step};
+use crate::source::{FileSource, Source, SourceError, Turn};
 use crate::windows::{self, Counts, Depth, Endpoint, Movement, ObjectSet, Opening, Operation, Side};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -75,22 +75,31 @@ impl SensorState {
             }
         };
         let until = Instant::now() + timeout;
-        let mut result = Ok(false);
-        for i in 0..packets_max {
-            match source.read() {
-                Ok(Step::Frame(frame)) => {
-                    if let Some(tap) = self.taps.get(frame.interface as usize) {
-                        self.sensor.tap(tap);
-                    }
-                    self.sensor.frame(frame.time_ns, frame.link, frame.data, frame.wire_len, frame.vlan);
+        let (mut result, mut count) = (Ok(false), 0);
+        while count < packets_max {
+            let (sensor, taps) = (&mut self.sensor, &self.taps);
+            // Of one interface are all frames that are lent together.
+            let turn = source.read_some(packets_max - count, &mut |frames| {
+                if let Some(tap) = frames.first().and_then(|frame| taps.get(frame.interface as usize)) {
+                    sensor.tap(tap);
                 }
-                Ok(Step::Idle) => {
+                sensor.frames(frames);
+            });
+            match turn {
+                Ok(Turn::Frames(lent)) => {
+                    let before = count;
+                    count += lent;
+                    if live && count / 64 > before / 64 && Instant::now() >= until {
+                        break;
+                    }
+                }
+                Ok(Turn::Idle) => {
                     self.sensor.advance(now_ns() - BEHIND_NS);
                     if Instant::now() >= until {
                         break;
                     }
                 }
-                Ok(Step::End) => {
+                Ok(Turn::End) => {
                     result = Ok(true);
                     break;
                 }
@@ -98,9 +107,6 @@ impl SensorState {
                     result = Err(wrong);
                     break;
                 }
-            }
-            if live && i % 64 == 63 && Instant::now() >= until {
-                break;
             }
         }
         self.bytes_read = source.bytes_read();

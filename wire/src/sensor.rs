@@ -6,11 +6,13 @@
 use crate::contexts::{self, Contexts, Step};
 use crate::copies::Copies;
 use crate::fragments::{FragmentCounters, Fragments, Outcome};
+use crate::packet::plain::Plain;
 use crate::packet::tunnel::{self, TUNNELS_MAX};
-use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, Transport, Udp, Vlans};
-use crate::pairs::{Answered, Pairs};
+use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, TcpFlags, Transport, Udp, Vlans};
+use crate::pairs::{Answered, Ends, Pairs};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition, UNDECIDED_BYTES_MAX};
 use crate::quality::Quality;
+use crate::source::{FRAMES_MAX, Frame};
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
 use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Windows, rfc3339};
@@ -43,6 +45,7 @@ pub const CONVERSATIONS_MAX: usize = 1_000_000;
 
 /// Packets of one end without one of the other, before the other is held to be out of sight rather than late.
 const ONE_SIDED_PACKETS: u64 = 3;
+const TCP_NUMBER: u64 = 6;
 const SECOND_NS: i64 = 1_000_000_000;
 /// How often holes, closings and losses are looked at.
 const TICK_NS: i64 = 5_000_000;
@@ -104,36 +107,91 @@ pub struct SensorCounters {
     pub conversations_dropped_total: u64,
 }
 
+/// Context, protocol and both ends, the lower one first. In words: it is hashed and compared for every packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
-    context: u32,
-    protocol: u8,
-    low: (IpAddr, u16),
-    high: (IpAddr, u16),
+    /// Addresses, of IPv6 ones the lower halves.
+    low: u64,
+    high: u64,
+    /// Both ports, and the context.
+    ports: u64,
+    /// The protocol, and [`Key::IPV6`].
+    kind: u64,
+    /// The upper halves of IPv6 addresses.
+    upper: [u64; 2],
 }
 
 impl Hash for Key {
-    /// Three words for IPv4; what they leave out is compared.
+    /// Three words for IPv4.
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for (address, port) in [self.low, self.high] {
-            match address {
-                IpAddr::V4(v4) => state.write_u64(u64::from(v4.to_bits()) << 16 | u64::from(port)),
-                IpAddr::V6(v6) => {
-                    state.write_u128(v6.to_bits());
-                    state.write_u16(port);
-                }
-            }
+        state.write_u64(self.low);
+        state.write_u64(self.high);
+        state.write_u64(self.ports ^ self.kind.rotate_right(16));
+        if self.kind & Self::IPV6 != 0 {
+            state.write_u64(self.upper[0]);
+            state.write_u64(self.upper[1]);
         }
-        state.write_u64(u64::from(self.context) << 8 | u64::from(self.protocol));
     }
 }
 
 impl Key {
+    const IPV6: u64 = 1 << 8;
+    const CONTEXT: u64 = 0xffff_ffff;
+
     fn of(packet: &Packet<'_>, ends: [(IpAddr, u16); 2]) -> Self {
         let [first, second] = ends;
-        let (low, high) = if first <= second { (first, second) } else { (second, first) };
-        Self { context: packet.context, protocol: packet.protocol, low, high }
+        let ((low, low_port), (high, high_port)) = if first <= second { (first, second) } else { (second, first) };
+        let words = |address| match address {
+            IpAddr::V4(v4) => (u64::from(v4.to_bits()), 0),
+            IpAddr::V6(v6) => (v6.to_bits() as u64, (v6.to_bits() >> 64) as u64),
+        };
+        let ((low, low_upper), (high, high_upper)) = (words(low), words(high));
+        let family = if first.0.is_ipv6() { Self::IPV6 } else { 0 };
+        let ports = Self::ports(low_port, high_port, packet.context);
+        Self { low, high, ports, kind: u64::from(packet.protocol) | family, upper: [low_upper, high_upper] }
     }
+
+    /// That of a plain packet, and whether its sender is the lower end.
+    #[inline]
+    fn of_plain(packet: &Plain<'_>, context: u32) -> (Self, bool) {
+        let source = (packet.source, packet.source_port);
+        let destination = (packet.destination, packet.destination_port);
+        let is_low = source <= destination;
+        let (low, high) = if is_low { (source, destination) } else { (destination, source) };
+        let ports = Self::ports(low.1, high.1, context);
+        (Self { low: u64::from(low.0), high: u64::from(high.0), ports, kind: TCP_NUMBER, upper: [0; 2] }, is_low)
+    }
+
+    #[inline]
+    fn ports(low: u16, high: u16, context: u32) -> u64 {
+        u64::from(low) << 48 | u64::from(high) << 32 | u64::from(context)
+    }
+
+    fn context(&self) -> u32 {
+        (self.ports & Self::CONTEXT) as u32
+    }
+
+    fn protocol(&self) -> u8 {
+        self.kind as u8
+    }
+
+    /// The same in no context.
+    fn ends(self) -> Self {
+        Self { ports: self.ports & !Self::CONTEXT, ..self }
+    }
+}
+
+/// What is known of a plain packet before it is its turn.
+struct Ahead<'a> {
+    packet: Plain<'a>,
+    context: u32,
+    key: Key,
+    is_low: bool,
+    hash: u64,
+    digest: u64,
+    /// Where its connection stands, if that was in the table.
+    index: Option<usize>,
 }
 
 /// What is to be done when: the time, a connection's index and generation.
@@ -326,10 +384,119 @@ impl Sensor {
 
     /// One frame, as captured. `wire_bytes` is its length on the wire, `vlan` a tag that the kernel took off.
     pub fn frame(&mut self, time_ns: i64, link: LinkType, data: &[u8], wire_bytes: u32, vlan: Option<u16>) {
-        self.counters.packets_total += 1;
-        self.counters.bytes_total += u64::from(wire_bytes);
-        self.advance(time_ns);
-        self.copies.frame(link, data);
+        self.frames(&[Frame { time_ns, link, data, wire_len: wire_bytes, vlan, interface: 0 }]);
+    }
+
+    /// Frames in the order in which they were captured, all of one interface. Given several, their headers are read first and
+    /// what they lead to is looked at together, so that memory is waited for once and not for each of them; nothing else
+    /// depends on how many are given at a time.
+    pub fn frames(&mut self, frames: &[Frame<'_>]) {
+        let in_general = self.quality.is_some() || self.options.verify_checksums;
+        for frames in frames.chunks(FRAMES_MAX) {
+            let mut all: [Option<Ahead<'_>>; FRAMES_MAX] = [const { None }; FRAMES_MAX];
+            if !in_general {
+                self.look_ahead(frames, &mut all);
+            }
+            for (frame, ahead) in frames.iter().zip(&all) {
+                self.counters.packets_total += 1;
+                self.counters.bytes_total += u64::from(frame.wire_len);
+                self.advance(frame.time_ns);
+                self.copies.frame(frame.link, frame.data);
+                match ahead {
+                    Some(ahead) => self.plain(frame, ahead),
+                    None => self.general(frame),
+                }
+            }
+        }
+    }
+
+    fn look_ahead<'a>(&mut self, frames: &[Frame<'a>], all: &mut [Option<Ahead<'a>>; FRAMES_MAX]) {
+        for (frame, ahead) in frames.iter().zip(all.iter_mut()) {
+            *ahead = Plain::read(frame).map(|packet| {
+                let context = self.contexts.tagged(self.root, packet.vlans);
+                let (key, is_low) = Key::of_plain(&packet, context);
+                let (hash, digest) = (self.seeds.hash_one(key), self.copies.digest_plain(&packet));
+                Ahead { packet, context, key, is_low, hash, digest, index: None }
+            });
+        }
+        if frames.len() < 2 {
+            return;
+        }
+        let mut touched = 0;
+        for ahead in all.iter_mut().flatten() {
+            touched ^= u64::from(self.copies.touch(ahead.digest));
+            ahead.index = self.table.touch(ahead.hash);
+        }
+        for ahead in all.iter().flatten() {
+            let connection = ahead.index.and_then(|index| self.connections.get(index)).and_then(Option::as_deref);
+            touched ^= connection.map_or(0, |connection| connection.packets[0]);
+        }
+        // Loads that nobody needs would be left out.
+        std::hint::black_box(touched);
+    }
+
+    /// A packet that was looked at already.
+    fn plain(&mut self, frame: &Frame<'_>, ahead: &Ahead<'_>) {
+        let copy = self.copies.seen_plain(ahead.digest, &ahead.packet, ahead.context, frame.time_ns);
+        if copy.is_none() {
+            // It may have been closed or opened since.
+            let is_it = |index: usize| self.connections.get(index).is_some_and(|c| c.as_ref().is_some_and(|c| c.key == ahead.key));
+            let index = ahead.index.filter(|&index| is_it(index)).or_else(|| self.known(ahead.hash, &ahead.key));
+            if index.is_some_and(|index| self.straight(index, ahead, frame.time_ns)) {
+                return;
+            }
+        }
+        let Ok(Layer::Ip(mut packet)) = packet::parse(frame.link, frame.data, frame.wire_len, frame.vlan) else { return };
+        packet.context = ahead.context;
+        match (copy, packet.transport) {
+            (Some(index), _) => self.copy(&packet, index),
+            (None, Transport::Tcp(tcp)) => self.tcp(&packet, &tcp, frame.time_ns),
+            _ => {}
+        }
+    }
+
+    /// The next segment of a connection that both ends speak on, or a bare acknowledgement of what was seen: what
+    /// [`Sensor::tcp`] does with one, and nothing of what it need not. False: it is something else, and nothing was done.
+    #[inline]
+    fn straight(&mut self, index: usize, ahead: &Ahead<'_>, time_ns: i64) -> bool {
+        const BARE: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
+        let packet = &ahead.packet;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut) else { return false };
+        let end = usize::from(ahead.is_low != connection.first_is_low);
+        let [first, second] = &mut connection.streams;
+        let (stream, back) = if end == 0 { (first, second) } else { (second, first) };
+        let is_straight = packet.flags.0 & BARE == TcpFlags::ACK
+            && stream.is_next(packet.sequence)
+            && back.is_heard(packet.acknowledgment)
+            && connection.packets[1 - end] > 0
+            && self.held_bytes <= HELD_BYTES_TOTAL_MAX;
+        if !is_straight {
+            return false;
+        }
+        self.copies.belongs(index);
+        let length = packet.payload.len();
+        stream.pass(length as u32);
+        connection.last_ns = connection.last_ns.max(time_ns);
+        connection.packets[end] += 1;
+        connection.payload_bytes[end] += length as u64;
+        let application = &mut connection.application;
+        application.packets += 1;
+        (application.heard, application.silent, application.one_sided) = (true, false, false);
+        if length > 0 {
+            application.piece(&mut self.windows, end, Piece::Data(packet.payload), time_ns);
+        }
+        if let Some(id) = application.window {
+            self.windows.recorder(id, time_ns).packet();
+        }
+        if application.is_to_weigh() {
+            self.weigh(index, time_ns);
+        }
+        true
+    }
+
+    /// A frame of any kind.
+    fn general(&mut self, frame: &Frame<'_>) {
+        let Frame { time_ns, link, data, wire_len: wire_bytes, vlan, .. } = *frame;
         if let Some(quality) = &mut self.quality {
             quality.frame(time_ns, link, data, wire_bytes);
         }
@@ -539,17 +706,17 @@ impl Sensor {
         };
         let key = Key::of(packet, [(packet.source, ports[0]), (packet.destination, ports[1])]);
         let hash = self.seeds.hash_one(key);
-        let ends = |key: &Key| (key.protocol, key.low, key.high);
-        let is_same = |c: &Option<Box<Connection>>| c.as_ref().is_some_and(|c| ends(&c.key) == ends(&key));
+        let is_same = |c: &Option<Box<Connection>>| c.as_ref().is_some_and(|c| c.key.ends() == key.ends());
         // Its first sight's connection may be over; then it is of the one that is open.
         let found = Some(index).filter(|&index| self.connections.get(index).is_some_and(is_same));
         let Some(index) = found.or_else(|| self.known(hash, &key)) else { return };
         let connection = self.connections[index].as_mut().expect("found");
-        let end = usize::from(((packet.source, ports[0]) == key.low) != connection.first_is_low);
+        let is_low = (packet.source, ports[0]) <= (packet.destination, ports[1]);
+        let end = usize::from(is_low != connection.first_is_low);
         let copied = connection.copied.get_or_insert_default();
         copied.packets[end] += 1;
         copied.payload_bytes[end] += u64::from(payload_bytes);
-        if key.context == connection.key.context || copied.keys.contains(&key) {
+        if key.context() == connection.key.context() || copied.keys.contains(&key) {
             return;
         }
         let generation = connection.generation;
@@ -622,7 +789,7 @@ impl Sensor {
             }
         }
         if (tcp.flags.syn() || self.pairs.waits()) && tcp.flags.ack() && packet.context != contexts::NONE {
-            self.pair(packet.context, tcp, index, end);
+            self.pair(packet.context, ends, tcp, index, end);
         }
         let connection = self.connections[index].as_mut().expect("found");
         connection.last_ns = connection.last_ns.max(time_ns);
@@ -678,13 +845,13 @@ impl Sensor {
     }
 
     /// The two directions of a handshake may lie in two contexts ([`crate::pairs`]).
-    fn pair(&mut self, context: u32, tcp: &Tcp<'_>, index: usize, end: usize) {
+    fn pair(&mut self, context: u32, ends: Ends, tcp: &Tcp<'_>, index: usize, end: usize) {
         let connection = self.connections[index].as_ref().expect("found");
         // The SYN/ACK and the first acknowledgements: whoever is answered in its own context has no partner.
         if connection.packets[1 - end] != 0 || connection.packets[end] > PAIRING_PACKETS_MAX {
             return;
         }
-        let ends = [connection.key.low, connection.key.high];
+        let ends = if ends[0] <= ends[1] { ends } else { [ends[1], ends[0]] };
         if tcp.flags.syn() {
             let (generation, sequence, acknowledgment) = (connection.generation, tcp.sequence, tcp.acknowledgment);
             self.pairs.answered(&ends, Answered { context, index, generation, sequence, acknowledgment });
@@ -695,7 +862,7 @@ impl Sensor {
         let fits = |other| contexts.same_kind(context, other);
         let Some(answer) = self.pairs.acknowledged(&ends, context, initial, tcp.acknowledgment, fits) else { return };
         let other = self.connections.get(answer.index).and_then(Option::as_ref);
-        let Some(alias) = other.filter(|c| c.generation == answer.generation && c.key.context == answer.context).map(|c| c.key) else {
+        let Some(alias) = other.filter(|c| c.generation == answer.generation && c.key.context() == answer.context).map(|c| c.key) else {
             return;
         };
         self.pairs.learn(context, answer.context);
@@ -722,9 +889,9 @@ impl Sensor {
     /// The connection of a datagram that begins none in its own context, but answers one in its partner's.
     #[cold]
     fn paired(&mut self, key: &Key, first_is_low: bool) -> Option<(usize, usize)> {
-        let partners: Vec<u32> = self.pairs.partners(key.context).to_vec();
+        let partners: Vec<u32> = self.pairs.partners(key.context()).to_vec();
         for context in partners {
-            let other = Key { context, ..*key };
+            let other = Key { ports: key.ends().ports | u64::from(context), ..*key };
             let Some(index) = self.known(self.seeds.hash_one(other), &other) else { continue };
             let connection = self.connections[index].as_ref().expect("in the table");
             let end = usize::from(first_is_low != connection.first_is_low);
@@ -781,19 +948,18 @@ impl Sensor {
     fn find(&mut self, packet: &Packet<'_>, ends: [(IpAddr, u16); 2], registry: &'static [Protocol], time_ns: i64) -> (usize, usize) {
         let protocol = packet.protocol;
         let key = Key::of(packet, ends);
-        let low = key.low;
+        let is_low = ends[0] <= ends[1];
         let hash = self.seeds.hash_one(key);
         if let Some(index) = self.known(hash, &key) {
             let connection = self.connections[index].as_ref().expect("in the table");
             // Between equal ends everything is said by the first.
-            let end = usize::from((ends[0] == low) != connection.first_is_low);
+            let end = usize::from(is_low != connection.first_is_low);
             self.copies.belongs(index);
             return (index, end);
         }
         let endpoint = |(address, port)| Endpoint { address: plain(address), port };
-        let first_is_low = ends[0] == low;
         if protocol != 6 && !self.pairs.partners(packet.context).is_empty() {
-            if let Some((index, end)) = self.paired(&key, first_is_low) {
+            if let Some((index, end)) = self.paired(&key, is_low) {
                 self.copies.belongs(index);
                 return (index, end);
             }
@@ -810,7 +976,7 @@ impl Sensor {
         let connection = Box::new(Connection {
             key,
             hash,
-            first_is_low,
+            first_is_low: is_low,
             generation: self.generation,
             waiting: false,
             lossy: false,
@@ -928,10 +1094,10 @@ impl Sensor {
     fn weigh(&mut self, index: usize, time_ns: i64) {
         let Some(connection) = self.connections[index].as_mut() else { return };
         let application = &mut connection.application;
-        let given = application.stream_bytes[0] + application.stream_bytes[1];
-        if given < application.weighed_at {
+        if !application.is_to_weigh() {
             return;
         }
+        let given = application.stream_bytes[0] + application.stream_bytes[1];
         application.weighed_at = given + (given / 2).clamp(WEIGHED_BYTES_MIN, WEIGHED_BYTES_MAX);
         let before = std::mem::replace(&mut application.decoder_bytes, application.state.memory_bytes());
         self.decoder_bytes = self.decoder_bytes - before + application.decoder_bytes;
@@ -949,7 +1115,7 @@ impl Sensor {
         let silent = |c: &Connection| {
             let allowed_ns = if c.closing {
                 CLOSED_NS
-            } else if c.key.protocol != 6 {
+            } else if c.key.protocol() != 6 {
                 IDLE_OTHER_NS
             } else if c.payload_bytes == [0; 2] && (c.packets.contains(&0) || c.packets.iter().sum::<u64>() < 3) {
                 // Not answered, or the answer not acknowledged. Once open, a connection may be silent for long.
@@ -1010,7 +1176,7 @@ impl Sensor {
         connection.application.close(&mut self.windows, connection.last_ns);
         self.forget(index, &connection);
         let application = &connection.application;
-        if connection.key.protocol == 6 && (application.one_sided || !connection.packets.contains(&0)) {
+        if connection.key.protocol() == 6 && (application.one_sided || !connection.packets.contains(&0)) {
             self.counters.conversing_total += 1;
             self.counters.one_sided_total += u64::from(application.one_sided);
         }
@@ -1020,7 +1186,7 @@ impl Sensor {
             self.counters.lost_bytes_total += stream.counters.lost_bytes;
             self.counters.conflicting_segments_total += stream.counters.conflicts;
         }
-        if let Some(quality) = self.quality.as_mut().filter(|_| connection.key.protocol == 6) {
+        if let Some(quality) = self.quality.as_mut().filter(|_| connection.key.protocol() == 6) {
             let lost = connection.streams.iter().map(|stream| &stream.counters);
             let lost = lost.fold((0, 0), |sum, c| (sum.0 + c.gaps - c.cuts, sum.1 + c.lost_bytes - c.cut_bytes));
             let ends = application.ends.map(|end| (end.address, end.port));
@@ -1085,6 +1251,11 @@ impl Sensor {
 impl Application {
     fn side(&self, end: usize) -> Side {
         if end == self.client { Side::Client } else { Side::Server }
+    }
+
+    /// Has its decoder been given so much that it may hold more?
+    fn is_to_weigh(&self) -> bool {
+        self.stream_bytes[0] + self.stream_bytes[1] >= self.weighed_at
     }
 
     fn piece(&mut self, windows: &mut Windows, end: usize, piece: Piece<'_>, time_ns: i64) {
@@ -1408,7 +1579,7 @@ fn conversation(connection: &Connection, contexts: &Contexts) -> Vec<u8> {
     let lost: u64 = connection.streams.iter().map(|s| s.counters.lost_bytes).sum();
     let (copies, copied_bytes) = connection.copied.as_ref().map_or(([0; 2], [0; 2]), |copied| (copied.packets, copied.payload_bytes));
     let keys = connection.copied.iter().flat_map(|copied| &copied.keys).chain([&connection.key]);
-    let vlans: BTreeSet<u16> = keys.flat_map(|key| contexts.vlans(key.context)).collect();
+    let vlans: BTreeSet<u16> = keys.flat_map(|key| contexts.vlans(key.context())).collect();
     let retransmitted: u64 = connection.streams.iter().map(|s| s.counters.retransmitted_bytes).sum();
     let cut = connection.streams.each_ref().map(|s| s.counters.cut_bytes);
     let line = serde_json::json!({

@@ -29,6 +29,8 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Distinct interfaces accepted from one file.
 pub const INTERFACES_MAX: usize = 4096;
+/// Frames lent at a time ([`Source::read_some`]): as many as their headers fit the innermost cache beside what they lead to.
+pub const FRAMES_MAX: usize = 32;
 
 /// One frame, lent until the source is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,10 @@ pub struct Frame<'a> {
     pub interface: u32,
 }
 
+impl Frame<'_> {
+    const NONE: Frame<'static> = Frame { time_ns: 0, link: LinkType::Raw, data: &[], wire_len: 0, vlan: None, interface: 0 };
+}
+
 /// What one reading gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
@@ -52,6 +58,15 @@ pub enum Step<'a> {
     /// Live only: no frame arrived within the timeout. Time passes and the source is still open.
     Idle,
     /// Nothing will follow.
+    End,
+}
+
+/// The same of a reading of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// So many were lent.
+    Frames(usize),
+    Idle,
     End,
 }
 
@@ -72,6 +87,22 @@ pub trait Source {
     /// # Errors
     /// See [`SourceError`]; after an error the source is at its [`Step::End`].
     fn read(&mut self) -> Result<Step<'_>, SourceError>;
+
+    /// Lends the next frames that are at hand, at least one, at most `most` and [`FRAMES_MAX`], all of one interface: who takes
+    /// them can look ahead.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_some(&mut self, _most: usize, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Turn, SourceError> {
+        Ok(match self.read()? {
+            Step::Frame(frame) => {
+                take(&[frame]);
+                Turn::Frames(1)
+            }
+            Step::Idle => Turn::Idle,
+            Step::End => Turn::End,
+        })
+    }
 
     /// Bytes of input consumed: of a compressed file the compressed ones, of an interface those of the frames.
     fn bytes_read(&self) -> u64;
@@ -259,6 +290,34 @@ impl FileSource {
 }
 
 impl Source for FileSource {
+    fn read_some(&mut self, most: usize, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Turn, SourceError> {
+        if let (Format::Pcap(pcap), None, false) = (&self.format, &self.peeked, self.ended) {
+            let mut frames = [Frame::NONE; FRAMES_MAX];
+            let (mut count, mut size) = (0, 0);
+            let mut rest = self.input.at_hand();
+            for place in frames.iter_mut().take(most) {
+                let Some((frame, after)) = pcap.lend(rest) else { break };
+                size += rest.len() - after.len();
+                (*place, rest) = (frame, after);
+                count += 1;
+            }
+            if let Some(frames) = frames.get(..count).filter(|frames| !frames.is_empty()) {
+                take(frames);
+                self.input.take(size);
+                return Ok(Turn::Frames(count));
+            }
+        }
+        // What is at hand is no whole frame, or none that is sound: read on, or say why not.
+        Ok(match self.read()? {
+            Step::Frame(frame) => {
+                take(&[frame]);
+                Turn::Frames(1)
+            }
+            Step::Idle => Turn::Idle,
+            Step::End => Turn::End,
+        })
+    }
+
     fn read(&mut self) -> Result<Step<'_>, SourceError> {
         if self.ended {
             return Ok(Step::End);

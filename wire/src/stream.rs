@@ -158,6 +158,31 @@ impl Stream {
         self.hole_ns.is_some()
     }
 
+    /// Whether a segment without flags that begins at `sequence` is next and changes nothing but what was handed on: no hole,
+    /// nothing held, no end.
+    #[inline]
+    #[must_use]
+    pub fn is_next(&self, sequence: u32) -> bool {
+        self.next == Some(sequence) && self.held.is_empty() && self.hole_ns.is_none() && !self.finished
+    }
+
+    /// Takes the payload of such a segment, which is handed on as it is.
+    #[inline]
+    pub fn pass(&mut self, length: u32) {
+        if length > 0 {
+            self.given = false;
+            self.advance(length);
+        }
+    }
+
+    /// Whether an acknowledgement of all before `number` says nothing: all of it was seen, and nothing is held.
+    #[inline]
+    #[must_use]
+    pub fn is_heard(&self, number: u32) -> bool {
+        let ahead = self.next.map(|next| number.wrapping_sub(next));
+        self.held.is_empty() && ahead.is_some_and(|ahead| ahead <= 1 || ahead >= AHEAD_MAX)
+    }
+
     /// Takes a segment and hands on what is now in order.
     pub fn segment(&mut self, segment: &Segment<'_>, deliver: &mut dyn FnMut(Piece<'_>)) {
         let first = if segment.syn { segment.sequence.wrapping_add(1) } else { segment.sequence };

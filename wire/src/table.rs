@@ -41,6 +41,7 @@ impl Default for Seeded {
 impl BuildHasher for Seeded {
     type Hasher = Folded;
 
+    #[inline]
     fn build_hasher(&self) -> Folded {
         Folded { state: self.0[0], factor: self.0[1] }
     }
@@ -55,6 +56,7 @@ pub struct Folded {
     factor: u64,
 }
 
+#[inline]
 fn folded(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product as u64) ^ ((product >> 64) as u64)
@@ -84,6 +86,7 @@ impl Hasher for Folded {
         self.write_u64(u64::from(word));
     }
 
+    #[inline]
     fn write_u64(&mut self, word: u64) {
         self.state = folded(self.state ^ word, self.factor).rotate_left(23);
     }
@@ -97,6 +100,7 @@ impl Hasher for Folded {
         self.write_u64(word as u64);
     }
 
+    #[inline]
     fn finish(&self) -> u64 {
         folded(self.state, self.factor ^ 0x9e37_79b9_7f4a_7c15)
     }
@@ -143,6 +147,25 @@ impl Table {
                 if is_it(number) {
                     return Some(number);
                 }
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    /// The first number whose hash looks like `hash`, unasked: nearly always the one that [`Table::find`] gives.
+    #[inline]
+    #[must_use]
+    pub fn touch(&self, hash: u64) -> Option<usize> {
+        let mask = self.slots.len() - 1;
+        let upper = hash >> 32;
+        let mut place = upper as usize & mask;
+        loop {
+            let slot = *self.slots.get(place)?;
+            if slot == 0 {
+                return None;
+            }
+            if slot >> 32 == upper {
+                return Some(number_of(slot));
             }
             place = (place + 1) & mask;
         }

@@ -1,7 +1,9 @@
 //! Frames made here, events out: connections, conservation, loss, and that nothing is judged by how it was read.
 
 use hopwatch_wire::packet::LinkType;
+use hopwatch_wire::quality::Quality;
 use hopwatch_wire::sensor::{Sensor, SensorOptions};
+use hopwatch_wire::source::Frame;
 use serde_json::Value;
 
 const START_NS: i64 = 1_775_558_528_000_000_000;
@@ -490,4 +492,84 @@ fn quic_is_read_from_its_first_datagram_and_a_moved_client_takes_no_name_along()
     assert_eq!((moved.len(), moved[0]["protocol"].as_str(), moved[0]["destination"]["names"].as_array().unwrap().len()), (1, None, 0));
     let told: u64 = flows(&events).iter().map(|f| f["bytes"].as_u64().unwrap() + f["bytes_back"].as_u64().unwrap()).sum();
     assert_eq!(told, text.lines().map(|line| (line.len() as u64 - 2) / 2).sum::<u64>());
+}
+
+/// Connections of a few clients, opened and closed again and again; segments lost, late, repeated, mirrored and cut off.
+fn busy(seed: u64, frames_max: usize) -> Vec<(i64, Vec<u8>)> {
+    let mut state = seed;
+    let mut draw = move |below: u64| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) % below
+    };
+    let mut next = [[0_u32; 2]; 5];
+    let mut frames = Vec::new();
+    let mut time_ns = START_NS;
+    while frames.len() < frames_max {
+        time_ns += draw(300_000) as i64;
+        let client = draw(5) as usize;
+        let from = if draw(2) == 0 { From::Client } else { From::Server };
+        let (own, other) = (from as usize, 1 - from as usize);
+        let (flags, bytes) = match draw(40) {
+            0 => {
+                next[client] = [draw(1 << 32) as u32, draw(1 << 32) as u32];
+                (SYN | if from == From::Server { ACK } else { 0 }, 0)
+            }
+            1 => (FIN | ACK, draw(4)),
+            2 if draw(4) == 0 => (RST, 0),
+            3..=14 => (ACK, 0),
+            _ => (ACK, 1 + draw(400)),
+        };
+        let back = draw(12) as u32 / 11 * draw(300) as u32;
+        let [sequence, acknowledgement] = [next[client][own].wrapping_sub(back), next[client][other]];
+        let mut frame = tcp(from, flags, sequence, acknowledgement, &vec![0xfe; bytes as usize], (client == 4).then_some(7));
+        let port = frame.len() - bytes as usize - 20 + 2 * own;
+        frame[port + 1] += client as u8;
+        let identification = frame.len() - bytes as usize - 36;
+        frame[identification..identification + 2].copy_from_slice(&(draw(1 << 16) as u16).to_be_bytes());
+        let sent = next[client][own].wrapping_add(bytes as u32 + u32::from(flags & (SYN | FIN) != 0));
+        next[client][own] = if back == 0 { sent } else { next[client][own] };
+        let late_ns = if draw(20) == 0 { draw(12_000_000) as i64 } else { 0 };
+        if draw(30) == 0 {
+            frames.push((time_ns + late_ns + draw(60_000_000) as i64, frame.clone()));
+        }
+        if draw(50) == 0 {
+            frame.truncate(frame.len() - (draw(1 + bytes) as usize));
+        }
+        if draw(40) > 0 {
+            frames.push((time_ns + late_ns, frame));
+        }
+    }
+    frames.sort_by_key(|(time_ns, _)| *time_ns);
+    frames
+}
+
+#[test]
+fn how_many_frames_are_given_at_a_time_and_which_way_they_are_read_changes_nothing() {
+    let said = |frames: &[(i64, Vec<u8>)], in_general: bool, at_a_time: usize| {
+        let mut sensor = Tap::new().sensor;
+        // What is measured is read in the general way.
+        sensor.quality = in_general.then(|| Box::new(Quality::new(Vec::new())));
+        for some in frames.chunks(at_a_time) {
+            let lent: Vec<_> = some
+                .iter()
+                .map(|(time_ns, data)| {
+                    let wire_len = u32::try_from(data.len()).unwrap();
+                    Frame { time_ns: *time_ns, link: LinkType::Ethernet, data, wire_len, vlan: None, interface: 0 }
+                })
+                .collect();
+            sensor.frames(&lent);
+        }
+        sensor.finish();
+        (sensor.windows.take(), sensor.take_conversations(), format!("{:?}", sensor.counters))
+    };
+    for seed in 1..=6 {
+        let frames = busy(seed, 3000);
+        let general = said(&frames, true, 1);
+        assert!(general.0.len() > 50 && general.1.len() > 20, "{} events of {} conversations", general.0.len(), general.1.len());
+        for at_a_time in [1, 2, 7, 32, 100] {
+            assert!(said(&frames, false, at_a_time) == general, "seed {seed}, {at_a_time} at a time");
+        }
+    }
 }

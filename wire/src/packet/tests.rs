@@ -1,4 +1,6 @@
+use super::plain::Plain;
 use super::*;
+use crate::source::Frame;
 
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 
@@ -404,5 +406,55 @@ fn what_a_link_carries_besides_ip_is_not_ip() {
     for (number, frame) in frames {
         let parsed = parse(LinkType::from_number(number), &frame, frame.len() as u32, None);
         assert!(matches!(parsed, Ok(Layer::NotIp { .. })), "link type {number}: {parsed:?}");
+    }
+}
+
+/// Frames one after another from one, each with a byte changed or its end cut off.
+fn changed(frame: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = vec![frame.to_vec()];
+    for at in 0..frame.len().min(70) {
+        for change in [1, 0x0f, 0x40, 0x80, 0xff] {
+            let mut other = frame.to_vec();
+            other[at] ^= change;
+            all.push(other);
+        }
+        all.push(frame[..at].to_vec());
+    }
+    all
+}
+
+#[test]
+fn what_is_read_in_one_pass_is_what_the_general_reader_says() {
+    let packet = ipv4_packet(6, 0x4000, &[], &tcp_segment(b"payload"));
+    let tag = |ethertype: u16, rest: &[u8]| [&[0xa0, 0x64], &ethertype.to_be_bytes(), rest].concat();
+    let bases = [
+        ethernet(0x0800, &packet),
+        ethernet(0x0800, &[&packet[..], &[0; 9]].concat()),
+        ethernet(0x8100, &tag(0x0800, &packet)),
+        ethernet(0x8100, &tag(0x8100, &tag(0x0800, &packet))),
+        ethernet(0x86dd, &ipv6_packet(6, &tcp_segment(b"payload"))),
+    ];
+    let mut plain_total = 0;
+    for frame in bases.iter().flat_map(|base| changed(base)) {
+        for wire_len in [frame.len() as u32, frame.len() as u32 + 40] {
+            let lent = Frame { time_ns: 0, link: LinkType::Ethernet, data: &frame, wire_len, vlan: None, interface: 0 };
+            let Some(plain) = Plain::read(&lent) else { continue };
+            plain_total += 1;
+            let Ok(Layer::Ip(packet)) = parse(LinkType::Ethernet, &frame, wire_len, None) else { panic!("{frame:02x?}") };
+            let tcp = as_tcp(&packet);
+            let ends = [IpAddr::V4(Ipv4Addr::from_bits(plain.source)), IpAddr::V4(Ipv4Addr::from_bits(plain.destination))];
+            assert_eq!([packet.source, packet.destination], ends);
+            assert_eq!((packet.vlans, packet.protocol, packet.hop_limit), (plain.vlans, 6, plain.hop_limit));
+            assert_eq!((packet.identification, packet.ip_payload_bytes), (plain.identification, plain.ip_payload_bytes));
+            assert_eq!(packet.ip_payload.first_chunk(), Some(plain.tcp));
+            assert_eq!([tcp.source_port, tcp.destination_port], [plain.source_port, plain.destination_port]);
+            assert_eq!([tcp.sequence, tcp.acknowledgment], [plain.sequence, plain.acknowledgment]);
+            assert_eq!((tcp.flags, tcp.payload, tcp.cut), (plain.flags, plain.payload, 0));
+        }
+    }
+    assert!(plain_total > 500, "{plain_total} of the frames are read in one pass");
+    for (link, vlan) in [(LinkType::Raw, None), (LinkType::Ethernet, Some(7))] {
+        let data = &bases[0];
+        assert!(Plain::read(&Frame { time_ns: 0, link, data, wire_len: data.len() as u32, vlan, interface: 0 }).is_none());
     }
 }

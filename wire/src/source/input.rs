@@ -62,6 +62,11 @@ impl Input {
         Ok(self.buffer.get(self.start..self.start + count).unwrap_or(&[]))
     }
 
+    /// All that is in the buffer.
+    pub(super) fn at_hand(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or(&[])
+    }
+
     /// Consumes and lends `count` bytes, which [`Input::need`] has made sure of.
     pub(super) fn take(&mut self, count: usize) -> &[u8] {
         let first = self.start;

@@ -1,7 +1,8 @@
 //! The classic pcap file (draft-ietf-opsawg-pcap): a 24-byte header, then records of 16 bytes and a frame.
 
 use super::input::Input;
-use super::{FRAME_BYTES_MAX, Record, SourceError};
+use super::{FRAME_BYTES_MAX, Frame, Record, SourceError};
+use crate::packet::LinkType;
 
 const FILE_HEADER_BYTES: usize = 24;
 
@@ -10,6 +11,13 @@ pub(super) struct Pcap {
     nanos_per_tick: i64,
     header_bytes: usize,
     link: u16,
+}
+
+/// What stands before a frame.
+struct Header {
+    time_ns: i64,
+    captured: usize,
+    wire_len: u32,
 }
 
 impl Pcap {
@@ -49,30 +57,35 @@ impl Pcap {
         if input.peek(1)?.is_empty() {
             return Ok(None);
         }
-        let header = input.need(self.header_bytes, "a record header")?;
-        let (Some(seconds), Some(ticks), Some(captured), Some(wire)) =
-            (header.get(..4), header.get(4..8), header.get(8..12), header.get(12..16))
-        else {
-            return Ok(None);
-        };
-        let seconds = word(seconds, self.little);
-        let ticks = word(ticks, self.little);
-        let captured = word(captured, self.little) as usize;
-        let wire_len = word(wire, self.little);
+        let header = self.header(input.need(self.header_bytes, "a record header")?);
+        let Some(Header { time_ns, captured, wire_len }) = header else { return Ok(None) };
         if captured > FRAME_BYTES_MAX {
             return Err(input.wrong(8, format!("frame of {captured} bytes"), format!("at most {FRAME_BYTES_MAX}")));
         }
         let size = self.header_bytes + captured;
         input.need(size, "a frame")?;
-        Ok(Some(Record {
-            time_ns: i64::from(seconds) * 1_000_000_000 + i64::from(ticks) * self.nanos_per_tick,
-            link: self.link,
-            start: self.header_bytes,
-            captured,
-            wire_len: wire_len.max(captured as u32),
-            interface: 0,
-            size,
-        }))
+        Ok(Some(Record { time_ns, link: self.link, start: self.header_bytes, captured, wire_len, interface: 0, size }))
+    }
+
+    /// The frame that `bytes` begin with, and what follows it; None where they hold no whole and sound one.
+    #[inline]
+    pub(super) fn lend<'a>(&self, bytes: &'a [u8]) -> Option<(Frame<'a>, &'a [u8])> {
+        let Header { time_ns, captured, wire_len } = self.header(bytes)?;
+        if captured > FRAME_BYTES_MAX {
+            return None;
+        }
+        let (data, rest) = bytes.get(self.header_bytes..)?.split_at_checked(captured)?;
+        Some((Frame { time_ns, link: LinkType::from_number(self.link), data, wire_len, vlan: None, interface: 0 }, rest))
+    }
+
+    #[inline]
+    fn header(&self, bytes: &[u8]) -> Option<Header> {
+        let words = bytes.first_chunk::<16>()?;
+        let [s0, s1, s2, s3, t0, t1, t2, t3, c0, c1, c2, c3, w0, w1, w2, w3] = *words;
+        let word = |bytes| if self.little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) };
+        let (seconds, ticks, captured) = (word([s0, s1, s2, s3]), word([t0, t1, t2, t3]), word([c0, c1, c2, c3]));
+        let time_ns = i64::from(seconds) * 1_000_000_000 + i64::from(ticks) * self.nanos_per_tick;
+        Some(Header { time_ns, captured: captured as usize, wire_len: word([w0, w1, w2, w3]).max(captured) })
     }
 }
 
