@@ -33,9 +33,10 @@ from detectors.verdict import VerdictDetector
 from detectors.whatif import what_if
 from hopwatch import agents, scale
 from hopwatch.bus import LogError
+from hopwatch.bus import cli as bus
 from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.capture import SECONDS, Measuring, check, expected, show
-from hopwatch.config import ConfigError, Settings, settings
+from hopwatch.config import ConfigError, Settings, kafka, settings
 from hopwatch.declared.load import load
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
@@ -189,6 +190,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _reading(explain)
 
     _add_declared(commands)
+    bus.add_parser(commands)
+    commands.choices["topics"].set_defaults(run=lambda arguments, sensors: bus.run(arguments, kafka(vars(arguments), arguments.config)))
 
     published = commands.add_parser("schema", help="the JSON Schema of the events", allow_abbrev=False)
     published.set_defaults(run=_schema)

@@ -44,7 +44,7 @@ class Connection(BaseModel):
     key_file: Path | None = Field(None, description="the key of that certificate, PEM")
     key_password_file: Path | None = Field(None, description="the file that holds the key's passphrase")
     key_password: SecretStr | None = Field(None, description="the passphrase; from the environment or a vault only")
-    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="stands before every topic's name")
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,128}$", description="stands before every topic's name")
     group_protocol: Literal["consumer", "classic"] = Field("consumer", description="classic for brokers before 4.0")
 
     @field_validator("bootstrap_servers")

@@ -1,6 +1,6 @@
 """The one door to Apache Kafka: a publisher that loses nothing, a member of a consumer group, and a reader of a whole topic.
 
-Nothing else imports the client (docs/decisions/0014 says why it is confluent-kafka, which wraps librdkafka).
+Only this file and ``admin.py`` import the client (docs/decisions/0014 says why it is confluent-kafka, which wraps librdkafka).
 
 **Publishing** is idempotent, acknowledged by every in-sync replica and ordered per key. Whoever sends keeps the event until its
 token comes back in ``Reports.acknowledged``: that is the moment at which it may leave the spool. A broker that is away is no error:
@@ -26,10 +26,12 @@ All three are for one thread: callbacks run inside ``poll`` and ``close`` and no
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -488,7 +490,7 @@ class Subscriber:
         self._paused: set[Partition] = set()
         self._gaps: list[Gap] = []
         self._raised: BaseException | None = None
-        self._closed = False
+        self._closed = self._abandoned = False
         self.trouble: str | None = None
         """What the client last said was wrong; None again once a message is received."""
         settings: dict[str, Any] = {  # Any: settings and callbacks.
@@ -516,6 +518,7 @@ class Subscriber:
             )
         except KafkaException as error:
             raise BrokerError(f"kafka: {_said(error.args[0])}") from None
+        _OPEN.add(self)
 
     def poll(self, timeout_s: float, limit: int = POLL_MESSAGES) -> list[Received]:
         """At most ``limit`` messages, in order within each partition; empty after ``timeout_s`` or while the cluster is away."""
@@ -639,8 +642,14 @@ class Subscriber:
         if not self._closed:
             self._closed = True
             self._consumer.close()
+            _OPEN.discard(self)
             if self._raised is not None:
                 raise self._raised
+
+    def _abandon(self) -> None:
+        """Leave the group without a word to the caller, whose state is unknown now."""
+        self._closed = self._abandoned = True
+        self._consumer.close()
 
     def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         partitions = [Partition(one.topic, one.partition) for one in assigned]
@@ -664,7 +673,7 @@ class Subscriber:
     def _revoked(self, revoked: list[TopicPartition], *, lost: bool) -> None:
         partitions = [Partition(one.topic, one.partition) for one in revoked]
         try:
-            if partitions:
+            if partitions and not self._abandoned:
                 self._on_revoked(partitions, lost)
         except BaseException as error:  # As above.
             self._raised = self._raised or error
@@ -674,6 +683,16 @@ class Subscriber:
 
     def _erred(self, error: KafkaError) -> None:
         self.trouble = _said(error)
+
+
+_OPEN: weakref.WeakSet[Subscriber] = weakref.WeakSet()
+
+
+@atexit.register
+def _abandon_all() -> None:
+    """A process that ends by an exception must end: a member that is not closed waits for its next poll, for ever and on a whole core."""
+    for subscriber in list(_OPEN):
+        subscriber._abandon()
 
 
 class Reader:

@@ -52,15 +52,15 @@ class Topic:
         """The name without a prefix."""
         return f"hopwatch.{self.kind}.v1"
 
-    def config(self) -> dict[str, str]:
-        """The topic's settings in Kafka's words."""
+    def config(self, replication: int = 1) -> dict[str, str]:
+        """The topic's settings in Kafka's words; with three copies, two must be written before an event is acknowledged."""
         return {
             "cleanup.policy": self.cleanup,
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(MESSAGE_BYTES_MAX),
             # The broker keeps what the producer compressed; another codec would cost its processor a second compression.
             "compression.type": "producer",
-            "min.insync.replicas": "1",
+            "min.insync.replicas": "2" if replication >= 3 else "1",
         }
 
 

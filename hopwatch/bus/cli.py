@@ -1,0 +1,69 @@
+"""``hopwatch topics``: create, check.
+
+Exit codes: 0 the cluster has what is needed; 1 ``check`` found a difference; 2 the cluster cannot be reached or refuses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+from hopwatch.bus.admin import PARTITIONS_MAX, Cluster
+from hopwatch.bus.connection import Connection
+
+OK, FOUND = 0, 1
+
+Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
+    """Add ``topics`` and its commands to the top-level parser."""
+    topics = subparsers.add_parser("topics", help="the topics of a Kafka cluster: create, check", allow_abbrev=False)
+    commands = topics.add_subparsers(dest="topics_command", metavar="COMMAND", required=True)
+    for name, about in (("create", "create the topics that are not there"), ("check", "name every setting that is not as it should be")):
+        command = commands.add_parser(name, help=about, allow_abbrev=False)
+        command.add_argument("--bootstrap-servers", metavar="HOST:PORT,…", help="some brokers of the cluster")
+        command.add_argument("--topic-prefix", metavar="TEXT", help="stands before every topic's name, as north.")
+        command.add_argument(
+            "--partitions", type=_number, metavar="N", help="of the topics that detectors share; never to be changed later (default 12)"
+        )
+        command.add_argument("--replication", type=_number, metavar="N", help="copies of each event (default 3, or one a broker if fewer)")
+        command.add_argument("--json", action="store_true", help="one JSON object a line")
+        command.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
+
+
+def run(arguments: argparse.Namespace, connection: Connection) -> int:
+    """Run the command that was parsed; returns the exit code.
+
+    Raises:
+        BrokerError: the cluster cannot be reached or refuses.
+    """
+    cluster = Cluster(connection)
+    wanted = cluster.wanted(partitions=arguments.partitions, replication=arguments.replication)
+    if arguments.topics_command == "create":
+        created = cluster.create(wanted)
+        for one in wanted:
+            state = "created" if one.name in created else "exists"
+            said = {"topic": one.name, "state": state, "partitions": one.partitions, "replication": one.replication}
+            print(json.dumps(said) if arguments.json else f"{state:8} {one.name}  {one.topic.about}")
+        return OK
+    differences = cluster.differences(wanted)
+    for difference in differences:
+        if arguments.json:
+            print(json.dumps(asdict(difference)))
+        elif difference.actual is None:
+            print(f"{difference.topic}: not there (hopwatch topics create)")
+        else:
+            print(f"{difference.topic}: {difference.setting} is {difference.actual}, expected {difference.wanted}")
+    if not differences and not arguments.json:
+        print(f"{len(wanted)} topics as they should be")
+    return FOUND if differences else OK
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= PARTITIONS_MAX):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 to {PARTITIONS_MAX}")
+    return int(text)
