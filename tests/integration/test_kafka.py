@@ -116,10 +116,8 @@ def test_flows_losses_and_heartbeats_of_a_plant_have_one_partition_number(connec
             assert publisher.send(kind, plant, "1", b"{}", 0)
     reported(publisher, len(plants) * len(TOGETHER))
     publisher.close()
-    where = {
-        plant: {m.partition.number for kind in TOGETHER for m in everything(connection, kind) if m.key == plant.encode()}
-        for plant in plants
-    }
+    found = [message for kind in TOGETHER for message in everything(connection, kind)]
+    where = {plant: {message.partition.number for message in found if message.key == plant.encode()} for plant in plants}
     assert all(len(one) == 1 for one in where.values()), where
     assert len(set.union(*where.values())) > 1
 
