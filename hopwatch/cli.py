@@ -153,6 +153,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     scale.add_detect(detect)
     _common(detect)
 
+    store = commands.add_parser("store", help="keep what agents and detectors publish to Kafka in PostgreSQL", allow_abbrev=False)
+    store.set_defaults(run=lambda arguments, sensors: scale.store(arguments, _steady))
+    scale.add_store(store)
+    _common(store)
+
     inspect = commands.add_parser("inspect", help="what a capture holds, and how well it could be read", allow_abbrev=False)
     inspect.set_defaults(run=_inspect)
     inspect.add_argument("files", nargs="+", metavar="FILE")

@@ -87,6 +87,17 @@ def edition_name(digest: str, at: date | None) -> str:
     return blake2b(f"{digest}/{at}".encode(), digest_size=16).hexdigest()
 
 
+def read_edition(message: Received, editions: Editions) -> tuple[str | None, str]:
+    """Put the declaration in a message in force; the plant if it is now, and one line that says what was done or why not."""
+    try:
+        said = parse(message.value)
+    except EventError as error:
+        return None, f"declaration at offset {message.offset} refused: {error}"
+    if not isinstance(said, DeclaredEdition):
+        return None, f"declaration at offset {message.offset} refused: not a declaration"
+    return editions.take(said)
+
+
 class MakeDetectors(Protocol):
     """The questions asked of a plant."""
 
@@ -275,15 +286,7 @@ class Detecting:
     def _declare(self, timeout_s: float) -> None:
         assert self._declared is not None
         for message in self._declared.poll(timeout_s):
-            try:
-                said = parse(message.value)
-            except EventError as error:
-                self._say(f"declaration at offset {message.offset} refused: {error}")
-                continue
-            if not isinstance(said, DeclaredEdition):
-                self._say(f"declaration at offset {message.offset} refused: not a declaration")
-                continue
-            plant, line = self._editions.take(said)
+            plant, line = read_edition(message, self._editions)
             if line:
                 self._say(line)
             if plant is not None:

@@ -24,9 +24,11 @@ from hopwatch.declared.load import load
 from hopwatch.declared.model import Architecture
 from hopwatch.detect import KINDS, Detecting, Edition, Editions, Token, edition_name
 from hopwatch.engine import Detector
-from hopwatch.store.postgresql import Hiding, StoreAway
+from hopwatch.store.postgresql import Hiding, PostgresStore, StoreAway
 from hopwatch.store.progress import Progress
 from hopwatch.store.pseudonyms import key_file
+from hopwatch.storing import KINDS as STORED
+from hopwatch.storing import Keeping, Storing, today
 
 DONE, WRONG = 0, 2
 
@@ -47,6 +49,15 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-older", action="store_true", help="let an older version take the place of a newer one")
     parser.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-detect)")
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The flags of `hopwatch store` that are for a cluster."""
+    _common(parser)
+    parser.add_argument("--approvers", type=Path, metavar="FILE", help="the keys whose signature approves a declaration")
+    parser.add_argument("--allow-unsigned", action="store_true", help="believe unsigned declarations about accounts, too")
+    parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-store)")
+    parser.add_argument("--keep", metavar="NAME=DAYS,…", help="how long: flows=30,persons=7,losses=90,heartbeats=7,findings=730")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +127,49 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
                 detecting.step()
         finally:
             detecting.close()
+    return DONE
+
+
+def store(arguments: argparse.Namespace, ending: Ending) -> int:
+    """`hopwatch store`.
+
+    Raises:
+        ConfigError, LogError, StoreError: one line each.
+    """
+    settings = chosen(ScaleSettings, vars(arguments), arguments.config)
+    postgres, hiding, _ = _database(settings, "store")
+    reached = kafka({"bootstrap_servers": arguments.brokers}, arguments.config)
+    try:
+        keeping = Keeping.parse(settings.keep)
+    except ValueError as error:
+        raise ConfigError(f"keep: {error}") from None
+    group = settings.group or "hopwatch-store"
+    stopping = _Stop(settings.duration)
+    with ending(stopping.ask):
+        held = _patient(lambda: PostgresStore(postgres, hiding, today=today), stopping)
+        if held is None:
+            return DONE
+        publisher: Publisher[None] = Publisher(reached, speaker="store")
+        storing = Storing(
+            partial(Subscriber, reached, group=group, kinds=STORED, member="store"),
+            publisher,
+            held,
+            hiding,
+            declared=Reader(reached, "declared"),
+            # An unsigned one could call a person's account a service.
+            editions=Editions(approvers=settings.approvers, unsigned=arguments.allow_unsigned),
+            keeping=keeping,
+            clock=time.monotonic,
+            say=say,
+            consumer=group,
+        )
+        try:
+            storing.read_declarations(stopping)
+            storing.tidy()
+            while not stopping():
+                storing.step()
+        finally:
+            storing.close()
     return DONE
 
 

@@ -126,6 +126,17 @@ SAID = {
         "none lost: an event sent again later than that is kept twice, its id tells": "KEYS_MAX",
     },
     "hopwatch/bus/connection.py": {REFUSED: "SECRET_BYTES_MAX"},
+    "hopwatch/detect.py": {
+        PIECES: "KEEP_EVENTS_MAX",
+        "none lost: further plants are counted together": "PLANTS_COUNTED_MAX",
+        "none lost: reading waits": "RESEND_MAX",
+    },
+    "hopwatch/engine/order.py": {
+        "none lost: the wait for an earlier one ends": "WAITING_MAX AHEAD_MAX",
+        "none lost: the order begins anew": "SPOOLS_MAX",
+    },
+    "hopwatch/store/postgresql.py": {CACHE: "ACCOUNTS_MAX"},
+    "hopwatch/store/progress.py": {"none lost: a snapshot takes their place": "CHANGES_MAX"},
     "hopwatch/bus/kafka.py": {
         "none lost: the spool holds what waits": "IN_FLIGHT_MESSAGES_MAX IN_FLIGHT_BYTES_MAX",
         CLIPPED: "REASON_CHARACTERS_MAX",

@@ -86,6 +86,9 @@ def spoken() -> Iterator[None]:
         raise StoreAway(f"postgresql: {_line(error)}") from None
     except psycopg.errors.ReadOnlySqlTransaction as error:  # A standby that is not promoted yet.
         raise StoreAway(f"postgresql: {_line(error)}") from None
+    except psycopg.DataError as error:
+        # Its message quotes the value.
+        raise StoreRefused(f"postgresql: {type(error).__name__}") from None
     except psycopg.Error as error:
         raise StoreRefused(f"postgresql: {_line(error)}") from None
 
@@ -198,6 +201,22 @@ class PostgresStore:
                     self._make_day(table, column, day)
             with self._open.transaction():
                 return add_rows(self._open, rows)
+
+    def offsets(self, consumer: str) -> dict[tuple[str, int], int]:
+        """The offset to read next, by topic and partition, of what ``consumer`` has finished."""
+        with spoken():
+            rows = self._open.execute("SELECT topic, number, next FROM store_offsets WHERE consumer = %s", (consumer,)).fetchall()
+        return {(str(topic), int(number)): int(offset) for topic, number, offset in rows}
+
+    def finished(self, consumer: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """``consumer`` has finished everything below these offsets; they never move back."""
+        places = sorted(offsets)
+        with spoken():
+            self._open.execute(
+                "INSERT INTO store_offsets AS kept SELECT %s, * FROM unnest(%s::text[], %s::int[], %s::bigint[])"
+                " ON CONFLICT (consumer, topic, number) DO UPDATE SET next = GREATEST(kept.next, excluded.next)",
+                (consumer, [topic for topic, _ in places], [number for _, number in places], [offsets[place] for place in places]),
+            )
 
     def keep_only(self, days: Mapping[str, int], person_days: int | None = None) -> dict[str, int]:
         """Let go of what is older than so many days, by table; of accounts that may be persons after ``person_days`` already.

@@ -85,6 +85,10 @@ POSTGRESQL = (
     "CREATE INDEX IF NOT EXISTS finding_events_by_finding ON finding_events (finding_id)",
     # What does not lie in a day that was made.
     *(f"CREATE TABLE IF NOT EXISTS {name}_other PARTITION OF {name} DEFAULT" for name in PARTITIONED),
+    # Where each program that keeps events stands.
+    """CREATE TABLE IF NOT EXISTS store_offsets (
+        consumer TEXT NOT NULL, topic TEXT NOT NULL, number INTEGER NOT NULL, next BIGINT NOT NULL,
+        PRIMARY KEY (consumer, topic, number))""",
     # Where each detector's partitions stand. ``epoch`` grows with every owner; whoever holds an older one may write nothing.
     """CREATE TABLE IF NOT EXISTS detector_partitions (
         consumer TEXT NOT NULL, number INTEGER NOT NULL, epoch BIGINT NOT NULL, owner TEXT NOT NULL,

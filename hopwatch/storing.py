@@ -1,0 +1,295 @@
+"""`hopwatch store`: flows, losses, heartbeats and findings from Kafka into PostgreSQL, each once.
+
+A batch is written, then the offsets behind it are told to the group; in between anything may end, since an event written again is the
+same event. While the database is away reading pauses, membership in the group goes on, and the batch in hand is written when it is
+back. An event that the database refuses is looked for by halves and goes to the rejected ones, with the reason and nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from hopwatch.bus.kafka import Partition, Publisher, Reader, Received, Subscriber
+from hopwatch.bus.topics import Kind
+from hopwatch.detect import Editions, read_edition
+from hopwatch.events import time_ns
+from hopwatch.store import StoreError, StoreFull
+from hopwatch.store.postgresql import Hiding, PostgresStore, Said, StoreAway, StoreRefused
+
+KINDS: Final[tuple[Kind, ...]] = ("flow", "loss", "heartbeat", "finding")
+"""What is kept."""
+
+BATCH_EVENTS: Final = 10_000
+BATCH_S: Final = 0.5
+POLL_S: Final = 0.1
+AGAIN_S: Final = 1.0
+SAY_AGAIN_S: Final = 60.0
+TIDY_S: Final = 3_600.0
+"""How often what is too old goes."""
+
+_TIMES: Final = {"flow": ("start", "end"), "loss": ("start", "end"), "heartbeat": ("time",), "finding": ("first_seen", "last_seen")}
+
+
+class Subscribe(Protocol):
+    """Makes the member of the group."""
+
+    def __call__(
+        self, *, on_assigned: Callable[[list[Partition]], Mapping[Partition, int]], on_revoked: Callable[[list[Partition], bool], None]
+    ) -> Subscriber: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How many days records are kept, by table; a table that is not named keeps all. ``person_days`` is for accounts of persons."""
+
+    days: Mapping[str, int]
+    person_days: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Keeping:
+        """From ``flows=30,persons=7,losses=90``.
+
+        Raises:
+            ValueError: a name nobody knows, or no number of days.
+        """
+        days: dict[str, int] = {}
+        for part in filter(None, text.split(",")):
+            name, _, count = part.strip().partition("=")
+            if name not in TABLES or not count.isdigit() or not 0 < int(count) < 100_000:
+                raise ValueError(f"{part}: expected NAME=DAYS, names are {', '.join(TABLES)}")
+            days[name] = int(count)
+        persons = days.pop("persons", None)
+        if "findings" in days:
+            days["finding_events"] = days["findings"]
+        return cls(days, persons)
+
+
+TABLES: Final = ("flows", "losses", "heartbeats", "findings", "persons")
+
+
+class Storing:
+    """One member of the group; everything runs inside ``step``, in one thread."""
+
+    def __init__(
+        self,
+        subscribe: Subscribe,
+        publisher: Publisher[None],
+        store: PostgresStore,
+        hiding: Hiding,
+        *,
+        declared: Reader | None,
+        editions: Editions,
+        keeping: Keeping,
+        clock: Callable[[], float],
+        say: Callable[[str], None],
+        consumer: str,
+    ) -> None:
+        """``consumer`` names the group in the database; ``declared`` brings the accounts that are no persons."""
+        self._publisher, self._store, self._hiding, self._declared, self._editions = publisher, store, hiding, declared, editions
+        self._keeping, self._clock, self._say, self._consumer = keeping, clock, say, consumer
+        self._batch: list[tuple[Received, Said]] = []
+        self._offsets: dict[Partition, int] = {}
+        self._unplaced: set[Partition] = set()
+        self._rejecting = 0
+        self._written_s = self._tidied_s = clock()
+        self._again_s = self._said_s = 0.0
+        self._away = False
+        self.counters: Counter[str] = Counter()
+        self._subscriber = subscribe(on_assigned=self._assigned, on_revoked=self._revoked)
+
+    def read_declarations(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Read what was declared before this process began: until then every account would be a person's."""
+        while self._declared is not None and not stopping():
+            self._declare(POLL_S)
+            if self._declared.caught_up:
+                return
+
+    def step(self) -> int:
+        """Read, and write what is due; returns how many messages were read."""
+        if self._declared is not None:
+            self._declare(0)
+        if self._away:
+            self._subscriber.pause(self._subscriber.assigned())
+        messages = self._subscriber.poll(POLL_S, BATCH_EVENTS)
+        for message in messages:
+            self._take(message)
+        now_s = self._clock()
+        if now_s >= self._again_s and (len(self._batch) >= BATCH_EVENTS or now_s - self._written_s >= BATCH_S):
+            self._write()
+        self._reported()
+        if now_s - self._tidied_s >= TIDY_S and not self._away:
+            self.tidy()
+        for gap in self._subscriber.gaps():
+            if gap.lost > 0:
+                self.counters["missed"] += gap.lost
+                self._say(f"{gap.partition.topic}/{gap.partition.number}: {gap.lost} messages were deleted before they were read")
+        return len(messages)
+
+    def tidy(self) -> None:
+        """Let go of what is older than it may be kept."""
+        self._tidied_s = self._clock()
+        try:
+            for name, count in self._store.keep_only(self._keeping.days, self._keeping.person_days).items():
+                self._say(f"{name}: {count} gone, older than they are kept")
+        except StoreError as error:
+            self._say(f"what is too old could not go: {error}")
+
+    def close(self) -> None:
+        """Write what is in hand, leave the group, let go of the database."""
+        if self._batch and not self._away:
+            self._write()
+        self._subscriber.close()
+        self._publisher.close()
+        self._store.close()
+        if self._declared is not None:
+            self._declared.close()
+
+    def _declare(self, timeout_s: float) -> None:
+        assert self._declared is not None
+        for message in self._declared.poll(timeout_s):
+            plant, line = read_edition(message, self._editions)
+            if line:
+                self._say(line)
+            if plant is not None:
+                self._hiding.declare(plant, self._editions.of[plant].is_clear())
+
+    def _assigned(self, partitions: list[Partition]) -> Mapping[Partition, int]:
+        try:
+            known = self._store.offsets(self._consumer)
+        except StoreAway as error:
+            # From where to read is asked when the database is back.
+            self._unplaced |= set(partitions)
+            self._gone(error)
+            return {}
+        return {partition: known[partition] for partition in partitions if partition in known}  # A partition is such a pair.
+
+    def _take(self, message: Received) -> None:
+        if message.partition in self._unplaced:
+            return
+        self._offsets[message.partition] = message.offset + 1
+        self.counters["events"] += 1
+        try:
+            event = msgspec.json.decode(message.value)
+            check(event, message.kind)
+        except (ValueError, RecursionError) as error:
+            self._reject(message, "no JSON" if isinstance(error, msgspec.DecodeError | UnicodeDecodeError) else str(error))
+            return
+        self._batch.append((message, Said(message.value, event)))
+
+    def _write(self) -> None:
+        self._written_s = self._clock()
+        if not self._offsets and not self._away:
+            return
+        try:
+            if self._away:
+                self._store.reconnect()
+                self._place()
+            if self._batch:
+                self._add(self._batch)
+            if not self._rejections_arrived():
+                return  # Written again with the next, which changes nothing.
+            self._store.finished(self._consumer, {(one.topic, one.number): offset for one, offset in self._offsets.items()})
+        except (StoreAway, StoreFull) as error:
+            self._gone(error)
+            return
+        self._batch.clear()
+        self._subscriber.commit(self._offsets)
+        self._offsets.clear()
+        self.counters["batches"] += 1
+        if self._away:
+            self._away = False
+            self._subscriber.resume(self._subscriber.assigned())
+            self._say("the database is back")
+
+    def _place(self) -> None:
+        """Read on where the group stands what was assigned while nobody could say."""
+        known = self._store.offsets(self._consumer) if self._unplaced else {}
+        for partition in self._unplaced & self._subscriber.assigned():
+            self._subscriber.seek(partition, known.get(partition))
+        self._unplaced.clear()
+
+    def _rejections_arrived(self) -> bool:
+        if self._rejecting:
+            self._publisher.flush(POLL_S)
+            self._reported()
+        return self._rejecting == 0
+
+    def _add(self, batch: Sequence[tuple[Received, Said]]) -> None:
+        """The batch, but for what the database refuses."""
+        try:
+            self.counters["new"] += self._store.add([said for _, said in batch])
+        except StoreRefused as error:
+            if len(batch) > 1:
+                self._add(batch[: len(batch) // 2])
+                self._add(batch[len(batch) // 2 :])
+            else:
+                self._reject(batch[0][0], str(error))
+
+    def _gone(self, error: StoreError) -> None:
+        now_s = self._clock()
+        if not self._away or now_s - self._said_s >= SAY_AGAIN_S:
+            self._said_s = now_s
+            self._say(f"the database is {'still ' if self._away else ''}away, reading pauses: {error}")
+        self._away = True
+        self._again_s = now_s + AGAIN_S
+        self.counters["away"] += 1
+        self._subscriber.pause(self._subscriber.assigned())
+
+    def _revoked(self, partitions: list[Partition], lost: bool) -> None:
+        """Write what was read of them; what cannot be written now is read by whoever gets them."""
+        if not lost and not self._away:
+            self._write()
+        gone = set(partitions)
+        self._batch = [one for one in self._batch if one[0].partition not in gone]
+        self._unplaced -= gone
+        for partition in gone:
+            self._offsets.pop(partition, None)
+
+    def _reject(self, message: Received, reason: str) -> None:
+        self.counters["rejected"] += 1
+        self._rejecting += 1
+        while not self._publisher.reject(message, reason, None):
+            self._reported(POLL_S)
+
+    def _reported(self, wait_s: float = 0.0) -> None:
+        reports = self._publisher.poll(wait_s)
+        for failure in reports.failed:
+            self._say(f"the bus does not take a message: {failure.reason}")
+        self._rejecting -= len(reports.acknowledged) + len(reports.failed)
+
+
+def check(event: Any, kind: str | None) -> None:  # Any: JSON values.
+    """What the store relies on; whether the event means something is the detector's question.
+
+    Raises:
+        ValueError: a field is missing or of another type; says which, never what stood in it.
+    """
+    if not isinstance(event, dict) or event.get("kind") != kind or kind not in _TIMES:
+        raise ValueError("kind: not that of the topic")
+    names = ("event_id", "plant", "flow_id", "agent") if kind == "flow" else ("event_id", "plant")
+    for name in (*names, *_TIMES[kind]):
+        if not isinstance(event.get(name), str):
+            raise ValueError(f"{name}: expected a text")
+    if kind == "flow":
+        for name in ("source", "destination"):
+            if not isinstance(event.get(name), dict) or not isinstance(event[name].get("address"), str):
+                raise ValueError(f"{name}.address: expected a text")
+        for name in ("sequence", "rows", "bytes"):
+            if not isinstance(event.get(name, 0), int):
+                raise ValueError(f"{name}: expected a count")
+    for name in _TIMES[kind]:
+        try:
+            time_ns(event[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def today() -> date:
+    """The day it is in UTC, as the days of the tables are."""
+    return datetime.now(UTC).date()
