@@ -3,7 +3,7 @@
 use crate::targets::{self, RECORDINGS};
 use crate::{input, properties};
 use hopwatch_wire::protocols::testing::{CLIENT, Recording, recognise};
-use hopwatch_wire::protocols::{Recognition, TCP};
+use hopwatch_wire::protocols::Recognition;
 use hopwatch_wire::windows::Side;
 use std::fs;
 use std::io::Write;
@@ -21,9 +21,8 @@ pub fn write(folder: &Path) {
     for recording in RECORDINGS.iter() {
         let name = recording.name.split('.').next().unwrap_or_default();
         let seed = conversation(recording);
-        for (target, protocol, _) in targets::decoders().iter().filter(|(_, p, datagrams)| p.name == recording.protocol && !datagrams) {
-            let (of, script) = (TCP.iter().find(|p| std::ptr::eq(*p, *protocol)), &recording.script);
-            if of.is_some_and(|p| matches!(recognise(p, script), Recognition::Yes { .. })) {
+        for (target, protocol, _) in targets::decoders().iter().filter(|(_, p, _)| p.name == recording.protocol) {
+            if matches!(recognise(protocol, &recording.script), Recognition::Yes { .. }) {
                 put(target, &format!("{}-{name}", recording.protocol), &seed);
             }
         }
@@ -43,6 +42,12 @@ pub fn write(folder: &Path) {
         input::put(control, message, &mut datagrams);
     }
     put("dns", "lookup", &stream);
+    // A ClientHello that a server of HTTP answers, as any of the two protocols may be cut.
+    let hello = RECORDINGS.iter().find(|r| r.protocol == "tls").and_then(|r| r.script.first()).expect("a recording of TLS");
+    let mut refused = vec![2];
+    input::put(0, &hello.1, &mut refused);
+    input::put(1, b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwrong\r\n0\r\n\r\n", &mut refused);
+    put("tls", "http-answer", &refused);
     put("dns-2", "lookup", &datagrams);
     for (at, text) in SQL.iter().enumerate() {
         put("sql", &at.to_string(), &[b"\x02", text.as_bytes()].concat());
@@ -50,6 +55,7 @@ pub fn write(folder: &Path) {
     put("stream", "order", &[0, 4, 0, 0, 1, 1, 9, 4, 0, 20, 0, 2, 9, 4, 0, 9, 0, 3, 11, 0x20, 0, 29, 0, 0, 0, 4, 0, 29, 2, 1, 4]);
 
     let some = RECORDINGS.iter().find(|r| r.protocol == "mqtt").expect("a recording of MQTT");
+    put("packets", "two-vlans", &frames_on_two_vlans(some));
     let (pcap, pcapng) = (pcap(some), pcapng(some));
     put("pcap", "mqtt", &pcap[4..]);
     put("pcapng", "mqtt", &pcapng[4..]);
@@ -124,6 +130,18 @@ fn frames(recording: &Recording) -> Vec<u8> {
     let mut seed = Vec::new();
     for frame in ethernet(recording) {
         input::put(0x20, &frame, &mut seed);
+    }
+    seed
+}
+
+/// The same with a tag for each direction: two contexts that the handshake pairs.
+fn frames_on_two_vlans(recording: &Recording) -> Vec<u8> {
+    let mut seed = Vec::new();
+    for frame in ethernet(recording) {
+        // The last byte of the source address is the client's or the server's.
+        let tag = if frame.get(29) == Some(&10) { 120 } else { 220 };
+        let (macs, rest) = frame.split_at(12);
+        input::put(0x20, &[macs, &[0x81, 0, 0, tag], rest].concat(), &mut seed);
     }
     seed
 }
