@@ -14,6 +14,7 @@ One thread appends and another takes and acknowledges: every public method holds
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -35,13 +36,25 @@ REGION_EVENTS_MAX: Final = 1_024
 """Events looked at together when room is made: as much is held in memory and rewritten in one transaction."""
 
 ROOM_SHARE: Final = 1 / 16
-"""Share of the bound that is made free at once, so that room is not made again for every event."""
+ROOM_BYTES_MAX: Final = 4 << 20
+"""Share of the bound that is made free at once, so that room is not made again for every event, nor the capture held up for long."""
 
-CHUNK_SHARE: Final = 1 / 32
-"""Share of the bound that is appended at once."""
+AGAIN_SHARE: Final = 1 / 4
+"""Share of the bound that merging must have freed before everything is gone through once more."""
+
+CHUNK_BYTES_MAX: Final = 1 << 20
+"""Appended, or looked at to make room, in one transaction; of a small spool SHARE of its bound."""
+
+SHARE: Final = 1 / 32
 
 RESERVE_BYTES_MAX: Final = 8 << 20
 """Room taken from the disk when the spool is opened: on a disk that others have filled, events still pass through it."""
+
+GROWTH_BYTES: Final = 1 << 20
+"""Taken from the disk at once, when the spool needs more."""
+
+OVERHEAD: Final = 1.25
+"""Pages an event takes beyond its bytes: they are not filled to the last, and its key is remembered."""
 
 FLOWS_NAMED_MAX: Final = 64
 """Flows a loss names; where there were more it names none, which means any of the agent's."""
@@ -108,10 +121,13 @@ class Spool:
         self.name = self._log.identity()
         self._log.commit(_BROKER, 0)
         self._log.commit(_HANDED, 0)
-        self._reserve()
+        self._chunk_bytes = min(CHUNK_BYTES_MAX, int(size_bytes_max * SHARE))
+        with contextlib.suppress(LogFull):
+            self._log.reserve(min(RESERVE_BYTES_MAX, size_bytes_max // 4) - self._log.free_bytes())
         self._next = self._acknowledged = self._log.committed(_BROKER)
         self._handed = self._log.committed(_HANDED)
         self._merged_to = self._low_from = self._handed
+        self._merged_bytes = 0
         self._run: tuple[int, Dropped] | None = None
         self._refused: tuple[int, Dropped] | None = None
         self._unkept: Dropped | None = None
@@ -119,10 +135,6 @@ class Spool:
         self.dropped_total = 0
         self.known_total = 0
         self.refused_total = 0
-
-    def _reserve(self) -> None:
-        """Pages and write-ahead log of some size, taken from the disk and given back to the file."""
-        self._log.reserve(min(RESERVE_BYTES_MAX, self._bound // 4))
 
     # What the collectors do
 
@@ -138,7 +150,7 @@ class Spool:
             chunk: list[bytes] = []
             size_bytes = 0
             for event in events:
-                if size_bytes + len(event) > self._bound * CHUNK_SHARE and chunk:
+                if size_bytes + len(event) > self._chunk_bytes and chunk:
                     self._append(chunk, once)
                     chunk, size_bytes = [], 0
                 chunk.append(event)
@@ -165,14 +177,26 @@ class Spool:
         numbered = [
             b'%s,"agent_sequence":%d,"spool":"%s"}' % (event[:-1], at, self.name.encode()) for at, event in enumerate(events, first)
         ]
+        if not self._put(numbered, keys):
+            self._lose(events)
+
+    def _put(self, numbered: list[bytes], keys: Sequence[bytes] = ()) -> bool:
+        """Append, making room if there is none; False if none can be made."""
         while True:
-            try:
-                self._log.append(numbered, keys)
-                return
-            except LogFull:
-                if not self._make_room():
-                    self._lose(events)
-                    return
+            with contextlib.suppress(LogFull):
+                if self._has_room(sum(map(len, numbered))):
+                    self._log.append(numbered, keys)
+                    return True
+            if not self._make_room():
+                return False
+
+    def _has_room(self, size_bytes: int) -> bool:
+        """Whether so much fits into free pages, with as much left over as making room may need; takes more from the disk if it can."""
+        wanted = int(size_bytes * OVERHEAD) + 2 * self._chunk_bytes
+        if self._log.free_bytes() < wanted:
+            with contextlib.suppress(LogFull):
+                self._log.reserve(min(max(GROWTH_BYTES, wanted), self._bound // 8))
+        return self._log.free_bytes() >= wanted
 
     def _lose(self, events: Iterable[bytes]) -> None:
         """What found no room at all, and has no number: said as soon as there is room."""
@@ -189,9 +213,7 @@ class Spool:
         assert lost is not None
         first = self._log.end()
         loss = lost.loss(f"no room in the spool of {self._bound} bytes, or on its disk", f"unkept {self.name} {first}")
-        try:
-            self._log.append([_line(loss | {"agent_sequence": first, "spool": self.name})])
-        except LogFull:
+        if not self._put([_line(loss | {"agent_sequence": first, "spool": self.name})]):
             self._unkept = lost
 
     # What the publisher does
@@ -204,7 +226,10 @@ class Spool:
                 return []
             behind = read[-1][0] + 1
             if behind > self._handed:
-                self._log.commit(_HANDED, behind)
+                try:
+                    self._log.commit(_HANDED, behind)
+                except LogFull:
+                    return []
                 self._handed = behind
             self._next = behind
             return read
@@ -213,7 +238,9 @@ class Spool:
         """Everything below ``offset`` is with the broker, and leaves the spool."""
         with self._lock:
             if offset > self._acknowledged:
-                self._log.commit(_BROKER, offset)
+                # On a full disk it stays, and is published once more by a later run at worst.
+                with contextlib.suppress(LogFull):
+                    self._log.commit(_BROKER, offset)
                 self._acknowledged = offset
 
     def rewind(self) -> None:
@@ -240,15 +267,9 @@ class Spool:
             first = event.get("start") or event.get("time")
             refused = Dropped(event["agent"], event["plant"], first, event.get("end") or first)
             refused.add(event, self.name)
-            while True:
-                position = self._log.end()
-                try:
-                    self._log.append([self._refusal(position, refused, why)])
-                    break
-                except LogFull:
-                    if not self._make_room():
-                        return
-            self._refused = position, refused
+            position = self._log.end()
+            if self._put([self._refusal(position, refused, why)]):
+                self._refused = position, refused
 
     def _refusal(self, position: int, refused: Dropped, why: str) -> bytes:
         loss = refused.loss(f"the broker refuses it: {why}", f"refused {self.name} {position} {refused.events}")
@@ -281,23 +302,31 @@ class Spool:
     # At the bound
 
     def _make_room(self) -> bool:
-        """Free a share of the bound; whether anything was freed."""
+        """Free a share of the bound; False if nothing more can be done."""
         self._merged_to, self._low_from = max(self._merged_to, self._handed), max(self._low_from, self._handed)
         if self._run is not None and self._run[0] < self._handed:
             self._run = None
-        wanted = int(self._bound * ROOM_SHARE)
+        wanted = min(int(self._bound * ROOM_SHARE), ROOM_BYTES_MAX)
         freed = 0
-        while freed < wanted and (region := self._log.read(self._merged_to, REGION_EVENTS_MAX)):
-            freed += self._merge(region)
-            self._merged_to = region[-1][0] + 1
-        if freed < wanted:
-            self._low_from, low = self._drop(self._low_from, wanted - freed, is_low_value)
-            freed += low
-        if freed < wanted:
-            freed += self._drop(self._handed, wanted - freed, lambda event: event.get("operation") in ACCOUNT_OPERATIONS)[1]
-        if freed == 0:
-            freed += self._drop(self._handed, wanted - freed, lambda event: True)[1]
+        with contextlib.suppress(LogFull):
+            while freed < wanted and (region := self._region(self._merged_to)):
+                freed += self._merge(region)
+                self._merged_to = region[-1][0] + 1
+            if freed > 0:
+                return True
+            if self._merged_bytes > self._bound * AGAIN_SHARE:
+                # Windows of neighbouring regions have not met yet; once for so much, or every event would be looked at for ever.
+                self._merged_to, self._merged_bytes = self._handed, 0
+                return True
+            self._low_from, freed = self._drop(self._low_from, wanted, is_low_value)
+            if freed < wanted:
+                freed += self._drop(self._handed, wanted - freed, lambda event: event.get("operation") in ACCOUNT_OPERATIONS)[1]
+            if freed == 0:
+                freed += self._drop(self._handed, wanted - freed, lambda event: True)[1]
         return freed > 0
+
+    def _region(self, offset: int) -> list[tuple[int, bytes]]:
+        return self._log.read(offset, REGION_EVENTS_MAX, size_bytes_max=2 * self._chunk_bytes)
 
     def _merge(self, region: list[tuple[int, bytes]]) -> int:
         windows = [(at, event) for at, event in ((at, json.loads(line)) for at, line in region) if _is_window(event)]
@@ -309,12 +338,14 @@ class Spool:
         removed = [at for one in made for at in one.taken]
         self._log.replace(removed, placed)
         self.merged_total += len(removed)
-        return sum(sizes[at] for at in removed) + sum(sizes[at] - len(line) for at, line in placed)
+        freed = sum(sizes[at] for at in removed) + sum(sizes[at] - len(line) for at, line in placed)
+        self._merged_bytes += freed
+        return freed
 
     def _drop(self, start: int, wanted: int, droppable: Callable[[dict[str, Any]], bool]) -> tuple[int, int]:
         """Drop the oldest droppable events from ``start`` on; where it stopped, and how many bytes that freed."""
         at, freed = start, 0
-        while freed < wanted and (region := self._log.read(at, REGION_EVENTS_MAX)):
+        while freed < wanted and (region := self._region(at)):
             removed: list[int] = []
             size_bytes = 0
             for position, line in region:

@@ -61,7 +61,8 @@ class EmbeddedLog:
         self.size_bytes_max = size_bytes_max
         self._holder = _hold(self.path)
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            # Kept open to the end: closing it would give up the locks that SQLite holds on the same file (POSIX fcntl).
+            self._blocks = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
             self._db: sqlite3.Connection | None = sqlite3.connect(self.path, isolation_level=None, check_same_thread=not shared)
             self._configure(self._db, "FULL" if synced else "NORMAL")
         except (OSError, sqlite3.Error) as error:
@@ -129,19 +130,33 @@ class EmbeddedLog:
             db.executemany("INSERT OR REPLACE INTO log VALUES (?, ?)", placed)
 
     def reserve(self, size_bytes: int) -> None:
-        """Take so much room from the disk, for the file and for its write-ahead log, and leave it free for events.
+        """Take so much more room from the disk, and leave it free for events: what fits into free pages needs no more of the disk.
+
+        The disk's blocks are taken first: pages that lie in the write-ahead log and find no place in the file would keep that log
+        from ever being written over.
 
         Raises:
-            LogFull: the disk has less.
+            LogFull: the disk has less, or the bound is reached; nothing was taken.
         """
-        if self._pragma("freelist_count") * self._pragma("page_size") >= size_bytes:
-            return
+        page_bytes, pages = self._pragma("page_size"), self._pragma("page_count")
+        wanted = (pages + size_bytes // page_bytes + 1) * page_bytes
+        if wanted > self.size_bytes_max:
+            raise LogFull(f"{self.path}: its bound of {self.size_bytes_max} bytes is reached")
+        try:
+            if os.fstat(self._blocks).st_size < wanted:
+                os.posix_fallocate(self._blocks, 0, wanted)
+        except OSError as error:
+            raise LogFull(f"{self.path}: no room for more events: {error.strerror}") from error
         with self._transaction() as db:
             db.execute("CREATE TABLE reserve (filler BLOB)")
             db.execute("INSERT INTO reserve VALUES (zeroblob(?))", (size_bytes,))
         with self._transaction() as db:
             db.execute("DROP TABLE reserve")
         self._open.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def free_bytes(self) -> int:
+        """Bytes of the file that hold nothing."""
+        return self._pragma("page_size") * self._pragma("freelist_count")
 
     def size_bytes(self) -> int:
         """Bytes of the file that hold something; at ``size_bytes_max`` an append finds no room."""
@@ -199,6 +214,7 @@ class EmbeddedLog:
         finally:
             self._db.close()
             self._db = None
+            os.close(self._blocks)
             self._holder.close()
 
 
