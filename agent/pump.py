@@ -47,8 +47,6 @@ class Reports(Protocol):
     def acknowledged(self) -> Sequence[int]: ...
     @property
     def failed(self) -> Sequence[Failure]: ...
-    @property
-    def stalls(self) -> Sequence[object]: ...
 
 
 class Publisher(Protocol):
@@ -66,6 +64,10 @@ class Publisher(Protocol):
 
     def counters(self) -> dict[str, int]:
         """Totals, and what is in flight."""
+        ...
+
+    def stalled(self) -> Sequence[object]:
+        """The keys that wait although the cluster answers for others."""
         ...
 
     def close(self, timeout_s: float = 10.0) -> Reports:
@@ -116,6 +118,10 @@ class Pump:
         if self._thread.is_alive():
             self._thread.join()
 
+    def lives(self) -> bool:
+        """Whether it still publishes."""
+        return self._thread.is_alive()
+
     def counters(self) -> dict[str, int]:
         """What the publisher counted, as of its last poll."""
         return dict(self._counters)
@@ -146,7 +152,7 @@ class Pump:
         if not self._failed and self._clock() >= self._not_before_s:
             sent = self._send(self._publisher)
         reports = self._publisher.poll(0.0 if sent else timeout_s)
-        self._counters = self._publisher.counters()
+        self._counters, self.stalls = self._publisher.counters(), len(self._publisher.stalled())
         self.trouble = self._publisher.trouble or self.trouble
         self._settle(reports)
 
@@ -168,8 +174,7 @@ class Pump:
         self._open.difference_update(reports.acknowledged)
         self.published_total += len(reports.acknowledged)
         if reports.acknowledged:
-            self._retry_s, self.stalls, self.trouble = RETRY_S_MIN, 0, None
-        self.stalls = len(reports.stalls) or self.stalls
+            self._retry_s, self.trouble = RETRY_S_MIN, None
         for failure in reports.failed:
             self._open.discard(failure.token)
             if failure.lasting:

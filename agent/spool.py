@@ -282,6 +282,15 @@ class Spool:
         with self._lock:
             return self._log.end() - self._acknowledged if self._log.read(self._acknowledged, 1) else 0
 
+    def oldest_age_s(self, now_ns: int) -> float:
+        """Seconds since the oldest event that waits was over; 0 if none does."""
+        with self._lock:
+            found = self._log.read(self._acknowledged, 1)
+        if not found:
+            return 0.0
+        event = json.loads(found[0][1])
+        return max(0.0, (now_ns - time_ns(event.get("end") or event["time"])) / 1e9)
+
     def end(self) -> int:
         """The number the next event gets."""
         with self._lock:

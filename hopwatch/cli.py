@@ -140,13 +140,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _common(watch)
 
     agent = commands.add_parser("agent", help="publish what captures or interfaces show to Kafka, judging nothing", allow_abbrev=False)
-    agent.set_defaults(run=lambda arguments, sensors: agents.run(arguments, sensors, _ending))
+    agent.set_defaults(run=lambda arguments, sensors: agents.run_agent(arguments, sensors, _ending))
     source = agent.add_mutually_exclusive_group()
     source.add_argument("-i", "--interface", dest="interfaces", nargs="+", metavar="IFACE", help="listen on these interfaces, passively")
     source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", help="read captures: pcap, pcapng, gz, zstd; - is stdin")
-    agents.add_flags(agent)
+    agents.add_agent_flags(agent)
     _capturing(agent)
     _common(agent)
+
+    bring = commands.add_parser("import", help="publish the segments that came over a one-way line", allow_abbrev=False)
+    bring.set_defaults(run=lambda arguments, sensors: agents.run_import(arguments, sensors, _ending))
+    agents.add_import_flags(bring)
+    _common(bring)
 
     detect = commands.add_parser("detect", help="judge what agents publish to Kafka, as one of any number of detectors", allow_abbrev=False)
     detect.set_defaults(run=lambda arguments, sensors: scale.detect(arguments, _steady))

@@ -20,7 +20,9 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from agent.segments import EXPORT_BYTES_MAX
 from agent.spool import SPOOL_BYTES_MAX
+from agent.vault import Vault
 from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
 from hopwatch.bus.connection import BrokerError, Connection, connection
 from hopwatch.bus.embedded import LOG_BYTES_MAX
@@ -29,6 +31,7 @@ from hopwatch.store.embedded import STORE_BYTES_MAX
 PREFIX = "HOPWATCH_"
 FILE = Path("hopwatch.toml")
 KAFKA = "kafka"
+VAULT = "vault"
 CONFIG = "CONFIG"  # HOPWATCH_CONFIG names the file, so it is read before there are settings.
 
 
@@ -76,6 +79,11 @@ class AgentSettings(CaptureSettings):
     plant: str | None = Field(None, min_length=1, description="the plant this agent's events belong to")
     spool: Path = Field(Path("hopwatch.spool"), description="the file in which events wait for the broker")
     spool_bytes_max: int = Field(SPOOL_BYTES_MAX, ge=1 << 18, description="bound of the spool's file")
+    metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9464; nowhere by default")
+    export: Path | None = Field(None, description="the folder segments are written to, instead of publishing")
+    export_bytes_max: int = Field(EXPORT_BYTES_MAX, ge=1 << 16, description="bound of what lies in that folder")
+    signing_key: Path | None = Field(None, description="the Ed25519 key that signs segments, PEM or OpenSSH")
+    signers: Path | None = Field(None, description="the keys whose signature an imported segment must bear")
     shards: int = Field(1, ge=1, le=64, description="shards the plant's events are split into, as every agent and detector must say")
 
 
@@ -114,6 +122,7 @@ def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = 
     path = _path(config)
     values = _file(path) if path else {}
     values.pop(KAFKA, None)
+    values.pop(VAULT, None)
     _refuse_unknown(str(path), values, known)
     values = {name: value for name, value in values.items() if name in model.model_fields}
     given = {name: value for name, value in flags.items() if value is not None and name in model.model_fields}
@@ -144,22 +153,49 @@ def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = 
         raise ConfigError(f"{origin}: {first['msg'].lower()}, got {first['input']!r}") from None
 
 
-def kafka(flags: Mapping[str, Any], config: Path | None = None) -> Connection:  # Any: values of argparse.
+def kafka(
+    flags: Mapping[str, Any], config: Path | None = None, secrets: Mapping[str, str] | None = None
+) -> Connection:  # Any: values of argparse.
     """How the Kafka cluster is reached: the table ``[kafka]`` of the same file, the environment, flags of the same names.
+
+    ``secrets`` are what a vault says, by the names of the settings; they are stronger than the environment.
 
     Raises:
         ConfigError: no cluster is named, a key is unknown, or a value is wrong.
     """
-    path = _path(config)
-    table = _file(path).get(KAFKA, {}) if path else {}
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path} {KAFKA}: expected a table, [{KAFKA}]")
-    _refuse_unknown(f"{path} [{KAFKA}]", table, Connection.model_fields)
+    table = _table(KAFKA, config, Connection.model_fields)
     _refuse_unknown("environment", (name for name in os.environ if name.startswith(f"{PREFIX}KAFKA_")), KAFKA_VARIABLES)
     try:
-        return connection(table, {name: value for name, value in flags.items() if name in Connection.model_fields})
+        given = {name: value for name, value in flags.items() if name in Connection.model_fields}
+        variables = dict(os.environ) | {f"{PREFIX}KAFKA_{name.upper()}": secret for name, secret in (secrets or {}).items()}
+        return connection(table, given, variables)
     except BrokerError as error:
         raise ConfigError(str(error)) from None
+
+
+def vault(config: Path | None = None) -> Vault | None:
+    """Where secrets are kept, if the file has a table ``[vault]``.
+
+    Raises:
+        ConfigError: a key is unknown or a value is wrong.
+    """
+    table = _table(VAULT, config, Vault.model_fields)
+    if not table:
+        return None
+    try:
+        return Vault(**table)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ConfigError(f"{_path(config)} [{VAULT}] {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+
+
+def _table(name: str, config: Path | None, known: Iterable[str]) -> dict[str, Any]:  # Any: TOML values.
+    path = _path(config)
+    table = _file(path).get(name, {}) if path else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path} {name}: expected a table, [{name}]")
+    _refuse_unknown(f"{path} [{name}]", table, known)
+    return table
 
 
 def _path(config: Path | None) -> Path | None:

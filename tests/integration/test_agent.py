@@ -1,12 +1,15 @@
 """`hopwatch agent` and a real broker: at least once on the topics, exactly once after what is repeated is left out, whatever is killed."""
 
+import base64
 import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,4 +174,98 @@ def test_a_broker_that_is_away_gets_everything_when_it_is_back(
             broker.start()
     events = arrived(broker, topics)
     assert once(events) == own
+    assert holes(events) == {}
+
+
+def test_a_slow_broker_costs_neither_events_nor_memory(
+    broker: Cluster, topics: str, capture: Path, own: dict[str, Event], tmp_path: Path
+) -> None:
+    """It answers for a tenth of the time only."""
+    with started(broker, topics, tmp_path / "spool", capture) as agent:
+        deadline = time.monotonic() + END_S
+        try:
+            while agent.poll() is None and time.monotonic() < deadline:
+                broker.pause()
+                time.sleep(0.45)
+                broker.resume()
+                time.sleep(0.05)
+        finally:
+            broker.resume()
+        assert agent.wait(END_S) == 0
+    events = arrived(broker, topics)
+    assert once(events) == own
+    assert holes(events) == {}
+
+
+def test_segments_over_a_one_way_line_bring_the_same_events(
+    broker: Cluster, topics: str, capture: Path, own: dict[str, Event], tmp_path: Path
+) -> None:
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(tmp_path / "key")], check=True, capture_output=True)
+    public = subprocess.run(
+        ["openssl", "pkey", "-in", str(tmp_path / "key"), "-pubout", "-outform", "DER"], check=True, capture_output=True
+    )
+    (tmp_path / "signers").write_text(f"tap-idmz ed25519 {base64.b64encode(public.stdout[-32:]).decode()}\n")
+    run = ran(broker, topics, tmp_path / "spool", capture, "--export", str(tmp_path / "line"), "--signing-key", str(tmp_path / "key"))
+    assert (run.returncode, run.stderr) == (0, "")
+
+    def brought(*flags: str) -> subprocess.CompletedProcess[str]:
+        said = [sys.executable, "-m", "hopwatch.cli", "import", str(tmp_path / "line"), "--brokers", broker.bootstrap]
+        environment = os.environ | {"HOPWATCH_KAFKA_TOPIC_PREFIX": topics}
+        return subprocess.run([*said, "--signers", str(tmp_path / "signers"), *flags], env=environment, capture_output=True, text=True,
+                              timeout=END_S, check=False)  # fmt: skip
+
+    first = brought()
+    assert first.returncode == 0 and f"with {len(own)} events published" in first.stdout
+    events = arrived(broker, topics)
+    assert once(events) == own
+    assert holes(events) == {}
+    assert brought().stdout.startswith("0 segments")
+    assert len(arrived(broker, topics)) == len(events)
+
+
+def test_a_live_agent_tells_systemd_prometheus_and_the_topic_how_it_is(broker: Cluster, topics: str, tmp_path: Path) -> None:
+    config = tmp_path / "hopwatch.toml"
+    config.write_text(f'[kafka]\nbootstrap_servers = "{broker.bootstrap}"\ntopic_prefix = "{topics}"\n')
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(20)
+    said = [sys.executable, "-m", "hopwatch.cli", "agent", "-i", "lo", "--bpf", "udp port 9", "--plant", "north", "--agent", "tap-idmz"]
+    said += ["--config", str(config), "--spool", str(tmp_path / "spool"), "--metrics", f"127.0.0.1:{port}"]
+    environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+    environment.pop("WATCHDOG_PID", None)
+
+    def heard(line: str) -> None:
+        while line not in manager.recv(4096).decode().splitlines():
+            pass
+
+    process = subprocess.Popen(said, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        heard("READY=1")
+        heard("WATCHDOG=1")
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+        assert "hopwatch_agent_spool_limit_bytes 1.073741824e+09" in page and "hopwatch_agent_events_published_total" in page
+        # A configuration that is wrong changes nothing; one that is right is used.
+        config.write_text('[kafka]\nbootstrap = "x"\n')
+        process.send_signal(signal.SIGHUP)
+        heard("READY=1")
+        config.write_text(f'spool_bytes_max = 900000\n[kafka]\nbootstrap_servers = "{broker.bootstrap}"\ntopic_prefix = "{topics}"\n')
+        process.send_signal(signal.SIGHUP)
+        heard("READY=1")
+        process.send_signal(signal.SIGTERM)
+        heard("STOPPING=1")
+        _, errors = process.communicate(timeout=END_S)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+        manager.close()
+    assert process.returncode == 0
+    assert "what was read before holds" in errors and "unknown key bootstrap" in errors
+    assert "needs a restart: spool_bytes_max" in errors
+    events = arrived(broker, topics)
+    beats = [event for event in events if event["kind"] == "heartbeat"]
+    assert beats and beats[0]["clock"].keys() >= {"offset_s", "error_s", "synchronised", "stepped_s"}
     assert holes(events) == {}

@@ -1,0 +1,120 @@
+"""What an agent says of itself: heartbeats with coverage and clock, figures for Prometheus, signs of life for systemd."""
+
+import json
+import os
+import socket
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from agent.clock import STA_NANO, STA_UNSYNC, TIME_ERROR, ClockState, kernel_state
+from agent.health import CONTEXTS_MAX, Coverage, Health
+from agent.metrics import AgentCollector, MetricsError, address, serve
+from agent.notify import Notifier
+from hopwatch.events import Heartbeat, parse
+from tests.agent.windows import window
+
+NOW_NS = 1_775_558_528 * 10**9
+PERFECT = (0, 300_000, 2_000, STA_NANO)
+
+
+def clock(kernel: tuple[int, int, int, int] = PERFECT, times: list[float] | None = None) -> ClockState:
+    walls = iter(times or [0.0] * 9)
+    return ClockState(lambda: kernel, lambda: next(walls), lambda: 0.0)
+
+
+def test_the_kernel_tells_offset_error_and_whether_anything_keeps_the_clock() -> None:
+    state = clock().now()
+    assert (state.offset_s, state.error_s, state.synchronised) == (0.0003, 0.002, True)
+    assert clock((0, 300, 2_000, 0)).now().offset_s == 0.0003
+    assert not clock((TIME_ERROR, 0, 16_000_000, 0)).now().synchronised
+    assert not clock((0, 0, 16_000_000, STA_UNSYNC)).now().synchronised
+    # The real one answers too, whatever it says.
+    assert kernel_state()[2] >= 0
+
+
+def test_a_kernel_that_does_not_tell_is_a_clock_nobody_keeps() -> None:
+    def refuse() -> tuple[int, int, int, int]:
+        raise OSError("not permitted")
+
+    assert not ClockState(refuse).now().synchronised
+
+
+def test_a_clock_that_is_stepped_says_by_how_much_and_slewing_is_no_step() -> None:
+    state = clock(times=[1000.0, 1000.005, 1090.005, 1090.01, 1000.0])
+    assert [state.now().model_dump()["stepped_s"] for _ in range(4)] == [0.0, 90.0, 90.0, pytest.approx(-0.01)]
+
+
+def test_coverage_is_told_by_tap_and_context_and_begins_anew() -> None:
+    coverage = Coverage()
+    one_sided = {"state": "one-sided", "lost_bytes": 0, "joined_late": False, "one_sided": True, "estimated": False}
+    coverage.take([window(1, 0, tap="eth2", context="vlan:120"), window(1, 1, tap="eth2", context="vlan:120", completeness=one_sided)])
+    coverage.take([window(2, 0, tap="eth2", context="vlan:130", depth="blind"), b'{"kind":"loss"}'])
+    assert coverage.said() == [
+        {"tap": "eth2", "context": "vlan:120", "depth": "decoded", "depths": {"decoded": 2}, "windows": 2, "one_sided_share": 0.5},
+        {"tap": "eth2", "context": "vlan:130", "depth": "blind", "depths": {"blind": 1}, "windows": 1, "one_sided_share": 0.0},
+    ]
+    assert coverage.said() == []
+
+
+def test_coverage_of_endless_contexts_is_bounded() -> None:
+    coverage = Coverage()
+    coverage.take([window(1, number, context=f"vlan:{number}") for number in range(CONTEXTS_MAX + 50)])
+    said = coverage.said()
+    assert len(said) == CONTEXTS_MAX + 1
+    assert sum(one["windows"] for one in said) == CONTEXTS_MAX + 50
+
+
+def test_a_heartbeat_is_an_event_of_the_contract() -> None:
+    health = Health("north", "tap-idmz", "1.0", clock())
+    health.coverage.take([window(1, 0, tap="eth2")])
+    beat = parse(health.heartbeat(NOW_NS, {"packets": 5, "kernel_drops": 0}))
+    assert isinstance(beat, Heartbeat) and beat.clock is not None
+    assert (beat.time, beat.counters, beat.clock.synchronised) == ("2026-04-07T10:42:08Z", {"packets": 5}, True)
+    assert beat.model_dump()["coverage"][0]["tap"] == "eth2"
+    assert json.loads(health.heartbeat(NOW_NS + 1, {}))["event_id"] != beat.event_id
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_hears_lines_on_its_socket(abstract: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        name = f"@hopwatch-{os.getpid()}" if abstract else str(Path(folder) / "notify")
+        manager.bind(f"\0{name[1:]}" if abstract else name)
+        manager.settimeout(5)
+        notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())})
+        assert notifier.watchdog_s == 30.0
+        notifier.say("READY=1", "STATUS=capturing")
+        assert manager.recv(4096) == b"READY=1\nSTATUS=capturing"
+
+
+def test_without_systemd_nothing_is_said_and_another_process_watchdog_is_not_ours() -> None:
+    assert Notifier({}).watchdog_s is None
+    Notifier({}).say("READY=1")
+    Notifier({"NOTIFY_SOCKET": "/nowhere/at/all"}).say("READY=1")
+    assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog_s is None
+
+
+def test_figures_are_served_on_the_loopback_interface_only() -> None:
+    for wrong in ("0.0.0.0:9464", "10.0.0.1:9464", "9464", "127.0.0.1:", "127.0.0.1:70000", "example.com:1"):
+        with pytest.raises(MetricsError):
+            address(wrong)
+    assert address("[::1]:9464") == ("::1", 9464) and address("localhost:1") == ("127.0.0.1", 1)
+    collector = AgentCollector(
+        {"spool_events": ("Waiting.", lambda: 7)}, {"events_published": ("Sent.", lambda: 3)}, lambda: {"packets": 5}
+    )
+    server, thread = serve("127.0.0.1:0", collector)
+    try:
+        page = urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=5).read().decode()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    lines = set(page.splitlines())
+    assert {
+        "hopwatch_agent_spool_events 7.0",
+        "hopwatch_agent_events_published_total 3.0",
+        "hopwatch_agent_sensor_packets_total 5.0",
+    } <= lines
+    assert "# TYPE hopwatch_agent_events_published_total counter" in lines
