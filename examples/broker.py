@@ -318,6 +318,9 @@ def _settings(cluster: Cluster, node: Node, server: Certificate) -> dict[str, ob
         "group.initial.rebalance.delay.ms": 0,
         "group.consumer.min.heartbeat.interval.ms": 500,
         "group.consumer.heartbeat.interval.ms": 500,
+        # A member that was killed is missed soon.
+        "group.consumer.min.session.timeout.ms": 6000,
+        "group.consumer.session.timeout.ms": 6000,
         "broker.session.timeout.ms": 3000,
         "broker.heartbeat.interval.ms": 500,
         "log.cleaner.dedupe.buffer.size": 8 << 20,

@@ -1,6 +1,11 @@
 """Detectors on a real broker and a real database: whatever ends, every window is judged once, and the findings are those of one run."""
 
+import json
+import os
 import secrets
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +18,10 @@ import pytest
 
 from detectors.verdict import VerdictDetector
 from examples.broker import Cluster
+from examples.database import Database
 from hopwatch.bus.connection import Connection
 from hopwatch.bus.kafka import Publisher, Reader, Subscriber
+from hopwatch.declared.edition import edition_of
 from hopwatch.declared.load import loads
 from hopwatch.detect import KINDS, Detecting, Edition, Editions, edition_name
 from hopwatch.engine import Judge
@@ -24,6 +31,7 @@ from hopwatch.store.postgresql import Hiding
 from hopwatch.store.progress import Progress
 from hopwatch.watch import findings_of
 from tests.bus.real import make_topics
+from tests.declared.repository import Plant, repository
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "examples" / "plant-north.yaml").read_text(encoding="utf-8")
@@ -89,18 +97,30 @@ class Cloud:
         self.connection = Connection(bootstrap_servers=broker.bootstrap, topic_prefix=prefix)
         self.prefix, self.postgres = prefix, postgres
         self.lines: list[str] = []
-        self._publisher: Publisher[int] = Publisher(self.connection, speaker="agents/test")
+        self.publisher: Publisher[int] = Publisher(self.connection, speaker="agents/test")
         make_topics(broker, prefix, partitions=PARTITIONS)
 
-    def publish(self, events: list[Event], numbered: str | None = None) -> None:
-        for n, event in enumerate(events):
-            line = dump(event)
-            if numbered is not None:
-                line = b'%s,"agent_sequence":%d,"spool":"%s"}' % (line[:-1], n, numbered.encode())
-            assert isinstance(event, Flow | Loss)
-            while not self._publisher.send(event.kind, event.plant, event.event_id, line, n):
-                self._publisher.poll(0.1)
-        assert self._publisher.flush(WAIT_S)
+    def publish(self, events: list[Event]) -> None:
+        for event in events:
+            self.send(event)
+        assert self.publisher.flush(WAIT_S)
+
+    def send(self, event: Event, more: bytes = b"") -> None:
+        assert isinstance(event, Flow | Loss)
+        line = dump(event)
+        if more:
+            line = b"%s,%s}" % (line[:-1], more)
+        while not self.publisher.send(event.kind, event.plant, event.event_id, line, 0):
+            self.publisher.poll(0.1)
+
+    def declare(self, plant: Plant, text: str, *, signed: bool = True) -> None:
+        """Commit the file, approved or not, and put it on the topic as `declared apply` does."""
+        author = ("--author", "A. Ruiz <a.ruiz@example.com>", "--allow-empty")
+        plant.commit(text, *author, by="h.keller" if signed else "a.ruiz", key="keller" if signed else None)
+        said, _ = edition_of(plant.path, time_text(time.time_ns()), approvers=plant.approvers)
+        assert said.signed == signed
+        assert self.publisher.send("declared", said.plant, said.event_id, dump(said), 0)
+        assert self.publisher.flush(WAIT_S)
 
     @contextmanager
     def detector(
@@ -144,6 +164,8 @@ class Cloud:
 
     def offsets(self) -> dict[int, int]:
         with psycopg.connect(self.postgres) as db:
+            if db.execute("SELECT to_regclass('detector_partitions')").fetchone() == (None,):
+                return {}
             rows = db.execute("SELECT number, position FROM detector_partitions").fetchall()
         return {number: sum(position.get("offsets", {}).values()) for number, position in rows}
 
@@ -197,3 +219,229 @@ def test_a_detector_dropped_at_any_moment_is_taken_up_without_a_trace(cloud: Clo
     with cloud.detector(*PLANTS) as one:
         drive(one, until=lambda: cloud.judged(len(events)))
     assert cloud.findings()[0] == expected(events)
+
+
+def test_a_stale_owner_can_write_nothing(cloud: Cloud) -> None:
+    events: list[Event] = [window(plant, n) for n in range(100) for plant in PLANTS[:2]]
+    cloud.publish(events)
+    with cloud.detector(*PLANTS, keep_s=WAIT_S) as stale:
+        drive(stale, until=lambda: stale.counters["events"] == len(events))
+        assert sum(cloud.offsets().values()) == 0
+        # Another takes the partitions while this one believes they are its own, as after a long stop.
+        progress = Progress(cloud.postgres, "detect", KEY, Hiding(KEY))
+        for number in range(PARTITIONS):
+            progress.claim(number, "another")
+        progress.close()
+        worked_on = {number for number, share in stale._shares.items() if share.events}
+        assert worked_on
+        stale._keep(list(stale._shares.values()))
+        assert not worked_on & set(stale.assigned())
+        assert stale.counters["fenced"] == len(worked_on)
+    assert sum(cloud.offsets().values()) == 0
+    assert cloud.read("finding") == []
+    with cloud.detector(*PLANTS) as one:
+        drive(one, until=lambda: cloud.judged(len(events)))
+    assert cloud.findings()[0] == expected(events)
+
+
+def test_a_database_that_goes_away_pauses_reading_and_nothing_is_lost(cloud: Cloud, server: Database) -> None:
+    events: list[Event] = [window(plant, n) for n in range(200) for plant in PLANTS[:3]]
+    cloud.publish(events[:300])
+    with cloud.detector(*PLANTS) as one:
+        drive(one, until=lambda: cloud.judged(100))
+        server.kill()
+        try:
+            cloud.publish(events[300:])
+            drive(one, until=lambda: one.counters["away"] >= 2)
+            assert one.assigned() == []
+        finally:
+            server.start()
+        drive(one, until=lambda: cloud.judged(len(events)))
+    # What had gone out when the database went, and was not struck from the outbox, goes out once more with its id.
+    assert cloud.findings()[0] == expected(events)
+    assert any("database is away" in line for line in cloud.lines)
+    assert "the database is back" in cloud.lines
+
+
+def test_a_bad_message_goes_to_the_rejected_with_its_reason_and_stops_nothing(cloud: Cloud) -> None:
+    events: list[Event] = [window("north", n) for n in range(50)]
+    cloud.publish(events[:25])
+    bad = {
+        "json": b"{",
+        "sequence": dump(window("north", 1)).replace(b'"sequence":0', b'"sequence":-1'),
+        "key is not the plant's": dump(window("east", 1)),
+        "topic of another kind": dump(Loss(event_id="l", plant="north", agent="a", stage="kernel", start=time_text(0), end=time_text(1))),
+    }
+    for n, line in enumerate(bad.values()):
+        assert cloud.publisher.send("flow", "north", f"bad{n}", line, n)
+    cloud.publish(events[25:])
+    with cloud.detector(*PLANTS) as one:
+        drive(one, until=lambda: cloud.judged(len(events) + len(bad)))
+        assert one.counters["rejected"] == len(bad)
+    rejected = cloud.read("rejected", len(bad))
+    assert {message["value"] for message in rejected} == set(bad.values())
+    reasons = {message["value"]: message["headers"]["ce_reason"].decode().casefold() for message in rejected}
+    assert all(said in reasons[line] for said, line in bad.items()), reasons
+    assert cloud.findings()[0] == expected(events)
+
+
+def test_events_of_a_plant_that_nobody_declared_are_counted_and_said(cloud: Cloud) -> None:
+    cloud.publish([window(plant, n) for n in range(30) for plant in ("north", "atlantis")])
+    with cloud.detector("north") as one:
+        drive(one, until=lambda: cloud.judged(60))
+        assert one.undeclared() == {"atlantis": 30}
+    assert any("atlantis 30" in line for line in cloud.lines)
+
+
+def test_a_loss_on_its_own_topic_counts_where_its_agent_said_it(cloud: Cloud) -> None:
+    events: list[Event] = []
+    for n in range(200):
+        events.append(window("north", n))
+        if n % 9 == 0:
+            at = time_text(START_NS + n * 50_000_000)
+            span = {"start": at, "end": time_text(START_NS + (n + 3) * 50_000_000)}
+            events.append(Loss(event_id=f"l{n}", plant="north", agent="tap-idmz", stage="capture", events=2, **span))
+    # The agent's own order, in which a loss comes before some of the windows it covers and after others.
+    for n, event in enumerate(events):
+        cloud.send(event, b'"agent_sequence":%d,"spool":"ab12"' % n)
+    assert cloud.publisher.flush(WAIT_S)
+    with cloud.detector("north") as one:
+        drive(one, until=lambda: cloud.judged(len(events)))
+    found = cloud.findings()[0]
+    assert found == expected(events)
+    assert found != expected(sorted(events, key=lambda event: event.kind)), "the order must matter here"
+
+
+def test_two_taps_of_one_connection_spend_what_one_does(cloud: Cloud) -> None:
+    one_tap: list[Event] = [window("north", n) for n in range(200)]
+    other_tap: list[Event] = [window("north", n, agent="tap-egress") for n in range(200)]
+    cloud.publish([event for pair in zip(one_tap, other_tap, strict=True) for event in pair])
+    with cloud.detector("north") as detecting:
+        drive(detecting, until=lambda: cloud.judged(400))
+        budgets = next(share.plants["north"] for share in detecting._shares.values() if share.plants).engine.detectors[0].state()["budgets"]
+    assert budgets == embedded("north", one_tap)[1]["budgets"]
+    assert any(budgets.values())
+    limits = {name: finding["differences"] for name, finding in cloud.findings()[0].items() if finding["verdict"] == "over-limit"}
+    assert limits == {name: one["differences"] for name, one in expected(one_tap).items() if one["verdict"] == "over-limit"}
+    assert limits
+
+
+def test_a_declaration_from_the_topic_takes_force_while_it_runs_and_keeps_what_was_spent(cloud: Cloud, tmp_path: Path) -> None:
+    plant = repository(tmp_path)
+    events: list[Event] = [window("north", n) for n in range(60)]
+    cloud.declare(plant, TEXT)
+    cloud.publish(events[:30])
+    editions = Editions(approvers=plant.approvers)
+    with cloud.detector(editions=editions) as one:
+        drive(one, until=lambda: cloud.judged(30))
+        before = budgets_of(one)
+        cloud.declare(plant, of_version(15))
+        drive(one, until=lambda: editions.of["north"].architecture.version == 15)
+        assert budgets_of(one) == before
+        # Nobody but its author approved this one, and that one is older.
+        cloud.declare(plant, of_version(16), signed=False)
+        cloud.declare(plant, TEXT)
+        drive(one, until=lambda: sum("refused" in line for line in cloud.lines) == 2)
+        cloud.publish(events[30:])
+        drive(one, until=lambda: cloud.judged(60))
+        spent = budgets_of(one)
+    assert spent == embedded("north", events)[1]["budgets"]
+    words = [json.loads(message["value"])["declaration"] for message in cloud.read("finding")]
+    commits = dict(zip((14, 15), plant.git("log", "--reverse", "--format=%h").split(), strict=False))
+    assert {word["version"]: word["commit"] for word in words} == commits
+    assert all(word["signed"] for word in words)
+
+
+def test_what_was_kept_under_one_declaration_is_taken_up_under_another(cloud: Cloud) -> None:
+    events: list[Event] = [window("north", n) for n in range(100)]
+    cloud.publish(events[:50])
+    with cloud.detector("north") as one:
+        drive(one, until=lambda: cloud.judged(50))
+    cloud.publish(events[50:])
+    another = Edition(loads(of_version(15)), edition_name("another", None))
+    with cloud.detector("north", editions=Editions(of={"north": another})) as one:
+        drive(one, until=lambda: cloud.judged(100))
+        assert budgets_of(one) == embedded("north", events)[1]["budgets"]
+    with cloud.detector("north", editions=Editions(of={"north": another})) as one:
+        drive(one, until=lambda: bool(one.assigned()))
+        assert budgets_of(one) == embedded("north", events)[1]["budgets"]
+
+
+def of_version(version: int) -> str:
+    newer = TEXT.replace("version: 14", f"version: {version}")
+    assert newer != TEXT
+    return newer
+
+
+def budgets_of(detecting: Detecting) -> Any:
+    (plant,) = [share.plants["north"] for share in detecting._shares.values() if "north" in share.plants]
+    return plant.engine.detectors[0].state()["budgets"]
+
+
+class Process:
+    """`hopwatch detect` as a process of its own, which this test may end at any moment."""
+
+    def __init__(self, cloud: Cloud, folder: Path) -> None:
+        self._cloud, self._folder = cloud, folder
+        self.key, self.declaration = folder / "key", folder / "plant.yaml"
+        if not self.key.exists():
+            self.key.write_text(KEY.hex() + "\n")
+            self.key.chmod(0o600)
+            self.declaration.write_text(TEXT)
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "hopwatch.cli", "detect", "--brokers", self._cloud.connection.bootstrap_servers,
+                   "--key", str(self.key), "-d", str(self.declaration), "--group", f"{self._cloud.prefix}detect"]  # fmt: skip
+        more = {"HOPWATCH_POSTGRES": self._cloud.postgres, "HOPWATCH_KAFKA_TOPIC_PREFIX": self._cloud.prefix, "PYTHONPATH": str(ROOT)}
+        with (self._folder / "detect.log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=os.environ | more, stderr=log, stdout=log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(WAIT_S)
+
+
+def test_rolling_restarts_under_load_say_no_finding_twice(cloud: Cloud, tmp_path: Path) -> None:
+    events: list[Event] = [window("north", n) for n in range(1_200)]
+    detectors = [Process(cloud, tmp_path), Process(cloud, tmp_path)]
+    ends = [detectors[0].stop, detectors[1].stop, detectors[0].kill, detectors[1].stop]
+
+    def wait_for(count: int) -> None:
+        deadline = time.monotonic() + 2 * WAIT_S
+        while not cloud.judged(count):
+            assert time.monotonic() < deadline, (tmp_path / "detect.log").read_text()
+            time.sleep(0.05)
+
+    try:
+        for n, end in enumerate(ends):
+            cloud.publish(events[n * 240 : n * 240 + 120])
+            wait_for(n * 240 + 60)
+            cloud.publish(events[n * 240 + 120 : n * 240 + 240])
+            # Now something is read, judged, kept and on its way, all at once.
+            end()
+            detectors[n % 2].start()
+        cloud.publish(events[len(ends) * 240 :])
+        wait_for(len(events))
+    finally:
+        codes = [one.stop() for one in detectors]
+    # One that had only just started ends as any process does.
+    assert set(codes) <= {0, -signal.SIGTERM}
+    found, _ = cloud.findings()
+    assert found == expected(events)
+    words = {(word["finding_id"], word["windows"]): word["event_id"] for word in map(as_json, cloud.read("finding"))}
+    assert all(words[word["finding_id"], word["windows"]] == word["event_id"] for word in map(as_json, cloud.read("finding")))
+    with psycopg.connect(cloud.postgres) as db:
+        rows = db.execute("SELECT event FROM findings").fetchall()
+    assert {row["finding_id"]: row["windows"] for row in (json.loads(text) for (text,) in rows)} == {
+        name: finding["windows"] for name, finding in found.items()
+    }
+
+
+def as_json(message: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(message["value"])
+    return made
