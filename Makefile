@@ -1,10 +1,11 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-live conformance matrix fuzz clean
+.PHONY: help setup demo test test-long bench bench-live bench-kafka conformance matrix fuzz clean
 SEED ?=
 PACKETS ?= 10000000
 RUNS ?= 9
 SECONDS_HELD ?= 60
+EVENTS ?= 100000
 TRACES ?= ../shared/traces
 
 help:  ## this list
@@ -29,6 +30,9 @@ bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts agai
 
 bench-live: setup  ## the highest rate on a veth pair without loss, beside a reader of nothing (quick: SECONDS_HELD=5)
 	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)
+
+bench-kafka: setup  ## events on their way through Kafka, on a broker of its own (quick: EVENTS=20000 RUNS=1)
+	@.venv/bin/python -m benchmarks.kafka --events $(EVENTS) --runs $(RUNS)
 
 conformance: setup  ## hold `hopwatch inspect` against tshark: TRACES=DIR of captures with *.truth.json, COMPARE=the script that compares
 	@.venv/bin/python -m scripts.conformance $(TRACES) $(if $(COMPARE),--compare $(COMPARE))

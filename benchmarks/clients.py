@@ -11,17 +11,19 @@ import argparse
 import gc
 import importlib
 import json
-import os
 import resource
-import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from examples.broker import Cluster
 
 ROOT = Path(__file__).parents[1]
 CLIENTS = {"confluent-kafka": "confluent-kafka==2.16.1", "kafka-python": "kafka-python==3.0.12"}
@@ -33,40 +35,50 @@ BUFFER_BYTES_MAX = 32 << 20
 """What confluent-kafka is told to hold at most; kafka-python 3 has no such setting any more."""
 
 PACED_EVENTS_S = 1_000
+AWAY_EVENTS = 50_000
 DELIVERY_TIMEOUT_MS = 15_000
+Results = dict[str, dict[str, list[dict[str, float]]]]
 Any_ = Any  # Any: two untyped client libraries, each imported only in the process that measures it.
 
 
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m benchmarks.clients", description=__doc__)
-    options.add_argument("--bootstrap", required=True, metavar="HOST:PORT", help="a broker with nothing else to do")
-    options.add_argument("--broker-pid", type=int, metavar="PID", help="stop and continue this broker to see what a client does without it")
     options.add_argument("--events", type=int, default=100_000, help="events a turn (default %(default)s)")
     options.add_argument("--runs", type=int, default=5, help="turns (default %(default)s)")
     options.add_argument("--folder", type=Path, default=ROOT / "build" / "clients", help="environment and results (default %(default)s)")
-    options.add_argument("--turn", nargs=2, metavar=("CLIENT", "WHAT"), help=argparse.SUPPRESS)
-    options.add_argument("--topic", help=argparse.SUPPRESS)
+    for hidden in ("--client", "--turn", "--topic", "--bootstrap"):
+        options.add_argument(hidden, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.turn:
-        client, what = given.turn
-        print(json.dumps(TURNS[what](DOORS[client](given.bootstrap), given.topic, given.events)))
+        print(json.dumps(TURNS[given.turn](DOORS[given.client](given.bootstrap), given.topic, given.events)))
         return 0
+    from examples.broker import kafka  # Not in a turn: the clients' environment has nothing but the clients.
+
     python = install(given.folder)
-    results: dict[str, dict[str, list[dict[str, float]]]] = {client: {} for client in CLIENTS}
-    for run in range(given.runs):
-        for client in CLIENTS:
-            topic = f"bench-{client}-{os.getpid()}-{run}"
-            turn(python, given, client, "create", topic)
-            for what in ("produce", "consume", "latency"):
-                results[client].setdefault(what, []).append(turn(python, given, client, what, topic))
-    if given.broker_pid:
-        for client in CLIENTS:
-            topic = f"bench-away-{client}-{os.getpid()}"
-            turn(python, given, client, "create", topic)
-            results[client]["away"] = [away(python, given, client, topic)]
+    with (
+        tempfile.TemporaryDirectory(prefix="hopwatch-clients-") as folder,
+        kafka(Path(folder) / "cluster", fast=True, heap_mb=1024) as cluster,
+    ):
+        results = measured(given, [str(python), "-m", "benchmarks.clients", "--bootstrap", cluster.bootstrap], cluster)
     (given.folder / "result.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     show(results)
     return 0
+
+
+def measured(given: argparse.Namespace, command: list[str], cluster: Cluster) -> Results:
+    """Every turn of every client, in turns."""
+    results: Results = {client: {} for client in CLIENTS}
+    for run in range(given.runs):
+        for client in CLIENTS:
+            chosen = [*command, "--client", client, "--topic", f"bench-{client}-{run}", "--events", str(given.events)]
+            turn(chosen, "create")
+            for what in ("produce", "consume", "latency"):
+                results[client].setdefault(what, []).append(turn(chosen, what))
+    for client in CLIENTS:
+        chosen = [*command, "--client", client, "--topic", f"bench-{client}-away", "--events", str(AWAY_EVENTS)]
+        turn(chosen, "create")
+        results[client]["away"] = [away(chosen, cluster)]
+    return results
 
 
 def install(folder: Path) -> Path:
@@ -79,38 +91,35 @@ def install(folder: Path) -> Path:
     return python
 
 
-def turn(python: Path, given: argparse.Namespace, client: str, what: str, topic: str) -> dict[str, float]:
+def turn(command: list[str], what: str) -> dict[str, float]:
     """One turn in a process of its own."""
-    done = subprocess.run(command(python, given, client, what, topic), check=False, capture_output=True, cwd=ROOT)
+    done = subprocess.run([*command, "--turn", what], check=False, capture_output=True, cwd=ROOT)
     if done.returncode != 0:
-        raise SystemExit(f"{client}, {what}: {done.stderr.decode()[-2000:]}")
+        raise SystemExit(f"{' '.join(command)} {what}: {done.stderr.decode()[-2000:]}")
     said: dict[str, float] = json.loads(done.stdout.decode().splitlines()[-1])
     return said
 
 
-def command(python: Path, given: argparse.Namespace, client: str, what: str, topic: str) -> list[str]:
-    here = [str(python), "-m", "benchmarks.clients", "--bootstrap", given.bootstrap, "--events", str(given.events)]
-    return [*here, "--turn", client, what, "--topic", topic]
-
-
-def away(python: Path, given: argparse.Namespace, client: str, topic: str) -> dict[str, float]:
+def away(command: list[str], cluster: Cluster) -> dict[str, float]:
     """The broker stops answering in the middle, without a word: what the client keeps, refuses and reports."""
-    process = subprocess.Popen(command(python, given, client, "away", topic), stdout=subprocess.PIPE, stdin=subprocess.PIPE, cwd=ROOT)
+    process = subprocess.Popen(
+        [*command, "--turn", "away"], stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
     assert process.stdout is not None and process.stdin is not None
     process.stdout.readline()
-    os.kill(given.broker_pid, signal.SIGSTOP)
+    cluster.pause()
     try:
         process.stdin.write(b"\n")
         process.stdin.flush()
         process.stdout.readline()
     finally:
-        os.kill(given.broker_pid, signal.SIGCONT)
+        cluster.resume()
     said: dict[str, float] = json.loads(process.stdout.readline())
     process.wait()
     return said
 
 
-def show(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
+def show(results: Results) -> None:
     for what in ("produce", "consume", "latency", "away"):
         for client, turns in results.items():
             if what not in turns:
@@ -313,7 +322,7 @@ def latency(door: Door, topic: str, count: int) -> dict[str, float]:
     return {"p50_ms": cuts[49] * 1e3, "p99_ms": cuts[98] * 1e3, "cpu_us_per_event": cpu / len(took) * 1e6}
 
 
-def away_turn(door: Door, topic: str, count: int) -> dict[str, float]:
+def silent(door: Door, topic: str, count: int) -> dict[str, float]:
     """Sends ``count`` events to a broker that has stopped answering and waits until each is refused or reported."""
     send, poll, flush = door.producer()
     told = [0, 0]
@@ -358,7 +367,7 @@ def away_turn(door: Door, topic: str, count: int) -> dict[str, float]:
     }
 
 
-TURNS = {"create": create, "produce": produce, "consume": consume, "latency": latency, "away": away_turn}
+TURNS = {"create": create, "produce": produce, "consume": consume, "latency": latency, "away": silent}
 
 if __name__ == "__main__":
     sys.exit(main())

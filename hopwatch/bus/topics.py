@@ -117,6 +117,7 @@ _TIMES: Final = {
     "flow": re.compile(rb'"end"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
     "loss": re.compile(rb'"end"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
     "heartbeat": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
+    "declared": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
     "finding": re.compile(rb'"last_seen"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
 }
 
