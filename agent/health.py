@@ -6,7 +6,7 @@ An agent knows no conduits; it says its coverage by tap and context (VLAN, VNI),
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, get_args
 
@@ -86,6 +86,24 @@ class Health:
             "coverage": self.coverage.said(),
         }
         return dump(Heartbeat.model_validate(said))
+
+
+def beating(
+    batches: Iterable[list[bytes]],
+    health: Health,
+    counters: Callable[[], Mapping[str, int]],
+    clock: Callable[[], float],
+    time_ns: Callable[[], int],
+) -> Iterator[list[bytes]]:
+    """The batches of a live capture, with a heartbeat behind the first of every HEARTBEAT_S."""
+    due_s = clock()
+    for batch in batches:
+        health.coverage.take(batch)
+        if clock() >= due_s:
+            due_s = clock() + HEARTBEAT_S
+            yield [*batch, health.heartbeat(time_ns(), counters())]
+        else:
+            yield batch
 
 
 def _text(found: bytes | None) -> str | None:

@@ -17,15 +17,15 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 from agent.merge import ACCOUNT_OPERATIONS, RANGES_MAX, is_low_value, merge, numbers_of
-from hopwatch.bus import EVENT_BYTES_MAX, LogFull
-from hopwatch.bus.embedded import EmbeddedLog
+from hopwatch.bus import EVENT_BYTES_MAX, LogDamaged, LogFull
+from hopwatch.bus.embedded import EmbeddedLog, salvage
 from hopwatch.bus.numbers import Ranges, joined
 from hopwatch.events import time_ns
 
@@ -116,8 +116,18 @@ class Spool:
             LogError: the file cannot be opened or another agent holds it.
         """
         self._lock = threading.RLock()
-        self._log = EmbeddedLog(path, size_bytes_max=size_bytes_max, synced=True, shared=True)
+        self._path = Path(path)
         self._bound = self.size_bytes_max = size_bytes_max
+        damaged = None
+        if self._mark.exists():
+            damaged = self._set_aside()
+        try:
+            self._log = EmbeddedLog(path, size_bytes_max=size_bytes_max, synced=True, shared=True)
+        except LogDamaged:
+            damaged = self._set_aside()
+            self._log = EmbeddedLog(path, size_bytes_max=size_bytes_max, synced=True, shared=True)
+        self.set_aside = damaged
+        """Where a damaged spool lies; what could be read of it is in this one, and a loss says what could not."""
         self.name = self._log.identity()
         self._log.commit(_BROKER, 0)
         self._log.commit(_HANDED, 0)
@@ -134,7 +144,59 @@ class Spool:
         self.merged_total = 0
         self.dropped_total = 0
         self.known_total = 0
-        self.refused_total = 0
+        if damaged is not None:
+            self._salvage(damaged)
+
+    # After damage
+
+    @property
+    def _mark(self) -> Path:
+        """Stands beside a spool that was found to be damaged while it was used: what is on its way makes sense with it only."""
+        return Path(f"{self._path}.damaged")
+
+    def _set_aside(self) -> Path:
+        aside = next(path for number in range(1, 10_000) if not (path := Path(f"{self._path}.damaged-{number}")).exists())
+        for suffix in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
+        self._mark.unlink(missing_ok=True)
+        return aside
+
+    def _salvage(self, aside: Path) -> None:
+        """What can be read enters this spool under new numbers; the old numbers are answered for by a loss."""
+        left = salvage(aside)
+        events: list[bytes] = []
+        for _, line in left.events:
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                # Which numbers a merged window or a loss answers for was said of the other spool.
+                for name in ("agent_sequence", "spool", "agent_sequences"):
+                    event.pop(name, None)
+                if isinstance(event.get("merged"), dict):
+                    event["merged"].pop("agent_sequences", None)
+                events.append(_line(event))
+        self.append(events)
+        if not left.identity or not events or left.end <= left.first:
+            return
+        last = json.loads(events[-1])
+        lost = max(0, left.end - left.first - len(events))
+        when = last.get("end") or last["time"]
+        loss = Dropped(last["agent"], last["plant"], json.loads(events[0]).get("start") or when, when, events=lost)
+        loss.numbers = [[left.first, left.end - 1]]
+        why = f"the spool was damaged: {len(events)} of its events were read and are numbered anew, it lies in {aside.name}"
+        said = loss.loss(why, f"damaged {left.identity} {left.end}") | {"agent_sequence": left.end - 1, "spool": left.identity}
+        self._put([_line(said)])
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Damage that shows in use is left to the next start, and marked."""
+        with self._lock:
+            try:
+                yield
+            except LogDamaged:
+                with contextlib.suppress(OSError):
+                    self._mark.touch()
+                raise
 
     # What the collectors do
 
@@ -144,7 +206,7 @@ class Spool:
         Raises:
             LogError: the log is damaged or gone; what was not kept is still the caller's.
         """
-        with self._lock:
+        with self._watched():
             if self._unkept is not None:
                 self._say_unkept()
             chunk: list[bytes] = []
@@ -220,7 +282,7 @@ class Spool:
 
     def take(self, limit: int, size_bytes_max: int) -> list[tuple[int, bytes]]:
         """The next events to publish with their offsets, marked as handed over; empty if there are none."""
-        with self._lock:
+        with self._watched():
             read = self._log.read(self._next, limit, size_bytes_max=size_bytes_max)
             if not read:
                 return []
@@ -236,7 +298,7 @@ class Spool:
 
     def acknowledge(self, offset: int) -> None:
         """Everything below ``offset`` is with the broker, and leaves the spool."""
-        with self._lock:
+        with self._watched():
             if offset > self._acknowledged:
                 # On a full disk it stays, and is published once more by a later run at worst.
                 with contextlib.suppress(LogFull):
@@ -245,7 +307,7 @@ class Spool:
 
     def rewind(self) -> None:
         """Whatever was not acknowledged is taken again."""
-        with self._lock:
+        with self._watched():
             self._next = self._acknowledged
 
     def refuse(self, offset: int, why: str) -> None:
@@ -253,7 +315,7 @@ class Spool:
 
         Events refused one after another are one loss, until it is handed over itself.
         """
-        with self._lock:
+        with self._watched():
             found = self._log.read(offset, 1)
             if not found or found[0][0] != offset:
                 return
@@ -279,12 +341,12 @@ class Spool:
 
     def waiting(self) -> int:
         """Events that wait for the broker's acknowledgement, those merged or dropped among them counted too; 0 if none does."""
-        with self._lock:
+        with self._watched():
             return self._log.end() - self._acknowledged if self._log.read(self._acknowledged, 1) else 0
 
     def oldest_age_s(self, now_ns: int) -> float:
         """Seconds since the oldest event that waits was over; 0 if none does."""
-        with self._lock:
+        with self._watched():
             found = self._log.read(self._acknowledged, 1)
         if not found:
             return 0.0
@@ -293,17 +355,17 @@ class Spool:
 
     def end(self) -> int:
         """The number the next event gets."""
-        with self._lock:
+        with self._watched():
             return self._log.end()
 
     def size_bytes(self) -> int:
         """Bytes in use of the spool's bound."""
-        with self._lock:
+        with self._watched():
             return self._log.size_bytes()
 
     def close(self) -> None:
         """Let go of the file; what waits in it is published by the next run."""
-        with self._lock:
+        with self._watched():
             if self._unkept is not None:
                 self._say_unkept()
             self._log.close()

@@ -27,6 +27,8 @@ from typing import Any, NoReturn, cast
 
 from rich.console import Console
 
+from agent.clock import ClockState
+from agent.health import Health, beating
 from collectors import packets
 from detectors.judgement import Judgement
 from detectors.verdict import VerdictDetector
@@ -369,6 +371,9 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
             batches = packets.from_files(sensor, files, stopping)
         else:
             batches = packets.from_interfaces(sensor, chosen.interfaces, stopping, bpf=chosen.bpf, snaplen=chosen.snaplen)
+            # Of a capture there are none: its events are of another time than now, and reading it twice gives the same.
+            health = Health(architecture.plant, chosen.agent, _version(), ClockState())
+            batches = beating(batches, health, sensor.counters, time.monotonic, time.time_ns)
         with _ending(run.stop), _rare_collections():
             outcome = run.run(batches, sensor.counters, time.monotonic, (packets.CaptureError,), packets.damaged)
     return _ended(outcome)

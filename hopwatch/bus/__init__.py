@@ -18,6 +18,10 @@ class LogError(Exception):
     """The log cannot be opened, read or written; the message is one line for the person who runs it."""
 
 
+class LogDamaged(LogError):
+    """The log's file is none, or is broken inside; what it holds cannot be relied on."""
+
+
 class LogFull(LogError):
     """The log's bound or the disk is reached; the events of the refused append are still the caller's."""
 

@@ -15,10 +15,11 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar, cast
 
-from hopwatch.bus import EVENT_BYTES_MAX, LogError, LogFull
+from hopwatch.bus import EVENT_BYTES_MAX, LogDamaged, LogError, LogFull
 
 LOG_BYTES_MAX = 1 << 30
 """Default bound of the file: about a million undelivered flow records."""
@@ -31,6 +32,8 @@ KEYS_MAX = 262_144
 """Keys of appended events that are remembered, the latest of them; a small log remembers one for each KEY_SHARE_BYTES of its bound."""
 
 KEY_SHARE_BYTES = 2_048
+
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (position INTEGER PRIMARY KEY, event BLOB NOT NULL);
@@ -110,17 +113,20 @@ class EmbeddedLog:
 
     def read(self, offset: int, limit: int, *, size_bytes_max: int | None = None) -> list[tuple[int, bytes]]:
         """At most ``limit`` events (never more than READ_EVENTS_MAX) from ``offset`` on; the first even beyond ``size_bytes_max``."""
-        rows = self._open.execute(
-            "SELECT position, event FROM log WHERE position >= ? ORDER BY position LIMIT ?", (offset, min(limit, READ_EVENTS_MAX))
-        )
         read: list[tuple[int, bytes]] = []
         size_bytes = 0
-        for position, event in rows:
-            size_bytes += len(event)
-            if read and size_bytes_max is not None and size_bytes > size_bytes_max:
-                break
-            read.append((int(position), bytes(event)))
-        rows.close()
+        try:
+            rows = self._open.execute(
+                "SELECT position, event FROM log WHERE position >= ? ORDER BY position LIMIT ?", (offset, min(limit, READ_EVENTS_MAX))
+            )
+            for position, event in rows:
+                size_bytes += len(event)
+                if read and size_bytes_max is not None and size_bytes > size_bytes_max:
+                    break
+                read.append((int(position), bytes(event)))
+            rows.close()
+        except sqlite3.DatabaseError as error:
+            raise _spoken(self.path, error) from error
         return read
 
     def replace(self, removed: Iterable[int], placed: Iterable[tuple[int, bytes]]) -> None:
@@ -218,6 +224,45 @@ class EmbeddedLog:
             self._holder.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What could still be read of a damaged log: its identity ("" if unknown), where reading was to begin, its end, and events."""
+
+    identity: str
+    first: int
+    end: int
+    events: list[tuple[int, bytes]]
+
+
+def salvage(path: Path) -> Salvage:
+    """Read what can be read of a damaged log, from both of its ends up to the damage; never an error."""
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return Salvage("", 0, 0, [])
+
+    def one(query: str, otherwise: T) -> T:
+        try:
+            row = db.execute(query).fetchone()
+        except sqlite3.Error:
+            return otherwise
+        return cast(T, row[0]) if row and row[0] is not None else otherwise
+
+    first, end = one("SELECT min(position) FROM consumers", 0), one("SELECT next FROM ends", 0)
+    found: dict[int, bytes] = {}
+    for order in ("ASC", "DESC"):
+        try:
+            for position, event in db.execute(f"SELECT position, event FROM log WHERE position >= ? ORDER BY position {order}", (first,)):
+                if position in found:
+                    break
+                found[position] = bytes(event)
+        except sqlite3.Error:
+            continue
+    identity = one("SELECT name FROM identity", "")
+    db.close()
+    return Salvage(identity, first, max(end, max(found, default=-1) + 1), sorted(found.items()))
+
+
 def _hold(path: Path) -> IO[bytes]:
     """An advisory lock beside the log: two readers of one consumer would each see half of the events."""
     try:
@@ -241,5 +286,7 @@ def _spoken(path: Path, error: Exception, *, size_bytes_max: int | None = None) 
         bound = f" or its bound of {size_bytes_max} bytes is reached" if size_bytes_max is not None else ""
         return LogFull(f"{path}: no room for more events: the disk is full{bound}")
     if code is not None and (code & 0xFF) == sqlite3.SQLITE_NOTADB:
-        return LogError(f"{path}: not a hopwatch log")
+        return LogDamaged(f"{path}: not a hopwatch log")
+    if code is not None and (code & 0xFF) == sqlite3.SQLITE_CORRUPT:
+        return LogDamaged(f"{path}: the log is damaged")
     return LogError(f"{path}: {error}")

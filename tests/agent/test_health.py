@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.clock import STA_NANO, STA_UNSYNC, TIME_ERROR, ClockState, kernel_state
-from agent.health import CONTEXTS_MAX, Coverage, Health
+from agent.health import CONTEXTS_MAX, Coverage, Health, beating
 from agent.metrics import AgentCollector, MetricsError, address, serve
 from agent.notify import Notifier
 from hopwatch.events import Heartbeat, parse
@@ -75,6 +75,15 @@ def test_a_heartbeat_is_an_event_of_the_contract() -> None:
     assert (beat.time, beat.counters, beat.clock.synchronised) == ("2026-04-07T10:42:08Z", {"packets": 5}, True)
     assert beat.model_dump()["coverage"][0]["tap"] == "eth2"
     assert json.loads(health.heartbeat(NOW_NS + 1, {}))["event_id"] != beat.event_id
+
+
+def test_a_live_stream_bears_a_heartbeat_every_ten_seconds() -> None:
+    times = iter([0.0, 0.0, 0.0, 5.0, 10.0, 10.0, 19.9, 20.0, 20.0])
+    batches = [[window(1, number)] for number in range(5)]
+    said = list(beating(batches, Health("north", "tap-idmz", "1.0", clock()), lambda: {"packets": 1}, lambda: next(times), lambda: NOW_NS))
+    assert [[parse(line).kind for line in batch] for batch in said] == [
+        ["flow", "heartbeat"], ["flow"], ["flow", "heartbeat"], ["flow"], ["flow", "heartbeat"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from agent.spool import Spool
-from hopwatch.bus import LogError
+from hopwatch.bus import LogDamaged, LogError
 from hopwatch.bus.numbers import Numbers
 from hopwatch.events import Loss, parse
 from tests.agent.windows import Event, parsed, stream, sums, window
@@ -46,9 +46,9 @@ def opened(path: Path, bound: int = BOUND) -> Iterator[Spool]:
         spool.close()
 
 
-def everything(spool: Spool) -> list[Event]:
-    """All that can be taken, each acknowledged at once."""
-    events: list[Event] = []
+def everything(spool: Spool, events: list[Event] | None = None) -> list[Event]:
+    """All that can be taken, each acknowledged at once, added to ``events``."""
+    events = [] if events is None else events
     while taken := spool.take(100, 1 << 20):
         events += parsed([line for _, line in taken])
         spool.acknowledge(taken[-1][0] + 1)
@@ -280,6 +280,41 @@ def test_a_full_disk_lets_events_through_and_says_what_it_cost(tmp_path: Path) -
     assert len(losses(events)) >= 1
     assert sum(loss["events"] for loss in losses(events)) + len(events) - len(losses(events)) == len(more)
     assert numbered(events).holes().popitem()[1] == [[0, len(said) - 1]]
+
+
+def test_a_spool_that_is_no_log_any_more_is_set_aside(path: Path) -> None:
+    path.write_bytes(b"anything but a database" * 500)
+    with opened(path, LARGE) as spool:
+        assert spool.set_aside is not None and spool.set_aside.read_bytes().startswith(b"anything")
+        spool.append(stream(range(2), 1))
+        assert len(everything(spool)) == 2
+
+
+def test_what_a_damaged_spool_still_tells_is_published_and_the_rest_is_a_loss(path: Path) -> None:
+    said = stream(range(400), 3)
+    with opened(path, LARGE) as spool:
+        first = spool.name
+        spool.append(said)
+        events = parsed([line for _, line in spool.take(100, 1 << 20)])
+        spool.acknowledge(100)
+    content = bytearray(path.read_bytes())
+    # A page somewhere in the middle of the events is not what it was.
+    at = content.index(b'"agent_sequence":700,"spool"') // 4096 * 4096
+    content[at : at + 4096] = os.urandom(4096)
+    path.write_bytes(content)
+    spool = Spool(path, size_bytes_max=LARGE)
+    with pytest.raises(LogDamaged):
+        everything(spool, events)
+    spool.close()
+    with opened(path, LARGE) as spool:
+        assert spool.set_aside is not None
+        events += everything(spool)
+    (loss,) = losses(events)
+    assert loss["stage"] == "spool" and 0 < loss["events"] < 20 and loss["spool"] == first
+    # What was handed over and never acknowledged may have arrived: the loss says the most that can be missing.
+    missing = len(said) - len({event["event_id"] for event in events if event["kind"] == "flow"})
+    assert 0 < missing <= loss["events"]
+    assert numbered(events).holes() == {}
 
 
 def test_a_second_agent_on_the_same_spool_is_refused(path: Path) -> None:
