@@ -1,7 +1,9 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-live bench-kafka conformance matrix fuzz clean
+.PHONY: help setup demo test test-long bench bench-live bench-kafka conformance matrix fuzz fault clean
 SEED ?=
+DURATION_S ?= 90
+BROKERS ?= 1
 PACKETS ?= 10000000
 RUNS ?= 9
 SECONDS_HELD ?= 60
@@ -43,6 +45,9 @@ matrix:  ## every verb, client and server (Python, Java, Rust, Debian) against t
 
 fuzz: setup  ## ten million new inputs for every fuzz target (hours; INPUTS=100000 takes fewer); report to docs/measurements/
 	@scripts/fuzz.sh long $(INPUTS)
+
+fault: setup  ## kill broker, agents, detectors and database, cut the network, then account for every event (SEED=n DURATION_S=n BROKERS=1|3)
+	@SEED=$(SEED) DURATION_S=$(DURATION_S) BROKERS=$(BROKERS) .venv/bin/python -m tests.fault
 
 clean:  ## remove what setup made inside the checkout
 	rm -rf .venv wire/target build
