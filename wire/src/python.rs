@@ -283,6 +283,7 @@ impl Sensor {
             ("flows_folded", w.flows_folded_total),
             ("names_dropped", w.names_dropped_total),
             ("bounds_reached", w.bounds_reached_total),
+            ("statements_forgotten", state.sensor.windows.statements_forgotten_total()),
             ("not_ip_packets", c.not_ip_packets_total),
             ("copies", c.copies_total),
             ("copied_bytes", c.copied_bytes_total),

@@ -10,6 +10,7 @@
 //! to ([`Recorder::add`]), and what nobody claimed by the end of the connection is settled on its last flow. So the
 //! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
 
+use crate::protocols::Shared;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
@@ -196,7 +197,7 @@ impl Counts {
         Self { messages, ..Self::ZERO }
     }
 
-    fn add(&mut self, more: Self) {
+    pub(crate) fn add(&mut self, more: Self) {
         self.rows += more.rows;
         self.values += more.values;
         self.messages += more.messages;
@@ -316,6 +317,19 @@ pub struct Opening {
     pub first_ns: i64,
 }
 
+/// Where a movement was counted last. A decoder keeps one beside each movement that it repeats: while the same window is
+/// open, the next count finds its place without looking for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Of the window; 0 is the epoch of none.
+    epoch: u32,
+    flow: u16,
+    set: u16,
+}
+
+/// The set of a movement without objects.
+const NO_SET: u16 = u16::MAX;
+
 struct Open {
     start_ns: i64,
     end_ns: i64,
@@ -402,6 +416,7 @@ pub struct Windows {
     ready: Vec<Vec<u8>>,
     /// Where a window is written before its length is known.
     scratch: Vec<u8>,
+    shared: Shared,
     pub counters: WindowCounters,
 }
 
@@ -418,6 +433,7 @@ impl Windows {
             names: HashMap::new(),
             ready: Vec::new(),
             scratch: Vec::new(),
+            shared: Shared::default(),
             counters: WindowCounters::default(),
         }
     }
@@ -425,6 +441,12 @@ impl Windows {
     #[must_use]
     pub fn plant(&self) -> &str {
         &self.plant
+    }
+
+    /// Statements that the decoders share and that were let go because there were too many.
+    #[must_use]
+    pub fn statements_forgotten_total(&self) -> u64 {
+        self.shared.statements.forgotten_total
     }
 
     #[must_use]
@@ -702,15 +724,14 @@ impl Windows {
 
     /// Opens the window of a flow if it is closed.
     fn window(&mut self, id: ConnectionId, flow_index: usize, time_ns: i64) -> &mut Open {
-        self.epoch = self.epoch.wrapping_add(1);
-        let epoch = self.epoch;
         let connection = self.connections[id].as_mut().expect("the connection is open");
         connection.last = flow_index;
         let packets = std::mem::take(&mut connection.packets);
         let flow = &mut connection.flows[flow_index];
         if flow.open.is_none() {
-            flow.epoch = epoch;
-            self.due.push(Reverse((time_ns.saturating_add(WINDOW_NS), id, flow_index, epoch)));
+            self.epoch = self.epoch.wrapping_add(1).max(1);
+            flow.epoch = self.epoch;
+            self.due.push(Reverse((time_ns.saturating_add(WINDOW_NS), id, flow_index, self.epoch)));
         }
         let window = flow.open.get_or_insert_with(|| Open {
             start_ns: time_ns,
@@ -744,6 +765,50 @@ impl Recorder<'_> {
     /// `bytes` of the stream sent by `sender`, and `counts`, belong to `movement`. Bytes beyond those that arrived
     /// and are unclaimed are not counted (a decoder's bug must not create bytes).
     pub fn add(&mut self, movement: &Movement, sender: Side, bytes: u64, counts: Counts) {
+        self.add_elsewhere(movement, &mut Place::default(), sender, bytes, counts);
+    }
+
+    /// As [`Self::add`], for a movement that was counted before: `place` is where, and is kept up to date.
+    #[inline]
+    pub fn add_at(&mut self, movement: &Movement, place: &mut Place, sender: Side, bytes: u64, counts: Counts) {
+        if !self.add_here(*place, sender == movement.from, sender, bytes, counts) {
+            self.add_elsewhere(movement, place, sender, bytes, counts);
+        }
+    }
+
+    /// Adds to the window of `place` if it is still open and has room.
+    fn add_here(&mut self, place: Place, forward: bool, sender: Side, bytes: u64, counts: Counts) -> bool {
+        let Some(connection) = self.windows.connections.get_mut(self.connection).and_then(Option::as_mut) else { return false };
+        let Some(flow) = connection.flows.get_mut(usize::from(place.flow)) else { return false };
+        let Some(window) = flow.open.as_mut().filter(|_| flow.epoch == place.epoch) else { return false };
+        let pending = &mut connection.pending[sender as usize];
+        // What makes the window full takes the long way; so does a claim beyond what arrived.
+        let full = window.counts.rows + counts.rows >= ROWS_MAX || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
+        if full || bytes > *pending {
+            return false;
+        }
+        if place.set != NO_SET {
+            let Some(set) = window.sets.get_mut(usize::from(place.set)) else { return false };
+            set.1.add(counts);
+            set.2 += if forward { bytes } else { 0 };
+        }
+        *pending -= bytes;
+        window.end_ns = window.end_ns.max(self.time_ns);
+        window.packets += std::mem::take(&mut connection.packets);
+        window.counts.add(counts);
+        flow.totals.add(counts);
+        if forward {
+            window.bytes += bytes;
+            flow.total_bytes += bytes;
+        } else {
+            window.bytes_back += bytes;
+            flow.total_bytes_back += bytes;
+        }
+        connection.last = usize::from(place.flow);
+        true
+    }
+
+    fn add_elsewhere(&mut self, movement: &Movement, place: &mut Place, sender: Side, bytes: u64, counts: Counts) {
         let flow = self.windows.flow(self.connection, movement.operation, movement.from);
         let pending = &mut self.connection().pending[sender as usize];
         debug_assert!(bytes <= *pending, "a decoder claimed {bytes} bytes of {pending}");
@@ -761,12 +826,14 @@ impl Recorder<'_> {
             window.bytes_back += bytes;
         }
         window.counts.add(counts);
+        let mut place_of_set = NO_SET;
         if let Some(objects) = &movement.objects {
             let index = place_of(&window.sets, objects).unwrap_or_else(|| {
                 window.sets.reserve_exact(usize::from(window.sets.len() < 4));
                 window.sets.push((Arc::clone(objects), Counts::ZERO, 0));
                 window.sets.len() - 1
             });
+            place_of_set = index as u16;
             let set = &mut window.sets[index];
             set.1.add(counts);
             set.2 += if forward { bytes } else { 0 };
@@ -779,9 +846,15 @@ impl Recorder<'_> {
         } else {
             flow_state.total_bytes_back += bytes;
         }
+        *place = Place { epoch: flow_state.epoch, flow: flow as u16, set: place_of_set };
         if full {
             self.windows.emit(self.connection, flow, false);
         }
+    }
+
+    /// What the decoders of this sensor share.
+    pub(crate) fn shared(&mut self) -> &mut Shared {
+        &mut self.windows.shared
     }
 
     /// Ends the flow's window if it has no room for one more object set.

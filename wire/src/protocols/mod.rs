@@ -6,6 +6,7 @@
 use crate::windows::{Facts, Recorder, Side};
 
 pub mod dns;
+mod few;
 pub mod http;
 mod inner;
 pub mod mqtt;
@@ -24,6 +25,14 @@ pub mod websocket;
 pub const HEAD_BYTES_MAX: usize = 64;
 /// Bytes kept of a connection, or of what goes through one, whose protocol is still in doubt.
 pub const UNDECIDED_BYTES_MAX: usize = 4096;
+
+/// What the decoders of one sensor share.
+#[derive(Default)]
+pub struct Shared {
+    pub statements: postgresql::Statements,
+    /// Where a decoder of PostgreSQL gathers what it claims.
+    pub(crate) claims: Vec<postgresql::Claim>,
+}
 
 /// These bytes are not this protocol, or no longer. The connection goes on as counted bytes, marked `malformed`.
 /// Never carries payload.

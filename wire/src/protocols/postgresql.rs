@@ -10,18 +10,23 @@
 
 mod search;
 
+use super::few::Few;
 use super::search::Search;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
 use crate::sql::{self, CopyFormat, Effect, Statement, UNKNOWN};
-use crate::table::{Map, Seeded};
+use crate::table::Seeded;
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
 mod replication;
+mod statements;
 use replication::{CHANGE_BYTES_MAX, Changes};
+pub(crate) use statements::Claim;
+pub use statements::Statements;
+use statements::{EMPTY, Entries, Fingerprint, Id, Move, Names, Parsed, Run, UNSEEN, fingerprint, under};
 
 /// SQL text that is read; of a longer one, its beginning.
 pub const SQL_BYTES_MAX: usize = 16 << 10;
@@ -39,6 +44,8 @@ pub const NAMED_BYTES_MAX: usize = 1 << 20;
 pub const STARTUP_BYTES_MAX: usize = 10_000;
 /// A statement that names no table may return this much before its objects are `unknown`.
 pub const TABLELESS_BYTES_MAX: u64 = 1024;
+/// Statements of a connection before those are looked for that nothing names any more.
+const ENTRIES_MIN: usize = 32;
 /// Distinct command tags, and SQLSTATEs, kept for `inspect`.
 pub const FACTS_MAX: usize = 1024;
 /// After a gap: how long the server must have been at rest before a client that sends ahead is paired again.
@@ -68,155 +75,83 @@ pub fn decoder(options: Options) -> Box<dyn Decoder> {
     Box::new(Postgresql::new(options))
 }
 
-/// Movements that are the same on every connection.
-struct Common {
-    connect: Arc<Movement>,
-    refused: Arc<Movement>,
-    rows: Arc<Movement>,
-    copied_in: Arc<Movement>,
-    copied_out: Arc<Movement>,
-    changed: [(&'static str, Arc<Movement>); 4],
-    /// Data whose statement was not seen: any operation may stand behind it, so none is told.
-    transfer: Arc<Movement>,
-}
-
-static COMMON: LazyLock<Common> = LazyLock::new(|| {
-    let unknown = Arc::new(ObjectSet { names: vec![UNKNOWN.into()], columns: vec!["*".into()], statement: None });
-    Common {
-        connect: Arc::new(Movement::new(Operation::Connect, Side::Client)),
-        refused: Arc::new(Movement::new(Operation::Refused, Side::Client)),
-        rows: Arc::new(Movement::of(Operation::Select, Side::Server, Arc::clone(&unknown))),
-        copied_in: Arc::new(Movement::of(Operation::Copy, Side::Client, Arc::clone(&unknown))),
-        copied_out: Arc::new(Movement::of(Operation::Copy, Side::Server, Arc::clone(&unknown))),
-        changed: [
-            ("INSERT ", Operation::Insert),
-            ("UPDATE ", Operation::Update),
-            ("DELETE ", Operation::Delete),
-            ("MERGE ", Operation::Update),
-        ]
-        .map(|(verb, operation)| (verb, Arc::new(Movement::of(operation, Side::Client, Arc::clone(&unknown))))),
-        transfer: Arc::new(Movement::new(Operation::Transfer, Side::Client)),
-    }
-});
-
-/// Seeds of the hash by which statement texts are told apart: 128 bits, so that no one can choose two that collide.
-static SEEDS: LazyLock<[Seeded; 2]> = LazyLock::new(|| [Seeded::random(), Seeded::random()]);
-
-/// One statement, resolved under one search path.
-struct Entry {
-    statement: Statement,
-    /// What the request's bytes belong to. A query's request has no objects yet: its columns come with the answer.
-    request: Arc<Movement>,
-    /// What it moves with the columns that its text names.
-    named: Arc<Movement>,
-    /// The rows that it returns.
-    returned: Arc<Movement>,
-    /// The same with the columns of its RowDescription, whose hash it is kept under.
-    described: OnceLock<(u64, Arc<Movement>)>,
-    tableless: bool,
-    size_bytes: usize,
-}
-
-impl Entry {
-    fn new(statement: Statement, path: Option<&[String]>) -> Arc<Self> {
-        let objects = Arc::new(statement.objects(path));
-        let size_bytes =
-            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
-        let (operation, from) = (statement.operation, statement.from);
-        let bare = Arc::new(Movement::new(operation, from));
-        let without = matches!(operation, Operation::Connect | Operation::Transfer);
-        let named = if without { Arc::clone(&bare) } else { Arc::new(Movement::of(operation, from, Arc::clone(&objects))) };
-        let late = matches!(operation, Operation::Select | Operation::Admin);
-        let request = if late { bare } else { Arc::clone(&named) };
-        let returned = match operation {
-            Operation::Select | Operation::Connect | Operation::Transfer | Operation::Replicate | Operation::Backup => Arc::clone(&named),
-            _ => Arc::new(Movement::of(Operation::Select, Side::Server, objects)),
-        };
-        let tableless = statement.tableless() && matches!(operation, Operation::Select | Operation::Call);
-        Arc::new(Self { statement, request, named, returned, described: OnceLock::new(), tableless, size_bytes })
-    }
-
-    /// A statement that was not seen: prepared before the recording began, or inside a gap.
-    fn unknown() -> Arc<Self> {
-        static ENTRY: LazyLock<Arc<Entry>> = LazyLock::new(|| Entry::new(Statement::unknown(Operation::Transfer, Side::Client), None));
-        Arc::clone(&ENTRY)
-    }
-
-    fn is_unknown(self: &Arc<Self>) -> bool {
-        Arc::ptr_eq(self, &Self::unknown())
-    }
-
-    /// Statements are counted with the request, except where the answer decides what it was.
-    fn counted_late(&self) -> bool {
-        matches!(self.statement.operation, Operation::Select | Operation::Admin)
-    }
-
-    fn rows(&self) -> &Arc<Movement> {
-        self.described.get().map_or(&self.returned, |(_, movement)| movement)
-    }
-
-    /// What the messages of this statement belong to, columns included.
-    fn whole(&self) -> &Arc<Movement> {
-        if self.statement.operation == Operation::Select { self.rows() } else { &self.named }
-    }
-}
-
-/// Entries by name. Drivers that prepare nothing use the name without letters for everything.
-#[derive(Default)]
-struct Names {
-    unnamed: Option<Arc<Entry>>,
-    named: Map<Vec<u8>, Arc<Entry>>,
-}
-
-impl Names {
-    fn get(&self, name: &[u8]) -> Option<&Arc<Entry>> {
-        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
-    }
-
-    fn insert(&mut self, name: &[u8], entry: Arc<Entry>) {
-        if name.is_empty() {
-            self.unnamed = Some(entry);
-        } else {
-            self.named.insert(name.to_vec(), entry);
-        }
-    }
-
-    fn remove(&mut self, name: &[u8]) -> Option<Arc<Entry>> {
-        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
-    }
-
-    fn len(&self) -> usize {
-        self.named.len() + usize::from(self.unnamed.is_some())
-    }
-
-    fn clear(&mut self) {
-        self.unnamed = None;
-        self.named.clear();
-    }
-
-    fn size_bytes(&self) -> usize {
-        let named: usize = self.named.iter().map(|(name, entry)| entry.size_bytes + name.len()).sum();
-        named + self.unnamed.as_ref().map_or(0, |entry| entry.size_bytes)
-    }
-}
+/// What a tag says was changed.
+const CHANGED: [(&[u8], Move); 4] =
+    [(b"INSERT ", Move::INSERTED), (b"UPDATE ", Move::UPDATED), (b"DELETE ", Move::DELETED), (b"MERGE ", Move::MERGED)];
 
 /// A request that awaits its answer.
+#[derive(Clone, Copy)]
 enum Request {
-    Parse(Arc<Entry>),
-    Bind(Arc<Entry>),
-    Describe(Arc<Entry>),
-    Execute(Arc<Entry>),
+    Parse(Id),
+    Bind(Id),
+    Describe(Id),
+    Execute(Id),
     Close,
     Sync,
     /// The statements of a Query and the one that runs.
-    Query(Arc<[Arc<Entry>]>, usize),
-    Function(Arc<Entry>),
+    Query(Run, u16),
+    Function(Id),
 }
 
 impl Request {
     /// Answered by ReadyForQuery.
-    fn ends(&self) -> bool {
+    fn ends(self) -> bool {
         matches!(self, Self::Sync | Self::Query(..) | Self::Function(_))
+    }
+
+    /// The statement that runs.
+    fn runs(self) -> Option<Id> {
+        match self {
+            Self::Execute(id) | Self::Function(id) => Some(id),
+            Self::Query(run, at) => run.get(at),
+            _ => None,
+        }
+    }
+
+    fn run(&mut self) -> Option<&mut Run> {
+        match self {
+            Self::Query(run, _) => Some(run),
+            _ => None,
+        }
+    }
+
+    fn id(&mut self) -> Option<&mut Id> {
+        match self {
+            Self::Parse(id) | Self::Bind(id) | Self::Describe(id) | Self::Execute(id) | Self::Function(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// Requests in the order in which they are answered.
+#[derive(Default)]
+struct Requests {
+    queue: VecDeque<Request>,
+    /// Of them, those that [`Request::ends`].
+    ends: u32,
+}
+
+impl Requests {
+    fn front(&self) -> Option<Request> {
+        self.queue.front().copied()
+    }
+
+    fn push(&mut self, request: Request) {
+        self.ends += u32::from(request.ends());
+        self.queue.push_back(request);
+    }
+
+    fn pop(&mut self) -> Option<Request> {
+        let request = self.queue.pop_front()?;
+        self.ends -= u32::from(request.ends());
+        Some(request)
+    }
+
+    /// Takes out the first `count`.
+    fn pass(&mut self, count: usize) {
+        for _ in 0..count {
+            self.pop();
+        }
     }
 }
 
@@ -244,6 +179,8 @@ struct Running {
     /// Lines of a COPY in are rows.
     lines: bool,
     estimate: i64,
+    /// What the rows of a statement without tables belong to that returned much.
+    enlarged: Option<Move>,
     /// A logical replication stream: each change is a row.
     changes: Option<Box<Changes>>,
 }
@@ -261,16 +198,16 @@ struct Half {
     carry: Vec<u8>,
     /// Bytes of the present body still to come, and what they belong to (`None`: held back).
     skip: u64,
-    rest: Option<Arc<Movement>>,
+    rest: Option<Move>,
     lines: bool,
     /// There was a gap, or the beginning was not seen: what does not fit is searched past, it is no violation.
     doubtful: bool,
-    search: Search,
+    search: Option<Box<Search>>,
 }
 
 impl Half {
     fn new(phase: Phase, doubtful: bool) -> Self {
-        Self { phase, carry: Vec::new(), skip: 0, rest: None, lines: false, doubtful, search: Search::default() }
+        Self { phase, carry: Vec::new(), skip: 0, rest: None, lines: false, doubtful, search: None }
     }
 }
 
@@ -279,6 +216,31 @@ impl Half {
 struct Settings {
     role: Option<String>,
     path: Option<Vec<String>>,
+}
+
+/// Settings, as of now and as they will be.
+#[derive(Default)]
+struct Session {
+    now: Settings,
+    /// Outlives the transaction if it commits; the values at its beginning.
+    kept: Settings,
+    before: Settings,
+    startup: Settings,
+    /// Stands for the paths, now and at startup, in the key of a statement.
+    paths: u64,
+}
+
+impl Session {
+    fn new(startup: Settings) -> Self {
+        let mut session = Self { now: startup.clone(), kept: startup.clone(), before: startup.clone(), startup, paths: 0 };
+        session.path_changed();
+        session
+    }
+
+    fn path_changed(&mut self) {
+        let of = |path: &Option<Vec<String>>| path.as_ref().map(|p| p.join("\0"));
+        self.paths = Seeded::default().hash_one((of(&self.now.path), of(&self.startup.path)));
+    }
 }
 
 #[derive(Default)]
@@ -332,13 +294,13 @@ struct Postgresql {
     backslash: bool,
     /// SASL mechanisms that the server offered, until the client answers.
     offered: Vec<String>,
-    requests: VecDeque<Request>,
+    requests: Requests,
     requested_bytes: usize,
     running: Running,
     /// Answers cannot be paired; the most ReadyForQuery that are still awaited (a gap may have swallowed some).
     doubt: Option<u32>,
     /// What the answer that doubt interrupted was bringing, and still brings.
-    interrupted: Option<Arc<Movement>>,
+    interrupted: Option<Move>,
     /// There was a gap: requests or answers may be missing from here on.
     gapped: bool,
     /// The client has had several requests on their way at once.
@@ -347,21 +309,22 @@ struct Postgresql {
     idle_ns: Option<i64>,
     now_ns: i64,
     /// What a replication or a base backup streams; of a connection whose startup was not seen nobody knows whether it is one.
-    streamed: Option<Arc<Movement>>,
+    streamed: Option<Move>,
     walsender: Option<bool>,
-    cache: Map<u128, Arc<[Arc<Entry>]>>,
+    entries: Entries,
+    /// Entries at which those are dropped that nothing names any more.
+    entries_due: usize,
+    cache: Few<Fingerprint, Run>,
     cached_bytes: usize,
     prepared: Names,
     portals: Names,
     named_bytes: usize,
-    settings: Settings,
-    /// Outlives the transaction if it commits; the values at its beginning.
-    session: Settings,
-    before: Settings,
-    startup: Settings,
+    /// `None` while nothing was ever set.
+    settings: Option<Box<Session>>,
     generation: u32,
     rolled_back: bool,
-    batch: Vec<(Arc<Movement>, Side, u64, Counts, bool)>,
+    /// What was claimed and is not yet handed over; in its order, the last claim last. Empty between calls.
+    batch: Vec<Claim>,
     gathered: Option<Box<Gathered>>,
     counters: Counters,
     /// Of [`Counters::bounds_total`], those that the recorder knows of.
@@ -382,7 +345,7 @@ impl Postgresql {
             ready: options.midstream,
             backslash: false,
             offered: Vec::new(),
-            requests: VecDeque::new(),
+            requests: Requests::default(),
             requested_bytes: 0,
             running: Running::default(),
             doubt: None,
@@ -393,18 +356,17 @@ impl Postgresql {
             now_ns: 0,
             streamed: None,
             walsender: None,
-            cache: Map::default(),
+            entries: Entries::default(),
+            entries_due: ENTRIES_MIN,
+            cache: Few::default(),
             cached_bytes: 0,
             prepared: Names::default(),
             portals: Names::default(),
             named_bytes: 0,
-            settings: Settings::default(),
-            session: Settings::default(),
-            before: Settings::default(),
-            startup: Settings::default(),
+            settings: None,
             generation: 0,
             rolled_back: false,
-            batch: Vec::with_capacity(4),
+            batch: Vec::new(),
             gathered: options.facts.then(Box::default),
             counters: Counters::default(),
             bounds_reported: 0,
@@ -413,38 +375,51 @@ impl Postgresql {
 
     // ---- claims -----------------------------------------------------------------------------------------------
 
-    fn claim(&mut self, movement: &Arc<Movement>, sender: Side, bytes: u64, counts: Counts) {
-        let known = self.batch.iter().position(|(known, side, ..)| Arc::ptr_eq(known, movement) && *side == sender);
-        let Some(at) = known else {
-            self.batch.push((Arc::clone(movement), sender, bytes, counts, false));
-            return;
-        };
-        // The last claim comes last, however the bytes were cut: what nobody claims is settled there.
-        if at + 1 < self.batch.len() {
-            self.batch[at..].rotate_left(1);
-        }
-        if let Some((_, _, sum, all, _)) = self.batch.last_mut() {
-            *sum += bytes;
-            all.rows += counts.rows;
-            all.values += counts.values;
-            all.messages += counts.messages;
+    #[inline]
+    fn claim(&mut self, movement: Move, sender: Side, bytes: u64, counts: Counts) {
+        match self.batch.last_mut() {
+            Some(last) if last.movement == movement && last.sender == sender => {
+                last.bytes += bytes;
+                last.counts.add(counts);
+            }
+            _ => self.claim_another(movement, sender, bytes, counts),
         }
     }
 
-    fn estimated(&mut self, movement: &Arc<Movement>, sender: Side, rows: i64) {
+    /// Bytes of one message: the claim that all of them make.
+    #[inline(always)]
+    fn claim_bytes(&mut self, movement: Move, sender: Side, bytes: u64) {
+        match self.batch.last_mut() {
+            Some(last) if last.movement == movement && last.sender == sender => last.bytes += bytes,
+            _ => self.claim_another(movement, sender, bytes, Counts::ZERO),
+        }
+    }
+
+    #[inline(never)]
+    fn claim_another(&mut self, movement: Move, sender: Side, bytes: u64, counts: Counts) {
+        let Some(at) = self.batch.iter().position(|known| known.movement == movement && known.sender == sender) else {
+            self.batch.push(Claim { movement, sender, estimated: false, bytes, counts });
+            return;
+        };
+        // The last claim comes last, however the bytes were cut: what nobody claims is settled there.
+        self.batch[at..].rotate_left(1);
+        if let Some(last) = self.batch.last_mut() {
+            last.bytes += bytes;
+            last.counts.add(counts);
+        }
+    }
+
+    fn estimated(&mut self, movement: Move, sender: Side, rows: i64) {
         self.claim(movement, sender, 0, Counts::rows(rows));
-        for (known, side, _, _, estimated) in &mut self.batch {
-            *estimated |= Arc::ptr_eq(known, movement) && *side == sender;
+        if let Some(last) = self.batch.last_mut() {
+            last.estimated = true;
         }
     }
 
     /// Hands over what was claimed. Before a change of identity, and at the end of each piece of data.
     fn flush(&mut self, out: &mut Recorder<'_>) {
-        for (movement, sender, bytes, counts, estimated) in self.batch.drain(..) {
-            if estimated {
-                out.estimated(&movement);
-            }
-            out.add(&movement, sender, bytes, counts);
+        for claim in self.batch.drain(..) {
+            self.entries.record(&claim, out);
         }
         let bounds = self.counters.bounds_total();
         while self.bounds_reported < bounds {
@@ -453,116 +428,175 @@ impl Postgresql {
         }
     }
 
+    /// Before a piece of data: the claims are gathered where those of all connections are, and what nothing names any more is
+    /// dropped.
+    fn begin(&mut self, out: &mut Recorder<'_>) {
+        std::mem::swap(&mut self.batch, &mut out.shared().claims);
+        if self.entries.len() >= self.entries_due {
+            self.collect();
+        }
+        if self.entries.untidy() {
+            let rests = self.halves.iter_mut().filter_map(|half| half.rest.as_mut());
+            self.entries.tidy(rests.chain(&mut self.streamed).chain(&mut self.interrupted).chain(&mut self.running.enlarged));
+        }
+    }
+
+    fn end(&mut self, out: &mut Recorder<'_>) {
+        self.flush(out);
+        std::mem::swap(&mut self.batch, &mut out.shared().claims);
+    }
+
+    /// Drops the statements that no table, request or movement names.
+    fn collect(&mut self) {
+        let mut live = vec![false; self.entries.len()];
+        let mut mark = |id| Entries::mark(&mut live, id);
+        self.cache.iter().flat_map(|(_, run)| run.ids()).for_each(&mut mark);
+        self.prepared.iter().chain(self.portals.iter()).for_each(|(_, id)| mark(id));
+        for mut request in self.requests.queue.iter().copied() {
+            if let Some(run) = request.run() {
+                run.ids().for_each(&mut mark);
+            }
+            request.id().copied().map(&mut mark);
+        }
+        let rests = self.halves.iter_mut().filter_map(|half| half.rest.as_mut());
+        let mut moves: Vec<&mut Move> =
+            rests.chain(&mut self.streamed).chain(&mut self.interrupted).chain(&mut self.running.enlarged).collect();
+        moves.iter().filter_map(|of| of.named_statement()).for_each(mark);
+        let numbers = self.entries.keep(&live);
+        let renumber = |id: &mut Id| {
+            if let Some(new) = numbers.get(*id as usize) {
+                *id = *new;
+            }
+        };
+        moves.iter_mut().for_each(|of| of.renumber(&numbers));
+        self.cache.values_mut().for_each(|run| renumber(&mut run.first));
+        self.prepared.ids_mut().chain(self.portals.ids_mut()).for_each(renumber);
+        for request in &mut self.requests.queue {
+            if let Some(run) = request.run() {
+                renumber(&mut run.first);
+            }
+            request.id().map(renumber);
+        }
+        self.entries_due = (2 * self.entries.len()).max(ENTRIES_MIN);
+    }
+
     // ---- statements -------------------------------------------------------------------------------------------
 
-    /// The statements of a text, from the table or read now.
-    fn statements(&mut self, text: &[u8], whole: bool) -> Arc<[Arc<Entry>]> {
-        let key = SEEDS.each_ref().map(|seed| {
-            let mut hasher = seed.build_hasher();
-            hasher.write(text);
-            hasher.write_u32(self.generation);
-            hasher.write_u8(u8::from(self.backslash) | u8::from(whole) << 1);
-            hasher.finish()
-        });
-        let key = u128::from(key[0]) << 64 | u128::from(key[1]);
+    /// The statements of a text, from the tables or read now.
+    fn statements(&mut self, text: &[u8], whole: bool, out: &mut Recorder<'_>) -> Run {
+        let print = fingerprint(text);
+        let flags = u64::from(self.backslash) | u64::from(whole) << 1;
+        let key = under(print, u64::from(self.generation) << 2 | flags);
         if let Some(known) = self.cache.get(&key) {
-            return Arc::clone(known);
+            return *known;
         }
-        let mut path = self.settings.path.clone();
-        let mut entries: Vec<Arc<Entry>> = Vec::new();
-        for statement in sql::read(text, whole, self.backslash) {
-            let effect = statement.effect.clone();
-            self.counters.statements_cut_total += u64::from(statement.bounded);
-            entries.push(Entry::new(statement, path.as_deref()));
-            match effect {
-                Effect::Path(new) => path = new,
-                Effect::ResetPath | Effect::ResetAll | Effect::DiscardAll => path.clone_from(&self.startup.path),
-                _ => {}
-            }
-        }
-        let size_bytes: usize = entries.iter().map(|e| e.size_bytes).sum();
-        let entries: Arc<[Arc<Entry>]> = entries.into();
+        let paths = self.settings.as_ref().map_or(0, |session| session.paths);
+        let shared = under(under(print, paths), u64::MAX << 2 | flags);
+        let (session, backslash) = (self.settings.as_deref(), self.backslash);
+        let parsed = out.shared().statements.of(shared, || read(text, whole, backslash, session));
+        self.counters.statements_cut_total += parsed.iter().filter(|p| p.statement.bounded).count() as u64;
+        let size_bytes: usize = parsed.iter().map(|p| p.size_bytes).sum();
         if self.cache.len() >= CACHED_MAX || self.cached_bytes + size_bytes > CACHED_BYTES_MAX {
-            self.cache.clear();
-            self.cached_bytes = 0;
+            self.forget_texts();
         }
-        self.cache.insert(key, Arc::clone(&entries));
+        let run = self.entries.push(parsed.iter().map(Arc::clone));
+        self.cache.insert(key, run);
         self.cached_bytes += size_bytes;
         self.requested_bytes += size_bytes;
-        entries
+        run
+    }
+
+    fn forget_texts(&mut self) {
+        self.cache.clear();
+        self.cached_bytes = 0;
     }
 
     /// What a statement stands for: FETCH its cursor's query, EXECUTE what was prepared.
-    fn meant(&mut self, entry: &Arc<Entry>) -> Arc<Entry> {
-        match &entry.statement.effect {
-            Effect::Fetch(cursor) => self.portals.get(cursor.as_bytes()).map_or_else(|| Arc::clone(entry), Arc::clone),
-            Effect::Execute(name) => self.prepared.get(name.as_bytes()).map_or_else(Entry::unknown, Arc::clone),
+    fn meant(&mut self, id: Id) -> Id {
+        if matches!(self.entries.parsed(id).statement.effect, Effect::None | Effect::Begin) {
+            return id;
+        }
+        match self.entries.parsed(id).statement.effect.clone() {
+            Effect::Fetch(cursor) => self.portals.get(cursor.as_bytes()).unwrap_or(id),
+            Effect::Execute(name) => self.prepared.get(name.as_bytes()).unwrap_or(UNSEEN),
             Effect::Declare(name) => {
-                Self::keep(&mut self.portals, &mut self.named_bytes, &mut self.counters, name.as_bytes(), entry);
-                Arc::clone(entry)
+                self.keep(true, name.as_bytes(), id);
+                id
             }
             Effect::Prepare(name) => {
                 // What is prepared runs later; preparing moves nothing.
-                Self::keep(&mut self.prepared, &mut self.named_bytes, &mut self.counters, name.as_bytes(), entry);
-                let mut preparation = Statement::unknown(Operation::Connect, Side::Client);
-                preparation.readable = true;
-                Entry::new(preparation, None)
+                self.keep(false, name.as_bytes(), id);
+                EMPTY
             }
             Effect::CloseCursor(name) => {
-                Self::forget(&mut self.portals, &mut self.named_bytes, name.as_bytes());
-                Arc::clone(entry)
+                self.forget(true, name.as_bytes());
+                id
             }
-            _ => Arc::clone(entry),
+            _ => id,
         }
     }
 
-    fn keep(map: &mut Names, bytes: &mut usize, counters: &mut Counters, name: &[u8], entry: &Arc<Entry>) {
-        Self::forget(map, bytes, name);
-        let size_bytes = entry.size_bytes + name.len();
-        if map.len() >= NAMED_MAX || *bytes + size_bytes > NAMED_BYTES_MAX {
-            counters.named_dropped_total += 1;
+    /// Remembers a portal, or a prepared statement, by its name.
+    fn keep(&mut self, portal: bool, name: &[u8], id: Id) {
+        let names = if portal { &self.portals } else { &self.prepared };
+        if name.is_empty() && names.get(name) == Some(id) {
             return;
         }
-        *bytes += size_bytes;
-        map.insert(name, Arc::clone(entry));
+        self.forget(portal, name);
+        let names = if portal { &mut self.portals } else { &mut self.prepared };
+        let size_bytes = self.entries.parsed(id).size_bytes + name.len();
+        if names.len() >= NAMED_MAX || self.named_bytes + size_bytes > NAMED_BYTES_MAX {
+            self.counters.named_dropped_total += 1;
+            return;
+        }
+        self.named_bytes += size_bytes;
+        names.insert(name, id);
     }
 
-    fn forget(map: &mut Names, bytes: &mut usize, name: &[u8]) {
-        if let Some(old) = map.remove(name) {
-            *bytes = bytes.saturating_sub(old.size_bytes + name.len());
+    fn forget(&mut self, portal: bool, name: &[u8]) {
+        let names = if portal { &mut self.portals } else { &mut self.prepared };
+        if let Some(old) = names.remove(name) {
+            self.named_bytes = self.named_bytes.saturating_sub(self.entries.parsed(old).size_bytes + name.len());
         }
     }
 
     // ---- requests ---------------------------------------------------------------------------------------------
 
+    #[inline]
     fn ask(&mut self, request: Request) {
-        self.pipelines |= self.requests.iter().any(Request::ends);
+        self.pipelines |= self.requests.ends > 0;
+        let full = self.requests.queue.len() >= REQUESTS_MAX || self.requested_bytes > REQUESTED_BYTES_MAX;
+        if full || self.doubt.is_some() {
+            self.ask_in_doubt(request);
+            return;
+        }
+        self.requests.push(request);
+    }
+
+    #[cold]
+    fn ask_in_doubt(&mut self, request: Request) {
+        if self.doubt.is_none() {
+            self.counters.requests_dropped_total += 1;
+            self.lose_pairing(self.requests.ends);
+        }
         if let Some(awaited) = &mut self.doubt {
             *awaited = awaited.saturating_add(u32::from(request.ends()));
-            self.count_at_once(&request);
-            return;
         }
-        if self.requests.len() >= REQUESTS_MAX || self.requested_bytes > REQUESTED_BYTES_MAX {
-            self.counters.requests_dropped_total += 1;
-            let awaited = self.requests.iter().filter(|r| r.ends()).count();
-            self.lose_pairing(u32::try_from(awaited).unwrap_or(u32::MAX));
-            self.ask(request);
-            return;
-        }
-        self.requests.push_back(request);
+        self.count_at_once(request);
     }
 
     /// Counts statements whose answer will not be paired: an estimate, for the server may have refused them, and does
     /// not run those behind an error.
-    fn count_at_once(&mut self, request: &Request) {
-        let entries: &[Arc<Entry>] = match request {
-            Request::Execute(entry) => std::slice::from_ref(entry),
-            Request::Query(entries, from) => entries.get(*from..).unwrap_or_default(),
+    fn count_at_once(&mut self, request: Request) {
+        let (run, from) = match request {
+            Request::Execute(id) => (Run::one(id), 0),
+            Request::Query(run, from) => (run, from),
             _ => return,
         };
-        for entry in entries.iter().filter(|e| e.counted_late()) {
-            self.claim(&entry.named, Side::Client, 0, Counts::messages(1));
-            self.estimated(&entry.named, Side::Client, 0);
+        for id in run.ids().skip(usize::from(from)).filter(|id| self.entries.parsed(*id).late).collect::<Vec<_>>() {
+            let named = self.entries.named(id);
+            self.claim(named, Side::Client, 0, Counts::messages(1));
+            self.estimated(named, Side::Client, 0);
         }
     }
 
@@ -571,17 +605,18 @@ impl Postgresql {
         self.release(true);
         let counted = self.running.counted;
         let interrupted = self.current().filter(|_| counted && self.running.copying.is_none());
-        self.interrupted = interrupted.map(|entry| match entry.returned.operation {
-            Operation::Select => Arc::clone(&COMMON.rows),
-            operation => Arc::new(Movement::new(operation, entry.returned.from)),
+        self.interrupted = interrupted.map(|id| {
+            let returned = &self.entries.parsed(id).returned;
+            match (returned.operation, returned.from) {
+                (Operation::Select, _) => Move::ROWS,
+                (operation, from) => self.entries.other(Arc::new(Movement::new(operation, from))),
+            }
         });
         let requests = std::mem::take(&mut self.requests);
-        for (at, request) in requests.iter().enumerate() {
+        for (at, &request) in requests.queue.iter().enumerate() {
             match request {
                 Request::Execute(_) if at == 0 && counted => {}
-                Request::Query(entries, from) if at == 0 && counted => {
-                    self.count_at_once(&Request::Query(Arc::clone(entries), from + 1));
-                }
+                Request::Query(run, from) if at == 0 && counted => self.count_at_once(Request::Query(run, from + 1)),
                 _ => self.count_at_once(request),
             }
         }
@@ -607,19 +642,21 @@ impl Postgresql {
         let awaited = match (sender, self.doubt) {
             (Side::Client, _) => u32::MAX,
             (Side::Server, Some(awaited)) => awaited,
-            (Side::Server, None) => u32::try_from(self.requests.iter().filter(|r| r.ends()).count()).unwrap_or(u32::MAX),
+            (Side::Server, None) => self.requests.ends,
         };
         if sender == Side::Client {
             // Another Parse or Bind may have taken these names.
-            Self::forget(&mut self.prepared, &mut self.named_bytes, b"");
+            self.forget(false, b"");
             let portals = std::mem::take(&mut self.portals);
-            self.named_bytes = self.named_bytes.saturating_sub(portals.size_bytes());
+            let size_bytes: usize = portals.iter().map(|(name, id)| self.entries.parsed(id).size_bytes + name.len()).sum();
+            self.named_bytes = self.named_bytes.saturating_sub(size_bytes);
         }
         // Another search path may have been set in what was lost: names stay as the statements have them.
-        if self.settings.path.is_some() {
-            for settings in [&mut self.settings, &mut self.session, &mut self.before] {
+        if let Some(session) = self.settings.as_mut().filter(|session| session.now.path.is_some()) {
+            for settings in [&mut session.now, &mut session.kept, &mut session.before] {
                 settings.path = None;
             }
+            session.path_changed();
             self.generation += 1;
         }
         self.gapped = true;
@@ -628,79 +665,91 @@ impl Postgresql {
     }
 
     /// The statement that runs.
-    fn current(&self) -> Option<Arc<Entry>> {
-        self.requests.front().and_then(running).map(Arc::clone)
+    fn current(&self) -> Option<Id> {
+        self.requests.front().and_then(Request::runs)
+    }
+
+    /// The same, unless answers cannot be paired.
+    fn paired_with(&self) -> Option<Id> {
+        if self.doubt.is_some() { None } else { self.current() }
     }
 
     /// What an answer belongs to that is no row.
-    fn answer(&self) -> Arc<Movement> {
+    fn answer(&self) -> Move {
         match self.requests.front() {
-            Some(Request::Parse(entry) | Request::Bind(entry) | Request::Describe(entry)) => Arc::clone(&entry.request),
-            Some(Request::Execute(entry) | Request::Function(entry)) => Arc::clone(entry.whole()),
-            Some(Request::Query(entries, at)) => {
-                entries.get(*at).or_else(|| entries.last()).map_or_else(|| Arc::clone(&COMMON.connect), |e| Arc::clone(e.whole()))
+            Some(Request::Parse(id) | Request::Bind(id) | Request::Describe(id)) => self.entries.request(id),
+            Some(Request::Execute(id) | Request::Function(id)) => self.entries.whole(id),
+            Some(Request::Query(run, at)) => {
+                let last = run.count.checked_sub(1).and_then(|last| run.get(last));
+                run.get(at).or(last).map_or(Move::CONNECT, |id| self.entries.whole(id))
             }
-            Some(Request::Close | Request::Sync) | None => Arc::clone(&COMMON.connect),
+            Some(Request::Close | Request::Sync) | None => Move::CONNECT,
         }
     }
 
     /// Takes the first request if it is of the kind that an answer fits. A Sync before it was swallowed: the server
     /// ignores those that come while it copies (PostgreSQL, 55.2.6).
-    fn fits(&mut self, kind: fn(&Request) -> bool) -> Option<Request> {
+    #[inline]
+    fn fits(&mut self, kind: impl Fn(Request) -> bool) -> Option<Request> {
         if self.doubt.is_some() {
             return None;
         }
-        if self.requests.front().is_some_and(kind) {
-            return self.requests.pop_front();
+        if self.requests.front().is_some_and(&kind) {
+            return self.requests.pop();
         }
-        let syncs = self.requests.iter().take_while(|r| matches!(r, Request::Sync)).count();
-        if self.requests.get(syncs).is_some_and(kind) {
-            self.requests.drain(..syncs);
-            return self.requests.pop_front();
+        let syncs = self.requests.queue.iter().take_while(|r| matches!(r, Request::Sync)).count();
+        if self.requests.queue.get(syncs).copied().is_some_and(kind) {
+            self.requests.pass(syncs);
+            return self.requests.pop();
         }
-        let awaited = self.requests.iter().filter(|r| r.ends()).count();
-        self.lose_pairing(u32::try_from(awaited).unwrap_or(u32::MAX));
+        self.lose_pairing(self.requests.ends);
         None
     }
 
     /// Counts the running statement, once.
-    fn count(&mut self, entry: &Arc<Entry>) {
-        if entry.is_unknown() {
-            // Its tag will say what it did.
+    fn count(&mut self, id: Id) {
+        if id == UNSEEN || self.running.counted {
+            // Of one that was not seen its tag will say what it did.
             return;
         }
-        if entry.counted_late() && !self.running.counted && !entry.tableless {
-            let movement = Arc::clone(entry.whole());
-            self.claim(&movement, Side::Server, 0, Counts::messages(1));
-        }
-        if entry.tableless && !self.running.counted && entry.counted_late() {
-            // Its objects are decided when it ends.
-            return;
+        let parsed = self.entries.parsed(id);
+        if parsed.late {
+            if parsed.tableless {
+                // Its objects are decided when it ends.
+                return;
+            }
+            self.claim(self.entries.whole(id), Side::Server, 0, Counts::messages(1));
         }
         self.running.counted = true;
     }
 
     /// Ends the hold on a statement without tables: `large` gives it to `unknown`.
     fn release(&mut self, large: bool) {
-        let Some(entry) = self.current().filter(|e| e.tableless) else { return };
+        let Some(id) = self.current().filter(|id| self.entries.parsed(*id).tableless) else { return };
         let (bytes, rows) = (self.running.held_bytes, self.running.held_rows);
         self.running.held_bytes = 0;
         self.running.held_rows = 0;
         let large = (large && self.running.rows > 0) || self.running.large;
-        let first = !self.running.counted && entry.counted_late();
+        let first = !self.running.counted && self.entries.parsed(id).late;
         self.running.counted = true;
-        let movement = if large { Self::enlarged(&entry) } else { Arc::clone(entry.rows()) };
+        let movement = if large { self.enlarged(id) } else { self.entries.rows(id) };
         if bytes > 0 || rows > 0 || first {
-            self.claim(&movement, Side::Server, bytes, Counts { rows, messages: u64::from(first), ..Counts::ZERO });
+            self.claim(movement, Side::Server, bytes, Counts { rows, messages: u64::from(first), ..Counts::ZERO });
         }
     }
 
     /// A statement without tables that returned much.
-    fn enlarged(entry: &Entry) -> Arc<Movement> {
-        let rows = entry.rows();
+    fn enlarged(&mut self, id: Id) -> Move {
+        if let Some(known) = self.running.enlarged {
+            return known;
+        }
+        let rows = self.entries.movement(self.entries.rows(id));
         let known = rows.objects.as_deref().cloned().unwrap_or_default();
         let objects = ObjectSet { names: vec![UNKNOWN.into()], ..known };
-        Arc::new(Movement::of(rows.operation, rows.from, Arc::new(objects)))
+        let enlarged = Arc::new(Movement::of(rows.operation, rows.from, Arc::new(objects)));
+        let enlarged = self.entries.other(enlarged);
+        self.running.enlarged = Some(enlarged);
+        enlarged
     }
 
     // ---- the client's messages --------------------------------------------------------------------------------
@@ -719,11 +768,11 @@ impl Postgresql {
             // it, and no message can be told apart in what else the client says.
             out.condition(|c| c.malformed = true);
             self.asked = None;
-            self.claim(&COMMON.connect, Side::Client, bytes.len() as u64, Counts::ZERO);
+            self.claim(Move::CONNECT, Side::Client, bytes.len() as u64, Counts::ZERO);
             let half = &mut self.halves[0];
             half.phase = Phase::Framed;
             half.skip = u64::MAX;
-            half.rest = Some(Arc::clone(&COMMON.connect));
+            half.rest = Some(Move::CONNECT);
             half.lines = false;
             return Ok(None);
         }
@@ -753,7 +802,7 @@ impl Postgresql {
             }
             _ => return Err(DecodeError::new("startup code", u64::from(code), "protocol 3 or a request code")),
         }
-        self.claim(&COMMON.connect, Side::Client, length_bytes as u64, Counts::ZERO);
+        self.claim(Move::CONNECT, Side::Client, length_bytes as u64, Counts::ZERO);
         Ok(None)
     }
 
@@ -761,6 +810,7 @@ impl Postgresql {
     fn parameters(&mut self, body: &[u8], out: &mut Recorder<'_>) {
         let mut parts = body.split(|b| *b == 0).map(text);
         self.walsender = Some(false);
+        let mut startup = self.settings.take().map_or_else(Settings::default, |session| session.startup);
         let (mut user, mut database, mut application) = (None, None, None);
         while let (Some(name), Some(value)) = (parts.next().filter(|n| !n.is_empty()), parts.next()) {
             match name.as_str() {
@@ -769,13 +819,13 @@ impl Postgresql {
                 // A boolean, or `database` (PostgreSQL, 55.4).
                 "replication" => self.walsender = Some(!matches!(value.as_str(), "false" | "off" | "no" | "0")),
                 "application_name" => application = Some(value),
-                "search_path" => self.startup.path = Some(sql::path_of(&value)),
-                "role" => self.startup.role = Some(value),
+                "search_path" => startup.path = Some(sql::path_of(&value)),
+                "role" => startup.role = Some(value),
                 "options" => {
                     for (name, value) in options(&value) {
                         match name.as_str() {
-                            "search_path" => self.startup.path = Some(sql::path_of(&value)),
-                            "role" => self.startup.role = Some(value),
+                            "search_path" => startup.path = Some(sql::path_of(&value)),
+                            "role" => startup.role = Some(value),
                             "application_name" => application = application.or(Some(value)),
                             _ => {}
                         }
@@ -784,9 +834,8 @@ impl Postgresql {
                 _ => {}
             }
         }
-        self.settings = self.startup.clone();
-        self.session = self.startup.clone();
-        self.before = self.startup.clone();
+        let role = startup.role.clone();
+        self.settings = (startup != Settings::default()).then(|| Box::new(Session::new(startup)));
         self.generation += 1;
         if let Some(g) = &mut self.gathered {
             g.user.clone_from(&user);
@@ -794,7 +843,6 @@ impl Postgresql {
             g.application.clone_from(&application);
         }
         self.flush(out);
-        let role = self.startup.role.clone();
         out.login(|identity| {
             identity.account_from = user.as_ref().map(|_| "startup");
             identity.account = user;
@@ -804,58 +852,54 @@ impl Postgresql {
     }
 
     /// One message of the client.
-    fn client_message(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Option<Arc<Movement>> {
+    #[inline]
+    fn client_message(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Move {
         match tag {
-            b'Q' => return Some(self.query(head, length)),
+            b'Q' => return self.query(head, length, out),
             b'P' => {
                 if let Some(g) = &mut self.gathered {
                     g.parses += 1;
                 }
                 let (name, rest) = cstring(head);
                 let (sql, ended) = until_nul(rest);
-                let entries = self.statements(sql, ended);
-                let entry = entries.first().map_or_else(empty_entry, Arc::clone);
-                let entry = self.meant(&entry);
-                Self::keep(&mut self.prepared, &mut self.named_bytes, &mut self.counters, name, &entry);
-                let movement = Arc::clone(&entry.request);
-                self.ask(Request::Parse(entry));
-                return Some(movement);
+                let id = self.statements(sql, ended, out).get(0).unwrap_or(EMPTY);
+                let id = self.meant(id);
+                self.keep(false, name, id);
+                self.ask(Request::Parse(id));
+                return self.entries.request(id);
             }
             b'B' => {
                 let (portal, rest) = cstring(head);
                 let (name, _) = cstring(rest);
-                let entry = self.prepared.get(name).map_or_else(Entry::unknown, Arc::clone);
-                Self::keep(&mut self.portals, &mut self.named_bytes, &mut self.counters, portal, &entry);
-                let movement = Arc::clone(&entry.request);
-                self.ask(Request::Bind(entry));
-                return Some(movement);
+                let id = self.prepared.get(name).unwrap_or(UNSEEN);
+                self.keep(true, portal, id);
+                self.ask(Request::Bind(id));
+                return self.entries.request(id);
             }
             b'D' => {
                 let (name, _) = cstring(head.get(1..).unwrap_or(&[]));
-                let map = if head.first() == Some(&b'S') { &self.prepared } else { &self.portals };
-                let entry = map.get(name).map_or_else(Entry::unknown, Arc::clone);
-                let movement = Arc::clone(&entry.request);
-                self.ask(Request::Describe(entry));
-                return Some(movement);
+                let names = if head.first() == Some(&b'S') { &self.prepared } else { &self.portals };
+                let id = names.get(name).unwrap_or(UNSEEN);
+                self.ask(Request::Describe(id));
+                return self.entries.request(id);
             }
             b'E' => {
                 if let Some(g) = &mut self.gathered {
                     g.executes += 1;
                 }
                 let (portal, _) = cstring(head);
-                let entry = self.portals.get(portal).map_or_else(Entry::unknown, Arc::clone);
-                let entry = self.meant(&entry);
-                let movement = Arc::clone(&entry.request);
-                if !entry.counted_late() && !entry.is_unknown() {
-                    self.claim(&movement, Side::Client, 0, Counts::messages(1));
+                let id = self.portals.get(portal).unwrap_or(UNSEEN);
+                let id = self.meant(id);
+                let movement = self.entries.request(id);
+                if id != UNSEEN && !self.entries.parsed(id).late {
+                    self.claim(movement, Side::Client, 0, Counts::messages(1));
                 }
-                self.ask(Request::Execute(entry));
-                return Some(movement);
+                self.ask(Request::Execute(id));
+                return movement;
             }
             b'C' => {
                 let (name, _) = cstring(head.get(1..).unwrap_or(&[]));
-                let map = if head.first() == Some(&b'S') { &mut self.prepared } else { &mut self.portals };
-                Self::forget(map, &mut self.named_bytes, name);
+                self.forget(head.first() != Some(&b'S'), name);
                 self.ask(Request::Close);
             }
             b'S' => self.ask(Request::Sync),
@@ -863,144 +907,156 @@ impl Postgresql {
                 let mut call = Statement::unknown(Operation::Call, Side::Client);
                 call.readable = true;
                 call.names = vec![format!("function:{}", be32(head, 0).unwrap_or(0))];
-                let entry = Entry::new(call, None);
-                let movement = Arc::clone(&entry.request);
-                self.claim(&movement, Side::Client, 0, Counts::messages(1));
-                self.ask(Request::Function(entry));
-                return Some(movement);
+                let id = self.entries.push([Arc::new(Parsed::new(call, None))].into_iter()).first;
+                let movement = self.entries.request(id);
+                self.claim(movement, Side::Client, 0, Counts::messages(1));
+                self.ask(Request::Function(id));
+                return movement;
             }
             b'p' => self.initial_response(head, out),
-            b'd' => return Some(self.copied_in(length)),
+            b'd' => return self.copied_in(length),
             b'c' | b'f' => {
-                let movement = self.copy_target().map_or_else(|| self.stray_copy(), |e| Arc::clone(&e.named));
+                let movement = self.copy_target().map_or_else(|| self.stray_copy(), |id| self.entries.named(id));
                 // The Sync that was sent behind the Execute is ignored by a server that copies.
-                if matches!((self.requests.front(), self.requests.get(1)), (Some(Request::Execute(_)), Some(Request::Sync))) {
-                    self.requests.remove(1);
+                let queue = &mut self.requests.queue;
+                if matches!((queue.front(), queue.get(1)), (Some(Request::Execute(_)), Some(Request::Sync))) {
+                    queue.remove(1);
+                    self.requests.ends -= 1;
                 }
-                return Some(movement);
+                return movement;
             }
             _ => {}
         }
-        Some(Arc::clone(&COMMON.connect))
+        Move::CONNECT
     }
 
-    fn query(&mut self, head: &[u8], length: u64) -> Arc<Movement> {
+    fn query(&mut self, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Move {
         if let Some(g) = &mut self.gathered {
             g.simple_queries += 1;
         }
         let (sql, ended) = until_nul(head);
-        let read = self.statements(sql, ended || head.len() as u64 >= length);
-        let plain = |e: &Arc<Entry>| {
-            !matches!(
-                e.statement.effect,
+        let read = self.statements(sql, ended || head.len() as u64 >= length, out);
+        let stands_for = |id: &Id| {
+            matches!(
+                self.entries.parsed(*id).statement.effect,
                 Effect::Fetch(_) | Effect::Execute(_) | Effect::Declare(_) | Effect::Prepare(_) | Effect::CloseCursor(_)
             )
         };
-        let entries = if read.iter().all(plain) { read } else { read.iter().map(|e| self.meant(e)).collect::<Vec<_>>().into() };
-        for entry in entries.iter().filter(|e| !e.counted_late()) {
-            self.claim(&Arc::clone(&entry.named), Side::Client, 0, Counts::messages(1));
+        let run = match read.count {
+            0 => read,
+            1 => Run::one(self.meant(read.first)),
+            _ if !read.ids().any(|id| stands_for(&id)) => read,
+            _ => {
+                let meant: Vec<_> = read.ids().map(|id| self.meant(id)).collect();
+                self.entries.row_of(&meant)
+            }
+        };
+        for id in run.ids() {
+            if !self.entries.parsed(id).late {
+                self.claim(self.entries.named(id), Side::Client, 0, Counts::messages(1));
+            }
         }
-        let main = entries.iter().find(|e| e.statement.operation != Operation::Connect).or_else(|| entries.first());
-        let movement = main.map_or_else(|| Arc::clone(&COMMON.connect), |e| Arc::clone(&e.request));
-        self.ask(Request::Query(entries, 0));
+        let main = run.ids().find(|id| self.entries.parsed(*id).statement.operation != Operation::Connect).or_else(|| run.get(0));
+        let movement = main.map_or(Move::CONNECT, |id| self.entries.request(id));
+        self.ask(Request::Query(run, 0));
         movement
     }
 
     /// The COPY that the client's data is for.
-    fn copy_target(&self) -> Option<Arc<Entry>> {
-        let inward = |e: &Arc<Entry>| {
-            e.statement.copy.is_some_and(|c| c.inward) || matches!(e.statement.operation, Operation::Replicate | Operation::Backup)
+    fn copy_target(&self) -> Option<Id> {
+        let inward = |id: &Id| {
+            let statement = &self.entries.parsed(*id).statement;
+            statement.copy.is_some_and(|c| c.inward) || matches!(statement.operation, Operation::Replicate | Operation::Backup)
         };
         self.current().filter(inward)
     }
 
     /// What the client copies to nobody knows where; one that may replicate tells how far it is in the same messages.
-    fn stray_copy(&self) -> Arc<Movement> {
-        Arc::clone(if self.walsender == Some(false) { &COMMON.copied_in } else { &COMMON.transfer })
+    fn stray_copy(&self) -> Move {
+        if self.walsender == Some(false) { Move::COPIED_IN } else { Move::TRANSFER }
     }
 
-    fn copied_in(&mut self, length: u64) -> Arc<Movement> {
+    fn copied_in(&mut self, length: u64) -> Move {
         if let Some(g) = &mut self.gathered {
             g.copy_messages[0] += 1;
             g.copy_bytes[0] += length;
         }
-        let Some(entry) = self.copy_target() else { return self.stray_copy() };
+        let Some(id) = self.copy_target() else { return self.stray_copy() };
         self.halves[0].lines = self.running.lines;
-        Arc::clone(&entry.named)
+        self.entries.named(id)
     }
 
     // ---- the server's messages --------------------------------------------------------------------------------
 
     /// One message of the server; `None` holds its bytes back.
-    fn server_message(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Option<Arc<Movement>> {
-        match tag {
+    #[inline]
+    fn server_message(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Option<Move> {
+        Some(match tag {
             b'D' => return self.row(length),
-            b'd' => return Some(self.copied_out(head, length)),
-            b'C' => return Some(self.complete(head, out)),
-            b'Z' => self.ready_for_query(head.first().copied(), out),
-            b'1' => return Some(self.paired(|r| matches!(r, Request::Parse(_)))),
-            b'2' => return Some(self.paired(|r| matches!(r, Request::Bind(_)))),
-            b'3' => return Some(self.paired(|r| matches!(r, Request::Close))),
-            b'T' => return Some(self.row_description(head, length)),
-            b'n' => return Some(self.paired(|r| matches!(r, Request::Describe(_)))),
-            b't' | b'c' | b'V' => return Some(self.answer()),
-            b's' => return Some(self.suspended()),
-            b'I' => return Some(self.finished()),
-            b'G' | b'H' | b'W' => return Some(self.copy_begins(tag, head)),
-            b'E' => return Some(self.error(head, out)),
+            b'd' => self.copied_out(head, length),
+            b'C' => self.complete(head, out),
+            b'Z' => {
+                self.ready_for_query(head.first().copied(), out);
+                Move::CONNECT
+            }
+            b'1' => self.paired(|r| matches!(r, Request::Parse(_))),
+            b'2' => self.paired(|r| matches!(r, Request::Bind(_))),
+            b'3' => self.paired(|r| matches!(r, Request::Close)),
+            b'T' => self.row_description(head, length),
+            b'n' => self.paired(|r| matches!(r, Request::Describe(_))),
+            b't' | b'c' | b'V' => self.answer(),
+            b's' => self.suspended(),
+            b'I' => self.finished(),
+            b'G' | b'H' | b'W' => self.copy_begins(tag, head),
+            b'E' => self.error(head),
             b'N' => {
                 if let Some(g) = &mut self.gathered {
                     g.notice_count += 1;
                 }
-                return Some(self.answer());
+                self.answer()
             }
             b'A' => {
                 let (channel, _) = cstring(head.get(4..).unwrap_or(&[]));
                 let objects = ObjectSet { names: vec![text(channel)], columns: vec!["*".into()], statement: None };
                 let movement = Arc::new(Movement::of(Operation::Subscribe, Side::Server, Arc::new(objects)));
-                self.claim(&movement, Side::Server, 0, Counts::messages(1));
-                return Some(movement);
+                let movement = self.entries.other(movement);
+                self.claim(movement, Side::Server, 0, Counts::messages(1));
+                movement
             }
-            b'R' => self.authentication(head, out),
-            b'S' => self.parameter_status(head, out),
-            _ => {}
-        }
-        Some(Arc::clone(&COMMON.connect))
+            b'R' => {
+                self.authentication(head, out);
+                Move::CONNECT
+            }
+            b'S' => {
+                self.parameter_status(head, out);
+                Move::CONNECT
+            }
+            _ => Move::CONNECT,
+        })
     }
 
-    fn paired(&mut self, kind: fn(&Request) -> bool) -> Arc<Movement> {
+    #[inline]
+    fn paired(&mut self, kind: impl Fn(Request) -> bool) -> Move {
         match self.fits(kind) {
-            Some(Request::Parse(entry) | Request::Bind(entry) | Request::Describe(entry)) => Arc::clone(&entry.request),
-            _ => Arc::clone(&COMMON.connect),
+            Some(Request::Parse(id) | Request::Bind(id) | Request::Describe(id)) => self.entries.request(id),
+            _ => Move::CONNECT,
         }
     }
 
-    fn row(&mut self, length: u64) -> Option<Arc<Movement>> {
+    fn row(&mut self, length: u64) -> Option<Move> {
         if let Some(g) = &mut self.gathered {
             g.data_rows += 1;
         }
-        let entry = match self.current() {
-            Some(entry) if self.doubt.is_none() => entry,
-            _ => {
-                // A statement runs that was not seen.
-                if self.doubt.is_none() {
-                    let awaited = self.requests.iter().filter(|r| r.ends()).count();
-                    self.lose_pairing(u32::try_from(awaited).unwrap_or(u32::MAX));
-                }
-                let movement = Arc::clone(self.interrupted.as_ref().unwrap_or(&COMMON.transfer));
-                if movement.operation != Operation::Connect && self.walsender != Some(true) {
-                    self.claim(&movement, Side::Server, 0, Counts::rows(1));
-                }
-                return Some(movement);
-            }
-        };
-        if entry.statement.operation == Operation::Connect {
-            return Some(Arc::clone(&entry.named));
+        let Some(id) = self.paired_with() else { return Some(self.stray_row()) };
+        let parsed = self.entries.parsed(id);
+        if parsed.statement.operation == Operation::Connect {
+            return Some(self.entries.named(id));
         }
-        self.count(&entry);
-        if !entry.tableless {
-            let movement = Arc::clone(entry.rows());
-            self.claim(&movement, Side::Server, 0, Counts::rows(1));
+        let (tableless, late) = (parsed.tableless, parsed.late);
+        self.count(id);
+        if !tableless {
+            let movement = self.entries.rows(id);
+            self.claim(movement, Side::Server, 0, Counts::rows(1));
             return Some(movement);
         }
         self.running.rows += 1;
@@ -1010,57 +1066,71 @@ impl Postgresql {
             self.running.held_rows += 1;
             let bytes = std::mem::take(&mut self.running.held_bytes);
             let rows = std::mem::take(&mut self.running.held_rows);
-            let first = !self.running.counted && entry.counted_late();
+            let first = !self.running.counted && late;
             self.running.counted = true;
-            let movement = Self::enlarged(&entry);
-            self.claim(&movement, Side::Server, bytes, Counts { rows, messages: u64::from(first), ..Counts::ZERO });
+            let movement = self.enlarged(id);
+            self.claim(movement, Side::Server, bytes, Counts { rows, messages: u64::from(first), ..Counts::ZERO });
             return Some(movement);
         }
         self.running.held_rows += 1;
         None
     }
 
+    /// A row of a statement that was not seen.
+    #[cold]
+    fn stray_row(&mut self) -> Move {
+        if self.doubt.is_none() {
+            self.lose_pairing(self.requests.ends);
+        }
+        let movement = self.interrupted.unwrap_or(Move::TRANSFER);
+        if self.entries.movement(movement).operation != Operation::Connect && self.walsender != Some(true) {
+            self.claim(movement, Side::Server, 0, Counts::rows(1));
+        }
+        movement
+    }
+
     /// Columns of what follows: names as the server gives them (PostgreSQL, 55.7, RowDescription).
-    fn row_description(&mut self, head: &[u8], length: u64) -> Arc<Movement> {
-        let entry = match self.requests.front() {
-            Some(Request::Query(entries, at)) if self.doubt.is_none() => entries.get(*at).map(Arc::clone),
+    fn row_description(&mut self, head: &[u8], length: u64) -> Move {
+        let id = match self.requests.front() {
+            Some(Request::Query(run, at)) if self.doubt.is_none() => run.get(at),
             _ => match self.fits(|r| matches!(r, Request::Describe(_))) {
-                Some(Request::Describe(entry)) => Some(entry),
+                Some(Request::Describe(id)) => Some(id),
                 _ => None,
             },
         };
-        let Some(entry) = entry else { return Arc::clone(&COMMON.connect) };
-        if entry.statement.operation == Operation::Connect {
-            return Arc::clone(&entry.named);
+        let Some(id) = id else { return Move::CONNECT };
+        let parsed = self.entries.parsed(id);
+        let (operation, tableless) = (parsed.statement.operation, parsed.tableless);
+        if operation == Operation::Connect {
+            return self.entries.named(id);
         }
-        let hash = SEEDS[0].hash_one(head);
-        if entry.described.get().is_none_or(|(known, _)| *known != hash) {
-            let columns = if head.len() as u64 == length { column_names(head) } else { None };
-            if let (Some(mut columns), Some(objects)) = (columns, &entry.returned.objects) {
-                // The server names what it returns, the text what that is made of: an alias is no other column.
-                sql::add_names(&mut columns, &entry.statement.reads);
-                let described = ObjectSet { columns, ..(**objects).clone() };
-                self.requested_bytes += described.columns.iter().map(|c| c.len() + 32).sum::<usize>();
-                let movement = Movement::of(entry.returned.operation, entry.returned.from, Arc::new(described));
-                // Another description of the same text comes after a change of the table: the first one's names stay
-                // until the text is read anew.
-                if entry.described.set((hash, Arc::new(movement))).is_err() {
-                    self.cache.clear();
-                    self.cached_bytes = 0;
-                }
+        let hash = fingerprint(head) as u64;
+        if !self.entries.is_described(id, hash) {
+            self.describe(id, hash, head, length);
+        }
+        if matches!(self.requests.front(), Some(Request::Query(..))) && !tableless {
+            self.count(id);
+        }
+        if operation == Operation::Select && !tableless { self.entries.rows(id) } else { self.entries.request(id) }
+    }
+
+    fn describe(&mut self, id: Id, hash: u64, head: &[u8], length: u64) {
+        let columns = if head.len() as u64 == length { column_names(head) } else { None };
+        let parsed = self.entries.parsed(id);
+        if let (Some(mut columns), Some(objects)) = (columns, &parsed.returned.objects) {
+            // The server names what it returns, the text what that is made of: an alias is no other column.
+            sql::add_names(&mut columns, &parsed.statement.reads);
+            let described = ObjectSet { columns, ..(**objects).clone() };
+            self.requested_bytes += described.columns.iter().map(|c| c.len() + 32).sum::<usize>();
+            // Another description of the same text comes after a change of the table: the first one's names stay
+            // until the text is read anew.
+            if !self.entries.describe(id, hash, described) {
+                self.forget_texts();
             }
-        }
-        if matches!(self.requests.front(), Some(Request::Query(..))) && !entry.tableless {
-            self.count(&entry);
-        }
-        if entry.statement.operation == Operation::Select && !entry.tableless {
-            Arc::clone(entry.rows())
-        } else {
-            Arc::clone(&entry.request)
         }
     }
 
-    fn copy_begins(&mut self, tag: u8, head: &[u8]) -> Arc<Movement> {
+    fn copy_begins(&mut self, tag: u8, head: &[u8]) -> Move {
         let binary = head.first() == Some(&1);
         self.unasked();
         if self.doubt.is_some() {
@@ -1070,9 +1140,10 @@ impl Postgresql {
                 _ => Copying::Both,
             });
         }
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.answer() };
-        let options = entry.statement.copy.unwrap_or_default();
-        self.count(&entry);
+        let Some(id) = self.paired_with() else { return self.answer() };
+        self.count(id);
+        let statement = &self.entries.parsed(id).statement;
+        let options = statement.copy.unwrap_or_default();
         let running = &mut self.running;
         running.copying = Some(match tag {
             b'G' => Copying::In,
@@ -1080,94 +1151,102 @@ impl Postgresql {
             _ => Copying::Both,
         });
         running.uncounted_copy = binary || options.header;
-        running.changes = match entry.statement.effect {
+        running.changes = match statement.effect {
             Effect::Replicate(decoding) if tag == b'W' => Some(Box::new(Changes::new(decoding))),
             _ => None,
         };
         running.lines = tag == b'G' && !binary && options.format != CopyFormat::Binary;
         // The header line is no row.
         running.estimate = 0;
-        Arc::clone(entry.whole())
+        self.entries.whole(id)
     }
 
-    fn copied_out(&mut self, head: &[u8], length: u64) -> Arc<Movement> {
+    fn copied_out(&mut self, head: &[u8], length: u64) -> Move {
         if let Some(g) = &mut self.gathered {
             g.copy_messages[1] += 1;
             g.copy_bytes[1] += length;
         }
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else {
-            match (&self.streamed, self.walsender) {
-                (Some(streamed), _) => return Arc::clone(streamed),
+        let Some(id) = self.paired_with() else {
+            match (self.streamed, self.walsender) {
+                (Some(streamed), _) => return streamed,
                 // What is told of a backup are chunks, not rows.
-                (None, None | Some(true)) => return Arc::clone(&COMMON.transfer),
+                (None, None | Some(true)) => return Move::TRANSFER,
                 (None, Some(false)) => {}
             }
             // The trailer of a binary COPY is the one message of two bytes (PostgreSQL, COPY, binary format).
             // The first may be a header line.
-            self.estimated(&COMMON.copied_out, Side::Server, i64::from(length != 2));
-            return Arc::clone(&COMMON.copied_out);
+            self.estimated(Move::COPIED_OUT, Side::Server, i64::from(length != 2));
+            return Move::COPIED_OUT;
         };
-        if matches!(entry.statement.operation, Operation::Replicate | Operation::Backup) {
-            self.streamed = Some(Arc::clone(entry.whole()));
+        let movement = self.entries.whole(id);
+        let streams = matches!(self.entries.parsed(id).statement.operation, Operation::Replicate | Operation::Backup);
+        if streams {
+            self.streamed = Some(movement);
         }
         let row = self.running.changes.as_mut().and_then(|changes| changes.row(head));
         if let Some(changes) = &mut self.running.changes {
             self.counters.named_dropped_total += std::mem::take(&mut changes.dropped_total);
         }
         if let Some(row) = row {
-            self.claim(&row, Side::Server, 0, Counts::rows(1));
+            let row = self.entries.other(row);
+            self.claim(row, Side::Server, 0, Counts::rows(1));
             return row;
         }
-        let movement = Arc::clone(entry.whole());
-        if matches!(entry.statement.operation, Operation::Replicate | Operation::Backup) {
+        if streams || std::mem::take(&mut self.running.uncounted_copy) {
             return movement;
         }
-        if std::mem::take(&mut self.running.uncounted_copy) {
-            return movement;
-        }
-        self.claim(&movement, Side::Server, 0, Counts::rows(1));
+        self.claim(movement, Side::Server, 0, Counts::rows(1));
         movement
     }
 
-    fn complete(&mut self, head: &[u8], out: &mut Recorder<'_>) -> Arc<Movement> {
+    fn complete(&mut self, head: &[u8], out: &mut Recorder<'_>) -> Move {
         let (tag, _) = until_nul(head);
-        let tag = &*String::from_utf8_lossy(tag);
         if let Some(g) = &mut self.gathered {
+            let tag = &*String::from_utf8_lossy(tag);
             if g.command_tags.len() < FACTS_MAX || g.command_tags.contains_key(tag) {
                 *g.command_tags.entry(tag.to_owned()).or_default() += 1;
             }
         }
-        self.rolled_back = tag.starts_with("ROLLBACK");
+        self.rolled_back = tag.starts_with(b"ROLLBACK");
         self.interrupted = None;
-        let number: i64 = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        self.mistrust(tag);
+        let number = number_of(tag);
+        if self.gapped {
+            self.mistrust(tag);
+        }
         if number > 0 {
             self.unasked();
         }
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.complete_unpaired(tag, number) };
-        if entry.is_unknown() {
-            let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
-            if let Some(movement) = changed.or(tag.starts_with("SELECT ").then_some(&COMMON.rows)) {
-                let rows = if movement.operation == Operation::Select { 0 } else { number };
+        let Some(id) = self.paired_with() else { return self.complete_unpaired(tag, number) };
+        if id == UNSEEN {
+            let changed = CHANGED.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| *movement);
+            if let Some(movement) = changed.or(tag.starts_with(b"SELECT ").then_some(Move::ROWS)) {
+                let rows = if movement == Move::ROWS { 0 } else { number };
                 self.claim(movement, Side::Server, 0, Counts { rows, messages: 1, ..Counts::ZERO });
             }
         }
-        let movement = Arc::clone(entry.whole());
-        let changes = ["INSERT ", "UPDATE ", "DELETE ", "MERGE ", "COPY "].iter().any(|verb| tag.starts_with(verb));
-        let copy = entry.statement.copy;
-        let counts = match entry.statement.operation {
-            Operation::Insert | Operation::Update | Operation::Delete if changes => Counts::rows(number),
-            Operation::Copy if copy.is_some_and(|c| c.inward && !c.server_side) && changes => Counts::rows(number - self.running.estimate),
+        let movement = self.entries.whole(id);
+        let Parsed { statement, tableless, .. } = self.entries.parsed(id);
+        let (tableless, plain) = (*tableless, matches!(statement.effect, Effect::None | Effect::Begin));
+        let changes = || CHANGED.iter().any(|(verb, _)| tag.starts_with(verb)) || tag.starts_with(b"COPY ");
+        let counts = match statement.operation {
+            Operation::Insert | Operation::Update | Operation::Delete if changes() => Counts::rows(number),
+            Operation::Copy if statement.copy.is_some_and(|c| c.inward && !c.server_side) && changes() => {
+                Counts::rows(number - self.running.estimate)
+            }
             _ => Counts::ZERO,
         };
         if counts != Counts::ZERO {
-            self.claim(&movement, Side::Server, 0, counts);
+            self.claim(movement, Side::Server, 0, counts);
         }
-        self.count(&entry);
-        self.release(false);
-        let movement = if entry.tableless && self.running.large { Self::enlarged(&entry) } else { movement };
-        if !matches!(entry.statement.effect, Effect::None | Effect::Begin) {
-            self.apply(entry.statement.effect.clone(), entry.statement.local, out);
+        self.count(id);
+        if tableless {
+            self.release(false);
+        }
+        let movement = if tableless && self.running.large { self.enlarged(id) } else { movement };
+        if !plain {
+            let Statement { effect, local, .. } = &self.entries.parsed(id).statement;
+            let (effect, local) = (effect.clone(), *local);
+            self.apply(effect, local, out);
         }
         self.next_statement();
         movement
@@ -1175,56 +1254,55 @@ impl Postgresql {
 
     /// An answer to nothing: what asked for it was not seen.
     fn unasked(&mut self) {
-        if self.doubt.is_none() && self.requests.is_empty() && self.current().is_none() {
+        if self.doubt.is_none() && self.requests.queue.is_empty() {
             self.lose_pairing(0);
         }
     }
 
     /// After a gap, a tag that does not fit the statement that it answers shows that answers and requests have slipped.
-    fn mistrust(&mut self, tag: &str) {
-        let Some(entry) = self.current().filter(|_| self.gapped && self.doubt.is_none()) else { return };
-        let verb = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb));
-        let fits = match (entry.statement.operation, verb) {
-            (Operation::Insert | Operation::Update | Operation::Delete, Some((_, movement))) => {
-                movement.operation == entry.statement.operation
+    fn mistrust(&mut self, tag: &[u8]) {
+        let Some(id) = self.paired_with() else { return };
+        let verb = CHANGED.iter().find(|(verb, _)| tag.starts_with(verb));
+        let fits = match (self.entries.parsed(id).statement.operation, verb) {
+            (operation @ (Operation::Insert | Operation::Update | Operation::Delete), Some((_, movement))) => {
+                self.entries.movement(*movement).operation == operation
             }
-            (Operation::Select, Some(_)) => entry.is_unknown(),
+            (Operation::Select, Some(_)) => false,
             _ => true,
         };
         if !fits {
-            let awaited = self.requests.iter().filter(|r| r.ends()).count();
-            self.lose_pairing(u32::try_from(awaited).unwrap_or(u32::MAX));
+            self.lose_pairing(self.requests.ends);
         }
     }
 
     /// The end of a statement that was not seen: the tag says how many rows were changed, if not where.
-    fn complete_unpaired(&mut self, tag: &str, number: i64) -> Arc<Movement> {
+    fn complete_unpaired(&mut self, tag: &[u8], number: i64) -> Move {
         let Running { copying, estimate, .. } = std::mem::take(&mut self.running);
-        let changed = COMMON.changed.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| movement);
-        let copied = match copying.filter(|_| tag.starts_with("COPY ")) {
-            Some(Copying::In) => Some(&COMMON.copied_in),
+        let changed = CHANGED.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| *movement);
+        let copied = match copying.filter(|_| tag.starts_with(b"COPY ")) {
+            Some(Copying::In) => Some(Move::COPIED_IN),
             // Not counted as it came: it might have been a backup, which has no such tag.
-            Some(Copying::Out) if self.walsender.is_none() => Some(&COMMON.copied_out),
+            Some(Copying::Out) if self.walsender.is_none() => Some(Move::COPIED_OUT),
             _ => None,
         };
         let Some(movement) = changed.or(copied).filter(|_| self.doubt.is_some()) else { return self.answer() };
         self.claim(movement, Side::Server, 0, Counts::rows(number - estimate));
-        Arc::clone(movement)
+        movement
     }
 
     /// PortalSuspended: the Execute's row limit was reached (PostgreSQL, 55.2.3).
-    fn suspended(&mut self) -> Arc<Movement> {
+    fn suspended(&mut self) -> Move {
         self.interrupted = None;
-        let Some(entry) = self.current().filter(|_| self.doubt.is_none()) else { return self.answer() };
-        self.count(&entry);
+        let Some(id) = self.paired_with() else { return self.answer() };
+        self.count(id);
         self.release(false);
-        let movement = Arc::clone(entry.whole());
+        let movement = self.entries.whole(id);
         self.next_statement();
         movement
     }
 
     /// EmptyQueryResponse.
-    fn finished(&mut self) -> Arc<Movement> {
+    fn finished(&mut self) -> Move {
         let movement = self.answer();
         if self.doubt.is_none() {
             self.next_statement();
@@ -1234,20 +1312,20 @@ impl Postgresql {
 
     fn next_statement(&mut self) {
         self.running = Running::default();
-        match self.requests.front_mut() {
+        match self.requests.queue.front_mut() {
             Some(Request::Execute(_)) => {
-                self.requests.pop_front();
+                self.requests.pop();
             }
             // A walsender's command may have several results; it is the only one of its Query (PostgreSQL, 55.4).
-            Some(Request::Query(entries, at)) => {
-                let walsender = |e: &Arc<Entry>| matches!(e.statement.operation, Operation::Replicate | Operation::Backup);
-                *at += usize::from(!entries.get(*at).is_some_and(walsender));
+            Some(Request::Query(run, at)) => {
+                let operation = run.get(*at).map(|id| self.entries.parsed(id).statement.operation);
+                *at = at.saturating_add(u16::from(!matches!(operation, Some(Operation::Replicate | Operation::Backup))));
             }
             _ => {}
         }
     }
 
-    fn error(&mut self, head: &[u8], out: &mut Recorder<'_>) -> Arc<Movement> {
+    fn error(&mut self, head: &[u8]) -> Move {
         self.interrupted = None;
         let code = sqlstate(head);
         if let Some(g) = &mut self.gathered {
@@ -1258,52 +1336,53 @@ impl Postgresql {
         }
         if !self.ready {
             // A login that fails, for whatever reason.
-            self.claim(&COMMON.refused, Side::Server, 0, Counts::messages(1));
-            return Arc::clone(&COMMON.refused);
+            self.claim(Move::REFUSED, Side::Server, 0, Counts::messages(1));
+            return Move::REFUSED;
         }
         let denied = code.as_deref().is_some_and(|c| c.starts_with("28") || c == "42501");
         let mut movement = self.answer();
         self.rolled_back = true;
         if self.doubt.is_some() {
-            return if denied { Arc::clone(&COMMON.refused) } else { movement };
+            return if denied { Move::REFUSED } else { movement };
         }
-        let entry = match self.requests.front() {
-            Some(Request::Parse(entry) | Request::Bind(entry) | Request::Describe(entry)) => Some(Arc::clone(entry)),
+        let id = match self.requests.front() {
+            Some(Request::Parse(id) | Request::Bind(id) | Request::Describe(id)) => Some(id),
             _ => self.current(),
         };
-        if let Some(entry) = &entry {
+        if let Some(id) = id {
+            let named = self.entries.named(id);
             if self.running.copying == Some(Copying::In) && self.running.estimate != 0 {
                 // Nothing of it stays.
                 let rows = -std::mem::take(&mut self.running.estimate);
-                self.claim(&Arc::clone(&entry.named), Side::Server, 0, Counts::rows(rows));
+                self.claim(named, Side::Server, 0, Counts::rows(rows));
             }
             if denied {
-                movement = match &entry.named.objects {
-                    Some(objects) => Arc::new(Movement::of(Operation::Refused, Side::Client, Arc::clone(objects))),
-                    None => Arc::clone(&COMMON.refused),
+                movement = match self.entries.movement(named).objects.clone() {
+                    Some(objects) => self.entries.other(Arc::new(Movement::of(Operation::Refused, Side::Client, objects))),
+                    None => Move::REFUSED,
                 };
-                self.claim(&movement, Side::Server, 0, Counts::messages(1));
+                self.claim(movement, Side::Server, 0, Counts::messages(1));
                 self.running.counted = true;
-            } else if self.current().is_some() && entry.statement.operation != Operation::Admin {
-                self.count(entry);
+            } else if self.current().is_some() && self.entries.parsed(id).statement.operation != Operation::Admin {
+                self.count(id);
             }
             self.release(false);
         } else if denied {
-            movement = Arc::clone(&COMMON.refused);
-            self.claim(&movement, Side::Server, 0, Counts::messages(1));
+            movement = Move::REFUSED;
+            self.claim(movement, Side::Server, 0, Counts::messages(1));
         }
         self.running = Running::default();
-        match self.requests.front_mut() {
+        match self.requests.queue.front_mut() {
             // The rest of a Query is not run.
-            Some(Request::Query(entries, at)) => *at = entries.len(),
+            Some(Request::Query(run, at)) => *at = run.count,
             // The server discards everything up to the next Sync (PostgreSQL, 55.2.3).
             Some(Request::Sync | Request::Function(_)) | None => {}
             Some(_) => {
-                let until = self.requests.iter().position(|r| matches!(r, Request::Sync)).unwrap_or(self.requests.len());
-                self.requests.drain(..until);
+                let queue = &self.requests.queue;
+                let until = queue.iter().position(|r| matches!(r, Request::Sync)).unwrap_or(queue.len());
+                self.requests.pass(until);
             }
         }
-        let _ = out;
         movement
     }
 
@@ -1315,22 +1394,24 @@ impl Postgresql {
         } else if let Some(awaited) = self.doubt {
             self.doubt = if awaited <= 1 { None } else { Some(awaited - 1) };
         } else {
-            while self.requests.pop_front().is_some_and(|request| !request.ends()) {}
+            while self.requests.pop().is_some_and(|request| !request.ends()) {}
         }
         self.running = Running::default();
-        if self.requests.is_empty() {
+        if self.requests.queue.is_empty() {
             self.requested_bytes = 0;
         }
         if status == Some(b'I') {
             // The transaction is over: SET LOCAL ends, and with a rollback every SET since its beginning.
-            if self.rolled_back {
-                self.session.clone_from(&self.before);
-            } else if self.session != self.before {
-                self.before.clone_from(&self.session);
-            }
-            if self.settings != self.session {
-                let session = self.session.clone();
-                self.change(session, out);
+            if let Some(session) = &mut self.settings {
+                if self.rolled_back {
+                    session.kept.clone_from(&session.before);
+                } else if session.kept != session.before {
+                    session.before.clone_from(&session.kept);
+                }
+                if session.now != session.kept {
+                    let kept = session.kept.clone();
+                    self.change(kept, out);
+                }
             }
             self.rolled_back = false;
         }
@@ -1339,13 +1420,14 @@ impl Postgresql {
     // ---- the session ------------------------------------------------------------------------------------------
 
     fn apply(&mut self, effect: Effect, local: bool, out: &mut Recorder<'_>) {
-        let mut new = self.settings.clone();
+        let mut new = self.settings.as_ref().map_or_else(Settings::default, |session| session.now.clone());
+        let startup = || self.settings.as_ref().map_or_else(Settings::default, |session| session.startup.clone());
         match effect {
             Effect::Role(role) => new.role = role,
             Effect::Path(path) => new.path = path,
-            Effect::ResetPath | Effect::ResetAll => new.path.clone_from(&self.startup.path),
+            Effect::ResetPath | Effect::ResetAll => new.path = startup().path,
             Effect::DiscardAll => {
-                new = self.startup.clone();
+                new = startup();
                 new.role = None;
                 self.prepared.clear();
                 self.portals.clear();
@@ -1363,27 +1445,30 @@ impl Postgresql {
             }
             _ => return,
         }
+        let session = self.settings.get_or_insert_default();
         if !local {
-            if new.role != self.settings.role {
-                self.session.role.clone_from(&new.role);
+            if new.role != session.now.role {
+                session.kept.role.clone_from(&new.role);
             }
-            if new.path != self.settings.path {
-                self.session.path.clone_from(&new.path);
+            if new.path != session.now.path {
+                session.kept.path.clone_from(&new.path);
             }
         }
         self.change(new, out);
     }
 
     fn change(&mut self, new: Settings, out: &mut Recorder<'_>) {
-        if new.path != self.settings.path {
+        let session = self.settings.get_or_insert_default();
+        let role = (new.role != session.now.role).then(|| new.role.clone());
+        if new.path != session.now.path {
             self.generation += 1;
         }
-        if new.role != self.settings.role {
+        session.now = new;
+        session.path_changed();
+        if let Some(role) = role {
             self.flush(out);
-            let role = new.role.clone();
             out.identify(|identity| identity.role = role);
         }
-        self.settings = new;
     }
 
     fn authentication(&mut self, head: &[u8], out: &mut Recorder<'_>) {
@@ -1436,12 +1521,13 @@ impl Postgresql {
                 out.identify(|identity| identity.application = (!value.is_empty()).then_some(value));
             }
             b"search_path" => {
-                let new = Settings { path: Some(sql::path_of(&text(value))), ..self.settings.clone() };
+                let session = self.settings.get_or_insert_default();
+                let new = Settings { path: Some(sql::path_of(&text(value))), ..session.now.clone() };
                 if !self.ready {
-                    self.startup.path.clone_from(&new.path);
-                    self.before.path.clone_from(&new.path);
+                    session.startup.path.clone_from(&new.path);
+                    session.before.path.clone_from(&new.path);
                 }
-                self.session.path.clone_from(&new.path);
+                session.kept.path.clone_from(&new.path);
                 self.change(new, out);
             }
             _ => {}
@@ -1470,12 +1556,12 @@ impl Postgresql {
         if half.skip > 0 {
             let used = bytes.len().min(usize::try_from(half.skip).unwrap_or(usize::MAX));
             half.skip -= used as u64;
-            let (rest, lines) = (half.rest.clone(), half.lines);
+            let (rest, lines) = (half.rest, half.lines);
             match rest {
                 Some(movement) => {
-                    self.claim(&movement, sender, used as u64, Counts::ZERO);
+                    self.claim(movement, sender, used as u64, Counts::ZERO);
                     if lines {
-                        self.lines(&movement, &bytes[..used]);
+                        self.lines(movement, &bytes[..used]);
                     }
                 }
                 None => self.running.held_bytes += used as u64,
@@ -1489,7 +1575,10 @@ impl Postgresql {
         }
         match half.phase {
             Phase::Startup => self.gather_startup(bytes, out),
-            Phase::Framed => self.gather_frame(sender, bytes, out),
+            Phase::Framed => match sender {
+                Side::Client => self.frames::<true>(bytes, out),
+                Side::Server => self.frames::<false>(bytes, out),
+            },
             Phase::Search => Ok(self.search(sender, bytes, out)),
         }
     }
@@ -1500,7 +1589,7 @@ impl Postgresql {
             self.asked = None;
             return 0;
         }
-        self.claim(&COMMON.connect, Side::Server, 1, Counts::ZERO);
+        self.claim(Move::CONNECT, Side::Server, 1, Counts::ZERO);
         if let (Some(g), SSL_REQUEST) = (&mut self.gathered, code) {
             g.ssl_response = Some(char::from(answer).to_string());
         }
@@ -1544,29 +1633,41 @@ impl Postgresql {
         if self.asked.is_some() && carry.is_empty() { 1 } else { be32(carry, 0).filter(|_| carry.len() >= 8).map_or(8, |n| n as usize) }
     }
 
-    fn gather_frame(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
-        let half = &mut self.halves[sender as usize];
-        if half.carry.is_empty() {
-            if let Some(header) = bytes.get(..5) {
-                if matches!(header[0], b'D' | b'd') && sender == Side::Server && half.phase == Phase::Framed {
-                    let used = self.rows(bytes);
-                    if used > 0 {
-                        return Ok(used);
-                    }
-                }
-                let Some((length, wanted)) = self.header(sender, header)? else { return Ok(0) };
-                if let Some(head) = bytes.get(5..5 + wanted) {
-                    self.frame(sender, header[0], head, length, out);
-                    return Ok(5 + wanted);
+    /// Whole messages, as many as there are; of a longer one, as much as is needed.
+    fn frames<const CLIENT: bool>(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
+        let sender = if CLIENT { Side::Client } else { Side::Server };
+        if !self.halves[sender as usize].carry.is_empty() {
+            return self.gather_frame(sender, bytes, out);
+        }
+        let mut rest = bytes;
+        while let Some(&[tag, a, b, c, d]) = rest.first_chunk::<HEADER_BYTES>() {
+            if !CLIENT && matches!(tag, b'D' | b'd') {
+                let used = self.rows(tag, rest);
+                if used > 0 {
+                    rest = rest.get(used..).unwrap_or(&[]);
+                    continue;
                 }
             }
+            let Some((length, wanted)) = self.header(sender, [tag, a, b, c, d])? else { return Ok(bytes.len() - rest.len()) };
+            let Some((head, after)) = rest[HEADER_BYTES..].split_at_checked(wanted) else { break };
+            self.frame::<CLIENT>(tag, head, length, out);
+            rest = after;
+            if length > wanted as u64 {
+                return Ok(bytes.len() - rest.len());
+            }
         }
+        let used = bytes.len() - rest.len();
+        // What is left has no whole header, or not all that is needed.
+        if rest.is_empty() || used > 0 { Ok(used) } else { self.gather_frame(sender, bytes, out) }
+    }
+
+    fn gather_frame(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
         let mut carry = std::mem::take(&mut self.halves[sender as usize].carry);
         let take = 5_usize.saturating_sub(carry.len()).min(bytes.len());
         carry.extend_from_slice(&bytes[..take]);
         let mut used = take;
         if carry.len() >= 5 {
-            match self.header(sender, &carry[..5])? {
+            match self.header(sender, [carry[0], carry[1], carry[2], carry[3], carry[4]])? {
                 None => {
                     // Searched from the next byte on; those carried are looked at again there.
                     self.halves[sender as usize].carry = carry;
@@ -1577,7 +1678,10 @@ impl Postgresql {
                     carry.extend_from_slice(&bytes[used..used + take]);
                     used += take;
                     if carry.len() >= 5 + wanted {
-                        self.frame(sender, carry[0], &carry[5..], length, out);
+                        match sender {
+                            Side::Client => self.frame::<true>(carry[0], &carry[5..], length, out),
+                            Side::Server => self.frame::<false>(carry[0], &carry[5..], length, out),
+                        }
                         carry.clear();
                         carry.shrink_to(1024);
                     }
@@ -1589,45 +1693,54 @@ impl Postgresql {
     }
 
     /// Body length and how much of it is needed. `None`: no frame begins here and one is searched for.
-    fn header(&mut self, sender: Side, header: &[u8]) -> Result<Option<(u64, usize)>, DecodeError> {
-        let (tag, length) = (header[0], be32(header, 1).unwrap_or(0));
-        let (least, most, mut wanted) = shape(sender, tag);
+    #[inline]
+    fn header(&mut self, sender: Side, header: [u8; HEADER_BYTES]) -> Result<Option<(u64, usize)>, DecodeError> {
+        let [tag, length @ ..] = header;
+        let length = u32::from_be_bytes(length);
+        let Shape { length_min, length_max, wanted } = SHAPES[sender as usize][usize::from(tag)];
+        let mut wanted = wanted as usize;
         if (sender, tag) == (Side::Server, b'd') && self.running.changes.is_some() {
             wanted = CHANGE_BYTES_MAX;
         }
-        if length < 4 + least || u64::from(length) > 4 + most {
-            if self.halves[sender as usize].doubtful {
-                self.halves[sender as usize].phase = Phase::Search;
-                return Ok(None);
-            }
-            return Err(if most == 0 && wanted == NONE {
-                DecodeError::new("message tag", u64::from(tag), "a tag of protocol 3")
-            } else {
-                DecodeError::new("message length", u64::from(length), "one that fits the tag")
-            });
+        if length < length_min || length > length_max {
+            return self.no_header(sender, tag, length);
         }
-        let body = u64::from(length) - 4;
-        Ok(Some((body, wanted.min(usize::try_from(body).unwrap_or(usize::MAX)))))
+        let body = length - 4;
+        Ok(Some((u64::from(body), wanted.min(body as usize))))
     }
 
-    fn frame(&mut self, sender: Side, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) {
+    #[cold]
+    fn no_header(&mut self, sender: Side, tag: u8, length: u32) -> Result<Option<(u64, usize)>, DecodeError> {
+        if self.halves[sender as usize].doubtful {
+            self.halves[sender as usize].phase = Phase::Search;
+            return Ok(None);
+        }
+        Err(if shape(sender, tag).1 == 0 && shape(sender, tag).2 == NONE {
+            DecodeError::new("message tag", u64::from(tag), "a tag of protocol 3")
+        } else {
+            DecodeError::new("message length", u64::from(length), "one that fits the tag")
+        })
+    }
+
+    #[inline]
+    fn frame<const CLIENT: bool>(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) {
+        let sender = if CLIENT { Side::Client } else { Side::Server };
         self.halves[sender as usize].lines = false;
-        let movement = match sender {
-            Side::Client => {
+        let movement = if CLIENT {
+            if self.doubt.is_some() {
                 self.settle_doubt();
-                self.client_message(tag, head, length, out)
             }
-            Side::Server => {
-                // Notices, notifications and settings may come at any time (PostgreSQL, 55.2.7).
-                if !matches!(tag, b'A' | b'N' | b'S') {
-                    self.idle_ns = None;
-                }
-                self.server_message(tag, head, length, out)
+            Some(self.client_message(tag, head, length, out))
+        } else {
+            // Notices, notifications and settings may come at any time (PostgreSQL, 55.2.7).
+            if !matches!(tag, b'A' | b'N' | b'S') {
+                self.idle_ns = None;
             }
+            self.server_message(tag, head, length, out)
         };
-        let used = 5 + head.len() as u64;
-        match &movement {
-            Some(movement) => self.claim(movement, sender, used, Counts::ZERO),
+        let used = (HEADER_BYTES + head.len()) as u64;
+        match movement {
+            Some(movement) => self.claim_bytes(movement, sender, used),
             None => self.running.held_bytes += used,
         }
         let half = &mut self.halves[sender as usize];
@@ -1639,45 +1752,51 @@ impl Postgresql {
 
     /// DataRow and CopyData messages in a row: counted together, as each would be by itself. Returns the bytes used;
     /// 0 where one has to be looked at.
-    fn rows(&mut self, bytes: &[u8]) -> usize {
-        let tag = bytes.first().copied();
-        let Some(entry) = self.requests.front().filter(|_| self.doubt.is_none() && self.gathered.is_none()).and_then(running) else {
+    fn rows(&mut self, tag: u8, bytes: &[u8]) -> usize {
+        let Some(id) = self.paired_with().filter(|_| self.gathered.is_none()) else { return 0 };
+        let least = if tag == b'D' { 6 } else { 4 };
+        if !be32(bytes, 1).is_some_and(|length| (least..=ROW_BYTES_MAX).contains(&length)) {
             return 0;
+        }
+        let Parsed { statement, tableless, .. } = self.entries.parsed(id);
+        let movement = if tag == b'D' {
+            if *tableless || statement.operation == Operation::Connect {
+                return 0;
+            }
+            self.count(id);
+            self.entries.rows(id)
+        } else {
+            if self.running.uncounted_copy || matches!(statement.operation, Operation::Replicate | Operation::Backup) {
+                return 0;
+            }
+            self.entries.whole(id)
         };
-        let operation = entry.statement.operation;
-        let movement = match tag {
-            Some(b'D') if self.running.counted && !entry.tableless && operation != Operation::Connect => entry.rows(),
-            Some(b'd') if !self.running.uncounted_copy && !matches!(operation, Operation::Replicate | Operation::Backup) => entry.whole(),
-            _ => return 0,
-        };
-        let movement = Arc::clone(movement);
-        let (mut used, mut rows) = (0, 0);
-        while let Some((length, rest)) =
-            bytes.get(used..).filter(|b| b.first().copied() == tag).and_then(|b| Some((be32(b, 1)?, b.len() - 1)))
-        {
-            let least = if tag == Some(b'D') { 6 } else { 4 };
+        let mut rows = 0;
+        let mut rest = bytes;
+        while let Some(header) = rest.first_chunk::<HEADER_BYTES>().filter(|header| header[0] == tag) {
+            let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
             if !(least..=ROW_BYTES_MAX).contains(&length) {
                 break;
             }
             rows += 1;
-            if length as usize > rest {
+            let Some(after) = rest.get(1 + length as usize..) else {
                 let half = &mut self.halves[Side::Server as usize];
-                half.skip = (length as usize - rest) as u64;
-                half.rest = Some(Arc::clone(&movement));
-                used = bytes.len();
+                half.skip = (length as usize + 1 - rest.len()) as u64;
+                half.rest = Some(movement);
+                rest = &[];
                 break;
-            }
-            used += 1 + length as usize;
+            };
+            rest = after;
         }
-        if rows > 0 {
-            self.halves[Side::Server as usize].lines = false;
-            self.claim(&movement, Side::Server, used as u64, Counts::rows(rows));
-        }
+        let used = bytes.len() - rest.len();
+        self.halves[Side::Server as usize].lines = false;
+        self.idle_ns = None;
+        self.claim(movement, Side::Server, used as u64, Counts::rows(rows));
         used
     }
 
     /// Lines of a COPY in are its rows so far.
-    fn lines(&mut self, movement: &Arc<Movement>, bytes: &[u8]) {
+    fn lines(&mut self, movement: Move, bytes: &[u8]) {
         let lines = i64::try_from(memchr::memchr_iter(b'\n', bytes).count()).unwrap_or(0);
         if lines == 0 {
             return;
@@ -1695,11 +1814,12 @@ impl Postgresql {
         let half = &mut self.halves[sender as usize];
         let mut joined = std::mem::take(&mut half.carry);
         joined.extend_from_slice(bytes);
-        let found = half.search.look(&joined, HEADER_BYTES - 1, &|bytes| search::at(sender, bytes));
+        let search = half.search.get_or_insert_default();
+        let found = search.look(&joined, HEADER_BYTES - 1, &|bytes| search::at(sender, bytes));
         let passed = found.unwrap_or(joined.len().saturating_sub(HEADER_BYTES - 1));
-        half.search.passed(passed);
+        search.passed(passed);
         let rest = joined.split_off(passed);
-        let lost = &COMMON.transfer;
+        let lost = Move::TRANSFER;
         if passed > 0 {
             self.claim(lost, sender, passed as u64, Counts::ZERO);
         }
@@ -1730,7 +1850,7 @@ impl Postgresql {
 const NONE: usize = usize::MAX;
 
 /// Least and most bytes of a body, and how many of them are needed (PostgreSQL, 55.7). Most 0 with [`NONE`]: no such tag.
-fn shape(sender: Side, tag: u8) -> (u32, u64, usize) {
+const fn shape(sender: Side, tag: u8) -> (u32, u64, usize) {
     const ANY: u64 = 0x7fff_ffff;
     match sender {
         Side::Client => match tag {
@@ -1769,6 +1889,30 @@ fn shape(sender: Side, tag: u8) -> (u32, u64, usize) {
     }
 }
 
+/// The same as a table, of the whole message: its length field's least and most, and how much of the body is needed.
+#[derive(Clone, Copy)]
+struct Shape {
+    length_min: u32,
+    length_max: u32,
+    wanted: u32,
+}
+
+static SHAPES: [[Shape; 256]; 2] = [shapes(Side::Client), shapes(Side::Server)];
+
+const fn shapes(sender: Side) -> [Shape; 256] {
+    let mut shapes = [Shape { length_min: u32::MAX, length_max: 0, wanted: 0 }; 256];
+    let mut tag = 0;
+    while tag < 256 {
+        let (least, most, wanted) = shape(sender, tag as u8);
+        if wanted != NONE {
+            let length_max = if most + 4 > u32::MAX as u64 { u32::MAX } else { (most + 4) as u32 };
+            shapes[tag] = Shape { length_min: least + 4, length_max, wanted: wanted as u32 };
+        }
+        tag += 1;
+    }
+    shapes
+}
+
 /// The body length of a header that may well be one.
 fn plausible(sender: Side, bytes: &[u8]) -> Option<u64> {
     let (tag, length) = (*bytes.first()?, be32(bytes, 1)?);
@@ -1795,19 +1939,30 @@ fn plausible(sender: Side, bytes: &[u8]) -> Option<u64> {
     good.then(|| u64::from(length) - 4)
 }
 
-/// The statement of a request that runs.
-fn running(request: &Request) -> Option<&Arc<Entry>> {
-    match request {
-        Request::Execute(entry) | Request::Function(entry) => Some(entry),
-        Request::Query(entries, at) => entries.get(*at),
-        _ => None,
+/// The statements of a text as the session has it: names of tables follow the path, also one that the text itself sets.
+fn read(text: &[u8], whole: bool, backslash: bool, session: Option<&Session>) -> Vec<Arc<Parsed>> {
+    let mut path = session.and_then(|session| session.now.path.clone());
+    let mut parsed = Vec::new();
+    for statement in sql::read(text, whole, backslash) {
+        let effect = statement.effect.clone();
+        parsed.push(Arc::new(Parsed::new(statement, path.as_deref())));
+        match effect {
+            Effect::Path(new) => path = new,
+            Effect::ResetPath | Effect::ResetAll | Effect::DiscardAll => path = session.and_then(|session| session.startup.path.clone()),
+            _ => {}
+        }
     }
+    parsed
 }
 
-fn empty_entry() -> Arc<Entry> {
-    let mut empty = Statement::unknown(Operation::Connect, Side::Client);
-    empty.readable = true;
-    Entry::new(empty, None)
+/// The number that a command tag ends with, 0 if it has none.
+fn number_of(tag: &[u8]) -> i64 {
+    let digits = tag.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let (before, digits) = tag.split_at(tag.len() - digits);
+    if before.last() == Some(&b' ') && (1..=18).contains(&digits.len()) {
+        return digits.iter().fold(0, |sum, digit| 10 * sum + i64::from(digit - b'0'));
+    }
+    String::from_utf8_lossy(tag).rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {
@@ -1820,8 +1975,13 @@ fn until_nul(bytes: &[u8]) -> (&[u8], bool) {
 }
 
 /// A NUL-terminated string and what follows it.
+#[inline]
 fn cstring(bytes: &[u8]) -> (&[u8], &[u8]) {
-    memchr::memchr(0, bytes).map_or((bytes, &[]), |at| (&bytes[..at], &bytes[at + 1..]))
+    // Most are empty: names that nobody gave.
+    match bytes.split_first() {
+        Some((0, rest)) => (&[], rest),
+        _ => memchr::memchr(0, bytes).map_or((bytes, &[]), |at| (&bytes[..at], &bytes[at + 1..])),
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -1897,25 +2057,30 @@ impl Decoder for Postgresql {
             out.protocol("postgresql", Depth::Decoded);
         }
         self.now_ns = out.time_ns;
+        self.begin(out);
         let mut rest = bytes;
         while !rest.is_empty() {
-            if let Some(inner) = &mut self.inner {
-                return inner.data(sender, rest, out);
+            if self.inner.is_some() {
+                break;
             }
             if self.opaque {
-                self.claim(&COMMON.transfer, sender, rest.len() as u64, Counts::ZERO);
+                self.claim(Move::TRANSFER, sender, rest.len() as u64, Counts::ZERO);
+                rest = &[];
                 break;
             }
             match self.step(sender, rest, out) {
                 Ok(used) => rest = &rest[used..],
                 Err(wrong) => {
-                    self.flush(out);
+                    self.end(out);
                     return Err(wrong);
                 }
             }
         }
-        self.flush(out);
-        Ok(())
+        self.end(out);
+        match &mut self.inner {
+            Some(inner) if !rest.is_empty() => inner.data(sender, rest, out),
+            _ => Ok(()),
+        }
     }
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
@@ -1926,25 +2091,27 @@ impl Decoder for Postgresql {
             return Ok(());
         }
         out.condition(|c| c.lossy = true);
+        self.begin(out);
         let half = &mut self.halves[sender as usize];
         half.doubtful = true;
         if half.skip >= length && half.phase != Phase::Startup {
             half.skip -= length;
+            self.end(out);
             return Ok(());
         }
         let carried = std::mem::take(&mut half.carry);
-        let lost = &COMMON.transfer;
+        let lost = Move::TRANSFER;
         // Of a message whose header is there the end is known.
         let whole = be32(&carried, 1).filter(|_| half.phase == Phase::Framed).map(|body| u64::from(body) + 1);
         match whole.and_then(|whole| whole.checked_sub(carried.len() as u64 + length)) {
             Some(left) => {
                 half.skip = left;
-                half.rest = Some(Arc::clone(lost));
+                half.rest = Some(lost);
                 half.lines = false;
             }
             None => {
                 half.skip = 0;
-                half.search.passed(carried.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
+                half.search.get_or_insert_default().passed(carried.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
                 half.phase = Phase::Search;
             }
         }
@@ -1954,7 +2121,7 @@ impl Decoder for Postgresql {
         }
         self.ready = true;
         self.doubt_after_gap(sender);
-        self.flush(out);
+        self.end(out);
         Ok(())
     }
 
@@ -1963,10 +2130,11 @@ impl Decoder for Postgresql {
             inner.close(out);
             return;
         }
+        self.begin(out);
         if self.doubt.is_none() {
             self.lose_pairing(0);
         }
-        self.flush(out);
+        self.end(out);
     }
 
     fn facts(&self, into: &mut Facts) {
@@ -1991,10 +2159,13 @@ impl Decoder for Postgresql {
     }
 
     fn memory_bytes(&self) -> usize {
-        let carried: usize = self.halves.iter().map(|h| h.carry.capacity() + h.search.memory_bytes()).sum();
-        let tables = self.cached_bytes + self.named_bytes + self.requested_bytes;
+        let searched = |half: &Half| half.search.as_ref().map_or(0, |search| search.memory_bytes());
+        let carried: usize = self.halves.iter().map(|h| h.carry.capacity() + searched(h)).sum();
+        let names: usize = self.prepared.iter().chain(self.portals.iter()).map(|(name, _)| name.len() + 48).sum();
+        let tables = self.entries.memory_bytes() + 48 * self.cache.len() + names;
         let tables = tables + self.running.changes.as_ref().map_or(0, |c| c.memory_bytes());
-        carried + tables + self.requests.capacity() * size_of::<Request>() + self.inner.as_ref().map_or(0, |i| i.memory_bytes())
+        let requests = self.requests.queue.capacity() * size_of::<Request>();
+        size_of::<Self>() + carried + tables + requests + self.inner.as_ref().map_or(0, |i| i.memory_bytes())
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::protocols::testing::{
     CLIENT, Played, SERVER, Script, Step, assert_conserved, bytes, play, play_script, recognise as recognise_script, shared_checks,
 };
-use crate::windows::{Endpoint, Opening, Windows};
+use crate::windows::{ConnectionId, Endpoint, Opening, Windows};
 use std::path::PathBuf;
 
 struct Recording {
@@ -250,27 +250,37 @@ fn joined_midway_rows_count_and_no_account_is_invented() {
 }
 
 /// Plays on windows of the test's own: rows by name, and how often a bound was reached.
-fn bounds_of(script: &Script) -> u64 {
-    let mut windows = Windows::new("north", "test");
-    let first_ns = 1_775_000_000_000_000_000;
+/// Windows of one sensor, and a connection of it whose client has this port.
+fn opened_in(windows: &mut Windows, port: u16) -> ConnectionId {
     let end = |port| Endpoint { address: "10.0.0.1".parse().unwrap(), port };
-    let id = windows.open(Opening {
-        client: end(50_000),
+    windows.open(Opening {
+        client: end(port),
         server: end(4000),
         opened_by: Some(CLIENT),
         transport: Arc::from("tcp"),
         tap: None,
         context: None,
         seen_by: "tap",
-        first_ns,
-    });
-    let mut decoder = new(false);
+        first_ns: FIRST_NS,
+    })
+}
+
+const FIRST_NS: i64 = 1_775_000_000_000_000_000;
+
+fn say(windows: &mut Windows, id: ConnectionId, decoder: &mut dyn Decoder, script: &[(Side, Vec<u8>)]) {
     for (side, bytes) in script {
-        let mut out = windows.recorder(id, first_ns);
+        let mut out = windows.recorder(id, FIRST_NS);
         out.arrived(*side, bytes.len() as u64);
         decoder.data(*side, bytes, &mut out).unwrap();
     }
-    decoder.close(&mut windows.recorder(id, first_ns));
+}
+
+fn bounds_of(script: &Script) -> u64 {
+    let mut windows = Windows::new("north", "test");
+    let id = opened_in(&mut windows, 50_000);
+    let mut decoder = new(false);
+    say(&mut windows, id, &mut *decoder, script);
+    decoder.close(&mut windows.recorder(id, FIRST_NS));
     windows.counters.bounds_reached_total
 }
 
@@ -533,4 +543,68 @@ fn tables_of_a_logical_stream_are_bounded_and_further_ones_are_unknown() {
     assert!(played.memory_bytes_max < 1 << 20, "{} bytes held", played.memory_bytes_max);
     let unknown: i64 = sets(&played).iter().filter(|s| s.1 == UNKNOWN).map(|s| s.3).sum();
     assert!(unknown > 1000 && rows(&played)["replicate"] == 4000, "{unknown} rows are unknown");
+}
+
+#[test]
+fn statements_that_nothing_names_any_more_are_let_go_and_named_ones_stay() {
+    let mut decoder = Postgresql::new(Options::default());
+    let mut script = opened();
+    // Something stands before it, so that its number changes.
+    script.push((CLIENT, query("SELECT 1")));
+    script.push((SERVER, complete("SELECT 1")));
+    script.push((CLIENT, [message(b'P', b"kept\0SELECT id FROM mes.kept\0\0\0"), message(b'S', b"")].concat()));
+    script.push((SERVER, [message(b'1', b""), message(b'Z', b"I")].concat()));
+    for n in 0..4 * CACHED_MAX {
+        script.push((CLIENT, query(&format!("SELECT id FROM mes.t{n}"))));
+        script.push((SERVER, selected(1)));
+        if n % 100 == 7 {
+            // Not yet answered when the table is emptied.
+            script.push((CLIENT, [message(b'B', b"\0kept\0\0\0\0\0\0\0"), message(b'E', &[0; 5]), message(b'S', b"")].concat()));
+            script.push((SERVER, [message(b'2', b""), row().repeat(3), complete("SELECT 3")].concat()));
+        }
+    }
+    let mut windows = Windows::new("north", "test");
+    let id = opened_in(&mut windows, 50_000);
+    let mut entries = 0;
+    for line in &script {
+        say(&mut windows, id, &mut decoder, std::slice::from_ref(line));
+        entries = entries.max(decoder.entries.len());
+    }
+    assert!(entries < 3 * CACHED_MAX, "{entries} statements held");
+    windows.close(id, FIRST_NS);
+    let events = windows.take().iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let played = Played { events, stream_bytes: [0; 2], error: None, memory_bytes_max: 0, bounds_reached: 0, facts: Facts::new() };
+    let mut of_table = BTreeMap::<String, i64>::new();
+    for (name, rows) in named_rows(&played) {
+        *of_table.entry(name).or_default() += rows;
+    }
+    assert_eq!(of_table.remove("mes.kept"), Some(3 * 11));
+    assert_eq!(of_table.len(), 4 * CACHED_MAX);
+    assert!(of_table.values().all(|rows| *rows == 1), "{of_table:?}");
+}
+
+#[test]
+fn connections_share_a_text_and_neither_its_schema_nor_its_columns() {
+    let mut windows = Windows::new("north", "test");
+    let of = |path: &str, column: &str| {
+        let mut script = opened();
+        script.push((SERVER, message(b'S', format!("search_path\0{path}\0").as_bytes())));
+        script.push((CLIENT, query("SELECT * FROM parts")));
+        let description = message(b'T', &[&[0, 1][..], column.as_bytes(), &[0; 19]].concat());
+        script.push((SERVER, [description, row(), complete("SELECT 1")].concat()));
+        script
+    };
+    let told: Vec<_> = [("mes", "id"), ("erp", "id"), ("mes", "serial"), ("mes", "id")]
+        .iter()
+        .zip(50_000..)
+        .map(|((path, column), port)| {
+            let (id, mut decoder) = (opened_in(&mut windows, port), Postgresql::new(Options::default()));
+            say(&mut windows, id, &mut decoder, &of(path, column));
+            windows.close(id, FIRST_NS);
+            let events = windows.take().iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+            let played = Played { events, stream_bytes: [0; 2], error: None, memory_bytes_max: 0, bounds_reached: 0, facts: Facts::new() };
+            sets(&played).into_iter().filter(|set| set.3 > 0).map(|set| format!("{} {}", set.1, set.2)).collect::<String>()
+        })
+        .collect();
+    assert_eq!(told, ["mes.parts id", "erp.parts id", "mes.parts serial", "mes.parts id"]);
 }

@@ -1,0 +1,499 @@
+//! Statements: read once for all connections of a sensor, and what one connection knows of them.
+//!
+//! A message names what it belongs to by a number ([`Move`]), not by a counted pointer: a transaction of one SELECT is eleven
+//! messages, and the numbers are all that most of them change.
+
+use crate::protocols::few::Few;
+use crate::sql::{Statement, UNKNOWN};
+use crate::table::{Map, Seeded};
+use crate::windows::{Counts, Movement, ObjectSet, Operation, Place, Recorder, Side};
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock, OnceLock};
+
+/// Bytes of the statements that all connections of a sensor share; the table is emptied when full
+/// (`statements_forgotten`).
+pub const SHARED_BYTES_MAX: usize = 32 << 20;
+/// Movements that belong to no statement, kept before those that nothing names any more are let go.
+const OTHERS: usize = 8;
+
+/// Seeds of the hash by which statement texts are told apart: 128 bits, so that no one can choose two that collide.
+static SEEDS: LazyLock<[u64; 4]> = LazyLock::new(|| [0, 1, 2, 3].map(|_| Seeded::random().hash_one(0_u8) | 1));
+
+/// A statement's text, or what it is read under, as 128 bits.
+pub(super) type Fingerprint = u128;
+
+/// Two lanes of sixteen bytes a step, each multiplied 64 by 64 bits and folded onto itself.
+pub(super) fn fingerprint(text: &[u8]) -> Fingerprint {
+    let [a, b, c, d] = *SEEDS;
+    let fold = |x: u64, y: u64| {
+        let product = u128::from(x) * u128::from(y);
+        (product as u64) ^ ((product >> 64) as u64)
+    };
+    let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let (mut first, mut second) = (a ^ text.len() as u64, b ^ text.len() as u64);
+    let mut rest = text;
+    while let Some((pair, after)) = rest.split_first_chunk::<16>() {
+        let (low, high) = (word(pair), word(&pair[8..]));
+        first = fold(low ^ first, high ^ c);
+        second = fold(low ^ d, high ^ second);
+        rest = after;
+    }
+    // The last bytes of all, some of them once more; the length tells how many are new.
+    let (low, high) = match text.last_chunk::<16>() {
+        Some(last) => (word(last), word(&last[8..])),
+        None => {
+            let mut last = [0; 16];
+            last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            (word(&last), word(&last[8..]))
+        }
+    };
+    first = fold(fold(low ^ first, high ^ c) ^ a, d);
+    second = fold(fold(low ^ d, high ^ second) ^ b, c);
+    u128::from(first) << 64 | u128::from(second)
+}
+
+/// `print` with something that it is read under.
+pub(super) fn under(print: Fingerprint, circumstance: u64) -> Fingerprint {
+    let [a, b, ..] = *SEEDS;
+    let spread = u128::from(circumstance ^ a) * u128::from(b);
+    print ^ (spread << 1 | 1)
+}
+
+/// One statement, resolved under one search path.
+pub(super) struct Parsed {
+    pub statement: Statement,
+    /// What the request's bytes belong to. A query's request has no objects yet: its columns come with the answer.
+    request: Movement,
+    /// What it moves with the columns that its text names.
+    pub named: Movement,
+    /// The rows that it returns.
+    pub returned: Movement,
+    /// Statements are counted with the request, except where the answer decides what it was.
+    pub late: bool,
+    returns_named: bool,
+    pub tableless: bool,
+    pub size_bytes: usize,
+    /// The description that came first: of most statements it is every connection's.
+    described: OnceLock<Arc<Described>>,
+}
+
+/// Rows of a statement with the columns of their RowDescription, and the hash of that.
+pub(super) struct Described {
+    hash: u64,
+    movement: Movement,
+}
+
+impl Parsed {
+    pub fn new(statement: Statement, path: Option<&[String]>) -> Self {
+        let objects = Arc::new(statement.objects(path));
+        let size_bytes =
+            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
+        let (operation, from) = (statement.operation, statement.from);
+        let bare = Movement::new(operation, from);
+        let without = matches!(operation, Operation::Connect | Operation::Transfer);
+        let named = if without { bare.clone() } else { Movement::of(operation, from, Arc::clone(&objects)) };
+        let late = matches!(operation, Operation::Select | Operation::Admin);
+        let returns_named =
+            matches!(operation, Operation::Select | Operation::Connect | Operation::Transfer | Operation::Replicate | Operation::Backup);
+        let returned = if returns_named { named.clone() } else { Movement::of(Operation::Select, Side::Server, objects) };
+        let tableless = statement.tableless() && matches!(operation, Operation::Select | Operation::Call);
+        Self { statement, request: bare, named, returned, late, returns_named, tableless, size_bytes, described: OnceLock::new() }
+    }
+
+    /// A statement that was not seen: prepared before the recording began, or inside a gap.
+    fn unknown() -> &'static Self {
+        static PARSED: LazyLock<Parsed> = LazyLock::new(|| Parsed::new(Statement::unknown(Operation::Transfer, Side::Client), None));
+        &PARSED
+    }
+
+    /// One that moves nothing.
+    fn empty() -> &'static Self {
+        static PARSED: LazyLock<Parsed> = LazyLock::new(|| {
+            let mut empty = Statement::unknown(Operation::Connect, Side::Client);
+            empty.readable = true;
+            Parsed::new(empty, None)
+        });
+        &PARSED
+    }
+
+    fn movement(&self, kind: u32) -> &Movement {
+        match kind {
+            REQUEST => &self.request,
+            NAMED => &self.named,
+            _ => &self.returned,
+        }
+    }
+}
+
+/// Statements of all connections, by their text and what it was read under.
+#[derive(Default)]
+pub struct Statements {
+    known: Map<Fingerprint, Arc<[Arc<Parsed>]>>,
+    size_bytes: usize,
+    /// Statements that the table let go because it was full.
+    pub forgotten_total: u64,
+}
+
+impl Statements {
+    /// The statements of a text, known or read now by `read`.
+    pub(super) fn of(&mut self, key: Fingerprint, read: impl FnOnce() -> Vec<Arc<Parsed>>) -> Arc<[Arc<Parsed>]> {
+        if let Some(known) = self.known.get(&key) {
+            return Arc::clone(known);
+        }
+        let parsed: Arc<[Arc<Parsed>]> = read().into();
+        let size_bytes: usize = 64 + parsed.iter().map(|p| p.size_bytes).sum::<usize>();
+        if self.size_bytes + size_bytes > SHARED_BYTES_MAX {
+            self.forgotten_total += self.known.len() as u64;
+            self.known.clear();
+            self.size_bytes = 0;
+        }
+        self.size_bytes += size_bytes;
+        self.known.insert(key, Arc::clone(&parsed));
+        parsed
+    }
+}
+
+/// A statement of this connection, by its number.
+pub(super) type Id = u32;
+
+/// The number of a statement that was not seen, and of one that moves nothing; they take no room.
+pub(super) const UNSEEN: Id = (1 << 29) - 1;
+pub(super) const EMPTY: Id = UNSEEN - 1;
+
+/// Statements with numbers in a row: those of one text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    pub first: Id,
+    pub count: u16,
+}
+
+impl Run {
+    pub fn one(id: Id) -> Self {
+        Self { first: id, count: 1 }
+    }
+
+    pub fn get(self, at: u16) -> Option<Id> {
+        (at < self.count).then(|| self.first + u32::from(at))
+    }
+
+    pub fn ids(self) -> impl Iterator<Item = Id> {
+        (0..self.count).filter_map(move |at| self.get(at))
+    }
+}
+
+/// A movement by its number: what of which statement, or one of [`COMMON`], or another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move(u32);
+
+const REQUEST: u32 = 0;
+const NAMED: u32 = 1;
+const RETURNED: u32 = 2;
+const DESCRIBED: u32 = 3;
+const OTHER: u32 = 4;
+const SHARED: u32 = 5;
+
+impl Move {
+    pub const CONNECT: Self = Self::of(SHARED, 0);
+    pub const REFUSED: Self = Self::of(SHARED, 1);
+    pub const ROWS: Self = Self::of(SHARED, 2);
+    pub const COPIED_IN: Self = Self::of(SHARED, 3);
+    pub const COPIED_OUT: Self = Self::of(SHARED, 4);
+    /// Data whose statement was not seen: any operation may stand behind it, so none is told.
+    pub const TRANSFER: Self = Self::of(SHARED, 5);
+    pub const INSERTED: Self = Self::of(SHARED, 6);
+    pub const UPDATED: Self = Self::of(SHARED, 7);
+    pub const DELETED: Self = Self::of(SHARED, 8);
+    pub const MERGED: Self = Self::of(SHARED, 9);
+
+    const fn of(kind: u32, index: u32) -> Self {
+        Self(index << 3 | kind)
+    }
+
+    fn kind(self) -> u32 {
+        self.0 & 7
+    }
+
+    fn index(self) -> usize {
+        (self.0 >> 3) as usize
+    }
+
+    /// The statement that it is of.
+    fn statement(self) -> Option<Id> {
+        (self.kind() < OTHER).then_some(self.0 >> 3)
+    }
+}
+
+/// Movements that are the same on every connection, in the order of their numbers.
+static COMMON: LazyLock<[Movement; 10]> = LazyLock::new(|| {
+    let unknown = Arc::new(ObjectSet { names: vec![UNKNOWN.into()], columns: vec!["*".into()], statement: None });
+    let of = |operation, from| Movement::of(operation, from, Arc::clone(&unknown));
+    [
+        Movement::new(Operation::Connect, Side::Client),
+        Movement::new(Operation::Refused, Side::Client),
+        of(Operation::Select, Side::Server),
+        of(Operation::Copy, Side::Client),
+        of(Operation::Copy, Side::Server),
+        Movement::new(Operation::Transfer, Side::Client),
+        of(Operation::Insert, Side::Client),
+        of(Operation::Update, Side::Client),
+        of(Operation::Delete, Side::Client),
+        of(Operation::Update, Side::Client),
+    ]
+});
+
+/// What was claimed and is not yet handed over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub movement: Move,
+    pub sender: Side,
+    pub estimated: bool,
+    pub bytes: u64,
+    pub counts: Counts,
+}
+
+struct Entry {
+    parsed: Arc<Parsed>,
+    described: Option<Arc<Described>>,
+    /// Where requests and rows of it were counted last.
+    places: [Place; 2],
+}
+
+/// The statements that one connection knows.
+#[derive(Default)]
+pub(super) struct Entries {
+    list: Vec<Entry>,
+    others: Vec<Arc<Movement>>,
+    connect: Place,
+}
+
+impl Entries {
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn parsed(&self, id: Id) -> &Parsed {
+        match self.list.get(id as usize) {
+            Some(entry) => &entry.parsed,
+            None if id == EMPTY => Parsed::empty(),
+            None => Parsed::unknown(),
+        }
+    }
+
+    pub fn push(&mut self, parsed: impl Iterator<Item = Arc<Parsed>>) -> Run {
+        let first = self.list.len();
+        self.list.reserve_exact(usize::from(first < 2));
+        self.list.extend(parsed.map(|parsed| Entry { parsed, described: None, places: Default::default() }));
+        Run { first: first as Id, count: (self.list.len() - first) as u16 }
+    }
+
+    /// The same statements once more, in a row.
+    pub fn row_of(&mut self, ids: &[Id]) -> Run {
+        let first = self.list.len();
+        for &id in ids {
+            let (parsed, described) = match self.list.get(id as usize) {
+                Some(entry) => (Arc::clone(&entry.parsed), entry.described.clone()),
+                None => {
+                    let known = self.parsed(id);
+                    (Arc::new(Parsed::new(known.statement.clone(), None)), None)
+                }
+            };
+            self.list.push(Entry { parsed, described, places: Default::default() });
+        }
+        Run { first: first as Id, count: ids.len() as u16 }
+    }
+
+    pub fn other(&mut self, movement: Arc<Movement>) -> Move {
+        let known = self.others.iter().rposition(|other| Arc::ptr_eq(other, &movement));
+        let index = known.unwrap_or_else(|| {
+            self.others.push(movement);
+            self.others.len() - 1
+        });
+        Move::of(OTHER, index as u32)
+    }
+
+    /// A request's bytes.
+    pub fn request(&self, id: Id) -> Move {
+        if self.parsed(id).late { Move::of(REQUEST, id) } else { Move::of(NAMED, id) }
+    }
+
+    pub fn named(&self, id: Id) -> Move {
+        Move::of(NAMED, id)
+    }
+
+    pub fn returned(&self, id: Id) -> Move {
+        if self.parsed(id).returns_named { Move::of(NAMED, id) } else { Move::of(RETURNED, id) }
+    }
+
+    pub fn rows(&self, id: Id) -> Move {
+        match self.list.get(id as usize) {
+            Some(Entry { described: Some(_), .. }) => Move::of(DESCRIBED, id),
+            _ => self.returned(id),
+        }
+    }
+
+    /// What the messages of a statement belong to, columns included.
+    pub fn whole(&self, id: Id) -> Move {
+        if self.parsed(id).statement.operation == Operation::Select { self.rows(id) } else { Move::of(NAMED, id) }
+    }
+
+    pub fn movement(&self, of: Move) -> &Movement {
+        match of.kind() {
+            SHARED => COMMON.get(of.index()).unwrap_or(&COMMON[0]),
+            OTHER => self.others.get(of.index()).map_or(&COMMON[0], |other| other),
+            kind => match self.list.get(of.index()) {
+                Some(Entry { described: Some(described), .. }) if kind == DESCRIBED => &described.movement,
+                _ => self.parsed(of.0 >> 3).movement(kind),
+            },
+        }
+    }
+
+    /// Whether a RowDescription with this hash says anything new.
+    pub fn is_described(&self, id: Id, hash: u64) -> bool {
+        self.list.get(id as usize).and_then(|e| e.described.as_ref()).is_some_and(|described| described.hash == hash)
+    }
+
+    /// Gives a statement the columns of its rows; false if it has others.
+    pub fn describe(&mut self, id: Id, hash: u64, objects: ObjectSet) -> bool {
+        let Some(entry) = self.list.get_mut(id as usize) else { return true };
+        if entry.described.is_some() {
+            return false;
+        }
+        let known = entry.parsed.described.get().filter(|known| known.hash == hash);
+        let same = known.filter(|known| known.movement.objects.as_deref() == Some(&objects));
+        let described = same.map_or_else(
+            || {
+                let returned = &entry.parsed.returned;
+                Arc::new(Described { hash, movement: Movement::of(returned.operation, returned.from, Arc::new(objects)) })
+            },
+            Arc::clone,
+        );
+        entry.parsed.described.get_or_init(|| Arc::clone(&described));
+        entry.described = Some(described);
+        entry.places[1] = Place::default();
+        true
+    }
+
+    /// Hands a claim over.
+    pub fn record(&mut self, claim: &Claim, out: &mut Recorder<'_>) {
+        let Claim { movement: of, sender, bytes, counts, .. } = *claim;
+        if claim.estimated {
+            out.estimated(self.movement(of));
+        }
+        if of == Move::CONNECT {
+            out.add_at(&COMMON[0], &mut self.connect, sender, bytes, counts);
+            return;
+        }
+        if let Some(Entry { parsed, described, places: [asked, told] }) = self.list.get_mut(of.index()).filter(|_| of.kind() < OTHER) {
+            match (of.kind(), &*described) {
+                (REQUEST, _) => return out.add_at(&parsed.request, asked, sender, bytes, counts),
+                (NAMED, _) if !parsed.late => return out.add_at(&parsed.named, asked, sender, bytes, counts),
+                (DESCRIBED, Some(described)) => return out.add_at(&described.movement, told, sender, bytes, counts),
+                (NAMED, None) if parsed.returns_named => return out.add_at(&parsed.named, told, sender, bytes, counts),
+                (RETURNED, None) => return out.add_at(&parsed.returned, told, sender, bytes, counts),
+                _ => {}
+            }
+        }
+        out.add(self.movement(of), sender, bytes, counts);
+    }
+
+    pub fn untidy(&self) -> bool {
+        self.others.len() > OTHERS
+    }
+
+    /// Drops the movements beside statements that none of `held` is; those get other numbers. Nothing else may name one.
+    pub fn tidy<'a>(&mut self, held: impl Iterator<Item = &'a mut Move>) {
+        let mut others = Vec::new();
+        for of in held.filter(|of| of.kind() == OTHER) {
+            if let Some(other) = self.others.get(of.index()) {
+                others.push(Arc::clone(other));
+                *of = Move::of(OTHER, others.len() as u32 - 1);
+            }
+        }
+        self.others = others;
+    }
+
+    /// Bytes held, shared ones by halves and thirds.
+    pub fn memory_bytes(&self) -> usize {
+        let shared = |e: &Entry| e.parsed.size_bytes / Arc::strong_count(&e.parsed).max(1);
+        let of_one = |e: &Entry| size_of::<Entry>() + shared(e);
+        self.list.iter().map(of_one).sum::<usize>() + (self.list.capacity() - self.list.len()) * size_of::<Entry>() + 64 * self.others.len()
+    }
+
+    /// Marks a statement of this connection.
+    pub fn mark(live: &mut [bool], id: Id) {
+        if let Some(live) = live.get_mut(id as usize) {
+            *live = true;
+        }
+    }
+
+    /// Drops the statements that are not `live`; each number's new one.
+    pub fn keep(&mut self, live: &[bool]) -> Vec<Id> {
+        let mut next = 0;
+        let numbers = live.iter().map(|live| {
+            next += Id::from(*live);
+            next.saturating_sub(1)
+        });
+        let numbers = numbers.collect();
+        let mut live = live.iter();
+        self.list.retain(|_| *live.next().unwrap_or(&true));
+        self.list.shrink_to_fit();
+        numbers
+    }
+}
+
+impl Move {
+    /// The statement that it names, to be marked or renumbered.
+    pub fn named_statement(self) -> Option<Id> {
+        self.statement()
+    }
+
+    pub fn renumber(&mut self, numbers: &[Id]) {
+        if let Some(new) = self.statement().and_then(|id| numbers.get(id as usize)) {
+            *self = Self::of(self.kind(), *new);
+        }
+    }
+}
+
+/// Statements by name. Drivers that prepare nothing use the name without letters for everything.
+#[derive(Default)]
+pub(super) struct Names {
+    unnamed: Option<Id>,
+    named: Few<Box<[u8]>, Id>,
+}
+
+impl Names {
+    pub fn get(&self, name: &[u8]) -> Option<Id> {
+        if name.is_empty() { self.unnamed } else { self.named.get(name).copied() }
+    }
+
+    pub fn insert(&mut self, name: &[u8], id: Id) {
+        if name.is_empty() {
+            self.unnamed = Some(id);
+        } else {
+            self.named.insert(name.into(), id);
+        }
+    }
+
+    pub fn remove(&mut self, name: &[u8]) -> Option<Id> {
+        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.named.len() + usize::from(self.unnamed.is_some())
+    }
+
+    pub fn clear(&mut self) {
+        self.unnamed = None;
+        self.named.clear();
+    }
+
+    /// Names and what they stand for.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Id)> {
+        let unnamed = self.unnamed.iter().map(|id| (&[][..], *id));
+        unnamed.chain(self.named.iter().map(|(name, id)| (&**name, *id)))
+    }
+
+    pub fn ids_mut(&mut self) -> impl Iterator<Item = &mut Id> {
+        self.unnamed.iter_mut().chain(self.named.values_mut())
+    }
+}
