@@ -125,6 +125,7 @@ SAID = {
         PIECES: "READ_EVENTS_MAX",
         "none lost: an event sent again later than that is kept twice, its id tells": "KEYS_MAX",
     },
+    "hopwatch/bus/admin.py": {REFUSED: "PARTITIONS_MAX"},
     "hopwatch/bus/connection.py": {REFUSED: "SECRET_BYTES_MAX"},
     "hopwatch/detect.py": {
         PIECES: "KEEP_EVENTS_MAX",

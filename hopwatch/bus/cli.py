@@ -25,7 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
     commands = topics.add_subparsers(dest="topics_command", metavar="COMMAND", required=True)
     for name, about in (("create", "create the topics that are not there"), ("check", "name every setting that is not as it should be")):
         command = commands.add_parser(name, help=about, allow_abbrev=False)
-        command.add_argument("--bootstrap-servers", metavar="HOST:PORT,…", help="some brokers of the cluster")
+        servers = ("--brokers", "--bootstrap-servers")
+        command.add_argument(*servers, dest="bootstrap_servers", metavar="HOST:PORT,…", help="some brokers of the cluster")
         command.add_argument("--topic-prefix", metavar="TEXT", help="stands before every topic's name, as north.")
         command.add_argument(
             "--partitions", type=_number, metavar="N", help="of the topics that detectors share; never to be changed later (default 12)"

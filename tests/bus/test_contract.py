@@ -6,8 +6,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from hopwatch.bus.contract import MODELS, SPEAKERS, asyncapi, kind_schema
-from hopwatch.bus.topics import TOPICS
-from scripts.contract import documents
+from hopwatch.bus.topics import DAY_MS, TOPICS
+from scripts.contract import ROOT, documents
 
 DOCUMENT = asyncapi("1.2.3")
 
@@ -39,6 +39,19 @@ def test_every_topic_is_a_channel_with_its_partitions_retention_and_cleanup() ->
         assert (said["topic"], said["partitions"]) == (topic.name, topic.partitions)
         assert said["topicConfiguration"]["retention.ms"] == topic.retention_ms
         assert said["topicConfiguration"]["cleanup.policy"] == [topic.cleanup]
+
+
+def test_the_page_has_every_topic_as_it_is() -> None:
+    rows = [
+        line.split(" | ")
+        for line in (ROOT / "docs" / "kafka.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `hopwatch.")
+    ]
+    said = {row[0].strip("| `"): (row[2], row[3].split(" ")[0]) for row in rows}
+    assert said == {
+        topic.name: (str(topic.partitions), "for" if topic.cleanup == "compact" else str(topic.retention_ms // DAY_MS))
+        for topic in TOPICS.values()
+    }
 
 
 @pytest.mark.parametrize("kind", MODELS)
