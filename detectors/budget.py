@@ -44,6 +44,8 @@ class Budget:
     """How many of ``objects`` were last touched in each slot."""
     purged: bool = False
     """Whether objects were let go since the changes were asked for."""
+    _summed: tuple[int, int] | None = field(default=None, compare=False)
+    """The slot asked for last, and what lay in the slots that end at it: a window asks for the minute of the one before."""
 
     def __post_init__(self) -> None:
         for at in self.objects.values():
@@ -51,8 +53,12 @@ class Budget:
 
     def used(self, slot: int, width: int) -> int:
         """What lies in the ``width`` slots that end at ``slot``, or at the newest one that a late slot still counts in."""
+        if self._summed is not None and self._summed[0] == slot:
+            return self._summed[1]
         last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
-        return sum(amount for at, amount in self.spent.items() if last - width < at <= last)
+        total = sum(amount for at, amount in self.spent.items() if last - width < at <= last)
+        self._summed = slot, total
+        return total
 
     def charge(self, slot: int, amount: int) -> int:
         """Add to a slot; of too many the one charged longest ago is forgotten. Returns how many were.
@@ -60,10 +66,20 @@ class Budget:
         Not the oldest: one window from a clock that runs ahead must not push out what is being counted now.
         """
         self.spent[slot] = self.spent.pop(slot, 0) + amount
+        # The slot asked for lies among those that its sum is of, whichever they end at.
+        known = self._summed
+        self._summed = (slot, known[1] + amount) if known is not None and known[0] == slot else None
         if len(self.spent) <= SLOTS_MAX:
             return 0
+        self._summed = None
         del self.spent[next(iter(self.spent))]
         return 1
+
+    def put(self, slot: int, amount: int) -> None:
+        """The slot has counted so much, and was charged last."""
+        self.spent.pop(slot, None)
+        self._summed = None
+        self.charge(slot, amount)
 
     def seen(self, slot: int, width: int, digests: Iterable[str]) -> tuple[int, int]:
         """Distinct objects of the period, and how many of ``digests`` would be new in it."""
@@ -177,8 +193,7 @@ class Budgets:
         for key, spent, objects, new, whole in changes:
             budget = Budget() if new else self._budgets.get(key) or Budget()
             for at, amount in spent:
-                budget.spent.pop(int(at), None)
-                budget.charge(int(at), int(amount))
+                budget.put(int(at), int(amount))
             if whole:
                 budget = Budget(budget.spent, {str(name): int(at) for name, at in objects})
             else:

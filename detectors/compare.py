@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from detectors.judgement import Opinion, class_severity, raised
+from detectors.kept import UNNAMED_BYTES_MAX, UNNAMED_ROWS_MAX, Allowance, Asked
 from hopwatch.declared.match import Classified, End, Index, Met, glob
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Hop, PlannedException
-from hopwatch.declared.quantity import Limit, Unit
+from hopwatch.declared.quantity import Unit
 from hopwatch.declared.schedule import Schedule
 from hopwatch.events import Answer, Flow, ObjectSet, Severity
 
@@ -24,10 +25,6 @@ CONTROL: Final = frozenset({"connect", "refused"})
 
 UNREAD: Final = "transfer"
 ATTEMPT: Final = "attempt"
-
-UNNAMED_ROWS_MAX: Final = 1
-UNNAMED_BYTES_MAX: Final = 1024
-"""What a statement that names no table may return before its objects count as unknown."""
 
 EXPIRED_HIGH_AFTER_DAYS: Final = 30
 """Days past an end after which moving on is no oversight any more."""
@@ -83,23 +80,19 @@ class Seen:
     """What is judged by itself, and what is known of it; None stands for the window as a whole."""
     met: tuple[Met, ...]
     """What is known of each of the window's own object sets, in their order."""
+    asked: Asked
+    """What is asked that has another answer at another time."""
+
+    def within(self, schedule: Schedule, timezone: ZoneInfo) -> bool:
+        """Whether the schedule covers the window's start."""
+        answer = covers(schedule, self.start, timezone)
+        self.asked.schedules.append((schedule, answer))
+        return answer
 
     @property
     def who(self) -> str:
         """The account as a finding shows it."""
         return self.account or "unread account"
-
-
-class Allowance(NamedTuple):
-    """A limit that binds the set, the key it is charged to, and the amount."""
-
-    key: str
-    limit: Limit
-    amount: int
-    objects: tuple[str, ...] = ()
-    name: str = ""
-    cap: bool = False
-    """A peer's, not a hop's."""
 
 
 UsedWith = Callable[[Allowance], int]
@@ -197,11 +190,11 @@ def feed_of(index: Index, hop: Hop) -> str | None:
     return conduit.feed if conduit is not None else hop.feed
 
 
-def amount_of(share: dict[str, int], unit: Unit, *, unread: bool, forward: bool) -> int:
-    """How much of a unit the share moves; of an unread window, the bytes in the hop's direction and nothing else."""
+def counted_as(unit: Unit, *, unread: bool, forward: bool) -> str:
+    """Which amount of a window a unit is; of an unread one, the bytes in the hop's direction and nothing else."""
     if unread:
-        return share["bytes" if forward else "back"] if unit is Unit.BYTES else 0
-    return share.get(unit, 0)
+        return ("bytes" if forward else "back") if unit is Unit.BYTES else ""
+    return "" if unit is Unit.OBJECTS else unit.value
 
 
 def every_column(operation: str, part: ObjectSet) -> list[str]:
@@ -396,7 +389,8 @@ def _how_much(
 
 
 def _when(index: Index, seen: Seen, hop: Hop, opinion: Opinion, loosened: bool) -> None:
-    if hop.when is not None and not loosened and not covers(hop.when, seen.start, index.architecture.timezone):
+    if hop.when is not None and not loosened and not seen.within(hop.when, index.architecture.timezone):
+        seen.asked.minute = True
         local = seen.start.astimezone(index.architecture.timezone)
         opinion.differ("outside-window", "medium", "when", str(hop.when), f"{local:%a %Y-%m-%d %H:%M} plant time")
 
@@ -479,14 +473,10 @@ def _severity(index: Index, seen: Seen, opinion: Opinion) -> Severity:
     return class_severity(index.architecture, opinion.classes, leaves=_leaves(index, seen))
 
 
-def day_of(index: Index, start: datetime, at: date | None) -> date:
-    """The day that decides what has ended: the plant's, or the one stated for an old capture."""
-    return at or _plant_day(start, index.architecture.timezone)
-
-
 @lru_cache(maxsize=4_096)
-def _plant_day(start: datetime, timezone: ZoneInfo) -> date:
-    return start.astimezone(timezone).date()
+def day_of(second: int, timezone: ZoneInfo) -> date:
+    """The plant's day; every window of a second asks for the same."""
+    return datetime.fromtimestamp(second, UTC).astimezone(timezone).date()
 
 
 @lru_cache(maxsize=16_384)

@@ -31,10 +31,15 @@ class Failovers:
         self._touched: set[str] = set()
         self.forgotten_total = 0
 
+    def has_members(self, end: End) -> bool:
+        """Whether the end is one of several that may serve."""
+        name = end.asset or end.host
+        return name is not None and name in self._virtual and end.address != self._virtual[name]
+
     def serves(self, end: End, start_ns: int) -> tuple[str | None, str | None]:
         """The address a failover to this end left, and the one that is active beside it; None and None as a rule."""
         name = end.asset or end.host
-        if name is None or name not in self._virtual or end.address == self._virtual[name]:
+        if name is None or not self.has_members(end):
             return None, None
         self._touched.add(name)
         served = self._served.setdefault(name, {})

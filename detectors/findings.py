@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from detectors.changes import put, tail
 from detectors.compare import CONTROL
-from detectors.judgement import Verdict, highest
+from detectors.judgement import Outcome, highest
 from detectors.offsite import OffsiteList
 from hopwatch.declared.match import End
 from hopwatch.events import Answer, Declaration, Difference, Finding, Flow, Observed, Severity, time_ns
@@ -47,23 +47,11 @@ class Findings:
         self.forgotten_total = 0
         self.sessions_forgotten_total = 0
 
-    def update(
-        self,
-        *,
-        flow: Flow,
-        verdict: Verdict,
-        severity: Severity,
-        who: str | None,
-        client: str,
-        source: End,
-        destination: End,
-        hop: str | None,
-        nearest_hop: str | None,
-        checked: dict[str, Answer],
-        differences: Iterable[Difference],
-        classes: set[str],
-    ) -> Finding:
+    def update(self, flow: Flow, said: Outcome) -> Finding:
         """The finding after this window."""
+        assert said.severity is not None, "what is quiet is no finding"
+        verdict, severity, hop, checked = said.verdict, said.severity, said.hop, said.checked
+        source, destination, who = said.source, said.destination, said.who
         attempt = flow.operation == "attempt"
         identity = [flow.plant, verdict, who or "", source.shown, destination.shown, hop or ""]
         if attempt:
@@ -89,7 +77,7 @@ class Findings:
             last_seen=flow.end if before is None else max(flow.end, before.last_seen, key=time_ns),
             windows=windows,
             who=who,
-            client=client,
+            client=said.client,
             source=source.shown if place is None else place.source,
             destination=destination.shown if place is None else place.destination,
             observed=Observed(
@@ -98,13 +86,13 @@ class Findings:
                 messages=was.messages + flow.messages,
                 bytes=was.bytes + flow.bytes,
                 objects=_more(was.objects, [name for part in flow.objects for name in part.names], OBJECTS_SHOWN),
-                classes=sorted({*was.classes, *classes}),
+                classes=sorted({*was.classes, *said.classes}),
             ),
             checked=dict(checked)
             if before is None
             else {key: _weaker(checked[key], before.checked.get(key, "checked")) for key in checked},
-            nearest_hop=nearest_hop if place is None else place.nearest_hop,
-            differences=_distinct(before, differences, news=place is None),
+            nearest_hop=said.nearest_hop if place is None else place.nearest_hop,
+            differences=_distinct(before, said.differences, news=place is None),
             declaration=self._declaration,
             evidence=[*([] if before is None else before.evidence), flow.event_id][:EVIDENCE_KEPT],
             completeness=flow.completeness.state if before is None or before.completeness == "complete" else before.completeness,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
+from hopwatch.declared.match import End
 from hopwatch.declared.model import SENSITIVITY_SEVERITY, Architecture
 from hopwatch.events import QUESTIONS, SEVERITIES, Answer, Difference, Finding, Flow, Severity
 
@@ -63,6 +64,10 @@ class Opinion:
     differing: list[Differing] = field(default_factory=list)
     classes: set[str] = field(default_factory=set)
 
+    def copy(self) -> "Opinion":
+        """The same, to be added to."""
+        return Opinion(self.hop, dict(self.checked), list(self.differing), set(self.classes))
+
     def answer(self, question: str, answer: Answer) -> None:
         """Lower what is known about a question; it never rises again."""
         if _ANSWER_ORDER[answer] > _ANSWER_ORDER[self.checked[question]]:
@@ -91,38 +96,84 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is said of a window, and of every window like it."""
+
+    verdict: Verdict
+    severity: Severity | None
+    hop: str | None
+    nearest_hop: str | None
+    checked: dict[str, Answer]
+    differences: tuple[Difference, ...]
+    classes: tuple[str, ...]
+    service: str | None
+    who: str | None
+    client: str
+    source: End
+    destination: End
+    declaration: dict[str, Any]  # Any: JSON values
+    """The edition it was judged against."""
+
+
+@dataclass(slots=True)
 class Judgement:
     """The one verdict of one window."""
 
     flow: Flow
-    verdict: Verdict
-    severity: Severity | None
-    hop: str | None
-    checked: dict[str, Answer]
-    differences: tuple[Difference, ...] = ()
-    classes: tuple[str, ...] = ()
-    service: str | None = None
-    source: str = ""
-    destination: str = ""
+    outcome: Outcome
     finding: Finding | None = None
     notices: tuple[Finding, ...] = ()
     """What this window brought to light that is not about the window: a failover, an overdue review."""
-    declaration: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
-    """The edition it was judged against."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The first row of the table that applies."""
+        return self.outcome.verdict
+
+    @property
+    def severity(self) -> Severity | None:
+        """The highest among the differences; None where nothing is wrong."""
+        return self.outcome.severity
+
+    @property
+    def hop(self) -> str | None:
+        """The joined hop that it is judged by."""
+        return self.outcome.hop
+
+    @property
+    def checked(self) -> dict[str, Answer]:
+        """How sure each answer is."""
+        return self.outcome.checked
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Everything that differs, the worst first."""
+        return self.outcome.differences
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of what moved."""
+        return self.outcome.classes
+
+    @property
+    def service(self) -> str | None:
+        """The infrastructure it belongs to."""
+        return self.outcome.service
 
     @property
     def event(self) -> dict[str, Any]:  # Any: JSON values
         """The judgement as JSON, for whoever shows or stores it beside its flow."""
+        said = self.outcome
         return {
-            "verdict": self.verdict,
-            "severity": self.severity,
-            "hop": self.hop,
-            "service": self.service,
-            "checked": dict(self.checked),
-            "differences": [one.model_dump() for one in self.differences],
-            "classes": list(self.classes),
+            "verdict": said.verdict,
+            "severity": said.severity,
+            "hop": said.hop,
+            "service": said.service,
+            "checked": dict(said.checked),
+            "differences": [one.model_dump() for one in said.differences],
+            "classes": list(said.classes),
             "finding_id": None if self.finding is None else self.finding.finding_id,
-            "declaration": dict(self.declaration),
+            "declaration": dict(said.declaration),
         }
 
 

@@ -15,6 +15,7 @@ The detector has no clock: time is that of the packets, and everything is judged
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -25,10 +26,9 @@ from detectors.compare import (
     ATTEMPT,
     CONTROL,
     UNREAD,
-    Allowance,
     Seen,
-    amount_of,
     compare,
+    counted_as,
     covers,
     day_of,
     every_column,
@@ -40,12 +40,13 @@ from detectors.compare import (
 )
 from detectors.failover import Failovers
 from detectors.findings import Findings
-from detectors.judgement import QUIET, ROW, Judgement, Opinion, raised
+from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, raised
+from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, likeness, moved
 from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
-from detectors.views import Repeats, Views
-from hopwatch.declared.match import NOTHING_MET, Classified, End, Index, Met, budget_covers_zone
+from detectors.views import Connection, Repeats, Views
+from hopwatch.declared.match import NOTHING_MET, Classified, End, Index, Met, budget_covers_zone, is_for_neighbours
 from hopwatch.declared.model import Architecture, Hop
 from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, ObjectSet, time_ns
@@ -71,9 +72,9 @@ _AMOUNTS: Final = ("rows", "values", "messages", "bytes", "back")
 _UP: Final = ("up.rows", "up.values", "up.messages", "up.bytes", "down.bytes")
 _DOWN: Final = ("down.rows", "down.values", "down.messages", "down.bytes", "up.bytes")
 
+_MINUTE_NS: Final = 60 * 10**9
 _ATTEMPT_SEVERITY_MAX: Final = "medium"
 _ICMP: Final = frozenset({"icmp", "icmp6", "icmpv6", "ipv6-icmp"})
-_BROADCAST: Final = "255.255.255.255"
 
 
 class Table(Protocol):
@@ -115,13 +116,20 @@ class VerdictDetector:
     ``at`` states the day for expiries, so that an old capture is not judged by what has ended since.
     ``edition`` names everything but the windows that a judgement depends on: a state of another edition keeps what was spent and
     seen, and its windows are judged anew, at no charge, when they are read again.
+    ``keeps``: a judgement is given again to windows like the one it was made of; without it the same is said, and it takes longer.
     Counters (``counted``) say how many windows got each verdict.
     """
 
     name = "verdict"
 
     def __init__(
-        self, architecture: Architecture, *, at: date | None = None, offsite: OffsiteList | None = None, edition: str = ""
+        self,
+        architecture: Architecture,
+        *,
+        at: date | None = None,
+        offsite: OffsiteList | None = None,
+        edition: str = "",
+        keeps: bool = True,
     ) -> None:
         self.architecture = architecture
         self.index = Index(architecture)
@@ -140,6 +148,8 @@ class VerdictDetector:
         self._repeats = Repeats()
         self._earlier = Repeats()
         self._failovers = Failovers(architecture)
+        self._keeps = keeps
+        self._kept = Judgements()
         self._review_said = False
         said = architecture.declaration
         quoted = Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed)
@@ -262,6 +272,7 @@ class VerdictDetector:
             "members": self._failovers,
             "findings": self._findings,
             "losses": self._losses,
+            "judgements": self._kept,
         }
 
     def _changing(self) -> dict[str, Changing]:
@@ -280,60 +291,137 @@ class VerdictDetector:
     # One window
 
     def _judge(self, flow: Flow) -> Judgement:
-        self._lives(flow.agent, time_ns(flow.start))
-        seen = self._seen(flow)
-        new = self._new_amounts(seen)
-        notices = self._overdue_review(seen)
+        start_ns = time_ns(flow.start)
+        self._lives(flow.agent, start_ns)
+        connection = self._views.learn(flow)
+        who = (connection.account, connection.application, connection.role)
+        if flow.account is not None or connection.account is None:
+            who = (flow.account, flow.application, flow.role)
+        complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, start_ns)
+        again = len(self._earlier) > 0 and self._earlier.has(flow)
+        day = self._day(start_ns)
+        like = likeness(self.index, flow, who, complete, day) if self._keeps and not again else None
+        client = (flow.source if flow.opened_by == "source" else flow.destination).address
+        kept = None if like is None else self._kept.get(like, client)
+        if kept is not None and self._holds(kept, flow, start_ns):
+            new = self._new_amounts(flow, connection, up=kept.up)
+            if self._affords(kept, flow, new, start_ns):
+                self._kept.given_total += 1
+                return self._said(flow, start_ns, day, kept.opinion, kept.outcome, kept.members)
+            seen = self._seen(flow, start_ns, day, who, complete=complete, again=False)
+        else:
+            seen = self._seen(flow, start_ns, day, who, complete=complete, again=again)
+            new = dict.fromkeys(_AMOUNTS, 0) if again else self._new_amounts(flow, connection, up=seen.source is seen.client)
+        service, opinion, joined = self._opinion(seen, new)
+        outcome = self._outcome(seen, opinion, service, joined)
+        members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
+        if like is not None and seen.asked.keepable:
+            self._keep(like, client, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
+        return self._said(flow, start_ns, day, opinion, outcome, members)
+
+    def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
+        """The service that the window belongs to, what is said of it, and the hops that join it."""
         quiet = self._infrastructure(seen)
         if quiet is not None:
-            service, opinion = quiet
-            joined: list[str] = []
-        else:
-            service = None
-            joined = self.index.joined(seen.server, seen.client)
-            opinion = self._ticket(seen) or (self._by_hops(seen, joined, new) if joined else self._by_none(seen, new))
-            self._decoys(seen, opinion)
-            if joined:
-                notices += self._members(seen, opinion)
-        verdict = "service" if quiet is not None and not opinion.differing else opinion.verdict
+            return *quiet, []
+        joined = self.index.joined(seen.server, seen.client)
+        opinion = self._ticket(seen) or (self._by_hops(seen, joined, new) if joined else self._by_none(seen, new))
+        self._decoys(seen, opinion)
+        return None, opinion, joined
+
+    def _outcome(self, seen: Seen, opinion: Opinion, service: str | None, joined: Collection[str]) -> Outcome:
+        verdict = "service" if service is not None and not opinion.differing else opinion.verdict
         severity = None if verdict == "service" else opinion.severity
-        if flow.operation == ATTEMPT and severity is not None and verdict != "decoy":
+        if seen.flow.operation == ATTEMPT and severity is not None and verdict != "decoy":
             severity = min(severity, _ATTEMPT_SEVERITY_MAX, key=SEVERITIES.index)
         hop = opinion.hop if opinion.hop in joined else None
-        differences = tuple(one.said for one in sorted(opinion.differing, key=lambda each: ROW[each.verdict]))
-        finding = None
-        if verdict not in QUIET:
-            assert severity is not None
-            finding = self._findings.update(
-                flow=flow,
-                verdict=verdict,
-                severity=severity,
-                who=seen.declared_account or seen.account,
-                client=self._client(seen.client, hop),
-                source=seen.source,
-                destination=seen.destination,
-                hop=hop,
-                nearest_hop=opinion.hop,
-                checked=opinion.checked,
-                differences=differences,
-                classes=opinion.classes,
-            )
-        self.counted[verdict] = self.counted.get(verdict, 0) + 1
-        return Judgement(
-            flow=flow,
+        return Outcome(
             verdict=verdict,
             severity=severity,
             hop=hop,
+            nearest_hop=opinion.hop,
             checked=dict(opinion.checked),
-            differences=differences,
+            differences=_differences(opinion),
             classes=tuple(sorted(opinion.classes)),
             service=service,
-            source=seen.source.shown,
-            destination=seen.destination.shown,
-            finding=finding,
-            notices=tuple(notices),
+            who=seen.declared_account or seen.account,
+            client=self._client(seen.client, hop),
+            source=seen.source,
+            destination=seen.destination,
             declaration=self._declaration,
         )
+
+    def _said(self, flow: Flow, start_ns: int, day: date, opinion: Opinion, outcome: Outcome, members: Sequence[End]) -> Judgement:
+        """The judgement, with what of it is not the same for the next window like this one."""
+        notices = [] if self._review_said else self._overdue_review(flow, day)
+        for end in members:
+            left, beside = self._failovers.serves(end, start_ns)
+            if beside is not None:
+                opinion = opinion.copy()
+                opinion.differ(
+                    "undeclared-hop", "high", "where", f"one active member of {end.shown}", f"{end.address} and {beside} in one minute"
+                )
+                outcome = replace(outcome, verdict=opinion.verdict, severity=opinion.severity, differences=_differences(opinion))
+            if left is not None:
+                said = Difference(question="where", declared=f"{end.shown} at {left}", observed=f"{end.shown} at {end.address}")
+                notices.append(self._findings.notice(flow, "failover", "info", None, end.shown, f"{left}|{end.address}|{start_ns}", said))
+        verdict = outcome.verdict
+        self.counted[verdict] = self.counted.get(verdict, 0) + 1
+        finding = None if verdict in QUIET else self._findings.update(flow, outcome)
+        return Judgement(flow, outcome, finding, tuple(notices))
+
+    # What was said before
+
+    def _keep(self, like: Likeness, client: str, seen: Seen, opinion: Opinion, outcome: Outcome, members: tuple[End, ...]) -> None:
+        asked = seen.asked
+        # A finding names the host, and so do differences, whether or not they are one.
+        personal = asked.personal or bool(members or opinion.differing) or outcome.verdict not in QUIET
+        kept = Kept(
+            opinion=opinion,
+            outcome=outcome,
+            up=seen.source is seen.client,
+            members=members,
+            schedules=tuple(dict(asked.schedules).items()),
+            feeds=tuple(dict(asked.feeds).items()),
+            minute=seen.start_ns // _MINUTE_NS if asked.minute else None,
+            steps=tuple(asked.steps),
+            counts=tuple({one.counts for step in asked.steps for one in (*step.asked, *step.charged)} - {""}),
+        )
+        self._kept.keep(like, client, kept, personal=personal)
+
+    def _holds(self, kept: Kept, flow: Flow, start_ns: int) -> bool:
+        """Whether what was asked of the time and of feeds has the answers that it had."""
+        if kept.minute is not None and kept.minute != start_ns // _MINUTE_NS:
+            return False
+        if kept.schedules:
+            start, timezone = instant(start_ns), self.architecture.timezone
+            if any(covers(schedule, start, timezone) != answer for schedule, answer in kept.schedules):
+                return False
+        return not kept.feeds or all(self._lived(feed, start_ns) == answer for feed, answer in kept.feeds)
+
+    def _affords(self, kept: Kept, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
+        """Charge what was charged then, if every limit that was asked for is wide enough for this window too."""
+        left = {counts: new.get(counts, 0) for counts in kept.counts}
+        due: list[tuple[Allowance, int]] = []
+        pending: dict[str, int] = {}
+        for part, asked, charged in kept.steps:
+            share = left
+            if part == WHOLE:
+                share = {counts: moved(flow, part, counts) for counts in kept.counts}
+            elif part != NEW:
+                share = {counts: _once(0 if counts == "back" else moved(flow, part, counts), left[counts]) for counts in kept.counts}
+                left = {counts: amount - share[counts] for counts, amount in left.items()}
+            share[""] = 0
+            for one in asked:
+                amount = share[one.counts] + pending.get(one.key, 0)
+                if self._of(one).would_use(one.key, one.limit, start_ns, amount, one.objects) > one.limit.amount:
+                    return False
+            for one in charged:
+                due.append((one, share[one.counts]))
+                pending[one.key] = pending.get(one.key, 0) + share[one.counts]
+        for one, amount in due:
+            self._of(one).charge(one.key, one.limit, start_ns, amount, one.objects)
+        return True
 
     def _client(self, client: End, hop: str | None) -> str:
         """Who dialled, as a finding names it: ``mw (10.30.0.20)``, or the relay that hides it."""
@@ -343,7 +431,13 @@ class VerdictDetector:
         is_end = joined is not None and (asset in joined.from_ or asset in joined.to)
         return f"client hidden by {shown}" if self.index.relay(client) is not None and not is_end else shown
 
-    def _seen(self, flow: Flow) -> Seen:
+    def _day(self, start_ns: int) -> date:
+        """The day that decides what has ended: the plant's, or the one stated for an old capture."""
+        return self._at or day_of(start_ns // 10**9, self.architecture.timezone)
+
+    def _seen(
+        self, flow: Flow, start_ns: int, day: date, who: tuple[str | None, str | None, str | None], *, complete: bool, again: bool
+    ) -> Seen:
         source = self.index.end(flow.source.address, flow.source.port, flow.source.names)
         destination = self.index.end(flow.destination.address, flow.destination.port, flow.destination.names)
         opened_by = flow.opened_by
@@ -353,14 +447,9 @@ class VerdictDetector:
             lower = 0 < source.port < destination.port if known[0] == known[1] else known[0]
             opened_by = "destination" if lower else "source"
         server, client = (destination, source) if opened_by == "source" else (source, destination)
-        connection = self._views.learn(flow)
-        deeper = flow.account is None and connection.account is not None
-        account = connection.account if deeper else flow.account
-        start_ns = time_ns(flow.start)
-        start = instant(start_ns)
+        account, application, role = who
         own_password = flow.operation == "admin" and bool(flow.objects) and all(_own_password(part, flow.account) for part in flow.objects)
         unread = flow.operation == UNREAD or (flow.depth in ("sizes", "blind") and flow.operation not in (ATTEMPT, *CONTROL))
-        complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, start_ns)
         asset = holder(self.index, server, client)
         met = tuple(self.index.met(asset, part.names, every_column(flow.operation, part)) for part in flow.objects)
         sets: tuple[tuple[ObjectSet | None, Met], ...] = ((None, NOTHING_MET),)
@@ -373,30 +462,27 @@ class VerdictDetector:
             source=source,
             destination=destination,
             start_ns=start_ns,
-            start=start,
-            day=day_of(self.index, start, self._at),
+            start=instant(start_ns),
+            day=day,
             account=account,
             declared_account=self.index.account(account),
-            application=connection.application if deeper else flow.application,
-            role=connection.role if deeper else flow.role,
+            application=application,
+            role=role,
             control=flow.operation in CONTROL or own_password,
             unread=unread,
             complete=complete,
-            again=self._earlier.has(flow),
+            again=again,
             sets=sets,
             met=met,
+            asked=Asked(),
         )
 
-    def _new_amounts(self, seen: Seen) -> dict[str, int]:
+    def _new_amounts(self, flow: Flow, connection: Connection, *, up: bool) -> dict[str, int]:
         """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
-        flow = seen.flow
-        if seen.again:
-            return dict.fromkeys(_AMOUNTS, 0)
-        amounts = dict(zip(_AMOUNTS, (flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back), strict=True))
-        keys = _keys(seen)
-        counted = dict(zip(keys, amounts.values(), strict=True))
-        new = self._views.added(flow.connection, f"{flow.agent}/{flow.seen_by}", counted)
-        return dict(zip(_AMOUNTS, (new[key] for key in keys), strict=True))
+        names = _UP if up else _DOWN
+        counted = dict(zip(names, (flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back), strict=True))
+        new = self._views.added_to(connection, f"{flow.agent}/{flow.seen_by}", counted)
+        return dict(zip(_AMOUNTS, [new[name] for name in names], strict=True))
 
     # Rows of the table, top to bottom
 
@@ -405,33 +491,15 @@ class VerdictDetector:
             if met.decoy:
                 opinion.differ("decoy", "critical", "what", "a decoy: nobody touches it", ", ".join(part.names[:8]))
 
-    def _members(self, seen: Seen, opinion: Opinion) -> list[Finding]:
-        """A failover, said once; two active members differ in the window that shows it."""
-        found: list[Finding] = []
-        if seen.control or seen.flow.operation == ATTEMPT:
-            # A client that tries the old address is refused there, or says goodbye; that is not serving.
-            return found
-        for end in (seen.server, seen.client):
-            left, beside = self._failovers.serves(end, seen.start_ns)
-            if beside is not None:
-                opinion.differ(
-                    "undeclared-hop", "high", "where", f"one active member of {end.shown}", f"{end.address} and {beside} in one minute"
-                )
-            if left is not None:
-                said = Difference(question="where", declared=f"{end.shown} at {left}", observed=f"{end.shown} at {end.address}")
-                stamp = f"{left}|{end.address}|{seen.start_ns}"
-                found.append(self._findings.notice(seen.flow, "failover", "info", None, end.shown, stamp, said))
-        return found
-
-    def _overdue_review(self, seen: Seen) -> list[Finding]:
+    def _overdue_review(self, flow: Flow, day: date) -> list[Finding]:
         """The one finding about the declaration itself, on the first window after ``review_by``."""
         plant = self.architecture
-        if self._review_said or seen.day <= plant.review_by:
+        if self._review_said or day <= plant.review_by:
             return []
         self._review_said = True
-        said = Difference(question="when", declared=f"review_by {plant.review_by}", observed=str(seen.day))
+        said = Difference(question="when", declared=f"review_by {plant.review_by}", observed=str(day))
         what = f"declaration {plant.plant} v{plant.version}"
-        return [self._findings.notice(seen.flow, "expired", overdue(seen.day, plant.review_by), plant.owner, what, "", said)]
+        return [self._findings.notice(flow, "expired", overdue(day, plant.review_by), plant.owner, what, "", said)]
 
     def _infrastructure(self, seen: Seen) -> tuple[str, Opinion] | None:
         """The service the window belongs to and what is said of its cap; None if it is judged as any flow."""
@@ -440,10 +508,12 @@ class VerdictDetector:
             return None
         amount = 0 if seen.again else flow.bytes + flow.bytes_back
         if _is_discovery(flow):
+            seen.asked.personal = True
             pair = "|".join(sorted((flow.source.address, flow.destination.address)))
             if self._caps.would_use(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount) <= DISCOVERY_LIMIT.amount:
-                self._caps.charge(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount)
+                self._cap(seen, f"discovery:{pair}", DISCOVERY_LIMIT, amount)
                 return "discovery", Opinion(None)
+            seen.asked.anew = True
             return None
         asset = seen.server.asset
         if asset is not None and asset == (seen.client.asset or seen.client.host):
@@ -454,20 +524,29 @@ class VerdictDetector:
         for name, service in self.index.services(seen.server, seen.client, port, flow.protocol):
             if service.may and flow.operation not in service.may:
                 continue
-            if service.when is not None and not covers(service.when, seen.start, self.architecture.timezone):
+            if service.when is not None and not seen.within(service.when, self.architecture.timezone):
                 continue
             cap = service.cap
             key = f"service:{name}" + (f"|{seen.client.address}" if cap.per_host else "")
+            seen.asked.personal = seen.asked.personal or cap.per_host
             counts = {Unit.ROWS: flow.rows, Unit.VALUES: flow.values, Unit.MESSAGES: flow.messages, Unit.BYTES: amount}
             moved = 0 if seen.again else counts.get(cap.unit, 0)
             used = self._caps.would_use(key, cap, seen.start_ns, moved)
-            self._caps.charge(key, cap, seen.start_ns, moved)
+            self._cap(seen, key, cap, moved)
             opinion = Opinion(None)
             if used > cap.amount:
+                seen.asked.anew = True
                 ratio = used / cap.amount if cap.amount else float("inf")
                 opinion.differ("over-limit", raised("medium", ratio), "how_much", f"{name}: {cap}", f"{used} {cap.unit}, {ratio:.1f} x")
             return name, opinion
         return None
+
+    def _cap(self, seen: Seen, key: str, cap: Limit, amount: int) -> None:
+        """Count the whole window against what peers spend."""
+        self._caps.charge(key, cap, seen.start_ns, amount)
+        one = Allowance(key, cap, amount, counted_as(cap.unit, unread=False, forward=True), cap=True)
+        seen.asked.limits.append(one)
+        seen.asked.step(WHOLE, (one,))
 
     def _ticket(self, seen: Seen) -> Opinion | None:
         """What a ``needs: ticket`` account may do under an exception; None if no exception covers the window."""
@@ -478,7 +557,7 @@ class VerdictDetector:
         for _, planned in self.index.exceptions_of_account(name):
             if planned.asset not in (seen.server.asset, seen.server.host):
                 continue
-            if not covers(planned.when, seen.start, self.architecture.timezone) or not self.index.comes_from(account, seen.client):
+            if not seen.within(planned.when, self.architecture.timezone) or not self.index.comes_from(account, seen.client):
                 continue
             return under_ticket(self.index, seen, name, planned)
         return None
@@ -493,6 +572,7 @@ class VerdictDetector:
             return self._compare(seen, name, part, met, self._allowances(seen, name, part, new, classes, loosening), loosening)
 
         opinion = nearest(self.index, seen, classes, opine) or Opinion(None)
+        seen.asked.step(NEW)
         opinion.classes = classes
         # What is known of a hop that does not join says nothing about this flow beyond what differs.
         if seen.unread:
@@ -524,14 +604,16 @@ class VerdictDetector:
             weighed = self._weigh(seen, joined, loosenings, *together, share)
             # Some of the sets could be approved by a hop that stands before the one which approves all.
             if not weighed.best.differing and (len(joined) == 1 or (weighed.place == 0 and weighed.best.verdict == "declared")):
-                self._charge(seen, weighed)
+                seen.asked.step(TOGETHER, self._charge(seen, weighed))
                 return weighed.best
+            # Whether a limit was too narrow for all of them says nothing about each; being refused together follows from the rest.
+            seen.asked.limits.clear()
         chosen: list[Opinion] = []
         left = dict(new)
-        for part, met in seen.sets:
+        for place, (part, met) in enumerate(seen.sets):
             share = dict(new) if seen.again else _share(part, left)
             weighed = self._weigh(seen, joined, loosenings, part, met, share)
-            self._charge(seen, weighed)
+            seen.asked.step(NEW if part is None else place if seen.flow.objects else NO_SETS, self._charge(seen, weighed))
             chosen.append(weighed.best)
         return _merged(chosen)
 
@@ -582,18 +664,19 @@ class VerdictDetector:
         rows = [ROW[one.verdict] for one in opinions]
         return Weighed(opinions, rows, rows.index(max(rows)), [metadata] * len(bound) if met.metadata else bound)
 
-    def _charge(self, seen: Seen, weighed: Weighed) -> None:
+    def _charge(self, seen: Seen, weighed: Weighed) -> list[Allowance]:
+        """Charge the mildest hop, and of an unread window each that says the same; returns what was charged."""
         if seen.control or seen.flow.operation == ATTEMPT:
-            return
+            return []
         charged = [weighed.place]
         if seen.unread:
             charged = [place for place, row in enumerate(weighed.rows) if row == weighed.rows[weighed.place]]
-        done: set[str] = set()
+        done: dict[str, Allowance] = {}
         for place in charged:
             for one in weighed.allowances[place]:
-                if one.key not in done:
-                    done.add(one.key)
+                if done.setdefault(one.key, one) is one:
                     self._of(one).charge(one.key, one.limit, seen.start_ns, one.amount, one.objects)
+        return list(done.values())
 
     # Amounts
 
@@ -613,12 +696,19 @@ class VerdictDetector:
             name,
             part,
             allowances,
-            lambda one: self._of(one).would_use(one.key, one.limit, seen.start_ns, one.amount, one.objects),
+            lambda one: self._used_with(seen, one),
             feed_lives=self._feed_lives(self.architecture.hops[name], seen),
             loosened=loosening is not None,
             met=met,
             metadata_allowances=metadata,
         )
+
+    def _used_with(self, seen: Seen, one: Allowance) -> int:
+        """What the limit would have counted with the amount; a judgement that finds it too narrow is of this window alone."""
+        used = self._of(one).would_use(one.key, one.limit, seen.start_ns, one.amount, one.objects)
+        seen.asked.limits.append(one)
+        seen.asked.anew = seen.asked.anew or used > one.limit.amount
+        return used
 
     def _allowances(
         self,
@@ -635,9 +725,8 @@ class VerdictDetector:
         objects = () if part is None else tuple(part.names)
 
         def allowances(keyed: Iterable[tuple[str, Limit]], title: str = "") -> list[Allowance]:
-            return [
-                Allowance(key, limit, amount_of(share, limit.unit, unread=unread, forward=forward), objects, title) for key, limit in keyed
-            ]
+            named = ((key, limit, counted_as(limit.unit, unread=unread, forward=forward)) for key, limit in keyed)
+            return [Allowance(key, limit, share.get(counts, 0), counts, objects, title) for key, limit, counts in named]
 
         if loosening is not None:
             key, limits = loosening
@@ -657,7 +746,8 @@ class VerdictDetector:
 
     def _metadata_allowances(self, seen: Seen, share: dict[str, int]) -> list[Allowance]:
         key = f"metadata:{seen.account or seen.client.address}"
-        return [Allowance(f"{key}#{limit.unit}", limit, share.get(limit.unit, 0), cap=True) for limit in METADATA_LIMITS]
+        seen.asked.personal = seen.asked.personal or seen.account is None
+        return [Allowance(f"{key}#{limit.unit}", limit, share.get(limit.unit, 0), limit.unit.value, cap=True) for limit in METADATA_LIMITS]
 
     def _of(self, allowance: Allowance) -> Budgets:
         return self._caps if allowance.cap else self._budgets
@@ -667,7 +757,9 @@ class VerdictDetector:
         leg = self.index.relay_between(self.architecture.hops[name], seen.server, seen.client)
         if leg is None:
             return share
-        keys = _keys(seen)
+        # The leg counts what it adds each time it is asked.
+        seen.asked.anew = True
+        keys = _UP if seen.source is seen.client else _DOWN
         new = self._legs.added(f"{name}|{seen.day.toordinal()}", leg, {key: share[unit] for key, unit in zip(keys, _AMOUNTS, strict=True)})
         return {unit: new[key] for key, unit in zip(keys, _AMOUNTS, strict=True)}
 
@@ -675,11 +767,11 @@ class VerdictDetector:
         """The exception or calendar line that covers the hop now, and the limits in its place."""
         hop = self.architecture.hops[name]
         for title, planned in self.index.exceptions_of_hop(name):
-            if covers(planned.when, seen.start, self.architecture.timezone):
+            if seen.within(planned.when, self.architecture.timezone):
                 return f"exception:{title}", list(planned.limit or hop.limit)
         for place in self.index.calendar_of_hop(name):
             line = self.architecture.calendar[place]
-            if seen.day <= self.architecture.calendar_until(line) and covers(line.when, seen.start, self.architecture.timezone):
+            if seen.day <= self.architecture.calendar_until(line) and seen.within(line.when, self.architecture.timezone):
                 factor = line.limit
                 limits = list(hop.limit) if factor is None else [_times(limit, factor.of(limit.amount), str(factor)) for limit in hop.limit]
                 return f"calendar:{line.ticket}|{line.what}", limits
@@ -701,8 +793,13 @@ class VerdictDetector:
         feed = feed_of(self.index, hop)
         if feed is None or feed == seen.flow.agent:
             return False
-        last_ns = self._alive.get(feed)
-        return last_ns is not None and abs(seen.start_ns - last_ns) <= FEED_QUIET_S * 10**9
+        answer = self._lived(feed, seen.start_ns)
+        seen.asked.feeds.append((feed, answer))
+        return answer
+
+    def _lived(self, agent: str, at_ns: int) -> bool:
+        last_ns = self._alive.get(agent)
+        return last_ns is not None and abs(at_ns - last_ns) <= FEED_QUIET_S * 10**9
 
 
 def _sets(flow: Flow) -> tuple[ObjectSet, ...]:
@@ -722,9 +819,14 @@ def _share(part: ObjectSet | None, left: dict[str, int]) -> dict[str, int]:
         return dict(left)
     share = {"back": 0}
     for unit, amount in (("rows", part.rows), ("values", part.values), ("messages", part.messages), ("bytes", part.bytes)):
-        share[unit] = amount if amount < 0 else min(amount, max(0, left[unit]))
+        share[unit] = _once(amount, left[unit])
         left[unit] -= share[unit]
     return share
+
+
+def _once(amount: int, left: int) -> int:
+    """What of an amount was not counted before; a correction is taken as it is."""
+    return amount if amount < 0 else min(amount, max(0, left))
 
 
 def _merged(opinions: Sequence[Opinion]) -> Opinion:
@@ -751,24 +853,12 @@ def _own_password(part: ObjectSet, account: str | None) -> bool:
 def _is_discovery(flow: Flow) -> bool:
     if flow.transport in _ICMP:
         return True
-    return _is_for_neighbours(flow.source.address) or _is_for_neighbours(flow.destination.address)
+    return is_for_neighbours(flow.source.address) or is_for_neighbours(flow.destination.address)
 
 
-def _is_for_neighbours(address: str) -> bool:
-    """Whether the address is link-local, broadcast or multicast (RFC 3927, RFC 919, RFC 5771, RFC 4291).
-
-    Addresses are in their canonical text, and every window asks: no parsing.
-    """
-    first, dot, _ = address.partition(".")
-    if dot:
-        return address == _BROADCAST or address.startswith("169.254.") or (len(first) == 3 and "224" <= first <= "239")
-    group = address.partition(":")[0].lower()
-    return len(group) == 4 and (group.startswith("ff") or group[:3] in ("fe8", "fe9", "fea", "feb"))
-
-
-def _keys(seen: Seen) -> tuple[str, ...]:
-    """The amounts' names on the connection: ``up`` runs from the client to the server."""
-    return _UP if seen.source is seen.client else _DOWN
+def _differences(opinion: Opinion) -> tuple[Difference, ...]:
+    """Everything that differs, the worst first."""
+    return tuple(one.said for one in sorted(opinion.differing, key=lambda each: ROW[each.verdict]))
 
 
 def _keyed(key: str, limits: Iterable[Limit]) -> list[tuple[str, Limit]]:

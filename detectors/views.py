@@ -57,11 +57,16 @@ class Views:
 
     def added(self, key: str, view: str, amounts: Counts) -> Counts:
         """What of the amounts no other view of ``key`` has counted yet."""
-        connection = self._get(key)
-        if view not in connection.counted and len(connection.counted) >= VIEWS_MAX:
-            self.refused_total += 1
-            return dict.fromkeys(amounts, 0)
-        own = connection.counted.setdefault(view, {})
+        return self.added_to(self._get(key), view, amounts)
+
+    def added_to(self, connection: Connection, view: str, amounts: Counts) -> Counts:
+        """The same of a connection that was just touched."""
+        own = connection.counted.get(view)
+        if own is None:
+            if len(connection.counted) >= VIEWS_MAX:
+                self.refused_total += 1
+                return dict.fromkeys(amounts, 0)
+            own = connection.counted[view] = {}
         alone = len(connection.counted) == 1
         before = {} if alone else {unit: max(counts.get(unit, 0) for counts in connection.counted.values()) for unit in amounts}
         for unit, amount in amounts.items():
@@ -126,11 +131,17 @@ class Repeats:
         """Whether this window has not been seen; it has from now on."""
         if self._touched is not None:
             self._touched.add(flow.flow_id)
+        spans = self._flows.get(flow.flow_id)
+        if spans is not None and len(spans) == 1 and spans[0][1] == flow.sequence:
+            # Number after number, as nearly all of them come.
+            self._flows[flow.flow_id] = [[spans[0][0], flow.sequence + 1]]
+            self._flows.move_to_end(flow.flow_id)
+            return True
         if self.has(flow):
             self._flows.move_to_end(flow.flow_id)
             self.repeated_total += 1
             return False
-        self._keep(flow.flow_id, [*self._flows.get(flow.flow_id, ()), [flow.sequence, flow.sequence + 1]])
+        self._keep(flow.flow_id, [*(spans or ()), [flow.sequence, flow.sequence + 1]])
         return True
 
     def _keep(self, flow_id: str, spans: list[list[int]]) -> None:

@@ -42,6 +42,8 @@ _PORTS: Final = {"dns": 53, "ntp": 123, "dhcp": 67, "syslog": 514, "snmp": 161, 
 # They hold rows of the tables, passwords or both, whatever schema they live in.
 _CATALOG_SECRETS: Final = frozenset({"pg_authid", "pg_shadow", "pg_stats", "pg_statistic", "pg_largeobject", "pg_user_mapping"})
 
+_BROADCAST: Final = "255.255.255.255"
+
 _Key = TypeVar("_Key")
 _Answer = TypeVar("_Answer")
 
@@ -141,6 +143,7 @@ class Index:
         self._build_data()
         self._build_accounts()
         self._zones = Remembered(self._zone)
+        self._anyones = Remembered(self._anyone)
         self._classified = Remembered(self._classify)
         self._account_names = Remembered(self._account)
         self._met = Remembered(self._meet)
@@ -178,6 +181,14 @@ class Index:
                     continue
             claimed = claimed or name
         return End(address, port, zone, asset, host, None, claimed)
+
+    def anyone(self, address: str) -> str | None:
+        """What stands for every host of the zone that nothing in the file tells from the others; None of any other address."""
+        return self._anyones(address)
+
+    def listens(self, address: str, port: int) -> bool:
+        """Whether an asset answers at this very port."""
+        return (address, port) in self._listeners
 
     def _asked(self, address: str, port: int, name: str, asked_port: int | None) -> End:
         """The destination a relay at ``address`` was asked for, by its name or by its address."""
@@ -261,7 +272,13 @@ class Index:
         return {name: cache.forgotten_total for name, cache in self._caches().items()}
 
     def _caches(self) -> dict[str, Remembered[Any, Any]]:  # Any: each question has its own key and answer
-        return {"zones": self._zones, "objects": self._classified, "identities": self._account_names, "object_sets": self._met}
+        return {
+            "zones": self._zones,
+            "anyones": self._anyones,
+            "objects": self._classified,
+            "identities": self._account_names,
+            "object_sets": self._met,
+        }
 
     # Services
 
@@ -374,6 +391,14 @@ class Index:
                 else:
                     self._names.setdefault(endpoint.host.lower(), []).append((endpoint.port, name))
 
+        # Whatever a list of places may name: an asset or a zone, or an address by itself.
+        plant = self.architecture
+        lists = [account.from_ for account in plant.accounts.values()]
+        lists += [places for service in plant.services.values() for places in (service.from_, service.to)]
+        lists += [places for hop in plant.hops.values() for places in (hop.from_, hop.to)]
+        self._listed = frozenset(place for places in lists for place in places)
+        self._anyone_in = {zone: f"anyone in {zone}" for zone in plant.zones}
+
     def _build_hops(self) -> None:
         assets = self.architecture.assets
         self._relay_assets = frozenset(name for name, asset in assets.items() if asset.relay)
@@ -461,6 +486,11 @@ class Index:
                 return zone
         return None
 
+    def _anyone(self, address: str) -> str | None:
+        zone = self.zone(address)
+        told_apart = address in self._hosts or address in self._listed or is_for_neighbours(address)
+        return None if zone is None or told_apart else self._anyone_in[zone]
+
     def _asset_of_name(self, name: str, port: int | None) -> str | None:
         for at_port, asset in self._names.get(name, ()):
             if port is None or at_port is None or at_port == port:
@@ -525,6 +555,18 @@ class Index:
         highest = self.highest(classes)
         entries = frozenset(entry for entry in found if self.architecture.data[entry].class_ == highest)
         return Classified(entries, classes, decoy=decoy)
+
+
+def is_for_neighbours(address: str) -> bool:
+    """Whether the address is link-local, broadcast or multicast (RFC 3927, RFC 919, RFC 5771, RFC 4291).
+
+    Addresses are in their canonical text, and every window asks: no parsing.
+    """
+    first, dot, _ = address.partition(".")
+    if dot:
+        return address == _BROADCAST or address.startswith("169.254.") or (len(first) == 3 and "224" <= first <= "239")
+    group = address.partition(":")[0].lower()
+    return len(group) == 4 and (group.startswith("ff") or group[:3] in ("fe8", "fe9", "fea", "feb"))
 
 
 def is_any(end: End, places: Iterable[str]) -> bool:

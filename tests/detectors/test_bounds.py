@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from north import LAKE_NAME, MES_DB, MW, NIGHT, UPLOAD, architecture, detector, end, extract, flow, mes, objects, upload
 
-from detectors import budget, failover, findings, losses, verdict, views
+from detectors import budget, failover, findings, kept, losses, verdict, views
 from detectors.losses import Losses
 from detectors.verdict import VerdictDetector
 from hopwatch.declared import match
@@ -24,7 +24,9 @@ BOUNDS = {
     "sessions": findings.FINDINGS_MAX,
     "losses": losses.LOSSES_MAX,
     "agents": verdict.AGENTS_MAX,
+    "judgements": kept.KEPT_MAX,
     "zones": match.CACHE_ENTRIES_MAX,
+    "anyones": match.CACHE_ENTRIES_MAX,
     "identities": match.CACHE_ENTRIES_MAX,
     "objects": match.CACHE_ENTRIES_MAX,
     "object_sets": match.CACHE_ENTRIES_MAX,

@@ -1,0 +1,236 @@
+"""Judgements that are given again: what was said of a window holds for the next one like it, until something it follows from changes.
+
+A connection says much the same every second, so most windows differ from one before them in their number, their time and their amounts
+alone. Windows are alike (``likeness``) where everything else is the same that a judgement follows from; a judgement is kept under that,
+with what it asked that may be answered otherwise the next time (``Asked``):
+
+- does a schedule cover the time, does a feed live: asked again, and the judgement holds if the answers are those of then;
+- is a limit spent: counted again with the new amounts. Only a judgement that found every limit wide enough is kept, and it holds only
+  where each of them still is, so amounts decide nothing but what is charged.
+
+What holds is charged as it was charged then. Whatever does not hold, or cannot be kept, is judged as if nothing had ever been kept, so
+that forgetting (``KEPT_MAX``) costs time and changes no word. Nothing here is part of the detector's state.
+
+A client that no list of the declaration names, in a zone, is anyone there: what is said of one without naming it is said of all.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+from detectors.judgement import Opinion, Outcome
+from hopwatch.declared.match import End, Index
+from hopwatch.declared.quantity import Limit, Unit
+from hopwatch.declared.schedule import Schedule
+from hopwatch.events import Endpoint, Flow
+
+KEPT_MAX: Final = 16_384
+"""Judgements kept; the one that was not given for longest is forgotten."""
+
+UNNAMED_ROWS_MAX: Final = 1
+UNNAMED_BYTES_MAX: Final = 1024
+"""What a statement that names no table may return before its objects count as unknown."""
+
+Likeness = tuple[Any, ...]  # Any: whatever of a window a judgement follows from
+
+Amounts = dict[str, int]
+
+# Which of a window's amounts a step counts, where it is not one of its object sets, by its place.
+WHOLE: Final = -1
+"""Everything of the window, both ways, seen by another agent or not: what services are capped by."""
+NEW: Final = -2
+"""What no other view has counted."""
+NO_SETS: Final = -3
+"""The window as its only object set."""
+TOGETHER: Final = -4
+"""All its object sets as one."""
+
+
+class Allowance(NamedTuple):
+    """A limit that binds the set, the key it is charged to, and the amount."""
+
+    key: str
+    limit: Limit
+    amount: int
+    counts: str
+    """Which of the set's amounts that is; empty if none."""
+    objects: tuple[str, ...] = ()
+    name: str = ""
+    cap: bool = False
+    """A peer's, not a hop's."""
+
+
+class Step(NamedTuple):
+    """Limits that were asked for, and those charged, with amounts of one part of the window."""
+
+    part: int
+    asked: tuple[Allowance, ...]
+    charged: tuple[Allowance, ...]
+
+
+@dataclass(slots=True)
+class Asked:
+    """What one judgement asked that the next window like it may get another answer to."""
+
+    schedules: list[tuple[Schedule, bool]] = field(default_factory=list)
+    feeds: list[tuple[str, bool]] = field(default_factory=list)
+    limits: list[Allowance] = field(default_factory=list)
+    """Those of the step that is under way."""
+    steps: list[Step] = field(default_factory=list)
+    anew: bool = False
+    """Something was asked that cannot be asked again: the next window is judged anew."""
+    minute: bool = False
+    """The judgement tells the time, to the minute."""
+    personal: bool = False
+    """The judgement is of this client, not of anyone in its zone."""
+
+    def step(self, part: int, charged: Sequence[Allowance] = ()) -> None:
+        """A part of the window has been weighed."""
+        if self.limits or charged:
+            self.steps.append(Step(part, tuple(dict.fromkeys(self.limits)), tuple(charged)))
+        self.limits.clear()
+
+    @property
+    def keepable(self) -> bool:
+        """Whether the judgement can be given again: limits of distinct objects are not counted over several steps."""
+        if len(self.steps) > 1 and any(one.limit.unit is Unit.OBJECTS for step in self.steps for one in (*step.asked, *step.charged)):
+            return False
+        return not self.anew
+
+
+class Kept(NamedTuple):
+    """A judgement with what it follows from."""
+
+    opinion: Opinion
+    outcome: Outcome
+    up: bool
+    """The data runs from the client to the server."""
+    members: tuple[End, ...]
+    """Ends that may be one of several members of an asset: which of them serves is remembered window by window."""
+    schedules: tuple[tuple[Schedule, bool], ...]
+    feeds: tuple[tuple[str, bool], ...]
+    minute: int | None
+    steps: tuple[Step, ...]
+    counts: tuple[str, ...]
+    """The amounts that the steps count."""
+
+
+_PERSONAL: Final = None
+"""Stands for judgements that are kept for each client by itself."""
+
+
+class Judgements:
+    """Kept judgements by likeness. ``given_total`` counts those that were given again."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Likeness, Kept | None] = OrderedDict()
+        self.given_total = 0
+        self.forgotten_total = 0
+
+    def get(self, likeness: Likeness, client: str) -> Kept | None:
+        """What was said of a window like this one."""
+        try:
+            kept = self._kept[likeness]
+        except KeyError:
+            return None
+        self._kept.move_to_end(likeness)
+        if kept is not _PERSONAL:
+            return kept
+        kept = self._kept.get((likeness, client))
+        if kept is not None:
+            self._kept.move_to_end((likeness, client))
+        return kept
+
+    def keep(self, likeness: Likeness, client: str, kept: Kept, *, personal: bool) -> None:
+        """Remember a judgement for the next window like this one."""
+        if personal:
+            self._put(likeness, _PERSONAL)
+            self._put((likeness, client), kept)
+        else:
+            self._put(likeness, kept)
+
+    def _put(self, likeness: Likeness, kept: Kept | None) -> None:
+        self._kept[likeness] = kept
+        self._kept.move_to_end(likeness)
+        if len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+            self.forgotten_total += 1
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bool, day: date) -> Likeness | None:
+    """What windows share of which the same is said; None of a window that is judged for itself.
+
+    ``who``: account, application and role, as the views of the connection know them. Not looked at: numbers, times and amounts, which
+    are asked for again, and what no judgement follows from (connection, statement, totals).
+    """
+    protection = flow.protection
+    certificate = protection.certificate
+    objects: Any = ()  # Any: the names of one set, or of several
+    unnamed = False
+    sets = flow.objects
+    if len(sets) == 1:
+        part = sets[0]
+        objects = (tuple(part.names), tuple(part.columns))
+        if not part.names:
+            unnamed = _is_much(part.rows, part.values, max(part.bytes, flow.bytes))
+    elif sets:
+        objects = tuple([(tuple(part.names), tuple(part.columns)) for part in sets])
+        for part in sets:
+            if not part.names or part.rows < 0 or part.values < 0 or part.messages < 0:
+                return None
+    else:
+        unnamed = _is_much(flow.rows, flow.values, flow.bytes)
+    return (
+        *_ends(index, flow), flow.agent, flow.opened_by, flow.transport, flow.protocol, flow.account is None, who, flow.operation,
+        flow.depth, protection.transport, protection.authentication, protection.policy,
+        certificate is not None and isinstance(certificate, dict) and certificate.get("self_signed") is True,
+        complete, flow.completeness.estimated, day, flow.bytes == 0, objects, unnamed,
+    )  # fmt: skip
+
+
+def _ends(index: Index, flow: Flow) -> tuple[Any, ...]:  # Any: names of an end are compared, and nothing else
+    """The two ends as far as the declaration tells ends apart: a port at random is no difference, nor is anyone from anyone."""
+    source, destination = flow.source, flow.destination
+    if flow.opened_by == "destination":
+        return (source.address, source.port, _names(source), *_client(index, destination))
+    if flow.opened_by == "source":
+        return (*_client(index, source), destination.address, destination.port, _names(destination))
+    return (source.address, source.port, _names(source), destination.address, destination.port, _names(destination))
+
+
+def _client(index: Index, end: Endpoint) -> tuple[Any, ...]:
+    if end.names:
+        return (end.address, end.port, _names(end))
+    zone = index.anyone(end.address)
+    if zone is not None:
+        return (zone, 0, ())
+    return (end.address, end.port if index.listens(end.address, end.port) else 0, ())
+
+
+def _names(end: Endpoint) -> tuple[Any, ...]:
+    return tuple([(name.name, name.by, name.port) for name in end.names]) if end.names else ()
+
+
+def _is_much(rows: int, values: int, count_bytes: int) -> bool:
+    return rows > UNNAMED_ROWS_MAX or values > UNNAMED_ROWS_MAX or count_bytes > UNNAMED_BYTES_MAX
+
+
+def moved(flow: Flow, part: int, counts: str) -> int:
+    """How much of one amount the part of the window moves, whoever counted it before."""
+    sets = flow.objects
+    if part >= 0:
+        own: int = getattr(sets[part], counts)
+        if counts == "bytes" and part == 0:
+            # Together the sets have the window's bytes: protocol overhead counts too.
+            own += max(0, flow.bytes - sum([one.bytes for one in sets]))
+        return own
+    if part == TOGETHER:
+        total: int = sum([getattr(one, counts) for one in sets])
+        return max(total, flow.bytes) if counts == "bytes" else total
+    whole: int = getattr(flow, counts)
+    return whole + flow.bytes_back if part == WHOLE and counts == "bytes" else whole
