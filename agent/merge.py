@@ -24,6 +24,7 @@ RANGES_MAX: Final = 256
 
 _SUMMED: Final = ("rows", "values", "messages", "bytes", "bytes_back", "packets")
 _OBJECT_SUMMED: Final = ("rows", "values", "messages", "bytes")
+_OBJECT_FIELDS: Final = {"names", "columns", *_OBJECT_SUMMED}
 _OWN: Final = frozenset(
     {"event_id", "sequence", "final", "start", "end", "objects", "totals", "completeness", "merged", "agent_sequence", *_SUMMED}
 )
@@ -48,7 +49,7 @@ class Merged:
         self._numbers: Ranges = joined(numbers_of(window))
         self._windows = _windows(window)
         self._sums = {name: window.get(name, 0) for name in _SUMMED}
-        self._objects: dict[str, dict[str, Any]] = {}
+        self._objects: dict[object, dict[str, Any]] = {}
         self._completeness = dict(window.get("completeness") or {})
         self._put(window)
 
@@ -58,7 +59,11 @@ class Merged:
             return False
         if len(self._objects.keys() | {_object_key(one) for one in window.get("objects") or ()}) > OBJECTS_MAX:
             return False
-        numbers = joined([*self._numbers, *numbers_of(window)])
+        number = window["agent_sequence"]
+        if number > self._numbers[-1][1] + 1 and "merged" not in window:
+            numbers = [*self._numbers, [number, number]]
+        else:
+            numbers = joined([*self._numbers, *numbers_of(window)])
         sums = {name: self._sums[name] + window.get(name, 0) for name in _SUMMED}
         if len(numbers) > RANGES_MAX or any(abs(count) > COUNT_MAX for count in sums.values()):
             return False
@@ -112,11 +117,13 @@ def merge(windows: Iterable[tuple[int, dict[str, Any]]]) -> list[Merged]:  # Any
     return done
 
 
-def _alike(window: dict[str, Any]) -> str:
-    return json.dumps({name: value for name, value in window.items() if name not in _OWN}, sort_keys=True)
+def _alike(window: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in window.items() if name not in _OWN}
 
 
-def _object_key(one: dict[str, Any]) -> str:
+def _object_key(one: dict[str, Any]) -> object:
+    if one.keys() == _OBJECT_FIELDS:
+        return tuple(one["names"]), tuple(one["columns"])
     return json.dumps({name: value for name, value in one.items() if name not in _OBJECT_SUMMED}, sort_keys=True)
 
 

@@ -35,6 +35,9 @@ SPOOL_BYTES_MAX: Final = 1 << 30
 REGION_EVENTS_MAX: Final = 1_024
 """Events looked at together when room is made: as much is held in memory and rewritten in one transaction."""
 
+SCAN_EVENTS_MAX: Final = 8_192
+"""Events looked at for windows to merge before the oldest is dropped: what comes next looks further."""
+
 ROOM_SHARE: Final = 1 / 16
 ROOM_BYTES_MAX: Final = 4 << 20
 """Share of the bound that is made free at once, so that room is not made again for every event, nor the capture held up for long."""
@@ -95,7 +98,11 @@ class Dropped:
             self.flows_all_named = False
             self.flows.clear()
         if event.get("spool") == spool and "agent_sequence" in event:
-            self.numbers = joined([*self.numbers, *numbers_of(event)])
+            number = event["agent_sequence"]
+            if self.numbers and self.numbers[-1][1] + 1 == number and not event.get("merged") and not event.get("agent_sequences"):
+                self.numbers[-1][1] = number
+            else:
+                self.numbers = joined([*self.numbers, *numbers_of(event)])
 
     def loss(self, why: str, identity: str) -> dict[str, Any]:  # Any: JSON values.
         """The loss that says so."""
@@ -133,7 +140,7 @@ class Spool:
         self._log.commit(_HANDED, 0)
         self._chunk_bytes = min(CHUNK_BYTES_MAX, int(size_bytes_max * SHARE))
         with contextlib.suppress(LogFull):
-            self._log.reserve(min(RESERVE_BYTES_MAX, size_bytes_max // 4) - self._log.free_bytes())
+            self._log.reserve(min(RESERVE_BYTES_MAX, size_bytes_max // 4))
         self._next = self._acknowledged = self._log.committed(_BROKER)
         self._handed = self._log.committed(_HANDED)
         self._merged_to = self._low_from = self._handed
@@ -257,7 +264,7 @@ class Spool:
         wanted = int(size_bytes * OVERHEAD) + 2 * self._chunk_bytes
         if self._log.free_bytes() < wanted:
             with contextlib.suppress(LogFull):
-                self._log.reserve(min(max(GROWTH_BYTES, wanted), self._bound // 8))
+                self._log.reserve(min(wanted + GROWTH_BYTES, self._bound // 8))
         return self._log.free_bytes() >= wanted
 
     def _lose(self, events: Iterable[bytes]) -> None:
@@ -378,14 +385,15 @@ class Spool:
         if self._run is not None and self._run[0] < self._handed:
             self._run = None
         wanted = min(int(self._bound * ROOM_SHARE), ROOM_BYTES_MAX)
-        freed = 0
+        freed = scanned = 0
         with contextlib.suppress(LogFull):
-            while freed < wanted and (region := self._region(self._merged_to)):
+            while freed < wanted and scanned < SCAN_EVENTS_MAX and (region := self._region(self._merged_to)):
+                scanned += len(region)
                 freed += self._merge(region)
                 self._merged_to = region[-1][0] + 1
             if freed > 0:
                 return True
-            if self._merged_bytes > self._bound * AGAIN_SHARE:
+            if scanned < SCAN_EVENTS_MAX and self._merged_bytes > self._bound * AGAIN_SHARE:
                 # Windows of neighbouring regions have not met yet; once for so much, or every event would be looked at for ever.
                 self._merged_to, self._merged_bytes = self._handed, 0
                 return True

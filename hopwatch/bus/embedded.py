@@ -136,33 +136,36 @@ class EmbeddedLog:
             db.executemany("INSERT OR REPLACE INTO log VALUES (?, ?)", placed)
 
     def reserve(self, size_bytes: int) -> None:
-        """Take so much more room from the disk, and leave it free for events: what fits into free pages needs no more of the disk.
+        """Take so much room from the disk, for the file and for its write-ahead log, that it cannot fail for want of it later.
 
-        The disk's blocks are taken first: pages that lie in the write-ahead log and find no place in the file would keep that log
-        from ever being written over.
+        The blocks are taken beyond what SQLite uses of the files, as its own SQLITE_FCNTL_CHUNK_SIZE does: pages that lie in the
+        write-ahead log and find no place in the file would keep that log from ever being written over.
 
         Raises:
-            LogFull: the disk has less, or the bound is reached; nothing was taken.
+            LogFull: the disk has less, or the bound is reached.
         """
-        page_bytes, pages = self._pragma("page_size"), self._pragma("page_count")
-        wanted = (pages + size_bytes // page_bytes + 1) * page_bytes
+        wanted = self._pragma("page_size") * (self._pragma("page_count") - self._pragma("freelist_count")) + size_bytes
         if wanted > self.size_bytes_max:
             raise LogFull(f"{self.path}: its bound of {self.size_bytes_max} bytes is reached")
+        # The first page must stand in the file before anything stands behind it.
+        self._open.execute("PRAGMA wal_checkpoint(PASSIVE)")
         try:
             if os.fstat(self._blocks).st_size < wanted:
                 os.posix_fallocate(self._blocks, 0, wanted)
+            ahead = os.open(f"{self.path}-wal", os.O_RDWR)
+            try:
+                if os.fstat(ahead).st_size < (room := min(size_bytes, WAL_BYTES_MAX // 2)):
+                    os.posix_fallocate(ahead, 0, room)
+            finally:
+                os.close(ahead)
         except OSError as error:
             raise LogFull(f"{self.path}: no room for more events: {error.strerror}") from error
-        with self._transaction() as db:
-            db.execute("CREATE TABLE reserve (filler BLOB)")
-            db.execute("INSERT INTO reserve VALUES (zeroblob(?))", (size_bytes,))
-        with self._transaction() as db:
-            db.execute("DROP TABLE reserve")
-        self._open.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def free_bytes(self) -> int:
-        """Bytes of the file that hold nothing."""
-        return self._pragma("page_size") * self._pragma("freelist_count")
+        """Bytes of the file that hold nothing and are the file's already."""
+        page_bytes = self._pragma("page_size")
+        behind = os.fstat(self._blocks).st_size - page_bytes * self._pragma("page_count")
+        return page_bytes * self._pragma("freelist_count") + max(0, behind)
 
     def size_bytes(self) -> int:
         """Bytes of the file that hold something; at ``size_bytes_max`` an append finds no room."""
