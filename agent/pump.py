@@ -159,7 +159,7 @@ class Pump:
     def _send(self, publisher: Publisher) -> bool:
         """Send what was taken; whether there may be more."""
         if not self._taken:
-            self._taken = self._spool.take(TAKE_EVENTS, TAKE_BYTES_MAX)
+            self._taken = self._spool.take(TAKE_EVENTS, min(TAKE_BYTES_MAX, self._spool.size_bytes_max // 16))
         for at, (offset, line) in enumerate(self._taken):
             event = json.loads(line)
             if not publisher.send(event["kind"], event["plant"], event["event_id"], line, offset, connection=event.get("connection")):

@@ -32,7 +32,7 @@ from agent.vault import VaultError
 from collectors import packets
 from hopwatch.bus import LogError
 from hopwatch.bus.connection import SECRETS, Connection
-from hopwatch.bus.kafka import Publisher
+from hopwatch.bus.kafka import IN_FLIGHT_BYTES_MAX, Publisher
 from hopwatch.config import AgentSettings, ConfigError, chosen, kafka, vault
 from hopwatch.declared.sign import SignatureError, read_approvers, sign, verify
 from hopwatch.events import EventError, parse
@@ -278,7 +278,9 @@ def _sink(arguments: argparse.Namespace, settings: AgentSettings) -> Callable[[]
             segment_s=age_s,
         )
     reached = _reached(arguments)
-    return lambda: Publisher(reached, speaker=f"agents/{settings.agent}", shards=settings.shards)
+    # What is in flight can be neither merged nor dropped: most of the spool must not be.
+    in_flight = min(IN_FLIGHT_BYTES_MAX, settings.spool_bytes_max // 4)
+    return lambda: Publisher(reached, speaker=f"agents/{settings.agent}", shards=settings.shards, bytes_max=in_flight)
 
 
 def _reached(arguments: argparse.Namespace) -> Connection:
