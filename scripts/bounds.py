@@ -170,7 +170,7 @@ SAID = {
     },
     "agent/spool.py": {
         "merged windows, or a loss that says how much": "SPOOL_BYTES_MAX",
-        PIECES: "REGION_EVENTS_MAX CHUNK_BYTES_MAX ROOM_BYTES_MAX",
+        PIECES: "REGION_EVENTS_MAX CHUNK_BYTES_MAX ROOM_BYTES_MAX SCAN_EVENTS_MAX",
         THRESHOLD: "RESERVE_BYTES_MAX",
         "told: the loss is of any flow of the agent": "FLOWS_NAMED_MAX",
     },

@@ -235,7 +235,9 @@ def test_a_live_agent_tells_systemd_prometheus_and_the_topic_how_it_is(broker: C
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
     manager.settimeout(20)
-    said = [sys.executable, "-m", "hopwatch.cli", "agent", "-i", "lo", "--bpf", "udp port 9", "--plant", "north", "--agent", "tap-idmz"]
+    # With the one right that its unit file gives it.
+    said = ["setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all,+net_raw"]
+    said += [sys.executable, "-m", "hopwatch.cli", "agent", "-i", "lo", "--bpf", "udp port 9", "--plant", "north", "--agent", "tap-idmz"]
     said += ["--config", str(config), "--spool", str(tmp_path / "spool"), "--metrics", f"127.0.0.1:{port}"]
     environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
     environment.pop("WATCHDOG_PID", None)
