@@ -270,6 +270,8 @@ pub struct Condition {
     pub encrypted: bool,
     pub malformed: bool,
     pub lossy: bool,
+    /// Since when it is known again that nothing is missing: windows that begin later are not lossy.
+    sound_ns: Option<i64>,
 }
 
 impl Condition {
@@ -667,6 +669,7 @@ impl Windows {
         let statement = window.sets.first().and_then(|(set, ..)| set.statement.as_deref());
         let one_statement = window.sets.iter().all(|(set, ..)| set.statement.as_deref() == statement);
         let mut condition = connection.condition;
+        condition.lossy &= condition.sound_ns.is_none_or(|sound_ns| window.start_ns <= sound_ns);
         condition.lossy |= window.lost_bytes > 0;
         let flow_id = hex(&flow.id);
         let out = FlowOut {
@@ -951,6 +954,18 @@ impl Recorder<'_> {
 
     pub fn condition(&mut self, change: impl FnOnce(&mut Condition)) {
         change(&mut self.connection().condition);
+    }
+
+    /// Bytes are missing, and with them what nobody can know: every window is marked from here on.
+    pub fn gapped(&mut self) {
+        self.condition(|c| (c.lossy, c.sound_ns) = (true, None));
+    }
+
+    /// Messages are read from their beginning again, and answers known by their requests: windows that begin later hold all that
+    /// was said, and are marked no more.
+    pub fn sound(&mut self) {
+        let now_ns = self.time_ns;
+        self.condition(|c| c.sound_ns = Some(now_ns));
     }
 
     /// A name that the client used for the server (SNI, Host, endpoint URL).

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 #[allow(unsafe_code)] // The fuzzer's own allocator: what is held is counted (see there).
 mod heap;
 #[path = "../fuzz/src/input.rs"]
+#[allow(dead_code)] // Its writer is for seeds.
 mod input;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;

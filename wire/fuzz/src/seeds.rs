@@ -2,8 +2,8 @@
 
 use crate::targets::{self, RECORDINGS};
 use crate::{input, properties};
-use hopwatch_wire::protocols::testing::{CLIENT, Recording, recognise};
 use hopwatch_wire::protocols::Recognition;
+use hopwatch_wire::protocols::testing::{CLIENT, Recording, recognise};
 use hopwatch_wire::windows::Side;
 use std::fs;
 use std::io::Write;

@@ -5,9 +5,11 @@ use hopwatch_wire::protocols::testing::{Recording, recordings};
 use hopwatch_wire::protocols::{Protocol, TCP, UDP};
 use std::sync::LazyLock;
 
+type Run = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 pub struct Target {
     pub name: String,
-    pub run: Box<dyn Fn(&[u8]) + Send + Sync>,
+    pub run: Run,
 }
 
 const PCAP: &[u8] = &[0xd4, 0xc3, 0xb2, 0xa1];

@@ -419,7 +419,7 @@ impl Http {
             Place::Head if !half.fields.started && line.is_empty() => {}
             Place::Head if !half.fields.started => {
                 if !self.first_line(sender, line, out) {
-                    return if self.without_head(sender, out) { Ok(()) } else { self.astray(sender, line.len()) };
+                    return if self.without_head(sender, out) { Ok(()) } else { self.astray(sender, line.len(), out) };
                 }
                 if sender == Side::Client && is_simple(line) {
                     let fields = Fields { simple: true, ..std::mem::take(&mut self.halves[0].fields) };
@@ -434,13 +434,13 @@ impl Http {
             Place::ChunkSize => {
                 let digits = line.split(|b| !b.is_ascii_hexdigit()).next().unwrap_or_default();
                 if digits.is_empty() || digits.len() > 15 {
-                    return self.astray(sender, line.len());
+                    return self.astray(sender, line.len(), out);
                 }
                 let size = digits.iter().fold(0, |n, d| n << 4 | u64::from(char::from(*d).to_digit(16).unwrap_or(0)));
                 half.place = if size == 0 { Place::Trailer } else { Place::Chunk(size) };
             }
             Place::ChunkEnd if line.is_empty() => half.place = Place::ChunkSize,
-            Place::ChunkEnd => return self.astray(sender, line.len()),
+            Place::ChunkEnd => return self.astray(sender, line.len(), out),
             Place::Trailer if line.is_empty() => self.over(sender),
             Place::Seek => {
                 if let Some(at) = found_in(line, sender) {
@@ -469,7 +469,10 @@ impl Http {
     }
 
     /// What cannot be read: after a loss it is looked on, otherwise this is not HTTP.
-    fn astray(&mut self, sender: Side, length: usize) -> Result<(), DecodeError> {
+    fn astray(&mut self, sender: Side, length: usize, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        if self.gapped && !self.doubt {
+            out.gapped();
+        }
         if self.doubt || self.gapped {
             self.doubt = true;
             self.halves[sender as usize].place = Place::Seek;
@@ -946,7 +949,7 @@ impl Decoder for Http {
     }
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
-        out.condition(|c| c.lossy = true);
+        out.gapped();
         self.gapped = true;
         if self.halves[sender as usize].place == Place::Waiting {
             self.unanswered(out)?;
@@ -978,6 +981,10 @@ impl Decoder for Http {
                 self.doubt = true;
                 self.open.clear();
             }
+        }
+        if !self.doubt && self.tunnel.is_none() {
+            // The end of the body is known, and all behind it.
+            out.sound();
         }
         Ok(())
     }

@@ -324,6 +324,12 @@ pub struct Mqtt {
     requests: VecDeque<(u16, Arc<ObjectSet>, usize)>,
     /// Bounds reached and not yet reported.
     full: u64,
+    connected: bool,
+    gapped: bool,
+    /// Of whom bytes are missing and no packet has been read since.
+    missing: [bool; 2],
+    /// What is missing may say what later packets mean: who speaks, or what an alias stands for.
+    unsure: bool,
     gathered: Gathered,
 }
 
@@ -349,6 +355,10 @@ impl Mqtt {
             topic_bytes: 0,
             requests: VecDeque::new(),
             full: 0,
+            connected: false,
+            gapped: false,
+            missing: [false; 2],
+            unsure: false,
             gathered: Gathered::default(),
         }
     }
@@ -401,7 +411,10 @@ impl Mqtt {
         }
         let movement = match kind {
             CONNECT if read => self.connect(body, out)?,
-            CONNACK if read => self.connack(body, out)?,
+            CONNACK if read => {
+                self.connected = true;
+                self.connack(body, out)?
+            }
             SUBSCRIBE | UNSUBSCRIBE if read => self.request(kind, body)?,
             SUBACK | UNSUBACK if read => self.answer(body)?,
             PUBACK | PUBREC | PUBREL | PUBCOMP => self.handshake(kind, sender, body)?,
@@ -722,6 +735,12 @@ impl Mqtt {
         if !half.doubtful {
             return Err(wrong);
         }
+        if !half.seeking && self.gapped {
+            // What was taken for packets since the gap may have been none.
+            self.unsure = true;
+            out.gapped();
+        }
+        let half = &mut self.halves[sender as usize];
         half.seeking = true;
         if !half.carried.is_empty() {
             half.carried.remove(0);
@@ -741,6 +760,9 @@ impl Mqtt {
         half.movement = Some(movement);
         if skip == 0 {
             self.published(sender);
+        }
+        if std::mem::take(&mut self.missing[sender as usize]) && self.missing == [false; 2] && !self.unsure {
+            out.sound();
         }
         Some(used)
     }
@@ -841,7 +863,8 @@ impl Decoder for Mqtt {
     }
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
-        out.condition(|c| c.lossy = true);
+        out.gapped();
+        self.gapped = true;
         let half = &mut self.halves[sender as usize];
         half.doubtful = true;
         if length <= half.skip {
@@ -849,8 +872,15 @@ impl Decoder for Mqtt {
             if half.skip == 0 {
                 self.published(sender);
             }
+            if self.missing == [false; 2] {
+                // The end of the packet is known, and all behind it.
+                out.sound();
+            }
             return Ok(());
         }
+        self.missing[sender as usize] = true;
+        // Who speaks is said once, and an alias may have been given another topic.
+        self.unsure |= !self.connected || !half.aliases.is_empty();
         let carried = std::mem::take(&mut half.carried);
         half.publishing = None;
         // Of a packet whose length is there the end is known.

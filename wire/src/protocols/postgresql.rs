@@ -155,6 +155,18 @@ impl Requests {
     }
 }
 
+/// Windows are marked since a gap, until it is known again that nothing is missing.
+#[derive(Default)]
+struct Mark {
+    is_set: bool,
+    /// What was lost may have changed what the session means: the mark stays.
+    for_good: bool,
+    /// A frame that was believed behind a gap was none; told with the next flush.
+    astray: bool,
+    /// A named statement was asked for, and not yet all that was asked is answered.
+    naming: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Copying {
     Out,
@@ -299,6 +311,7 @@ struct Postgresql {
     running: Running,
     /// Answers cannot be paired; the most ReadyForQuery that are still awaited (a gap may have swallowed some).
     doubt: Option<u32>,
+    mark: Mark,
     /// What the answer that doubt interrupted was bringing, and still brings.
     interrupted: Option<Move>,
     /// There was a gap: requests or answers may be missing from here on.
@@ -349,6 +362,7 @@ impl Postgresql {
             requested_bytes: 0,
             running: Running::default(),
             doubt: None,
+            mark: Mark { is_set: options.midstream, for_good: options.midstream, ..Mark::default() },
             interrupted: None,
             gapped: options.midstream,
             pipelines: false,
@@ -418,6 +432,9 @@ impl Postgresql {
 
     /// Hands over what was claimed. Before a change of identity, and at the end of each piece of data.
     fn flush(&mut self, out: &mut Recorder<'_>) {
+        if std::mem::take(&mut self.mark.astray) {
+            out.gapped();
+        }
         for claim in self.batch.drain(..) {
             self.entries.record(&claim, out);
         }
@@ -582,7 +599,30 @@ impl Postgresql {
         if let Some(awaited) = &mut self.doubt {
             *awaited = awaited.saturating_add(u32::from(request.ends()));
         }
+        self.mark.for_good |= self.mark.naming || self.changes_session(request);
         self.count_at_once(request);
+    }
+
+    /// If the answer is lost, what the session means is not known any more: a role, a search path.
+    fn changes_session(&self, request: Request) -> bool {
+        let run = match request {
+            Request::Execute(id) => Run::one(id),
+            Request::Query(run, _) => run,
+            _ => return false,
+        };
+        run.ids().any(|id| !matches!(self.entries.parsed(id).statement.effect, Effect::None | Effect::Begin))
+    }
+
+    /// Behind a gap, when the server is ready: ends the mark if both sides are read message by message, no answer is
+    /// outstanding, and what was lost can have changed nothing but what it moved.
+    #[cold]
+    fn end_mark(&mut self, out: &mut Recorder<'_>) {
+        let framed = self.halves.iter().all(|half| half.phase == Phase::Framed);
+        if !self.mark.for_good && framed && self.doubt.is_none() && self.requests.queue.is_empty() {
+            self.mark.is_set = false;
+            self.flush(out);
+            out.sound();
+        }
     }
 
     /// Counts statements whose answer will not be paired: an estimate, for the server may have refused them, and does
@@ -865,6 +905,7 @@ impl Postgresql {
                 let id = self.statements(sql, ended, out).get(0).unwrap_or(EMPTY);
                 let id = self.meant(id);
                 self.keep(false, name, id);
+                self.mark.naming |= !name.is_empty();
                 self.ask(Request::Parse(id));
                 return self.entries.request(id);
             }
@@ -1399,6 +1440,7 @@ impl Postgresql {
         self.running = Running::default();
         if self.requests.queue.is_empty() {
             self.requested_bytes = 0;
+            self.mark.naming &= self.doubt.is_some();
         }
         if status == Some(b'I') {
             // The transaction is over: SET LOCAL ends, and with a rollback every SET since its beginning.
@@ -1414,6 +1456,9 @@ impl Postgresql {
                 }
             }
             self.rolled_back = false;
+        }
+        if self.mark.is_set {
+            self.end_mark(out);
         }
     }
 
@@ -1713,6 +1758,8 @@ impl Postgresql {
     fn no_header(&mut self, sender: Side, tag: u8, length: u32) -> Result<Option<(u64, usize)>, DecodeError> {
         if self.halves[sender as usize].doubtful {
             self.halves[sender as usize].phase = Phase::Search;
+            // What was taken for messages since the gap may have been none.
+            self.mark = Mark { is_set: true, for_good: true, astray: self.gapped, ..self.mark };
             return Ok(None);
         }
         Err(if shape(sender, tag).1 == 0 && shape(sender, tag).2 == NONE {
@@ -2090,15 +2137,24 @@ impl Decoder for Postgresql {
         if self.opaque {
             return Ok(());
         }
-        out.condition(|c| c.lossy = true);
+        out.gapped();
         self.begin(out);
         let half = &mut self.halves[sender as usize];
         half.doubtful = true;
         if half.skip >= length && half.phase != Phase::Startup {
             half.skip -= length;
             self.end(out);
+            if !self.mark.is_set {
+                // The end of the message is known, and all behind it.
+                out.sound();
+            }
             return Ok(());
         }
+        let unsettled = self.settings.as_ref().is_some_and(|session| session.now != session.kept || session.kept != session.before);
+        let asked = self.requests.queue.iter().any(|&request| self.changes_session(request));
+        self.mark.is_set = true;
+        self.mark.for_good |= sender == Side::Client || self.mark.naming || unsettled || asked;
+        let half = &mut self.halves[sender as usize];
         let carried = std::mem::take(&mut half.carry);
         let lost = Move::TRANSFER;
         // Of a message whose header is there the end is known.

@@ -159,7 +159,7 @@ impl Decoder for WebSocket {
     }
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
-        out.condition(|c| c.lossy = true);
+        out.gapped();
         let half = &mut self.halves[sender as usize];
         if half.lost || length > half.left {
             // Where the next frame begins cannot be told, a frame's head has two bytes and no mark; unless a segment is

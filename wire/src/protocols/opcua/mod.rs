@@ -1203,7 +1203,7 @@ impl Decoder for OpcUa {
     }
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
-        out.condition(|c| c.lossy = true);
+        out.gapped();
         self.gapped = true;
         let stream = &mut self.streams[sender as usize];
         let inside = matches!(stream.state, State::Body) && length <= stream.left;
