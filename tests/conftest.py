@@ -12,7 +12,7 @@ import pytest
 from examples.broker import Cluster, kafka, missing
 from examples.database import Database, database
 
-ACCOUNTS = ("agent-north", "agent-south", "detector", "operator")
+ACCOUNTS = ("agent-north", "agent-south", "detector", "operator", "store")
 _numbers = itertools.count(1)
 
 

@@ -278,7 +278,8 @@ def make_day(db: Connection, table: str, column: str, day: str, today: date) -> 
     last = (first + timedelta(days=1)).isoformat()
     names = {"part": sql.Identifier(name), "whole": sql.Identifier(table), "other": sql.Identifier(f"{table}_other"),
              "column": sql.Identifier(column), "first": sql.Literal(day), "last": sql.Literal(last)}  # fmt: skip
-    with db.transaction():
+    # Whoever waited for the lock may still not see the table that was made meanwhile: its catalog cache is as old as its transaction.
+    with contextlib.suppress(psycopg.errors.DuplicateTable), db.transaction():
         db.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
         row = db.execute("SELECT to_regclass(%s)", (name,)).fetchone()
         if row is not None and row[0] is not None:

@@ -1,6 +1,6 @@
-"""What a fault run is made of: a wire, two agents behind a network that can be cut, brokers, two detectors, a database.
+"""What a fault run is made of: a wire, two agents behind a network that can be cut, brokers, two detectors, a store, a database.
 
-    wire (rounds of the plant day) ──▶ agent "east", agent "west" ──✂──▶ Kafka ──▶ detector 1, detector 2 ──▶ PostgreSQL
+    wire (rounds of the plant day) ──▶ agent "east", agent "west" ──✂──▶ Kafka ──▶ detector 1, detector 2, store ──▶ PostgreSQL
 
 Agents and brokers live in network namespaces of their own; detectors reach the database through its Unix socket.
 """
@@ -31,7 +31,7 @@ from examples.plant.record import recording
 from examples.plant.servers import tied
 from hopwatch.bus.topics import TOGETHER, topic_name
 from hopwatch.declared.sign import sign, signature_path
-from tests.bus.real import admin, make_topics
+from tests.bus.real import admin
 from tests.fault.traffic import Traffic
 
 PLANTS = ("east", "west")
@@ -100,6 +100,7 @@ class House:
     traffic: Traffic
     agents: Mapping[str, Program]
     detectors: Mapping[int, Program]
+    store: Program
     dice: random.Random
     recorder: contextlib.ExitStack
     events: list[str] = field(default_factory=list)
@@ -135,6 +136,12 @@ class House:
         self._until(lambda: self._packet_sockets() > before, f"the agent of {plant} listens", agent)
         time.sleep(0.3)  # The socket is bound to its interface and mapped just after it is made.
 
+    def all_run(self) -> None:
+        """Nothing of ours ends by itself, whatever happens around it."""
+        for program in (*self.agents.values(), *self.detectors.values(), self.store):
+            if not program.runs:
+                raise FaultError(f"{program.name} ended by itself: {program.said()}")
+
     def waiting(self, plant: str) -> int:
         """Events in the spool that the broker has not acknowledged."""
         with contextlib.closing(sqlite3.connect(f"file:{self.spool(plant)}?mode=ro", uri=True, timeout=10)) as db:
@@ -161,11 +168,14 @@ class House:
         self.say(f"broker {number} goes on")
 
     def kill_detector(self) -> None:
-        number = self.dice.choice(DETECTORS)
-        self.say(f"detector {number} is killed")
-        self.detectors[number].kill()
+        """A detector, and now and then the store with it."""
+        killed = [self.detectors[self.dice.choice(DETECTORS)], *([self.store] if self.dice.random() < 0.5 else [])]
+        self.say(f"{' and '.join(program.name for program in killed)} killed")
+        for program in killed:
+            program.kill()
         time.sleep(self.dice.uniform(0.0, 3.0))
-        self.detectors[number].start()
+        for program in killed:
+            program.start()
 
     def kill_database(self) -> None:
         self.say("the database is killed")
@@ -239,10 +249,11 @@ class House:
                 raise FaultError(f"the agent of {plant} ended with {code}: {agent.said()}")
         ends = self._ends()
         self._until(lambda: self._judged(ends), "everything is judged", *self.detectors.values())
-        for number, detector in self.detectors.items():
-            code = detector.stop()
+        self._until(lambda: self._stored(ends), "everything is stored", self.store)
+        for program in (*self.detectors.values(), self.store):
+            code = program.stop()
             if code != 0:
-                raise FaultError(f"detector {number} ended with {code}: {detector.said()}")
+                raise FaultError(f"{program.name} ended with {code}: {program.said()}")
 
     def _ends(self) -> dict[tuple[str, int], int]:
         def ask() -> dict[tuple[str, int], int]:
@@ -261,6 +272,13 @@ class House:
             waiting = db.execute("SELECT count(*) FROM detector_outbox").fetchone()
         done = {(topic, number): offset for number, position in rows for topic, offset in position.get("offsets", {}).items()}
         return waiting == (0,) and all(done.get(place, 0) >= end for place, end in ends.items())
+
+    def _stored(self, ends: Mapping[tuple[str, int], int]) -> bool:
+        with psycopg.connect(self.postgres) as db:
+            done = {
+                (topic, number): offset for topic, number, offset in db.execute("SELECT topic, number, next FROM store_offsets").fetchall()
+            }
+        return all(done.get(place, 0) >= end for place, end in ends.items())
 
     def _until(self, condition: Callable[[], bool], what: str, *concerned: Program) -> None:
         deadline = time.monotonic() + DRAINED_S
@@ -299,28 +317,42 @@ def house(seed: int, *, brokers: int, days: int) -> Iterator[House]:
         cluster = stack.enter_context(kafka(folder / "kafka", brokers=brokers, host=centre))
         server = stack.enter_context(database(folder / "postgresql"))
         server.uri("fault")
-        centre.call(lambda: make_topics(cluster, "", partitions=PARTITIONS))
+        _run(centre, "topics", "create", "--bootstrap-servers", cluster.bootstrap, "--partitions", str(PARTITIONS))
         detectors = {number: _detector(number, folder, cluster, server) for number in DETECTORS}
         agents = {plant: _agent(plant, folder, cluster, agents_host) for plant in PLANTS}
+        store = Program("store", centre, ["store", *_shared(folder, cluster, server)], folder / "store.log")
         traffic = Traffic(made.tap, FAR_END, days)
         held = House(
-            folder, made, cluster, server, traffic, agents, detectors, random.Random(seed), stack.enter_context(contextlib.ExitStack())
+            folder,
+            made,
+            cluster,
+            server,
+            traffic,
+            agents,
+            detectors,
+            store,
+            random.Random(seed),
+            stack.enter_context(contextlib.ExitStack()),
         )
-        stack.callback(_end, [*agents.values(), *detectors.values()])
+        stack.callback(_end, [*agents.values(), *detectors.values(), store])
         _declare(held)
         # It also has the kernel stamp every packet once, when it comes in: recorder and agents see one time.
         held.recorder.enter_context(recording(Network({}, WIRE, agents_host), held.capture))
-        for detector in detectors.values():
-            detector.start()
+        for program in (*detectors.values(), store):
+            program.start()
         for plant in PLANTS:
             held.start_agent(plant)
         yield held
 
 
 def _detector(number: int, folder: Path, cluster: Cluster, server: Database) -> Program:
-    said = ["detect", "--brokers", cluster.bootstrap, "--postgres", _by_socket(server, "fault")]
-    said += ["--key", str(folder / "key"), "--approvers", str(folder / "approvers")]
-    return Program(f"detector {number}", cluster.host, said, folder / f"detector-{number}.log")
+    return Program(f"detector {number}", cluster.host, ["detect", *_shared(folder, cluster, server)], folder / f"detector-{number}.log")
+
+
+def _shared(folder: Path, cluster: Cluster, server: Database) -> list[str]:
+    """What detectors and store are told alike."""
+    said = ["--brokers", cluster.bootstrap, "--postgres", _by_socket(server, "fault")]
+    return [*said, "--key", str(folder / "key"), "--approvers", str(folder / "approvers")]
 
 
 def _agent(plant: str, folder: Path, cluster: Cluster, host: Host) -> Program:
@@ -339,10 +371,15 @@ def _declare(held: House) -> None:
         path.write_text(DECLARATION.read_text("utf-8").replace("\nplant: demo\n", f"\nplant: {plant}\n"), "utf-8")
         signature_path(path).write_bytes(sign(path.read_bytes(), private))
         there = ["--bootstrap-servers", held.cluster.bootstrap, "--approvers", str(held.approvers), "--allow-dirty"]
-        command = held.cluster.host.command([sys.executable, "-m", "hopwatch.cli", "declared", "apply", str(path), *there])
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-        if done.returncode != 0:
-            raise FaultError(f"the declaration of {plant} cannot be applied: {done.stderr.strip()}")
+        _run(held.cluster.host, "declared", "apply", str(path), *there)
+
+
+def _run(host: Host, *arguments: str) -> None:
+    """A command of ours that ends by itself."""
+    command = host.command([sys.executable, "-m", "hopwatch.cli", *arguments])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode != 0:
+        raise FaultError(f"hopwatch {' '.join(arguments[:2])} ended with {done.returncode}: {done.stderr.strip()}")
 
 
 def _by_socket(server: Database, name: str) -> str:

@@ -43,6 +43,7 @@ class Account:
     events_in: int = 0
     events_out: int = 0
     messages: int = 0
+    stored: int = 0
     findings: int = 0
     finding_words: int = 0
     finding_messages: int = 0
@@ -57,7 +58,7 @@ class Account:
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
         said = [
             f"seed {self.seed}: {self.rounds} rounds, {self.packets} packets; {faults}",
-            f"events in {self.events_in}, out {self.events_out} (in {self.messages} messages)",
+            f"events in {self.events_in}, out {self.events_out} (in {self.messages} messages), in the database {self.stored}",
             f"findings {self.findings}, said {self.finding_words} times (in {self.finding_messages} messages)",
             *self.timeline,
             *(f"WRONG: {one}" for one in self.wrong),
@@ -87,11 +88,12 @@ def run(seed: int, duration_s: float, *, brokers: int = 1, days: int = 3) -> Acc
                         continue
                     faults[name]()
                     account.faults[name] += 1
+                    plant.all_run()
             plant.drain()
             account.rounds, account.timeline = plant.traffic.rounds, plant.events
             _compare(plant, account)
         except Exception as error:
-            logs = [f"{program.name}: {program.said()}" for program in (*plant.agents.values(), *plant.detectors.values())]
+            logs = [f"{program.name}: {program.said()}" for program in (*plant.agents.values(), *plant.detectors.values(), plant.store)]
             error.add_note("\n".join([f"seed {seed}", *plant.events, *logs, plant.cluster.said()]))
             raise
     return account
@@ -110,6 +112,8 @@ def _compare(plant: House, account: Account) -> None:
     account.finding_words = len({word.event_id for word in words})
     with psycopg.connect(plant.postgres) as db:
         kept = {row[0] for row in db.execute("SELECT finding_id FROM findings").fetchall()}
+        rows = db.execute("SELECT event_id, plant, event FROM flows UNION ALL SELECT event_id, plant, event FROM losses").fetchall()
+    account.stored = len(rows)
     account.findings = len(kept)
     for name in PLANTS:
         lines = _sensed(plant, name)
@@ -119,6 +123,8 @@ def _compare(plant: House, account: Account) -> None:
         arrived = {event["event_id"]: _bare(event) for event in flows if event["plant"] == name}
         account.events_out += len(arrived)
         _same(account, f"{name}: events", expected, arrived)
+        stored = {event_id: _counted(json.loads(event)) for event_id, of, event in rows if of == name}
+        _same(account, f"{name}: rows of the database", {key: _counted(event) for key, event in expected.items()}, stored)
         found = {word.finding_id: _word(word) for word in words if word.plant == name}
         _same(account, f"{name}: findings", _found(plant, name), found)
         account.check(found.keys() <= kept, f"{name}: findings that are on the topic and not in the database")
@@ -156,6 +162,13 @@ def _messages(plant: House, kind: str) -> list[Json]:
 
 def _bare(event: Json) -> Json:
     return {name: value for name, value in event.items() if name not in OWN}
+
+
+def _counted(event: Json) -> Json:
+    """What the store keeps as it came; accounts of persons it does not."""
+    return {
+        name: event.get(name) for name in ("kind", "agent", "flow_id", "sequence", "start", "end", "rows", "messages", "values", "bytes")
+    }
 
 
 def _word(finding: Finding) -> Json:
@@ -208,6 +221,7 @@ def _unordered(state: Mapping[str, Any]) -> Json:
     return {
         name: dict(table) if isinstance(table, list) and all(isinstance(row, list) and len(row) == 2 for row in table) else table
         for name, table in json.loads(json.dumps(state)).items()
+        if name != "alive"  # Agents go on to live after the last packet; a capture does not.
     }
 
 

@@ -2,7 +2,9 @@
 
 import json
 import secrets
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from examples.database import Database
 from hopwatch.events import Flow, Heartbeat, Loss, dump
-from hopwatch.store.postgresql import Hiding, PostgresStore, Said, StoreAway, StoreRefused
+from hopwatch.store.postgresql import Connection, Hiding, PostgresStore, Said, StoreAway, StoreRefused, connect, make_day
 
 TODAY = date(2026, 4, 8)
 KEY = secrets.token_bytes(32)
@@ -161,3 +163,21 @@ def test_a_database_that_goes_away_is_said_so_and_takes_the_events_later(store: 
         server.start()
     store.reconnect()
     assert store.add([flow(1), flow(2)]) == 1
+
+
+def test_a_day_that_several_make_at_once_is_made_once_and_ends_none_of_them(postgres: str) -> None:
+    connections = [connect(postgres, "test") for _ in range(6)]
+    together = threading.Barrier(len(connections))
+
+    def make(db: Connection) -> None:
+        for number in range(1, 11):
+            together.wait()
+            make_day(db, "flows", "start_time", f"2026-11-{number:02d}", date(2026, 11, 21))
+
+    with ThreadPoolExecutor(len(connections)) as pool:
+        for made in [pool.submit(make, db) for db in connections]:
+            made.result(60)
+    (count,) = connections[0].execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'flows\\_202611__'").fetchone() or (0,)
+    assert count == 10
+    for db in connections:
+        db.close()

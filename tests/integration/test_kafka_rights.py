@@ -1,0 +1,137 @@
+"""Every program works with the rights that docs/kafka-security.md gives it, and can do nothing more."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AclOperation, ResourceType
+
+from examples.broker import ROOT, Cluster
+from hopwatch.bus.topics import topic_name
+from tests.bus.real import allow, allow_named, held
+
+DAY = ROOT / "examples" / "plant-day.pcap.gz"
+PLANT = ROOT / "examples" / "plant-demo.yaml"
+READ, WRITE, DESCRIBE, CREATE, SHOW = (
+    AclOperation.READ,
+    AclOperation.WRITE,
+    AclOperation.DESCRIBE,
+    AclOperation.CREATE,
+    AclOperation.DESCRIBE_CONFIGS,
+)
+WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The topics of one plant on a cluster where everybody has to say who they are."""
+
+    broker: Cluster
+    prefix: str
+    folder: Path
+
+    def environment(self, account: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HOPWATCH_")}
+        said = {
+            "BOOTSTRAP_SERVERS": self.broker.bootstrap_scram,
+            "SECURITY_PROTOCOL": "SASL_SSL",
+            "SASL_USERNAME": account,
+            "SASL_PASSWORD": self.broker.passwords[account],
+            "CA_FILE": str(self.broker.authority.certificate),
+            "TOPIC_PREFIX": self.prefix,
+        }
+        return kept | {f"HOPWATCH_KAFKA_{name}": value for name, value in said.items()}
+
+    def run(self, account: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "hopwatch.cli", *arguments]
+        return subprocess.run(command, env=self.environment(account), cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+    @contextlib.contextmanager
+    def running(self, account: str, *arguments: str) -> Iterator[Path]:
+        """A program that runs until it is asked to end; its standard error."""
+        log = self.folder / f"{account}.log"
+        command = [sys.executable, "-m", "hopwatch.cli", *arguments]
+        with log.open("wb") as said:
+            process = subprocess.Popen(command, env=self.environment(account), cwd=ROOT, stdout=said, stderr=said)
+        try:
+            yield log
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WAIT_S) == 0, log.read_text()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def names(self, *kinds: str) -> list[str]:
+        return [topic_name(kind, self.prefix) for kind in kinds]
+
+
+@pytest.fixture
+def site(broker: Cluster, prefix: str, tmp_path: Path) -> Site:
+    """One plant's prefix, and the rights as the page has them."""
+    made = Site(broker, prefix, tmp_path)
+    for operation in (CREATE, DESCRIBE, SHOW):
+        allow(broker, "operator", operation, prefix)
+    allow_named(broker, "operator", ResourceType.TOPIC, made.names("declared"), READ, WRITE)
+    allow_named(broker, "agent-north", ResourceType.TOPIC, made.names("flow", "loss", "heartbeat"), WRITE, DESCRIBE)
+    allow_named(broker, "detector", ResourceType.TOPIC, made.names("flow", "loss", "heartbeat", "declared"), READ, DESCRIBE)
+    allow_named(broker, "detector", ResourceType.TOPIC, made.names("finding", "rejected"), WRITE, DESCRIBE)
+    allow_named(broker, "detector", ResourceType.GROUP, [f"{prefix}detect"], READ)
+    allow_named(broker, "store", ResourceType.TOPIC, made.names("flow", "loss", "heartbeat", "finding", "declared"), READ, DESCRIBE)
+    allow_named(broker, "store", ResourceType.TOPIC, made.names("rejected"), WRITE, DESCRIBE)
+    allow_named(broker, "store", ResourceType.GROUP, [f"{prefix}store"], READ)
+    return made
+
+
+def until(condition: Callable[[], bool], what: str, *logs: Path) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}; {[log.read_text() for log in logs]}"
+        time.sleep(0.2)
+
+
+def test_every_program_works_with_its_rights_and_an_agent_speaks_for_no_other_plant(site: Site, postgres: str) -> None:
+    assert site.run("operator", "topics", "create", "--partitions", "2").returncode == 0
+    allowed = ["--allow-unsigned", "--allow-dirty"]
+    applied = site.run("operator", "declared", "apply", str(PLANT), *allowed)
+    assert applied.returncode == 0, applied.stderr
+    forged = site.run("agent-north", "declared", "apply", str(PLANT), *allowed, "--allow-older")
+    assert forged.returncode == 2
+    (line,) = forged.stderr.strip().splitlines()
+    assert f"{site.prefix}hopwatch.declared.v1" in line and "AUTHORIZATION_FAILED" in line
+
+    def agent(plant: str) -> list[str]:
+        return ["agent", "-r", str(DAY), "--plant", plant, "--spool", str(site.folder / f"{plant}.spool")]
+
+    for plant in ("demo", "south"):  # The second is another's, under this one's prefix: Kafka cannot tell.
+        spoken = site.run("agent-north", *agent(plant))
+        assert spoken.returncode == 0, spoken.stderr
+    there = ["--postgres", postgres, "--key", str(site.folder / "key"), "--allow-unsigned"]
+    with (
+        site.running("detector", "detect", *there, "--group", f"{site.prefix}detect") as judging,
+        site.running("store", "store", *there, "--group", f"{site.prefix}store") as storing,
+    ):
+        until(lambda: "not judged: south" in judging.read_text(), "the other plant's events are said", judging)
+        until(lambda: _kept(postgres)[0] > 0, "findings are kept", judging)
+        until(lambda: _kept(postgres)[1] > 0, "flows are kept", storing)
+    assert _kept(postgres)[2] == {"demo"}, "nobody is found guilty by an agent of another plant"
+    assert "AUTHORIZATION" not in judging.read_text() + storing.read_text()
+    assert held(site.broker, site.names("finding")[0])
+
+
+def _kept(postgres: str) -> tuple[int, int, set[str]]:
+    """Findings and flows in the database, and the plants of the findings."""
+    with psycopg.connect(postgres) as db:
+        if db.execute("SELECT to_regclass('findings'), to_regclass('flows')").fetchone() == (None, None):
+            return 0, 0, set()
+        plants = [row[0] for row in db.execute("SELECT plant FROM findings").fetchall()]
+        (flows,) = db.execute("SELECT count(*) FROM flows").fetchone() or (0,)
+    return len(plants), int(flows), set(plants)
