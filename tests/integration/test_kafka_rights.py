@@ -1,4 +1,4 @@
-"""Every program works with the rights that docs/kafka-security.md gives it, and can do nothing more."""
+"""Every program works with the rights that docs/kafka.md gives it, and can do nothing more."""
 
 import contextlib
 import os
