@@ -16,6 +16,7 @@
 
 use crate::packet::plain::Plain;
 use crate::packet::{LinkType, Packet, Transport};
+use crate::soon::soon;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
@@ -131,11 +132,12 @@ impl Copies {
         self.look(hash, self.place(packet.hop_limit, context), true, packet.identification != 0, time_ns)
     }
 
-    /// Reads what [`Copies::seen_plain`] is going to look at: of several packets at once memory is waited for once.
+    /// Asks for what [`Copies::seen_plain`] is going to look at.
     #[inline]
-    #[must_use]
-    pub fn touch(&self, hash: u64) -> u32 {
-        self.sets.get(index_of(hash)).map_or(0, |Set([sight, ..])| sight.time)
+    pub fn soon(&self, hash: u64) {
+        if let Some(set) = self.sets.get(index_of(hash)) {
+            soon(set);
+        }
     }
 
     fn place(&self, hops: u8, context: u32) -> Place {

@@ -12,13 +12,14 @@ use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, Tcp
 use crate::pairs::{Answered, Ends, Pairs};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition, UNDECIDED_BYTES_MAX};
 use crate::quality::Quality;
+use crate::soon::soon;
 use crate::source::{FRAMES_MAX, Frame};
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
 use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Windows, rfc3339};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Connections followed at once; beyond, the sixteenth part that was silent longest is closed, those without payload
@@ -33,7 +34,7 @@ pub const DECODER_BYTES_TOTAL_MAX: usize = 1 << 30;
 const WEIGHED_BYTES_MIN: u64 = 256;
 const WEIGHED_BYTES_MAX: u64 = 16 << 10;
 /// Segments at which a connection joined midway may be recognised.
-pub const RECOGNITIONS_MAX: u32 = 64;
+pub const RECOGNITIONS_MAX: u8 = 64;
 /// A connection whose other side was not heard after so many packets is not looked for in other contexts any more: the
 /// acknowledgement of a SYN/ACK, or what repeats it, is among the first.
 const PAIRING_PACKETS_MAX: u64 = 4;
@@ -43,9 +44,12 @@ pub const CONTEXTS_MAX: usize = 8;
 /// Lines of `conversations()`; beyond, they are counted only.
 pub const CONVERSATIONS_MAX: usize = 1_000_000;
 
+/// Connections from which on what they hold is asked for ahead.
+const MANY: usize = 512;
 /// Packets of one end without one of the other, before the other is held to be out of sight rather than late.
 const ONE_SIDED_PACKETS: u64 = 3;
-const TCP_NUMBER: u64 = 6;
+const TCP_NUMBER: u8 = 6;
+const UDP_NUMBER: u8 = 17;
 const SECOND_NS: i64 = 1_000_000_000;
 /// How often holes, closings and losses are looked at.
 const TICK_NS: i64 = 5_000_000;
@@ -160,7 +164,7 @@ impl Key {
         let is_low = source <= destination;
         let (low, high) = if is_low { (source, destination) } else { (destination, source) };
         let ports = Self::ports(low.1, high.1, context);
-        (Self { low: u64::from(low.0), high: u64::from(high.0), ports, kind: TCP_NUMBER, upper: [0; 2] }, is_low)
+        (Self { low: u64::from(low.0), high: u64::from(high.0), ports, kind: u64::from(TCP_NUMBER), upper: [0; 2] }, is_low)
     }
 
     #[inline]
@@ -174,6 +178,17 @@ impl Key {
 
     fn protocol(&self) -> u8 {
         self.kind as u8
+    }
+
+    fn endpoints(&self) -> [Endpoint; 2] {
+        let address = |lower: u64, upper: u64| match self.kind & Self::IPV6 {
+            0 => IpAddr::V4(Ipv4Addr::from_bits(lower as u32)),
+            _ => plain(IpAddr::V6(Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)))),
+        };
+        [
+            Endpoint { address: address(self.low, self.upper[0]), port: (self.ports >> 48) as u16 },
+            Endpoint { address: address(self.high, self.upper[1]), port: (self.ports >> 32) as u16 },
+        ]
     }
 
     /// The same in no context.
@@ -206,60 +221,98 @@ fn due(queue: &mut Due, now_ns: i64) -> Option<(usize, u64)> {
 
 enum State {
     /// Waiting for enough bytes to recognise the protocol.
-    Undecided {
-        pieces: Vec<(usize, Vec<u8>)>,
-        bytes: usize,
-    },
-    Decoding(&'static str, Box<dyn Decoder>),
+    Undecided(Option<Box<Undecided>>),
+    Decoding(Box<dyn Decoder>),
     /// Counted, not read.
     Opaque,
+}
+
+#[derive(Default)]
+struct Undecided {
+    pieces: Vec<(usize, Vec<u8>)>,
+    bytes: usize,
 }
 
 impl State {
     /// Bytes held, by the decoder's own account.
     fn memory_bytes(&self) -> usize {
         match self {
-            Self::Undecided { bytes, .. } => *bytes,
-            Self::Decoding(_, decoder) => decoder.memory_bytes(),
+            Self::Undecided(undecided) => undecided.as_ref().map_or(0, |undecided| undecided.bytes),
+            Self::Decoding(decoder) => decoder.memory_bytes(),
             Self::Opaque => 0,
         }
     }
 }
 
+/// What connections have in common, each a number in their records.
+struct About {
+    contexts: Contexts,
+    /// Names of IP protocols.
+    transports: HashMap<u8, Arc<str>>,
+    /// Taps in the order in which they were seen; the first is none.
+    taps: Vec<Option<Arc<str>>>,
+}
+
+impl About {
+    fn transport(&self, protocol: u8) -> Arc<str> {
+        self.transports.get(&protocol).map_or_else(|| Arc::from(transport_name(protocol)), Arc::clone)
+    }
+
+    fn tap_number(&mut self, name: Arc<str>) -> u32 {
+        let known = self.taps.iter().position(|tap| tap.as_ref() == Some(&name));
+        let number = known.unwrap_or(self.taps.len());
+        if known.is_none() {
+            self.taps.push(Some(name));
+        }
+        number as u32
+    }
+
+    fn tap(&self, number: u32) -> Option<Arc<str>> {
+        self.taps.get(number as usize).cloned().flatten()
+    }
+}
+
 /// What a connection carries: everything but the transport's own state.
 struct Application {
-    ends: [Endpoint; 2],
-    /// Which end is the protocol's client: the opener, until the protocol says otherwise.
-    client: usize,
-    opener: Option<usize>,
-    registry: &'static [Protocol],
-    transport: Arc<str>,
-    context: Option<Arc<str>>,
-    tap: Option<Arc<str>>,
+    key: Key,
+    packets: [u64; 2],
+    stream_bytes: [u64; 2],
+    state: State,
+    /// At how many stream bytes its decoder is asked again what it holds, and what it held when it was asked last.
+    weighed_at: u64,
+    decoder_bytes: usize,
     first_ns: i64,
     /// Not 0 where ends and first time do not tell it from another connection.
     ordinal: u64,
+    loss: Option<Box<Gaps>>,
+    shown: Option<Box<Shown>>,
+    /// The last protocol that recognised it.
+    protocol: Option<&'static Protocol>,
+    window: Option<u32>,
+    tap: u32,
+    errors: u32,
+    recognitions: u8,
+    /// Which end is the protocol's client: the opener, until the protocol says otherwise.
+    client: u8,
+    opener: Option<bool>,
+    /// Whether the first packet came from the lower end of the key.
+    first_is_low: bool,
     midstream: bool,
     /// It acknowledges: the other end has spoken, seen or not.
     heard: bool,
     /// Only one end has been seen.
     silent: bool,
     one_sided: bool,
-    recognitions: u32,
-    packets: u64,
-    window: Option<ConnectionId>,
-    state: State,
     facts: bool,
-    found: Facts,
-    protocols: Vec<&'static str>,
-    loss: Option<Gaps>,
     lost: bool,
     settled: bool,
-    errors: u64,
-    stream_bytes: [u64; 2],
-    /// What its decoder held when it was asked last, and at how many stream bytes it is asked again.
-    decoder_bytes: usize,
-    weighed_at: u64,
+}
+
+/// What `hopwatch inspect` shows of a connection.
+#[derive(Default)]
+struct Shown {
+    found: Facts,
+    protocols: Vec<&'static str>,
 }
 
 /// Gaps not yet told, at most a second of them.
@@ -271,24 +324,21 @@ struct Gaps {
     flows: BTreeSet<String>,
 }
 
+/// Lies in one table with all others: what it does not need yet is a pointer, what others have too a number.
+#[repr(align(64))]
 struct Connection {
-    key: Key,
-    hash: u64,
-    /// Whether the first packet came from the lower end of the key.
-    first_is_low: bool,
+    streams: [Stream; 2],
+    application: Application,
+    payload_bytes: [u64; 2],
+    last_ns: i64,
     generation: u64,
+    initial: [Option<u32>; 2],
+    copied: Option<Box<Copied>>,
+    vlans: Vlans,
     /// It stands in the queue of that name.
     waiting: bool,
     lossy: bool,
-    streams: [Stream; 2],
-    initial: [Option<u32>; 2],
-    packets: [u64; 2],
-    payload_bytes: [u64; 2],
-    last_ns: i64,
     closing: bool,
-    vlans: Vlans,
-    copied: Option<Box<Copied>>,
-    application: Application,
 }
 
 /// What a mirror showed again of a connection.
@@ -316,14 +366,15 @@ pub struct Sensor {
     /// Measures of the capture, if they were asked for.
     pub quality: Option<Box<Quality>>,
     options: SensorOptions,
-    tap: Option<Arc<str>>,
+    /// The tap that the next connections are seen by, a number of [`About`].
+    tap: u32,
     interface: Option<Arc<str>>,
     /// The context that the interface's frames lie in.
     root: u32,
     table: Table,
     seeds: Seeded,
-    connections: Vec<Option<Box<Connection>>>,
-    free: Vec<usize>,
+    connections: Vec<Option<Connection>>,
+    free: Vec<u32>,
     generation: u64,
     now_ns: i64,
     tick_ns: i64,
@@ -338,9 +389,8 @@ pub struct Sensor {
     opened_ns: i64,
     clock_went_back: bool,
     ordinal: u64,
-    contexts: Contexts,
+    about: About,
     fragments: Fragments,
-    transports: HashMap<u8, Arc<str>>,
     unread: BTreeMap<Unread, (u64, u64, i64, i64)>,
     conversations: Vec<Vec<u8>>,
 }
@@ -351,10 +401,14 @@ impl Sensor {
         Self {
             windows: Windows::new(plant, agent),
             counters: SensorCounters::default(),
-            tap: options.tap.as_deref().map(Arc::from),
+            tap: u32::from(options.tap.is_some()),
             interface: None,
             root: contexts::NONE,
-            contexts: Contexts::new(&options.equal),
+            about: About {
+                contexts: Contexts::new(&options.equal),
+                transports: HashMap::new(),
+                taps: std::iter::once(None).chain(options.tap.as_deref().map(|tap| Some(Arc::from(tap)))).collect(),
+            },
             options,
             table: Table::default(),
             seeds: Seeded::default(),
@@ -376,7 +430,6 @@ impl Sensor {
             clock_went_back: false,
             ordinal: 0,
             fragments: Fragments::default(),
-            transports: HashMap::new(),
             unread: BTreeMap::new(),
             conversations: Vec::new(),
         }
@@ -413,7 +466,7 @@ impl Sensor {
     fn look_ahead<'a>(&mut self, frames: &[Frame<'a>], all: &mut [Option<Ahead<'a>>; FRAMES_MAX]) {
         for (frame, ahead) in frames.iter().zip(all.iter_mut()) {
             *ahead = Plain::read(frame).map(|packet| {
-                let context = self.contexts.tagged(self.root, packet.vlans);
+                let context = self.about.contexts.tagged(self.root, packet.vlans);
                 let (key, is_low) = Key::of_plain(&packet, context);
                 let (hash, digest) = (self.seeds.hash_one(key), self.copies.digest_plain(&packet));
                 Ahead { packet, context, key, is_low, hash, digest, index: None }
@@ -422,17 +475,36 @@ impl Sensor {
         if frames.len() < 2 {
             return;
         }
-        let mut touched = 0;
+        for ahead in all.iter().flatten() {
+            self.copies.soon(ahead.digest);
+            self.table.soon(ahead.hash);
+        }
         for ahead in all.iter_mut().flatten() {
-            touched ^= u64::from(self.copies.touch(ahead.digest));
-            ahead.index = self.table.touch(ahead.hash);
+            ahead.index = self.table.guess(ahead.hash);
+            if let Some(connection) = ahead.index.and_then(|index| self.connections.get(index)) {
+                soon(connection);
+            }
+        }
+        // What few connections have is near anyway.
+        if self.table.len() < MANY {
+            return;
         }
         for ahead in all.iter().flatten() {
-            let connection = ahead.index.and_then(|index| self.connections.get(index)).and_then(Option::as_deref);
-            touched ^= connection.map_or(0, |connection| connection.packets[0]);
+            let Some(application) = self.application(ahead) else { continue };
+            if let State::Decoding(decoder) = &application.state {
+                soon(&**decoder);
+            }
+            if let Some(id) = application.window {
+                self.windows.soon(id as usize, false);
+            }
         }
-        // Loads that nobody needs would be left out.
-        std::hint::black_box(touched);
+        for id in all.iter().flatten().filter_map(|ahead| self.application(ahead)?.window) {
+            self.windows.soon(id as usize, true);
+        }
+    }
+
+    fn application(&self, ahead: &Ahead<'_>) -> Option<&Application> {
+        Some(&self.connections.get(ahead.index?)?.as_ref()?.application)
     }
 
     /// A packet that was looked at already.
@@ -440,7 +512,8 @@ impl Sensor {
         let copy = self.copies.seen_plain(ahead.digest, &ahead.packet, ahead.context, frame.time_ns);
         if copy.is_none() {
             // It may have been closed or opened since.
-            let is_it = |index: usize| self.connections.get(index).is_some_and(|c| c.as_ref().is_some_and(|c| c.key == ahead.key));
+            let is_it =
+                |index: usize| self.connections.get(index).is_some_and(|c| c.as_ref().is_some_and(|c| c.application.key == ahead.key));
             let index = ahead.index.filter(|&index| is_it(index)).or_else(|| self.known(ahead.hash, &ahead.key));
             if index.is_some_and(|index| self.straight(index, ahead, frame.time_ns)) {
                 return;
@@ -461,14 +534,14 @@ impl Sensor {
     fn straight(&mut self, index: usize, ahead: &Ahead<'_>, time_ns: i64) -> bool {
         const BARE: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
         let packet = &ahead.packet;
-        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut) else { return false };
-        let end = usize::from(ahead.is_low != connection.first_is_low);
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return false };
+        let end = usize::from(ahead.is_low != connection.application.first_is_low);
         let [first, second] = &mut connection.streams;
         let (stream, back) = if end == 0 { (first, second) } else { (second, first) };
         let is_straight = packet.flags.0 & BARE == TcpFlags::ACK
             && stream.is_next(packet.sequence)
             && back.is_heard(packet.acknowledgment)
-            && connection.packets[1 - end] > 0
+            && connection.application.packets[1 - end] > 0
             && self.held_bytes <= HELD_BYTES_TOTAL_MAX;
         if !is_straight {
             return false;
@@ -477,16 +550,15 @@ impl Sensor {
         let length = packet.payload.len();
         stream.pass(length as u32);
         connection.last_ns = connection.last_ns.max(time_ns);
-        connection.packets[end] += 1;
+        connection.application.packets[end] += 1;
         connection.payload_bytes[end] += length as u64;
         let application = &mut connection.application;
-        application.packets += 1;
         (application.heard, application.silent, application.one_sided) = (true, false, false);
         if length > 0 {
-            application.piece(&mut self.windows, end, Piece::Data(packet.payload), time_ns);
+            application.piece(&mut self.windows, &self.about, end, Piece::Data(packet.payload), time_ns);
         }
         if let Some(id) = application.window {
-            self.windows.recorder(id, time_ns).packet();
+            self.windows.recorder(id as usize, time_ns).packet();
         }
         if application.is_to_weigh() {
             self.weigh(index, time_ns);
@@ -502,11 +574,11 @@ impl Sensor {
         }
         match packet::parse(link, data, wire_bytes, vlan) {
             Ok(Layer::Ip(mut packet)) => {
-                packet.context = self.contexts.tagged(self.root, packet.vlans);
+                packet.context = self.about.contexts.tagged(self.root, packet.vlans);
                 self.packet(&packet, 0, time_ns);
             }
             Ok(Layer::Fragment(fragment)) => {
-                let context = self.contexts.tagged(self.root, fragment.vlans);
+                let context = self.about.contexts.tagged(self.root, fragment.vlans);
                 self.fragment(&fragment, context, 0, time_ns);
             }
             Ok(Layer::NotIp { ethertype, vlans, .. }) => {
@@ -530,9 +602,9 @@ impl Sensor {
         }
         self.interface = Some(Arc::clone(name));
         let of = self.options.taps.iter().find(|(interface, _)| **interface == **name).map(|(_, tap)| Arc::<str>::from(tap.as_str()));
-        self.root = of.as_ref().map_or(contexts::NONE, |tap| self.contexts.tap(tap));
+        self.root = of.as_ref().map_or(contexts::NONE, |tap| self.about.contexts.tap(tap));
         if self.options.tap.is_none() {
-            self.tap = Some(of.unwrap_or_else(|| Arc::clone(name)));
+            self.tap = self.about.tap_number(of.unwrap_or_else(|| Arc::clone(name)));
         }
     }
 
@@ -565,7 +637,7 @@ impl Sensor {
 
     /// Packets whose context was one too many.
     pub fn contexts_folded_total(&self) -> u64 {
-        self.contexts.folded_total
+        self.about.contexts.folded_total
     }
 
     /// Ends everything. Calling it again adds nothing.
@@ -637,14 +709,14 @@ impl Sensor {
             return false;
         }
         self.counters.tunnelled_packets_total += 1;
-        let context = inside.steps.into_iter().flatten().fold(packet.context, |context, step| self.contexts.step(context, step));
+        let context = inside.steps.into_iter().flatten().fold(packet.context, |context, step| self.about.contexts.step(context, step));
         match found {
             Ok(Layer::Ip(mut inner)) => {
-                inner.context = self.contexts.tagged(context, inner.vlans);
+                inner.context = self.about.contexts.tagged(context, inner.vlans);
                 self.packet(&inner, depth + 1, time_ns);
             }
             Ok(Layer::Fragment(fragment)) => {
-                let context = self.contexts.tagged(context, fragment.vlans);
+                let context = self.about.contexts.tagged(context, fragment.vlans);
                 self.fragment(&fragment, context, depth + 1, time_ns);
             }
             _ => {}
@@ -706,21 +778,21 @@ impl Sensor {
         };
         let key = Key::of(packet, [(packet.source, ports[0]), (packet.destination, ports[1])]);
         let hash = self.seeds.hash_one(key);
-        let is_same = |c: &Option<Box<Connection>>| c.as_ref().is_some_and(|c| c.key.ends() == key.ends());
+        let is_same = |c: &Option<Connection>| c.as_ref().is_some_and(|c| c.application.key.ends() == key.ends());
         // Its first sight's connection may be over; then it is of the one that is open.
         let found = Some(index).filter(|&index| self.connections.get(index).is_some_and(is_same));
         let Some(index) = found.or_else(|| self.known(hash, &key)) else { return };
         let connection = self.connections[index].as_mut().expect("found");
         let is_low = (packet.source, ports[0]) <= (packet.destination, ports[1]);
-        let end = usize::from(is_low != connection.first_is_low);
+        let end = usize::from(is_low != connection.application.first_is_low);
         let copied = connection.copied.get_or_insert_default();
         copied.packets[end] += 1;
         copied.payload_bytes[end] += u64::from(payload_bytes);
-        if key.context() == connection.key.context() || copied.keys.contains(&key) {
+        if key.context() == connection.application.key.context() || copied.keys.contains(&key) {
             return;
         }
         let generation = connection.generation;
-        let own = connection.key;
+        let own = connection.application.key;
         let other = self.known(hash, &key).and_then(|other| Some((self.connections[other].as_ref()?.generation, other)));
         // `known` goes on; `alias` leads to it from now on, and what stood there ends.
         let (known, alias, over) = match other {
@@ -747,11 +819,10 @@ impl Sensor {
         self.forget(over, &young);
         self.counters.connections_total -= 1;
         let old = self.connections[known].as_mut().expect("found");
-        let flip = usize::from(old.application.ends[0] != young.application.ends[0]);
-        let young = *young;
+        let flip = usize::from(old.application.first_is_low != young.application.first_is_low);
         for (end, stream) in young.streams.into_iter().enumerate() {
             let own = end ^ flip;
-            old.packets[own] += young.packets[end];
+            old.application.packets[own] += young.application.packets[end];
             old.initial[own] = old.initial[own].or(young.initial[end]);
             if !old.streams[own].seen() {
                 old.streams[own] = stream;
@@ -759,18 +830,17 @@ impl Sensor {
         }
         old.last_ns = old.last_ns.max(young.last_ns);
         let (application, other) = (&mut old.application, young.application);
-        application.packets += other.packets;
         application.heard |= other.heard;
         if application.opener.is_none() && application.window.is_none() {
-            application.opener = other.opener.map(|end| end ^ flip);
-            application.client = application.opener.unwrap_or(application.client);
+            application.opener = other.opener.map(|second| second ^ (flip == 1));
+            application.client = application.opener.map_or(application.client, u8::from);
         }
         true
     }
 
     fn tcp(&mut self, packet: &Packet<'_>, tcp: &Tcp<'_>, time_ns: i64) {
         let ends = [(packet.source, tcp.source_port), (packet.destination, tcp.destination_port)];
-        let (mut index, mut end) = self.find(packet, ends, protocols::TCP, time_ns);
+        let (mut index, mut end) = self.find(packet, ends, time_ns);
         if tcp.flags.syn() {
             let connection = self.connections[index].as_ref().expect("found");
             let other_start = connection.initial[end].is_some_and(|initial| initial != tcp.sequence)
@@ -782,7 +852,7 @@ impl Sensor {
             if other_start && (!tcp.flags.ack() || connection.closing || connection.payload_bytes == [0; 2]) {
                 let same_time = time_ns <= connection.application.first_ns || connection.application.ordinal > 0;
                 self.remove(index);
-                (index, end) = self.find(packet, ends, protocols::TCP, time_ns);
+                (index, end) = self.find(packet, ends, time_ns);
                 if same_time {
                     self.distinguish(index);
                 }
@@ -793,44 +863,43 @@ impl Sensor {
         }
         let connection = self.connections[index].as_mut().expect("found");
         connection.last_ns = connection.last_ns.max(time_ns);
-        connection.packets[end] += 1;
+        connection.application.packets[end] += 1;
         connection.payload_bytes[end] += u64::from(tcp.payload_bytes);
         let application = &mut connection.application;
-        application.packets += 1;
         if tcp.flags.syn() {
             connection.initial[end].get_or_insert(tcp.sequence);
             if application.opener.is_none() {
                 let opener = if tcp.flags.ack() { 1 - end } else { end };
-                application.opener = Some(opener);
+                application.opener = Some(opener == 1);
                 if application.window.is_none() {
-                    application.client = opener;
+                    application.client = opener as u8;
                 }
             }
         }
-        let silent = connection.packets[1 - end] == 0;
+        let silent = application.packets[1 - end] == 0;
         application.heard |= tcp.flags.ack() && !tcp.flags.rst();
         application.silent = silent;
-        application.one_sided = silent && application.heard && connection.packets[end] > ONE_SIDED_PACKETS;
+        application.one_sided = silent && application.heard && application.packets[end] > ONE_SIDED_PACKETS;
         let segment =
             Segment { sequence: tcp.sequence, payload: tcp.payload, cut: tcp.cut, syn: tcp.flags.syn(), fin: tcp.flags.fin(), time_ns };
         let held_before: usize = connection.streams.iter().map(Stream::held_bytes).sum();
-        let windows = &mut self.windows;
+        let (windows, about) = (&mut self.windows, &self.about);
         // A RST carries no data of the stream, whatever bytes it may hold (RFC 9293, 3.5.3).
         if !tcp.flags.rst() {
             let [first, second] = &mut connection.streams;
             let (stream, back) = if end == 0 { (first, second) } else { (second, first) };
             application.midstream |= application.opener.is_none() && !stream.seen();
-            stream.segment(&segment, &mut |piece| application.piece(windows, end, piece, time_ns));
+            stream.segment(&segment, &mut |piece| application.piece(windows, about, end, piece, time_ns));
             if tcp.flags.ack() {
-                back.acknowledge(tcp.acknowledgment, time_ns, &mut |piece| application.piece(windows, 1 - end, piece, time_ns));
+                back.acknowledge(tcp.acknowledgment, time_ns, &mut |piece| application.piece(windows, about, 1 - end, piece, time_ns));
             }
             let held: usize = stream.held_bytes() + back.held_bytes();
             if self.held_bytes + held > HELD_BYTES_TOTAL_MAX + held_before {
-                stream.flush(false, &mut |piece| application.piece(windows, end, piece, time_ns));
+                stream.flush(false, &mut |piece| application.piece(windows, about, end, piece, time_ns));
             }
         }
         if let Some(id) = application.window {
-            windows.recorder(id, time_ns).packet();
+            windows.recorder(id as usize, time_ns).packet();
         }
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         self.held_bytes = self.held_bytes + held - held_before;
@@ -848,7 +917,7 @@ impl Sensor {
     fn pair(&mut self, context: u32, ends: Ends, tcp: &Tcp<'_>, index: usize, end: usize) {
         let connection = self.connections[index].as_ref().expect("found");
         // The SYN/ACK and the first acknowledgements: whoever is answered in its own context has no partner.
-        if connection.packets[1 - end] != 0 || connection.packets[end] > PAIRING_PACKETS_MAX {
+        if connection.application.packets[1 - end] != 0 || connection.application.packets[end] > PAIRING_PACKETS_MAX {
             return;
         }
         let ends = if ends[0] <= ends[1] { ends } else { [ends[1], ends[0]] };
@@ -858,11 +927,13 @@ impl Sensor {
             return;
         }
         let Some(initial) = connection.initial[end] else { return };
-        let contexts = &self.contexts;
+        let contexts = &self.about.contexts;
         let fits = |other| contexts.same_kind(context, other);
         let Some(answer) = self.pairs.acknowledged(&ends, context, initial, tcp.acknowledgment, fits) else { return };
         let other = self.connections.get(answer.index).and_then(Option::as_ref);
-        let Some(alias) = other.filter(|c| c.generation == answer.generation && c.key.context() == answer.context).map(|c| c.key) else {
+        let Some(alias) =
+            other.filter(|c| c.generation == answer.generation && c.application.key.context() == answer.context).map(|c| c.application.key)
+        else {
             return;
         };
         self.pairs.learn(context, answer.context);
@@ -894,8 +965,8 @@ impl Sensor {
             let other = Key { ports: key.ends().ports | u64::from(context), ..*key };
             let Some(index) = self.known(self.seeds.hash_one(other), &other) else { continue };
             let connection = self.connections[index].as_ref().expect("in the table");
-            let end = usize::from(first_is_low != connection.first_is_low);
-            if connection.packets[end] == 0 && self.has_room(index) {
+            let end = usize::from(first_is_low != connection.application.first_is_low);
+            if connection.application.packets[end] == 0 && self.has_room(index) {
                 self.pairs.joined_total += 1;
                 self.join(index, *key);
                 return Some((index, end));
@@ -906,13 +977,13 @@ impl Sensor {
 
     fn udp(&mut self, packet: &Packet<'_>, udp: &Udp<'_>, time_ns: i64) {
         let ends = [(packet.source, udp.source_port), (packet.destination, udp.destination_port)];
-        let (index, end) = self.find(packet, ends, protocols::UDP, time_ns);
+        let (index, end) = self.find(packet, ends, time_ns);
         self.datagram(index, end, udp.payload, udp.payload_bytes, udp.cut, time_ns);
     }
 
     /// Any other IP protocol: counted by the pair of addresses.
     fn other(&mut self, packet: &Packet<'_>, bytes: u32, time_ns: i64) {
-        let (index, end) = self.find(packet, [(packet.source, 0), (packet.destination, 0)], &[], time_ns);
+        let (index, end) = self.find(packet, [(packet.source, 0), (packet.destination, 0)], time_ns);
         let captured = packet.ip_payload.get(..bytes as usize).unwrap_or(packet.ip_payload);
         let cut = bytes - u32::try_from(captured.len()).unwrap_or(bytes).min(bytes);
         self.datagram(index, end, captured, bytes, cut, time_ns);
@@ -921,18 +992,17 @@ impl Sensor {
     fn datagram(&mut self, index: usize, end: usize, payload: &[u8], payload_bytes: u32, cut: u32, time_ns: i64) {
         let connection = self.connections[index].as_mut().expect("found");
         connection.last_ns = connection.last_ns.max(time_ns);
-        connection.packets[end] += 1;
+        connection.application.packets[end] += 1;
         connection.payload_bytes[end] += u64::from(payload_bytes);
         let application = &mut connection.application;
-        application.packets += 1;
         if !payload.is_empty() {
-            application.piece(&mut self.windows, end, Piece::Data(payload), time_ns);
+            application.piece(&mut self.windows, &self.about, end, Piece::Data(payload), time_ns);
         }
         if cut > 0 {
-            application.piece(&mut self.windows, end, Piece::Gap(u64::from(cut)), time_ns);
+            application.piece(&mut self.windows, &self.about, end, Piece::Gap(u64::from(cut)), time_ns);
         }
         if let Some(id) = application.window {
-            self.windows.recorder(id, time_ns).packet();
+            self.windows.recorder(id as usize, time_ns).packet();
         }
         self.look_again(index);
         self.weigh(index, time_ns);
@@ -940,12 +1010,12 @@ impl Sensor {
 
     /// The connection with this key, its own or that of a copy's context.
     fn known(&self, hash: u64, key: &Key) -> Option<usize> {
-        let is_it = |c: &Connection| c.key == *key || c.copied.as_ref().is_some_and(|copied| copied.keys.contains(key));
-        self.table.find(hash, |index| self.connections[index].as_deref().is_some_and(is_it))
+        let is_it = |c: &Connection| c.application.key == *key || c.copied.as_ref().is_some_and(|copied| copied.keys.contains(key));
+        self.table.find(hash, |index| self.connections[index].as_ref().is_some_and(is_it))
     }
 
     /// The connection of a packet and which of its ends sent it; ends are in the order of the first packet.
-    fn find(&mut self, packet: &Packet<'_>, ends: [(IpAddr, u16); 2], registry: &'static [Protocol], time_ns: i64) -> (usize, usize) {
+    fn find(&mut self, packet: &Packet<'_>, ends: [(IpAddr, u16); 2], time_ns: i64) -> (usize, usize) {
         let protocol = packet.protocol;
         let key = Key::of(packet, ends);
         let is_low = ends[0] <= ends[1];
@@ -953,11 +1023,10 @@ impl Sensor {
         if let Some(index) = self.known(hash, &key) {
             let connection = self.connections[index].as_ref().expect("in the table");
             // Between equal ends everything is said by the first.
-            let end = usize::from(is_low != connection.first_is_low);
+            let end = usize::from(is_low != connection.application.first_is_low);
             self.copies.belongs(index);
             return (index, end);
         }
-        let endpoint = |(address, port)| Endpoint { address: plain(address), port };
         if protocol != 6 && !self.pairs.partners(packet.context).is_empty() {
             if let Some((index, end)) = self.paired(&key, is_low) {
                 self.copies.belongs(index);
@@ -968,60 +1037,53 @@ impl Sensor {
         if self.table.len() >= most {
             self.evict(most);
         }
-        let context = self.contexts.text(packet.context);
-        let transport = Arc::clone(self.transports.entry(protocol).or_insert_with(|| Arc::from(transport_name(protocol))));
+        self.about.transports.entry(protocol).or_insert_with(|| Arc::from(transport_name(protocol)));
         self.generation += 1;
         self.counters.connections_total += 1;
-        let ends = [endpoint(ends[0]), endpoint(ends[1])];
-        let connection = Box::new(Connection {
+        let application = Application {
             key,
-            hash,
-            first_is_low: is_low,
-            generation: self.generation,
-            waiting: false,
-            lossy: false,
-            streams: Default::default(),
-            initial: [None; 2],
             packets: [0; 2],
+            stream_bytes: [0; 2],
+            state: if registry(protocol).is_empty() { State::Opaque } else { State::Undecided(None) },
+            weighed_at: 1,
+            decoder_bytes: 0,
+            first_ns: time_ns,
+            ordinal: 0,
+            loss: None,
+            shown: None,
+            protocol: None,
+            window: None,
+            tap: self.tap,
+            errors: 0,
+            recognitions: 0,
+            // Without a SYN the lower port is the server's; the first to speak is the client if they are equal.
+            client: u8::from(ends[0].1 < ends[1].1),
+            opener: None,
+            first_is_low: is_low,
+            midstream: false,
+            heard: false,
+            silent: false,
+            one_sided: false,
+            facts: self.options.conversations,
+            lost: false,
+            settled: false,
+        };
+        let connection = Connection {
+            streams: Default::default(),
+            application,
             payload_bytes: [0; 2],
             last_ns: time_ns,
-            closing: false,
-            vlans: packet.vlans,
+            generation: self.generation,
+            initial: [None; 2],
             copied: None,
-            application: Application {
-                ends,
-                // Without a SYN the lower port is the server's; the first to speak is the client if they are equal.
-                client: usize::from(ends[0].port < ends[1].port),
-                opener: None,
-                registry,
-                transport,
-                context,
-                tap: self.tap.clone(),
-                first_ns: time_ns,
-                ordinal: 0,
-                midstream: false,
-                heard: false,
-                silent: false,
-                one_sided: false,
-                recognitions: 0,
-                packets: 0,
-                window: None,
-                state: if registry.is_empty() { State::Opaque } else { State::Undecided { pieces: Vec::new(), bytes: 0 } },
-                facts: self.options.conversations,
-                found: Facts::new(),
-                protocols: Vec::new(),
-                loss: None,
-                lost: false,
-                settled: false,
-                errors: 0,
-                stream_bytes: [0; 2],
-                decoder_bytes: 0,
-                weighed_at: 1,
-            },
-        });
+            vlans: packet.vlans,
+            waiting: false,
+            lossy: false,
+            closing: false,
+        };
         let index = if let Some(index) = self.free.pop() {
-            self.connections[index] = Some(connection);
-            index
+            self.connections[index as usize] = Some(connection);
+            index as usize
         } else {
             self.connections.push(Some(connection));
             self.connections.len() - 1
@@ -1050,9 +1112,9 @@ impl Sensor {
             let Some(connection) = self.connections[index].as_mut().filter(|c| c.generation == generation) else { continue };
             connection.waiting = false;
             let before: usize = connection.streams.iter().map(Stream::held_bytes).sum();
-            let Connection { streams, application, .. } = &mut **connection;
+            let Connection { streams, application, .. } = &mut *connection;
             for (end, stream) in streams.iter_mut().enumerate() {
-                stream.patience(now_ns, &mut |piece| application.piece(&mut self.windows, end, piece, now_ns));
+                stream.patience(now_ns, &mut |piece| application.piece(&mut self.windows, &self.about, end, piece, now_ns));
             }
             let after: usize = streams.iter().map(Stream::held_bytes).sum();
             self.held_bytes = self.held_bytes + after - before;
@@ -1105,7 +1167,7 @@ impl Sensor {
         if application.decoder_bytes > before && self.decoder_bytes > most {
             self.counters.decoders_dropped_total += 1;
             self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
-            application.unburden(&mut self.windows, time_ns);
+            application.unburden(&mut self.windows, &self.about, time_ns);
         }
     }
 
@@ -1115,9 +1177,9 @@ impl Sensor {
         let silent = |c: &Connection| {
             let allowed_ns = if c.closing {
                 CLOSED_NS
-            } else if c.key.protocol() != 6 {
+            } else if c.application.key.protocol() != 6 {
                 IDLE_OTHER_NS
-            } else if c.payload_bytes == [0; 2] && (c.packets.contains(&0) || c.packets.iter().sum::<u64>() < 3) {
+            } else if c.payload_bytes == [0; 2] && (c.application.packets.contains(&0) || c.application.packets.iter().sum::<u64>() < 3) {
                 // Not answered, or the answer not acknowledged. Once open, a connection may be silent for long.
                 HALF_OPEN_NS
             } else {
@@ -1136,7 +1198,7 @@ impl Sensor {
     fn evict(&mut self, most: usize) {
         // Whoever only knocks goes first, however fresh: a flood of SYNs must not cost a connection that carries data.
         let age =
-            |(index, c): (usize, &Option<Box<Connection>>)| c.as_ref().map(|c| (c.payload_bytes != [0; 2], c.last_ns, c.generation, index));
+            |(index, c): (usize, &Option<Connection>)| c.as_ref().map(|c| (c.payload_bytes != [0; 2], c.last_ns, c.generation, index));
         let mut ages: Vec<_> = self.connections.iter().enumerate().filter_map(age).collect();
         ages.sort_unstable();
         for &(with_data, _, _, index) in ages.iter().take((most / 16).max(1)) {
@@ -1153,15 +1215,16 @@ impl Sensor {
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         self.held_bytes -= held;
         // The last packets of a connection that was joined at its end tell nothing.
-        let enough = connection.application.opener.is_some() || connection.packets.iter().any(|count| *count > ONE_SIDED_PACKETS);
-        let silent = enough && connection.packets.contains(&0) && connection.payload_bytes != [0; 2];
-        let Connection { streams, application, .. } = &mut **connection;
+        let enough =
+            connection.application.opener.is_some() || connection.application.packets.iter().any(|count| *count > ONE_SIDED_PACKETS);
+        let silent = enough && connection.application.packets.contains(&0) && connection.payload_bytes != [0; 2];
+        let Connection { streams, application, .. } = &mut *connection;
         application.one_sided |= application.heard && silent;
         let ended = streams.each_ref().map(Stream::fin_seen);
         for (end, stream) in streams.iter_mut().enumerate() {
-            stream.flush(ended[1 - end], &mut |piece| application.piece(&mut self.windows, end, piece, last_ns));
+            stream.flush(ended[1 - end], &mut |piece| application.piece(&mut self.windows, &self.about, end, piece, last_ns));
         }
-        application.settle(&mut self.windows, last_ns);
+        application.settle(&mut self.windows, &self.about, last_ns);
         // A RST may be forged, so what follows one is still read; after both FINs nothing of the streams is left to come.
         if streams.iter().all(Stream::finished) {
             self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
@@ -1176,25 +1239,25 @@ impl Sensor {
         connection.application.close(&mut self.windows, connection.last_ns);
         self.forget(index, &connection);
         let application = &connection.application;
-        if connection.key.protocol() == 6 && (application.one_sided || !connection.packets.contains(&0)) {
+        if connection.application.key.protocol() == 6 && (application.one_sided || !connection.application.packets.contains(&0)) {
             self.counters.conversing_total += 1;
             self.counters.one_sided_total += u64::from(application.one_sided);
         }
-        self.counters.decode_errors_total += application.errors;
+        self.counters.decode_errors_total += u64::from(application.errors);
         for stream in &connection.streams {
-            self.counters.gaps_total += stream.counters.gaps;
-            self.counters.lost_bytes_total += stream.counters.lost_bytes;
-            self.counters.conflicting_segments_total += stream.counters.conflicts;
+            self.counters.gaps_total += stream.counters().gaps;
+            self.counters.lost_bytes_total += stream.counters().lost_bytes;
+            self.counters.conflicting_segments_total += stream.counters().conflicts;
         }
-        if let Some(quality) = self.quality.as_mut().filter(|_| connection.key.protocol() == 6) {
-            let lost = connection.streams.iter().map(|stream| &stream.counters);
+        if let Some(quality) = self.quality.as_mut().filter(|_| connection.application.key.protocol() == 6) {
+            let lost = connection.streams.iter().map(|stream| stream.counters());
             let lost = lost.fold((0, 0), |sum, c| (sum.0 + c.gaps - c.cuts, sum.1 + c.lost_bytes - c.cut_bytes));
-            let ends = application.ends.map(|end| (end.address, end.port));
-            quality.connection(connection.vlans, ends, connection.packets, application.one_sided, lost);
+            let ends = application.ends().map(|end| (end.address, end.port));
+            quality.connection(connection.vlans, ends, connection.application.packets, application.one_sided, lost);
         }
         if self.options.conversations {
             if self.conversations.len() < CONVERSATIONS_MAX {
-                self.conversations.push(conversation(&connection, &self.contexts));
+                self.conversations.push(conversation(&connection, &self.about));
             } else {
                 self.counters.conversations_dropped_total += 1;
             }
@@ -1203,8 +1266,8 @@ impl Sensor {
 
     fn forget(&mut self, index: usize, connection: &Connection) {
         self.decoder_bytes -= connection.application.decoder_bytes;
-        self.free.push(index);
-        self.table.remove(connection.hash, index);
+        self.free.push(index as u32);
+        self.table.remove(self.seeds.hash_one(connection.application.key), index);
         for key in connection.copied.iter().flat_map(|copied| &copied.keys) {
             self.table.remove(self.seeds.hash_one(key), index);
         }
@@ -1212,7 +1275,7 @@ impl Sensor {
 
     fn flush_loss(&mut self, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else { return };
-        let ends = connection.application.ends;
+        let ends = connection.application.ends();
         if let Some(loss) = connection.application.loss.take() {
             let why = format!("{} of {}: acknowledged, never seen", count(loss.gaps, "gap"), ends_text(&ends));
             self.windows.loss(&Loss {
@@ -1249,8 +1312,25 @@ impl Sensor {
 }
 
 impl Application {
+    /// In the order of the first packet. IPv4-mapped addresses are their IPv4 selves.
+    fn ends(&self) -> [Endpoint; 2] {
+        let [low, high] = self.key.endpoints();
+        if self.first_is_low { [low, high] } else { [high, low] }
+    }
+
+    fn registry(&self) -> &'static [Protocol] {
+        registry(self.key.protocol())
+    }
+
+    fn recognised(&mut self, protocol: &'static Protocol) {
+        self.protocol = Some(protocol);
+        if self.facts {
+            self.shown.get_or_insert_default().protocols.push(protocol.name);
+        }
+    }
+
     fn side(&self, end: usize) -> Side {
-        if end == self.client { Side::Client } else { Side::Server }
+        if end == usize::from(self.client) { Side::Client } else { Side::Server }
     }
 
     /// Has its decoder been given so much that it may hold more?
@@ -1258,75 +1338,77 @@ impl Application {
         self.stream_bytes[0] + self.stream_bytes[1] >= self.weighed_at
     }
 
-    fn piece(&mut self, windows: &mut Windows, end: usize, piece: Piece<'_>, time_ns: i64) {
+    fn piece(&mut self, windows: &mut Windows, about: &About, end: usize, piece: Piece<'_>, time_ns: i64) {
         if let Piece::Data(data) = piece {
             self.stream_bytes[end] += data.len() as u64;
         }
         match (&mut self.state, piece) {
-            (State::Undecided { .. }, Piece::Data(data)) => self.recognise(windows, end, data, time_ns),
-            (State::Undecided { .. }, Piece::Gap(length)) => {
-                self.decide(windows, time_ns);
-                self.gap(windows, end, length, time_ns);
+            (State::Undecided(_), Piece::Data(data)) => self.recognise(windows, about, end, data, time_ns),
+            (State::Undecided(_), Piece::Gap(length)) => {
+                self.decide(windows, about, time_ns);
+                self.gap(windows, about, end, length, time_ns);
                 if matches!(self.state, State::Opaque) {
                     // What follows is as if joined midway.
                     self.midstream = true;
-                    self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+                    self.state = State::Undecided(None);
                 }
             }
-            (_, Piece::Data(data)) => self.decode(windows, end, data, time_ns),
+            (_, Piece::Data(data)) => self.decode(windows, about, end, data, time_ns),
             (_, Piece::Gap(length)) => {
-                self.gap(windows, end, length, time_ns);
+                self.gap(windows, about, end, length, time_ns);
                 // The gap may have held what the protocol is recognised by: as if joined midway.
-                if self.protocols.is_empty() && !self.registry.is_empty() && self.recognitions < RECOGNITIONS_MAX {
+                if self.protocol.is_none() && !self.registry().is_empty() && self.recognitions < RECOGNITIONS_MAX {
                     self.midstream = true;
-                    self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+                    self.state = State::Undecided(None);
                 }
             }
         }
     }
 
     /// Asks the registry; keeps the bytes while the answer is open.
-    fn recognise(&mut self, windows: &mut Windows, end: usize, data: &[u8], time_ns: i64) {
-        let State::Undecided { pieces, bytes } = &mut self.state else { return };
-        self.recognitions += 1;
+    fn recognise(&mut self, windows: &mut Windows, about: &About, end: usize, data: &[u8], time_ns: i64) {
+        let State::Undecided(undecided) = &mut self.state else { return };
+        self.recognitions = self.recognitions.saturating_add(1);
+        let (pieces, bytes) = undecided.as_ref().map_or((&[][..], 0), |undecided| (&undecided.pieces[..], undecided.bytes));
         let heads = heads(pieces.iter().map(|(e, p)| (*e, p.as_slice())).chain([(end, data)]));
-        let enough = *bytes + data.len() > UNDECIDED_BYTES_MAX || heads.iter().all(|head| head.len() >= HEAD_BYTES_MAX);
+        let enough = bytes + data.len() > UNDECIDED_BYTES_MAX || heads.iter().all(|head| head.len() >= HEAD_BYTES_MAX);
         let answer = self.ask(&heads, enough);
-        let State::Undecided { pieces, bytes } = &mut self.state else { return };
+        let State::Undecided(undecided) = &mut self.state else { return };
         if matches!(answer, Answer::Doubt) {
-            pieces.push((end, data.to_vec()));
-            *bytes += data.len();
+            let undecided = undecided.get_or_insert_default();
+            undecided.pieces.push((end, data.to_vec()));
+            undecided.bytes += data.len();
             return;
         }
-        let kept = std::mem::take(pieces);
+        let kept = undecided.take().map(|undecided| undecided.pieces).unwrap_or_default();
         let again = matches!(answer, Answer::None) && (self.midstream || self.half()) && self.recognitions < RECOGNITIONS_MAX;
         if again && !kept.is_empty() {
             // What came first may be a keep-alive's one byte or the end of a message: a later segment may begin one.
             let mut rest = kept.into_iter().chain([(end, data.to_vec())]);
-            self.decided(windows, answer, rest.next().into_iter().collect(), time_ns);
-            self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+            self.decided(windows, about, answer, rest.next().into_iter().collect(), time_ns);
+            self.state = State::Undecided(None);
             for (end, piece) in rest {
-                if matches!(self.state, State::Undecided { .. }) {
-                    self.recognise(windows, end, &piece, time_ns);
+                if matches!(self.state, State::Undecided(_)) {
+                    self.recognise(windows, about, end, &piece, time_ns);
                 } else {
-                    self.decode(windows, end, &piece, time_ns);
+                    self.decode(windows, about, end, &piece, time_ns);
                 }
             }
             return;
         }
-        self.decided(windows, answer, kept, time_ns);
-        self.decode(windows, end, data, time_ns);
+        self.decided(windows, about, answer, kept, time_ns);
+        self.decode(windows, about, end, data, time_ns);
         if again && matches!(self.state, State::Opaque) {
-            self.state = State::Undecided { pieces: Vec::new(), bytes: 0 };
+            self.state = State::Undecided(None);
         }
     }
 
     /// No more bytes will come before the answer is needed.
-    fn decide(&mut self, windows: &mut Windows, time_ns: i64) {
-        if let State::Undecided { pieces, .. } = &mut self.state {
-            let kept = std::mem::take(pieces);
+    fn decide(&mut self, windows: &mut Windows, about: &About, time_ns: i64) {
+        if let State::Undecided(undecided) = &mut self.state {
+            let kept = undecided.take().map(|undecided| undecided.pieces).unwrap_or_default();
             let answer = self.ask(&heads(kept.iter().map(|(e, p)| (*e, p.as_slice()))), true);
-            self.decided(windows, answer, kept, time_ns);
+            self.decided(windows, about, answer, kept, time_ns);
         }
     }
 
@@ -1338,11 +1420,12 @@ impl Application {
     /// A capture may begin after the handshake of TCP and yet before the first byte of the protocol: its beginning is
     /// looked for first.
     fn ask(&self, heads: &[Vec<u8>; 2], enough: bool) -> Answer {
-        let (client, server) = (self.client, 1 - self.client);
+        let client = usize::from(self.client);
+        let (server, ends) = (1 - client, self.ends());
         let ask = |midstream| {
             let (client_head, server_head) = (&heads[client], &heads[server]);
-            let ports = (self.ends[client].port, self.ends[server].port);
-            ask(self.registry, &Heads { client: client_head, server: server_head, ports, midstream }, enough)
+            let ports = (ends[client].port, ends[server].port);
+            ask(self.registry(), &Heads { client: client_head, server: server_head, ports, midstream }, enough)
         };
         match ask(false) {
             // Of an end that was never seen nothing can be the beginning.
@@ -1351,7 +1434,7 @@ impl Application {
         }
     }
 
-    fn decided(&mut self, windows: &mut Windows, answer: Answer, kept: Vec<(usize, Vec<u8>)>, time_ns: i64) {
+    fn decided(&mut self, windows: &mut Windows, about: &About, answer: Answer, kept: Vec<(usize, Vec<u8>)>, time_ns: i64) {
         self.state = State::Opaque;
         if let Answer::Found { protocol, client, midstream } = answer {
             if self.window.is_none() {
@@ -1361,56 +1444,58 @@ impl Application {
                 }
             }
             let options = Options { facts: self.facts, midstream };
-            self.state = State::Decoding(protocol.name, (protocol.decoder)(options));
-            self.protocols.push(protocol.name);
+            self.state = State::Decoding((protocol.decoder)(options));
+            self.recognised(protocol);
         }
-        self.begin(windows, time_ns);
+        self.begin(windows, about, time_ns);
         for (end, piece) in kept {
-            self.decode(windows, end, &piece, time_ns);
+            self.decode(windows, about, end, &piece, time_ns);
         }
     }
 
     /// Opens the connection in the windows, once. Datagrams have no handshake (RFC 768): who asks is who opens.
-    fn begin(&mut self, windows: &mut Windows, time_ns: i64) -> ConnectionId {
+    fn begin(&mut self, windows: &mut Windows, about: &About, time_ns: i64) -> ConnectionId {
         if let Some(id) = self.window {
-            return id;
+            return id as usize;
         }
+        let (ends, client) = (self.ends(), usize::from(self.client));
+        let opener = self.opener.map(|second| self.side(usize::from(second)));
         let opening = Opening {
-            client: self.ends[self.client],
-            server: self.ends[1 - self.client],
-            opened_by: self.opener.map(|end| self.side(end)).or_else(|| (&*self.transport == "udp").then_some(Side::Client)),
-            transport: Arc::clone(&self.transport),
-            tap: self.tap.clone(),
-            context: self.context.clone(),
+            client: ends[client],
+            server: ends[1 - client],
+            opened_by: opener.or_else(|| (self.key.protocol() == UDP_NUMBER).then_some(Side::Client)),
+            transport: about.transport(self.key.protocol()),
+            tap: about.tap(self.tap),
+            context: about.contexts.text(self.key.context()),
             seen_by: "tap",
             first_ns: self.first_ns,
         };
         let id = windows.open_again(opening, self.ordinal);
-        self.window = Some(id);
+        self.window = Some(u32::try_from(id).expect("connections are bounded far below"));
         let mut out = windows.recorder(id, time_ns);
         let midstream = self.midstream;
         out.condition(|c| c.joined_late = midstream);
-        for _ in 1..self.packets {
+        for _ in 1..self.packets[0] + self.packets[1] {
             out.packet();
         }
         id
     }
 
-    fn decode(&mut self, windows: &mut Windows, end: usize, data: &[u8], time_ns: i64) {
-        let (id, side, one_sided) = (self.begin(windows, time_ns), self.side(end), self.one_sided);
+    fn decode(&mut self, windows: &mut Windows, about: &About, end: usize, data: &[u8], time_ns: i64) {
+        let (id, side, one_sided) = (self.begin(windows, about, time_ns), self.side(end), self.one_sided);
         let mut out = windows.recorder(id, time_ns);
         out.arrived(side, data.len() as u64);
         out.condition(|c| c.one_sided = one_sided);
-        if side == Side::Client && matches!(self.state, State::Opaque) && &*self.transport == "tcp" {
+        if side == Side::Client && matches!(self.state, State::Opaque) && self.key.protocol() == TCP_NUMBER {
             if let Some(protocol) = protocols::later(data) {
                 // STARTTLS and its kin (RFC 3207, RFC 2595, RFC 4511 …): what came before was in the clear and stays so.
                 out.cut();
-                self.state = State::Decoding(protocol.name, (protocol.decoder)(Options { facts: self.facts, midstream: false }));
-                self.protocols.push(protocol.name);
+                self.state = State::Decoding((protocol.decoder)(Options { facts: self.facts, midstream: false }));
+                self.recognised(protocol);
             }
         }
         let result = match &mut self.state {
-            State::Decoding(_, decoder) => decoder.data(side, data, &mut out),
+            State::Decoding(decoder) => decoder.data(side, data, &mut out),
             _ => {
                 let bytes = out.pending(side);
                 out.add(&Movement::new(Operation::Transfer, self.opener_side()), side, bytes, Counts::ZERO);
@@ -1420,18 +1505,20 @@ impl Application {
         self.degrade(windows, id, result, time_ns);
     }
 
-    fn gap(&mut self, windows: &mut Windows, end: usize, length: u64, time_ns: i64) {
-        let (id, side) = (self.begin(windows, time_ns), self.side(end));
+    fn gap(&mut self, windows: &mut Windows, about: &About, end: usize, length: u64, time_ns: i64) {
+        let (id, side) = (self.begin(windows, about, time_ns), self.side(end));
         let mut out = windows.recorder(id, time_ns);
         let flow = out.lost(length);
-        let loss = self.loss.get_or_insert(Gaps { start_ns: time_ns, end_ns: time_ns, bytes: 0, gaps: 0, flows: BTreeSet::new() });
+        let loss = self
+            .loss
+            .get_or_insert_with(|| Box::new(Gaps { start_ns: time_ns, end_ns: time_ns, bytes: 0, gaps: 0, flows: BTreeSet::new() }));
         loss.end_ns = time_ns;
         self.lost = true;
         loss.bytes += length;
         loss.gaps += 1;
         loss.flows.insert(flow);
         let result = match &mut self.state {
-            State::Decoding(_, decoder) => decoder.gap(side, length, &mut out),
+            State::Decoding(decoder) => decoder.gap(side, length, &mut out),
             _ => Ok(()),
         };
         self.degrade(windows, id, result, time_ns);
@@ -1446,22 +1533,19 @@ impl Application {
     }
 
     /// Its decoder's memory is needed: from here on its bytes are counted.
-    fn unburden(&mut self, windows: &mut Windows, time_ns: i64) {
-        if let State::Undecided { pieces, .. } = &mut self.state {
-            let kept = std::mem::take(pieces);
-            self.decided(windows, Answer::None, kept, time_ns);
+    fn unburden(&mut self, windows: &mut Windows, about: &About, time_ns: i64) {
+        if let State::Undecided(undecided) = &mut self.state {
+            let kept = undecided.take().map(|undecided| undecided.pieces).unwrap_or_default();
+            self.decided(windows, about, Answer::None, kept, time_ns);
         }
-        let id = self.begin(windows, time_ns);
+        let id = self.begin(windows, about, time_ns);
         self.count_only(windows, id, "all decoders together hold too much", time_ns);
     }
 
     fn count_only(&mut self, windows: &mut Windows, id: ConnectionId, wrong: &str, time_ns: i64) {
-        let name = if let State::Decoding(name, decoder) = &mut self.state {
-            decoder.facts(&mut self.found);
-            *name
-        } else {
-            "unknown"
-        };
+        let decoding = matches!(self.state, State::Decoding(_));
+        let name = self.protocol.filter(|_| decoding).map_or("unknown", |protocol| protocol.name);
+        self.release();
         self.state = State::Opaque;
         let from = self.opener_side();
         let mut out = windows.recorder(id, time_ns);
@@ -1472,22 +1556,22 @@ impl Application {
                 out.add(&Movement::new(Operation::Transfer, from), side, bytes, Counts::ZERO);
             }
         }
-        let why = format!("{name} at {}: {wrong}; counted as bytes from here", ends_text(&self.ends));
+        let why = format!("{name} at {}: {wrong}; counted as bytes from here", ends_text(&self.ends()));
         windows.loss(&Loss { stage: "decoder", start_ns: time_ns, end_ns: time_ns, why, ..Loss::default() });
     }
 
     /// The connection seems over: everything goes out. Stragglers are counted in one more window.
-    fn settle(&mut self, windows: &mut Windows, time_ns: i64) {
-        if matches!(self.state, State::Undecided { .. }) && self.stream_bytes != [0; 2] {
-            self.decide(windows, time_ns);
+    fn settle(&mut self, windows: &mut Windows, about: &About, time_ns: i64) {
+        if matches!(self.state, State::Undecided(_)) && self.stream_bytes != [0; 2] {
+            self.decide(windows, about, time_ns);
         }
-        let id = self.begin(windows, time_ns);
+        let id = self.begin(windows, about, time_ns);
         let mut out = windows.recorder(id, time_ns);
         let (again, one_sided) = (std::mem::replace(&mut self.settled, true), self.one_sided);
         out.condition(|c| c.one_sided = one_sided);
         if again {
             // Told before; only what came since goes out.
-        } else if let State::Decoding(_, decoder) = &mut self.state {
+        } else if let State::Decoding(decoder) = &mut self.state {
             decoder.close(&mut out);
         } else if self.stream_bytes == [0; 2] && !self.lost {
             out.add(&Movement::new(Operation::Attempt, Side::Client), Side::Client, 0, Counts::ZERO);
@@ -1497,8 +1581,10 @@ impl Application {
 
     /// Lets the decoder go: a closed connection stays in the table for stragglers, and there may be many of them.
     fn release(&mut self) {
-        if let State::Decoding(_, decoder) = &self.state {
-            decoder.facts(&mut self.found);
+        if let State::Decoding(decoder) = &self.state {
+            if self.facts {
+                decoder.facts(&mut self.shown.get_or_insert_default().found);
+            }
             self.state = State::Opaque;
         }
     }
@@ -1506,13 +1592,13 @@ impl Application {
     fn close(&mut self, windows: &mut Windows, time_ns: i64) {
         self.release();
         if let Some(id) = self.window.take() {
-            windows.close(id, time_ns);
+            windows.close(id as usize, time_ns);
         }
     }
 
     /// An unreadable connection is one flow from who opened it.
     fn opener_side(&self) -> Side {
-        self.opener.map_or(Side::Client, |end| self.side(end))
+        self.opener.map_or(Side::Client, |second| self.side(usize::from(second)))
     }
 }
 
@@ -1553,6 +1639,15 @@ fn plain(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What may be spoken over an IP protocol.
+fn registry(protocol: u8) -> &'static [Protocol] {
+    match protocol {
+        TCP_NUMBER => protocols::TCP,
+        UDP_NUMBER => protocols::UDP,
+        _ => &[],
+    }
+}
+
 fn transport_name(protocol: u8) -> String {
     match protocol {
         1 => "icmp".into(),
@@ -1573,23 +1668,25 @@ fn count(n: u64, what: &str) -> String {
 }
 
 /// The line that `hopwatch inspect --json` prints; `a` sent the first packet.
-fn conversation(connection: &Connection, contexts: &Contexts) -> Vec<u8> {
+fn conversation(connection: &Connection, about: &About) -> Vec<u8> {
     let application = &connection.application;
-    let [a, b] = application.ends;
-    let lost: u64 = connection.streams.iter().map(|s| s.counters.lost_bytes).sum();
+    let [a, b] = application.ends();
+    let nothing = Shown::default();
+    let shown = application.shown.as_deref().unwrap_or(&nothing);
+    let lost: u64 = connection.streams.iter().map(|s| s.counters().lost_bytes).sum();
     let (copies, copied_bytes) = connection.copied.as_ref().map_or(([0; 2], [0; 2]), |copied| (copied.packets, copied.payload_bytes));
-    let keys = connection.copied.iter().flat_map(|copied| &copied.keys).chain([&connection.key]);
-    let vlans: BTreeSet<u16> = keys.flat_map(|key| contexts.vlans(key.context())).collect();
-    let retransmitted: u64 = connection.streams.iter().map(|s| s.counters.retransmitted_bytes).sum();
-    let cut = connection.streams.each_ref().map(|s| s.counters.cut_bytes);
+    let keys = connection.copied.iter().flat_map(|copied| &copied.keys).chain([&connection.application.key]);
+    let vlans: BTreeSet<u16> = keys.flat_map(|key| about.contexts.vlans(key.context())).collect();
+    let retransmitted: u64 = connection.streams.iter().map(|s| s.counters().retransmitted_bytes).sum();
+    let cut = connection.streams.each_ref().map(|s| s.counters().cut_bytes);
     let line = serde_json::json!({
         "kind": "conversation",
-        "transport": &*application.transport,
+        "transport": &*about.transport(application.key.protocol()),
         "a": a.address, "a_port": a.port, "b": b.address, "b_port": b.port,
-        "opened_by": application.opener.map(|end| if end == 0 { "a" } else { "b" }),
+        "opened_by": application.opener.map(|second| if second { "b" } else { "a" }),
         "start": rfc3339(application.first_ns), "end": rfc3339(connection.last_ns),
         // Every packet of the capture; of them, copies.
-        "packets_ab": connection.packets[0] + copies[0], "packets_ba": connection.packets[1] + copies[1],
+        "packets_ab": connection.application.packets[0] + copies[0], "packets_ba": connection.application.packets[1] + copies[1],
         "copies_ab": copies[0], "copies_ba": copies[1],
         "payload_bytes_ab": connection.payload_bytes[0] + copied_bytes[0],
         "payload_bytes_ba": connection.payload_bytes[1] + copied_bytes[1],
@@ -1598,9 +1695,19 @@ fn conversation(connection: &Connection, contexts: &Contexts) -> Vec<u8> {
         "cut_bytes_ab": cut[0], "cut_bytes_ba": cut[1], "lost_bytes": lost, "retransmitted_bytes": retransmitted,
         "joined_late": application.midstream, "one_sided": application.one_sided,
         "decode_errors": application.errors,
-        "context": application.context.as_deref(), "vlans": vlans,
-        "protocols": application.protocols,
-        "facts": application.found,
+        "context": about.contexts.text(application.key.context()).as_deref(), "vlans": vlans,
+        "protocols": shown.protocols,
+        "facts": shown.found,
     });
     serde_json::to_vec(&line).expect("a conversation serialises")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_without_trouble_takes_five_lines_of_the_cache_beside_its_decoder() {
+        assert_eq!(size_of::<Option<Connection>>(), 5 * 64);
+    }
 }

@@ -8,6 +8,7 @@
 //! The hash is a multiplication of 64 by 64 bits folded onto itself, per word, with two seeds drawn at random for each
 //! process: a sender of packets can neither compute nor measure which of them share a slot.
 
+use crate::soon::soon;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -152,10 +153,18 @@ impl Table {
         }
     }
 
+    /// Asks for what [`Table::find`] is going to look at.
+    #[inline]
+    pub fn soon(&self, hash: u64) {
+        if let Some(slot) = self.slots.get((hash >> 32) as usize & (self.slots.len() - 1)) {
+            soon(slot);
+        }
+    }
+
     /// The first number whose hash looks like `hash`, unasked: nearly always the one that [`Table::find`] gives.
     #[inline]
     #[must_use]
-    pub fn touch(&self, hash: u64) -> Option<usize> {
+    pub fn guess(&self, hash: u64) -> Option<usize> {
         let mask = self.slots.len() - 1;
         let upper = hash >> 32;
         let mut place = upper as usize & mask;

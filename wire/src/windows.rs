@@ -11,6 +11,7 @@
 //! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
 
 use crate::protocols::Shared;
+use crate::soon::soon;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
@@ -496,6 +497,16 @@ impl Windows {
     #[must_use]
     pub fn is_open(&self, connection: ConnectionId) -> bool {
         self.connections.get(connection).is_some_and(Option::is_some)
+    }
+
+    /// Asks for what a recorder of `connection` is going to look at first; `flows`: what it looks at next, if the first has come.
+    pub(crate) fn soon(&self, connection: ConnectionId, flows: bool) {
+        let Some(connection) = self.connections.get(connection).and_then(Option::as_deref) else { return };
+        if !flows {
+            soon(connection);
+        } else if let Some(flow) = connection.flows.get(connection.last) {
+            soon(flow);
+        }
     }
 
     /// A recorder of what is observed on `connection` at `time_ns`.
