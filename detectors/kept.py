@@ -11,7 +11,9 @@ with what it asked that may be answered otherwise the next time (``Asked``):
 What holds is charged as it was charged then. Whatever does not hold, or cannot be kept, is judged as if nothing had ever been kept, so
 that forgetting (``KEPT_MAX``) costs time and changes no word. Nothing here is part of the detector's state.
 
-A client that no list of the declaration names, in a zone, is anyone there: what is said of one without naming it is said of all.
+What is said without naming who it is about is said of more: a client that no list of the declaration names, in a zone, is anyone there;
+topics or nodes that are judged together come in any order. Such likeness is ``broad``; where a judgement is of this client, or of these
+sets one by one, what tells them apart (``narrow``) is looked at besides.
 """
 
 from collections import OrderedDict
@@ -85,6 +87,8 @@ class Asked:
     """The judgement tells the time, to the minute."""
     personal: bool = False
     """The judgement is of this client, not of anyone in its zone."""
+    together: bool = False
+    """All sets were judged as one."""
 
     def step(self, part: int, charged: Sequence[Allowance] = ()) -> None:
         """A part of the window has been weighed."""
@@ -117,39 +121,37 @@ class Kept(NamedTuple):
     """The amounts that the steps count."""
 
 
-_PERSONAL: Final = None
-"""Stands for judgements that are kept for each client by itself."""
-
-
 class Judgements:
     """Kept judgements by likeness. ``given_total`` counts those that were given again."""
 
     def __init__(self) -> None:
+        # None stands for judgements that are told apart more narrowly.
         self._kept: OrderedDict[Likeness, Kept | None] = OrderedDict()
         self.given_total = 0
         self.forgotten_total = 0
 
-    def get(self, likeness: Likeness, client: str) -> Kept | None:
+    def get(self, broad: Likeness, flow: Flow) -> Kept | None:
         """What was said of a window like this one."""
         try:
-            kept = self._kept[likeness]
+            kept = self._kept[broad]
         except KeyError:
             return None
-        self._kept.move_to_end(likeness)
-        if kept is not _PERSONAL:
-            return kept
-        kept = self._kept.get((likeness, client))
+        self._kept.move_to_end(broad)
         if kept is not None:
-            self._kept.move_to_end((likeness, client))
+            return kept
+        exact = (broad, narrow(flow))
+        kept = self._kept.get(exact)
+        if kept is not None:
+            self._kept.move_to_end(exact)
         return kept
 
-    def keep(self, likeness: Likeness, client: str, kept: Kept, *, personal: bool) -> None:
-        """Remember a judgement for the next window like this one."""
-        if personal:
-            self._put(likeness, _PERSONAL)
-            self._put((likeness, client), kept)
+    def keep(self, broad: Likeness, flow: Flow, kept: Kept, *, exactly: bool) -> None:
+        """Remember a judgement for the next window like this one, or exactly like it."""
+        if exactly:
+            self._put(broad, None)
+            self._put((broad, narrow(flow)), kept)
         else:
-            self._put(likeness, kept)
+            self._put(broad, kept)
 
     def _put(self, likeness: Likeness, kept: Kept | None) -> None:
         self._kept[likeness] = kept
@@ -179,41 +181,50 @@ def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bo
         if not part.names:
             unnamed = _is_much(part.rows, part.values, max(part.bytes, flow.bytes))
     elif sets:
-        objects = tuple([(tuple(part.names), tuple(part.columns)) for part in sets])
+        every: list[Any] = []
         for part in sets:
             if not part.names or part.rows < 0 or part.values < 0 or part.messages < 0:
                 return None
+            # A topic or node is a set of its own as a rule.
+            alone = len(part.names) == 1 and not part.columns
+            every.append(part.names[0] if alone else (tuple(part.names), tuple(part.columns)))
+        objects = (len(sets), frozenset(every))
     else:
         unnamed = _is_much(flow.rows, flow.values, flow.bytes)
     return (
-        *_ends(index, flow), flow.agent, flow.opened_by, flow.transport, flow.protocol, flow.account is None, who, flow.operation,
+        _ends(index, flow), flow.agent, flow.opened_by, flow.transport, flow.protocol, flow.account is None, who, flow.operation,
         flow.depth, protection.transport, protection.authentication, protection.policy,
         certificate is not None and isinstance(certificate, dict) and certificate.get("self_signed") is True,
         complete, flow.completeness.estimated, day, flow.bytes == 0, objects, unnamed,
     )  # fmt: skip
 
 
-def _ends(index: Index, flow: Flow) -> tuple[Any, ...]:  # Any: names of an end are compared, and nothing else
+def narrow(flow: Flow) -> Likeness:
+    """What of a window is looked at besides, where it matters who the client is or in which order the sets come."""
+    client = flow.source if flow.opened_by == "source" else flow.destination
+    sets = flow.objects
+    order = tuple([(tuple(part.names), tuple(part.columns)) for part in sets]) if len(sets) > 1 else ()
+    return (client.address, order)
+
+
+def _ends(index: Index, flow: Flow) -> tuple[Any, ...]:  # Any: what of an end is compared, and nothing else
     """The two ends as far as the declaration tells ends apart: a port at random is no difference, nor is anyone from anyone."""
-    source, destination = flow.source, flow.destination
-    if flow.opened_by == "destination":
-        return (source.address, source.port, _names(source), *_client(index, destination))
-    if flow.opened_by == "source":
-        return (*_client(index, source), destination.address, destination.port, _names(destination))
-    return (source.address, source.port, _names(source), destination.address, destination.port, _names(destination))
-
-
-def _client(index: Index, end: Endpoint) -> tuple[Any, ...]:
-    if end.names:
-        return (end.address, end.port, _names(end))
-    zone = index.anyone(end.address)
+    source, destination, opened_by = flow.source, flow.destination, flow.opened_by
+    if opened_by is None:
+        return (source.address, source.port, _names(source), destination.address, destination.port, _names(destination))
+    server, client = (source, destination) if opened_by == "destination" else (destination, source)
+    names = _names(server) if server.names else ()
+    if client.names:
+        return (server.address, server.port, names, client.address, client.port, _names(client))
+    address = client.address
+    zone = index.anyone(address)
     if zone is not None:
-        return (zone, 0, ())
-    return (end.address, end.port if index.listens(end.address, end.port) else 0, ())
+        return (server.address, server.port, names, zone)
+    return (server.address, server.port, names, address, client.port if index.listens(address, client.port) else 0)
 
 
-def _names(end: Endpoint) -> tuple[Any, ...]:
-    return tuple([(name.name, name.by, name.port) for name in end.names]) if end.names else ()
+def _names(end: Endpoint) -> tuple[Any, ...]:  # Any: as above
+    return tuple([(name.name, name.by, name.port) for name in end.names])
 
 
 def _is_much(rows: int, values: int, count_bytes: int) -> bool:

@@ -164,12 +164,13 @@ class VerdictDetector:
 
     def observe(self, event: Event) -> list[Judgement]:
         """The judgement of a flow; a repeated window, another plant's or anything but a flow has none."""
-        if isinstance(event, Heartbeat):
+        if isinstance(event, Flow):
+            if event.plant == self.architecture.plant and self._repeats.first(event):
+                return [self._judge(event)]
+        elif isinstance(event, Heartbeat):
             self._lives(event.agent, time_ns(event.time))
         elif isinstance(event, Loss):
             self.blind(event)
-        elif isinstance(event, Flow) and event.plant == self.architecture.plant and self._repeats.first(event):
-            return [self._judge(event)]
         return []
 
     def advance(self, now_ns: int) -> list[Judgement]:
@@ -301,8 +302,7 @@ class VerdictDetector:
         again = len(self._earlier) > 0 and self._earlier.has(flow)
         day = self._day(start_ns)
         like = likeness(self.index, flow, who, complete, day) if self._keeps and not again else None
-        client = (flow.source if flow.opened_by == "source" else flow.destination).address
-        kept = None if like is None else self._kept.get(like, client)
+        kept = None if like is None else self._kept.get(like, flow)
         if kept is not None and self._holds(kept, flow, start_ns):
             new = self._new_amounts(flow, connection, up=kept.up)
             if self._affords(kept, flow, new, start_ns):
@@ -316,7 +316,7 @@ class VerdictDetector:
         outcome = self._outcome(seen, opinion, service, joined)
         members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
         if like is not None and seen.asked.keepable:
-            self._keep(like, client, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
+            self._keep(like, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
         return self._said(flow, start_ns, day, opinion, outcome, members)
 
     def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
@@ -372,10 +372,11 @@ class VerdictDetector:
 
     # What was said before
 
-    def _keep(self, like: Likeness, client: str, seen: Seen, opinion: Opinion, outcome: Outcome, members: tuple[End, ...]) -> None:
+    def _keep(self, like: Likeness, seen: Seen, opinion: Opinion, outcome: Outcome, members: tuple[End, ...]) -> None:
         asked = seen.asked
         # A finding names the host, and so do differences, whether or not they are one.
-        personal = asked.personal or bool(members or opinion.differing) or outcome.verdict not in QUIET
+        exactly = asked.personal or bool(members or opinion.differing) or outcome.verdict not in QUIET
+        exactly = exactly or (len(seen.flow.objects) > 1 and not asked.together)
         kept = Kept(
             opinion=opinion,
             outcome=outcome,
@@ -385,9 +386,9 @@ class VerdictDetector:
             feeds=tuple(dict(asked.feeds).items()),
             minute=seen.start_ns // _MINUTE_NS if asked.minute else None,
             steps=tuple(asked.steps),
-            counts=tuple({one.counts for step in asked.steps for one in (*step.asked, *step.charged)} - {""}),
+            counts=tuple(dict.fromkeys(one.counts for step in asked.steps for one in (*step.asked, *step.charged))),
         )
-        self._kept.keep(like, client, kept, personal=personal)
+        self._kept.keep(like, seen.flow, kept, exactly=exactly)
 
     def _holds(self, kept: Kept, flow: Flow, start_ns: int) -> bool:
         """Whether what was asked of the time and of feeds has the answers that it had."""
@@ -401,24 +402,21 @@ class VerdictDetector:
 
     def _affords(self, kept: Kept, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
         """Charge what was charged then, if every limit that was asked for is wide enough for this window too."""
-        left = {counts: new.get(counts, 0) for counts in kept.counts}
         due: list[tuple[Allowance, int]] = []
         pending: dict[str, int] = {}
+        left = new if len(kept.steps) == 1 else dict(new)
         for part, asked, charged in kept.steps:
-            share = left
-            if part == WHOLE:
-                share = {counts: moved(flow, part, counts) for counts in kept.counts}
-            elif part != NEW:
-                share = {counts: _once(0 if counts == "back" else moved(flow, part, counts), left[counts]) for counts in kept.counts}
-                left = {counts: amount - share[counts] for counts, amount in left.items()}
-            share[""] = 0
+            shares = {counts: _share_of(flow, part, counts, new, left) for counts in kept.counts}
             for one in asked:
-                amount = share[one.counts] + pending.get(one.key, 0)
+                amount = shares[one.counts] + pending.get(one.key, 0)
                 if self._of(one).would_use(one.key, one.limit, start_ns, amount, one.objects) > one.limit.amount:
                     return False
-            for one in charged:
-                due.append((one, share[one.counts]))
-                pending[one.key] = pending.get(one.key, 0) + share[one.counts]
+            if left is not new:
+                for counts, share in shares.items():
+                    left[counts] = left.get(counts, 0) - share
+                for one in charged:
+                    pending[one.key] = pending.get(one.key, 0) + shares[one.counts]
+            due += [(one, shares[one.counts]) for one in charged]
         for one, amount in due:
             self._of(one).charge(one.key, one.limit, start_ns, amount, one.objects)
         return True
@@ -479,9 +477,12 @@ class VerdictDetector:
 
     def _new_amounts(self, flow: Flow, connection: Connection, *, up: bool) -> dict[str, int]:
         """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
+        rows, values, messages, size, back = flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back
         names = _UP if up else _DOWN
-        counted = dict(zip(names, (flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back), strict=True))
+        counted = {names[0]: rows, names[1]: values, names[2]: messages, names[3]: size, names[4]: back}
         new = self._views.added_to(connection, f"{flow.agent}/{flow.seen_by}", counted)
+        if new is counted:
+            return {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
         return dict(zip(_AMOUNTS, [new[name] for name in names], strict=True))
 
     # Rows of the table, top to bottom
@@ -605,6 +606,7 @@ class VerdictDetector:
             # Some of the sets could be approved by a hop that stands before the one which approves all.
             if not weighed.best.differing and (len(joined) == 1 or (weighed.place == 0 and weighed.best.verdict == "declared")):
                 seen.asked.step(TOGETHER, self._charge(seen, weighed))
+                seen.asked.together = True
                 return weighed.best
             # Whether a limit was too narrow for all of them says nothing about each; being refused together follows from the rest.
             seen.asked.limits.clear()
@@ -822,6 +824,15 @@ def _share(part: ObjectSet | None, left: dict[str, int]) -> dict[str, int]:
         share[unit] = _once(amount, left[unit])
         left[unit] -= share[unit]
     return share
+
+
+def _share_of(flow: Flow, part: int, counts: str, new: dict[str, int], left: dict[str, int]) -> int:
+    """The same of one amount of a kept step's part."""
+    if part == WHOLE:
+        return moved(flow, part, counts) if counts else 0
+    if part == NEW:
+        return new.get(counts, 0)
+    return _once(moved(flow, part, counts), left[counts]) if counts and counts != "back" else 0
 
 
 def _once(amount: int, left: int) -> int:

@@ -50,7 +50,7 @@ class Views:
     def learn(self, flow: Flow) -> Connection:
         """The connection, with what this window adds about who it is."""
         connection = self._get(flow.connection)
-        if DEPTH_ORDER[flow.depth] >= DEPTH_ORDER[connection.depth] and flow.account is not None:
+        if flow.account is not None and DEPTH_ORDER[flow.depth] >= DEPTH_ORDER[connection.depth]:
             connection.account, connection.application, connection.role = flow.account, flow.application, flow.role
             connection.depth = flow.depth
         return connection

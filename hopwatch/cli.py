@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -34,9 +33,10 @@ from detectors.judgement import Judgement
 from detectors.verdict import VerdictDetector
 from detectors.whatif import what_if
 from hopwatch import agents, scale
-from hopwatch.bus import LogError
+from hopwatch.bus import Log, LogError
 from hopwatch.bus import cli as bus
 from hopwatch.bus.embedded import EmbeddedLog
+from hopwatch.bus.memory import MemoryLog
 from hopwatch.capture import SECONDS, Measuring, check, expected, show
 from hopwatch.config import ConfigError, Settings, kafka, settings
 from hopwatch.declared.load import load
@@ -379,13 +379,10 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     return _ended(outcome)
 
 
-def _rooms(chosen: Settings, architecture: Architecture, stack: contextlib.ExitStack) -> tuple[EmbeddedLog, Store | None]:
-    """The log and the store; without a store the log is a temporary one."""
+def _rooms(chosen: Settings, architecture: Architecture, stack: contextlib.ExitStack) -> tuple[Log, Store | None]:
+    """The log and the store; without a store nothing outlives the run, and the log is in memory."""
     if chosen.store == NO_STORE:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="hopwatch-"))
-        log = EmbeddedLog(Path(directory) / "log", size_bytes_max=chosen.log_bytes_max)
-        stack.callback(log.close)
-        return log, None
+        return MemoryLog(size_bytes_max=chosen.log_bytes_max), None
     log = EmbeddedLog(f"{chosen.store}.log", size_bytes_max=chosen.log_bytes_max)
     stack.callback(log.close)
     index = Index(architecture)

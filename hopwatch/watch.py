@@ -303,10 +303,13 @@ class Run:
                 self._why = str(error)
                 continue
             events.append(event)
-            if isinstance(event, Loss):
+            if event.kind == "loss":
                 self._lost["packets"] += event.packets
                 self._lost["bytes"] += event.bytes
-            self._shown(partial(self._view.said, line, event))
+            try:
+                self._view.said(line, event)
+            except ViewClosed:
+                self.stop()
         judged = list(self._judge.judge(events))
         self._keep(
             judged,

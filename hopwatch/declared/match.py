@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, inet_pton
 from typing import Any, Final, Generic, TypeVar
 
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Architecture, Conduit, Hop, PlannedException, Service
@@ -143,7 +144,8 @@ class Index:
         self._build_data()
         self._build_accounts()
         self._zones = Remembered(self._zone)
-        self._anyones = Remembered(self._anyone)
+        self.anyone = Remembered(self._anyone)
+        """What stands for every host of the zone that nothing in the file tells from the others; None of any other address."""
         self._classified = Remembered(self._classify)
         self._account_names = Remembered(self._account)
         self._met = Remembered(self._meet)
@@ -181,10 +183,6 @@ class Index:
                     continue
             claimed = claimed or name
         return End(address, port, zone, asset, host, None, claimed)
-
-    def anyone(self, address: str) -> str | None:
-        """What stands for every host of the zone that nothing in the file tells from the others; None of any other address."""
-        return self._anyones(address)
 
     def listens(self, address: str, port: int) -> bool:
         """Whether an asset answers at this very port."""
@@ -274,7 +272,7 @@ class Index:
     def _caches(self) -> dict[str, Remembered[Any, Any]]:  # Any: each question has its own key and answer
         return {
             "zones": self._zones,
-            "anyones": self._anyones,
+            "anyones": self.anyone,
             "objects": self._classified,
             "identities": self._account_names,
             "object_sets": self._met,
@@ -469,11 +467,17 @@ class Index:
     # How each question is answered the first time
 
     def _zone(self, address: str) -> str | None:
-        octets = address.split(".")
-        if len(octets) == 4 and all(octet.isdecimal() and octet.isascii() for octet in octets) and max(map(int, octets)) < 256:
-            # As ip_address does it, in a fifth of the time: a plant under a scan asks for each address once.
-            whole = int.from_bytes(bytes(map(int, octets)), "big")
-            return next((table[whole >> shift] for shift, table in self._nets[4] if whole >> shift in table), None)
+        try:
+            # As ip_address reads it, in a fifth of the time: a plant under a scan asks for each address once.
+            whole = int.from_bytes(inet_pton(AF_INET, address), "big")
+        except (OSError, ValueError):
+            return self._zone_of_number(address)
+        for shift, table in self._nets[4]:
+            if whole >> shift in table:
+                return table[whole >> shift]
+        return None
+
+    def _zone_of_number(self, address: str) -> str | None:
         try:
             number = ip_address(address.partition("%")[0])
         except ValueError:
@@ -487,7 +491,7 @@ class Index:
         return None
 
     def _anyone(self, address: str) -> str | None:
-        zone = self.zone(address)
+        zone = self._zone(address)
         told_apart = address in self._hosts or address in self._listed or is_for_neighbours(address)
         return None if zone is None or told_apart else self._anyone_in[zone]
 

@@ -84,7 +84,7 @@ def test_a_hundred_thousand_peers_stay_within_every_bound_and_every_drop_is_coun
     assert {name: size for name, size in sizes.items() if name in BOUNDS and size > BOUNDS[name]} == {}
     assert sum(watching.counted.values()) == PEERS
     # Each peer is one entry of these tables: what is not there was dropped, and said so.
-    for name in ("connections", "flows", "agents", "zones"):
+    for name in ("connections", "flows", "agents", "anyones"):
         assert sizes[name] == BOUNDS[name]
         assert forgotten[name] >= PEERS - BOUNDS[name], name
     assert sizes["findings"] == BOUNDS["findings"] and forgotten["findings"] > 0
