@@ -113,14 +113,27 @@ class Reports(Generic[T]):
     stalls: list[Stall] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane(Generic[T]):
     """One key of one topic and its unacknowledged copies, oldest first: they lie in one partition."""
 
     topic: str
     key: bytes
     waiting: deque[_Copy[T]] = field(default_factory=deque)
+    held: deque[_Copy[T]] = field(default_factory=deque)
+    """Those of the waiting ones, the last, that the client does not have."""
+
+    asking: bool = False
+    """It has answered nothing for too long: one copy asks, the others are held."""
+
+    answered_s: float = 0.0
+    """When it last answered, or the client last got its copies anew."""
+
     partition: int | None = None
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since an answer was due."""
+        return now - max(self.waiting[0].sent_s, self.answered_s) if self.waiting else 0.0
 
 
 @dataclass(slots=True)
@@ -137,10 +150,10 @@ class _Sent(Generic[T]):
 class _Copy(Generic[T]):
     """One event in one lane; the client calls it when it knows what became of it."""
 
-    __slots__ = ("edition", "event", "lane", "number", "publisher", "sent_s")
+    __slots__ = ("edition", "event", "lane", "publisher", "sent_s")
 
-    def __init__(self, publisher: Publisher[T], event: _Sent[T], lane: _Lane[T], number: int, sent_s: float) -> None:
-        self.publisher, self.event, self.lane, self.number, self.sent_s = publisher, event, lane, number, sent_s
+    def __init__(self, publisher: Publisher[T], event: _Sent[T], lane: _Lane[T], sent_s: float) -> None:
+        self.publisher, self.event, self.lane, self.sent_s = publisher, event, lane, sent_s
         self.edition = 0
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
@@ -150,10 +163,10 @@ class _Copy(Generic[T]):
 class Publisher(Generic[T]):
     """Sends events; ``T`` is the caller's token for one, for example its offset in the spool.
 
-    A cluster that answers nothing for SILENT_S is asked with one event until it answers again; what else was in flight is taken
-    back and kept here, in order. librdkafka would otherwise look at waiting events without a pause, on a whole core, for as long as
-    a broker takes connections and says nothing (measured: docs/decisions/0014). What the broker had taken without saying so
-    is then sent twice, and recognised by its event_id.
+    A key for which nothing is answered for SILENT_S is asked with one event until it answers again; what is in flight is taken back,
+    and what else there is of that key is kept here, in order. librdkafka would otherwise look at waiting events without a pause, on a
+    whole core, for as long as a broker takes connections and says nothing (measured: docs/decisions/0014). What the broker had
+    taken without saying so is then sent twice, and recognised by its event_id.
     """
 
     def __init__(
@@ -179,11 +192,12 @@ class Publisher(Generic[T]):
         self._messages_max, self._bytes_max, self._stall_s, self._silent_s, self._clock = messages_max, bytes_max, stall_s, silent_s, clock
         self._reports: Reports[T] = Reports()
         self._lanes: dict[tuple[str, bytes], _Lane[T]] = {}
-        self._held: deque[_Copy[T]] = deque()
-        self._messages = self._bytes = self._numbers = self._edition = 0
+        self._holding: set[_Lane[T]] = set()
+        self._messages = self._bytes = self._edition = 0
         self._checked_s = self._answered_s = self._resumed_s = clock()
         self._retries = self._retries_before = self._queued = 0
-        self._asking = self._fatal = self._closed = False
+        self._looked_s, self._look_s = clock(), min(CHECK_S, silent_s / 4)
+        self._fatal = self._closed = False
         self._withdrawn_s = -WITHDRAW_S
         self._counters = dict.fromkeys(("sent", "acknowledged", "failed", "refused", "withdrawn"), 0)
         self.trouble: str | None = None
@@ -263,11 +277,11 @@ class Publisher(Generic[T]):
             lane = self._lanes.get((topic, key))
             if lane is None:
                 lane = self._lanes[topic, key] = _Lane(topic, key)
-            self._numbers += 1
-            copy = _Copy(self, event, lane, self._numbers, now)
+            copy = _Copy(self, event, lane, now)
             lane.waiting.append(copy)
-            if self._held or self._asking or not self._hand(copy):
-                self._held.append(copy)
+            if lane.held or (lane.asking and len(lane.waiting) > 1) or not self._hand(copy):
+                lane.held.append(copy)
+                self._holding.add(lane)
         return True
 
     def _hand(self, copy: _Copy[T]) -> bool:
@@ -301,30 +315,41 @@ class Publisher(Generic[T]):
             # An error after which this client can send nothing leaves it here, and is not told.
             self._erred(error.args[0])
             self._fatal = True
-        handed = self._messages - len(self._held)
-        if self._fatal and self._clock() - self._withdrawn_s < WITHDRAW_S:
-            return  # Whoever is refused for good does not ask in a circle.
-        if self._fatal or (handed and not self._asking and self._silent_since() >= self._silent_s):
-            self._withdraw()
-            handed = 0
-        if self._held and (not self._asking or not handed):
-            while self._held and self._hand(self._held[0]):
-                self._held.popleft()
-                if self._asking and self._messages > len(self._held):
-                    break
+        now = self._clock()
+        if self._fatal:
+            # Whoever is refused for good does not ask in a circle.
+            if now - self._withdrawn_s >= WITHDRAW_S:
+                self._withdraw([lane for lane in self._lanes.values() if lane.waiting])
+        elif now - self._looked_s >= self._look_s:
+            self._looked_s = now
+            silent = [lane for lane in self._lanes.values() if not lane.asking and lane.silent_s(now) >= self._silent_s]
+            if silent:
+                self._withdraw(silent)
+        for lane in list(self._holding):
+            self._hand_over(lane)
 
-    def _silent_since(self) -> float:
-        """Seconds without an answer although one was awaited."""
-        oldest = min(lane.waiting[0].sent_s for lane in self._lanes.values() if lane.waiting)
-        return self._clock() - max(oldest, self._answered_s)
+    def _hand_over(self, lane: _Lane[T]) -> None:
+        """Give the client what is held of a lane, in order: all of it, or one copy if the lane is being asked."""
+        while lane.held and not (lane.asking and len(lane.waiting) > len(lane.held)):
+            copy = lane.held.popleft()
+            if not self._hand(copy):
+                lane.held.appendleft(copy)
+                return
+        if not lane.held:
+            self._holding.discard(lane)
 
-    def _withdraw(self) -> None:
-        """Take back what is in flight, let the client go that cannot send it, and ask with one event through a new one."""
-        waiting = [copy for lane in self._lanes.values() for copy in lane.waiting]
-        self._held = deque(sorted(waiting, key=lambda copy: copy.number))
+    def _withdraw(self, silent: list[_Lane[T]]) -> None:
+        """Take back what is in flight and let the client go that cannot send it; the silent lanes are asked through a new one."""
+        now = self._clock()
+        for lane in self._lanes.values():
+            lane.held = deque(lane.waiting)
+            lane.answered_s = now
+            lane.asking = lane.asking or lane in silent
+            if lane.held:
+                self._holding.add(lane)
         self._counters["withdrawn"] += 1
-        self._fatal, self._asking = False, True
-        self._withdrawn_s = self._clock()
+        self._fatal = False
+        self._withdrawn_s = now
         self._edition += 1
         self._retries_before, self._retries = self._retries_before + self._retries, 0
         # Nobody polls it any more, so that nothing it still had to say is heard.
@@ -347,7 +372,8 @@ class Publisher(Generic[T]):
     @property
     def away(self) -> bool:
         """Events wait, and nothing was acknowledged for SILENT_S."""
-        return bool(self._messages) and (self._asking or self._silent_since() >= self._silent_s)
+        waiting = [lane.waiting[0].sent_s for lane in self._lanes.values() if lane.waiting]
+        return bool(waiting) and self._clock() - max(min(waiting), self._answered_s) >= self._silent_s
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is in flight; False if something still is. What was reported waits for ``poll``."""
@@ -361,7 +387,7 @@ class Publisher(Generic[T]):
         return self._counters | {
             "in_flight": self._messages,
             "in_flight_bytes": self._bytes,
-            "held": len(self._held),
+            "held": sum(len(lane.held) for lane in self._holding),
             "queued": self._queued,
             "retries": self._retries_before + self._retries,
         }
@@ -382,11 +408,12 @@ class Publisher(Generic[T]):
         if copy.edition != self._edition:
             return
         if error is None:
-            self._answered_s = self._clock()
-            if self._asking:
-                self._asking, self._resumed_s = False, self._answered_s
+            now, lane = self._clock(), copy.lane
+            if now - self._answered_s >= self._silent_s:
+                self._resumed_s = now
+            self._answered_s = lane.answered_s = now
+            lane.asking, lane.partition = False, message.partition()
             self.trouble = None
-            copy.lane.partition = message.partition()
         self._settled(copy, error)
 
     def _settled(self, copy: _Copy[T], error: KafkaError | None) -> None:
@@ -706,8 +733,9 @@ class Reader:
         """
         self.topic = topic_name(kind, connection.topic_prefix)
         self.trouble: str | None = None
-        self._next: dict[int, int] = {}
-        self._ends: dict[int, int] = {}
+        """What the client last said was wrong; None again once a message is received or an end is reached."""
+        self._partitions: frozenset[int] = frozenset()
+        self._ended: set[int] = set()
         settings: dict[str, Any] = {  # Any: settings and callbacks.
             **connection.client(),
             **_COMMON,
@@ -716,6 +744,7 @@ class Reader:
             # A reader without a group still has to name one; nothing is ever committed to it.
             "group.id": "hopwatch-reader",
             "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
             "error_cb": self._erred,
         }
         try:
@@ -726,7 +755,7 @@ class Reader:
     def poll(self, timeout_s: float, limit: int = POLL_MESSAGES) -> list[Received]:
         """The next messages; empty after ``timeout_s``, at the end, or while the cluster is away."""
         try:
-            if not self._ends and not self._begin(timeout_s):
+            if not self._partitions and not self._begin(max(timeout_s, 0.1)):
                 return []
             messages = self._consumer.consume(limit, timeout_s)
         except KafkaException as error:
@@ -735,35 +764,29 @@ class Reader:
         found = []
         for message in messages:
             error_ = message.error()
-            if error_ is not None:
+            if error_ is None:
+                found.append(_received(message))
+                self.trouble = None
+            elif error_.code() == KafkaError._PARTITION_EOF:
+                self._ended.add(cast(int, message.partition()))  # The end is that of a partition.
+                self.trouble = None
+            else:
                 self.trouble = _said(error_)
-                continue
-            received = _received(message)
-            self._next[received.partition.number] = received.offset + 1
-            found.append(received)
         return found
 
     def _begin(self, timeout_s: float) -> bool:
-        about = self._consumer.list_topics(self.topic, timeout=max(timeout_s, 0.1)).topics.get(self.topic)
+        about = self._consumer.list_topics(self.topic, timeout=timeout_s).topics.get(self.topic)
         if about is None or about.error is not None:
             self.trouble = _said(about.error) if about is not None else f"{self.topic}: not there"
             return False
-        for number in about.partitions:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic, number), timeout=max(timeout_s, 0.1))
-            self._next[number], self._ends[number] = low, high
-        self._consumer.assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in self._ends])
+        self._partitions = frozenset(about.partitions)
+        self._consumer.assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in self._partitions])
         return True
 
     @property
     def caught_up(self) -> bool:
-        """Everything that was there at the first poll has been read.
-
-        A compacted partition may end in offsets that are gone, so the client's own position counts as well.
-        """
-        if not self._ends:
-            return False
-        positions = self._consumer.position([TopicPartition(self.topic, number) for number in self._ends])
-        return all(max(self._next[one.partition], one.offset) >= self._ends[one.partition] for one in positions)
+        """The end of every partition was reached once."""
+        return bool(self._partitions) and self._ended >= self._partitions
 
     def close(self) -> None:
         """Let go of the cluster."""
@@ -779,7 +802,14 @@ _UNHEARD.addHandler(logging.NullHandler())
 _UNHEARD.propagate = False
 
 # log_level 0: what the client would write to standard error comes through error_cb.
-_COMMON: dict[str, Value] = {"log_level": 0, "socket.keepalive.enable": True, "reconnect.backoff.max.ms": 5_000}
+_COMMON: dict[str, Value] = {
+    "log_level": 0,
+    "socket.keepalive.enable": True,
+    "reconnect.backoff.max.ms": 5_000,
+    # A broker that takes a connection and says nothing must not keep a new client long from asking the next one.
+    "socket.connection.setup.timeout.ms": 5_000,
+    "api.version.request.timeout.ms": 3_000,
+}
 _READING: dict[str, Value] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,

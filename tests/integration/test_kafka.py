@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from examples.broker import Cluster as Broker
+from examples.broker import kafka
 from hopwatch.bus.admin import Cluster
 from hopwatch.bus.connection import BrokerError, Connection
 from hopwatch.bus.kafka import Gap, Partition, Publisher, Reader, Received, Reports, Subscriber
@@ -209,6 +211,65 @@ def test_a_partition_that_waits_while_others_are_answered_is_a_stall(connection:
     assert found.stalls[0].topic == f"{elsewhere.topic_prefix}hopwatch.finding.v1"
     assert not publisher.away
     publisher.close(0.1)
+
+
+@pytest.mark.long
+def test_one_silent_broker_of_two_holds_up_its_own_keys_only(tmp_path: Path) -> None:
+    """Each partition has one copy, and the quorum is gone with the broker: nothing moves elsewhere."""
+    with kafka(tmp_path / "cluster", brokers=2) as cluster:
+        there = Connection(bootstrap_servers=cluster.bootstrap)
+        administrator = Cluster(there)
+        administrator.create(administrator.wanted(partitions=2, replication=1))
+        until = time.monotonic() + PATIENCE_S
+        while administrator.differences(administrator.wanted(partitions=2, replication=1)):
+            assert time.monotonic() < until, "the brokers tell one another what topics there are"
+        leaders = administrator._metadata().topics["hopwatch.flow.v1"].partitions
+        publisher: Publisher[int] = Publisher(there, speaker="agents/test", silent_s=1.0, stall_s=2.0)
+        plants = [f"plant-{number}" for number in range(8)]
+        total = Reports[int]()
+        for number, plant in enumerate(plants):
+            add(total, send(publisher, number, 1, plant))
+        reported(publisher, len(plants), total)
+        where = {
+            plant: leaders[lane.partition].leader for plant in plants for lane in [publisher._lanes["hopwatch.flow.v1", plant.encode()]]
+        }
+        lost, well = (next(plant for plant in plants if where[plant] == number) for number in (2, 1))
+        cluster.pause(2)
+        try:
+            stalls, until = [], time.monotonic() + PATIENCE_S
+            add(total, send(publisher, 100, 2_000, lost, size=2_000))
+            number = 10_000
+            while not stalls:
+                assert time.monotonic() < until
+                add(total, send(publisher, number, 1, well))
+                number += 1
+                told = publisher.poll(0.1)
+                stalls += told.stalls
+                add(total, told)
+            assert {(stall.key, stall.partition) for stall in stalls} == {
+                (lost, publisher._lanes["hopwatch.flow.v1", lost.encode()].partition)
+            }
+            # The new client may ask the silent broker first.
+            while publisher.away or not publisher.counters()["held"]:
+                assert time.monotonic() < until
+                add(total, publisher.poll(0.1))
+            before, quiet_s = processor_s(), 3.0
+            until = time.monotonic() + quiet_s
+            while time.monotonic() < until:
+                add(total, send(publisher, number, 1, well))
+                number += 1
+                add(total, publisher.poll(0.1))
+            assert (processor_s() - before) / quiet_s < 0.3
+            assert number - 10_000 - len([token for token in total.acknowledged if token >= 10_000]) < 10
+            assert publisher.counters()["held"] == 1_999
+        finally:
+            cluster.resume(2)
+        reported(publisher, len(plants) + 2_000 + number - 10_000, total)
+        publisher.close()
+        found = everything(there)
+        for plant, expected in ((lost, range(100, 2_100)), (well, range(10_000, number))):
+            mine = [message for message in found if message.key == plant.encode()]
+            assert [each for each in once(numbers(mine)) if each >= 100] == list(expected)
 
 
 # Reading
