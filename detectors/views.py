@@ -131,8 +131,8 @@ class Repeats:
         """Whether this window has not been seen; it has from now on."""
         if self._touched is not None:
             self._touched.add(flow.flow_id)
-        spans = self._flows.get(flow.flow_id)
-        if spans is not None and len(spans) == 1 and spans[0][1] == flow.sequence:
+        spans, number = self._flows.get(flow.flow_id), flow.sequence_first
+        if spans is not None and len(spans) == 1 and spans[0][1] == number:
             # Number after number, as nearly all of them come.
             self._flows[flow.flow_id] = [[spans[0][0], flow.sequence + 1]]
             self._flows.move_to_end(flow.flow_id)
@@ -141,7 +141,7 @@ class Repeats:
             self._flows.move_to_end(flow.flow_id)
             self.repeated_total += 1
             return False
-        self._keep(flow.flow_id, [*(spans or ()), [flow.sequence, flow.sequence + 1]])
+        self._keep(flow.flow_id, [*(spans or ()), [number, flow.sequence + 1]])
         return True
 
     def _keep(self, flow_id: str, spans: list[list[int]]) -> None:
@@ -161,8 +161,9 @@ class Repeats:
             self.forgotten_total += 1
 
     def has(self, flow: Flow) -> bool:
-        """Whether this window has been seen; nothing changes."""
-        return any(first <= flow.sequence < behind for first, behind in self._flows.get(flow.flow_id, ()))
+        """Whether this window has been seen, or all of those it was made of; nothing changes."""
+        number = flow.sequence_first
+        return any(first <= number and flow.sequence < behind for first, behind in self._flows.get(flow.flow_id, ()))
 
     def absorb(self, other: "Repeats") -> None:
         """Remember what the other has seen, too."""

@@ -200,6 +200,13 @@ class Flow(Part, kw_only=True, tag_field="kind", tag="flow"):
     completeness: Completeness = field(default_factory=Completeness)
     agent_sequence: int | UnsetType = UNSET
     spool: str | UnsetType = UNSET
+    merged: dict[str, Any] | UnsetType = UNSET  # Any: JSON values; an agent's word for windows it had to make one of
+
+    @property
+    def sequence_first(self) -> int:
+        """The number of the first window that this one stands for; its own, if for no other."""
+        first = None if self.merged is UNSET else self.merged.get("sequence_first")
+        return first if isinstance(first, int) and 0 <= first <= self.sequence else self.sequence
 
 
 class _Newer(Flow):
