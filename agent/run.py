@@ -7,6 +7,7 @@ stays in the spool, and the next run publishes it first.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -71,13 +72,17 @@ class Agent:
             ended.errors.append(str(error))
         except LogError as error:
             ended.errors.append(str(error))
-        while not live and not self.stopping() and self._spool.waiting():
-            self._wait()
-        self._look_after(last=True)
+        try:
+            while not live and not self.stopping() and self._spool.waiting():
+                self._wait()
+            self._look_after(last=True)
+        except LogError as error:
+            ended.errors.append(str(error))
         self._pump.stop(CLOSE_S if live or self._pump.trouble is None else 0.0)
-        if self._pump.error is not None:
+        if self._pump.error is not None and self._pump.error not in ended.errors:
             ended.errors.append(self._pump.error)
-        ended.waiting = self._spool.waiting()
+        with contextlib.suppress(LogError):  # Damaged, and said so already.
+            ended.waiting = self._spool.waiting()
         return ended
 
     def _wait(self) -> None:

@@ -15,13 +15,15 @@ One thread appends and another takes and acknowledges: every public method holds
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import MsgspecError
+from msgspec.json import decode, encode
 
 from agent.merge import ACCOUNT_OPERATIONS, RANGES_MAX, is_low_value, merge, numbers_of
 from hopwatch.bus import EVENT_BYTES_MAX, LogDamaged, LogFull
@@ -174,8 +176,8 @@ class Spool:
         left = salvage(aside)
         events: list[bytes] = []
         for _, line in left.events:
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
+            with contextlib.suppress(ValueError, MsgspecError):
+                event = decode(line)
                 # Which numbers a merged window or a loss answers for was said of the other spool.
                 for name in ("agent_sequence", "spool", "agent_sequences"):
                     event.pop(name, None)
@@ -185,10 +187,10 @@ class Spool:
         self.append(events)
         if not left.identity or not events or left.end <= left.first:
             return
-        last = json.loads(events[-1])
+        last = decode(events[-1])
         lost = max(0, left.end - left.first - len(events))
         when = last.get("end") or last["time"]
-        loss = Dropped(last["agent"], last["plant"], json.loads(events[0]).get("start") or when, when, events=lost)
+        loss = Dropped(last["agent"], last["plant"], decode(events[0]).get("start") or when, when, events=lost)
         loss.numbers = [[left.first, left.end - 1]]
         why = f"the spool was damaged: {len(events)} of its events were read and are numbered anew, it lies in {aside.name}"
         said = loss.loss(why, f"damaged {left.identity} {left.end}") | {"agent_sequence": left.end - 1, "spool": left.identity}
@@ -270,7 +272,7 @@ class Spool:
     def _lose(self, events: Iterable[bytes]) -> None:
         """What found no room at all, and has no number: said as soon as there is room."""
         for line in events:
-            event = json.loads(line)
+            event = decode(line)
             start = event.get("start") or event.get("time")
             if self._unkept is None:
                 self._unkept = Dropped(event["agent"], event["plant"], start, event.get("end") or start)
@@ -326,7 +328,7 @@ class Spool:
             found = self._log.read(offset, 1)
             if not found or found[0][0] != offset:
                 return
-            event = json.loads(found[0][1])
+            event = decode(found[0][1])
             self.dropped_total += 1
             if self._refused is not None and self._refused[0] >= self._handed and len(self._refused[1].numbers) < RANGES_MAX:
                 position, refused = self._refused
@@ -357,7 +359,7 @@ class Spool:
             found = self._log.read(self._acknowledged, 1)
         if not found:
             return 0.0
-        event = json.loads(found[0][1])
+        event = decode(found[0][1])
         return max(0.0, (now_ns - time_ns(event.get("end") or event["time"])) / 1e9)
 
     def end(self) -> int:
@@ -408,7 +410,7 @@ class Spool:
         return self._log.read(offset, REGION_EVENTS_MAX, size_bytes_max=2 * self._chunk_bytes)
 
     def _merge(self, region: list[tuple[int, bytes]]) -> int:
-        windows = [(at, event) for at, event in ((at, json.loads(line)) for at, line in region) if _is_window(event)]
+        windows = [(at, event) for at, event in ((at, decode(line)) for at, line in region) if _is_window(event)]
         sizes = {at: len(line) for at, line in region}
         made = merge((at, event) for at, event in windows if event.get("spool") == self.name)
         if not made:
@@ -429,7 +431,7 @@ class Spool:
             size_bytes = 0
             for position, line in region:
                 at = position + 1
-                event = json.loads(line)
+                event = decode(line)
                 if (self._run is None or position != self._run[0]) and droppable(event):
                     if self._run is None or len(self._run[1].numbers) >= RANGES_MAX:
                         # Its place is that of the event it begins with: what another loss has said so far stays said.
@@ -469,4 +471,4 @@ def _identity(event: bytes) -> bytes:
 
 
 def _line(event: dict[str, Any]) -> bytes:  # Any: JSON values.
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    return encode(event)

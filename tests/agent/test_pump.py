@@ -1,5 +1,6 @@
 """From the spool to a broker that answers late, refuses, or is exchanged: nothing leaves the spool before it has arrived."""
 
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.pump import RETRY_S_MIN, Pump
+from agent.pump import RETRY_S_MIN, Pump, addressed
 from agent.spool import Spool
+from collectors import packets
 from tests.agent.windows import stream
+from tests.collectors.frames import DAY
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,16 @@ def test_the_spool_forgets_only_what_everything_before_has_arrived_too(spool: Sp
     broker.acknowledge(3, 4, 6, 7, 8, 9)
     pump.step(0)
     assert spool.waiting() == 0 and pump.published_total == 10
+
+
+def test_an_event_is_addressed_the_same_with_and_without_parsing_it() -> None:
+    sensor = packets.sensor('line "3" \\ Süd', "tap")
+    events = [line for batch in packets.from_files(sensor, [str(DAY)]) for line in batch]
+    plain = [line for batch in packets.from_files(packets.sensor("süd", "tap"), [str(DAY)]) for line in batch]
+    for line in [*events, *plain, b'{"kind":"loss","event_id":"0","plant":"north"}']:
+        said = json.loads(line)
+        assert addressed(line) == (said["kind"], said["event_id"], said["plant"], said.get("connection"))
+    assert len(plain) == len(events) > 30
 
 
 def test_no_more_is_sent_than_the_publisher_takes(spool: Spool) -> None:
