@@ -12,13 +12,13 @@ import pytest
 from examples.broker import Cluster, kafka, missing
 from examples.database import Database, database
 
-ACCOUNTS = ("agent-north", "agent-south", "detector", "operator", "store")
+ACCOUNTS = ("agent-north", "agent-south", "detector", "operator", "store", "stranger")
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A running broker; a test that stops it starts it again. ``ACCOUNTS`` have SCRAM passwords and no right to anything."""
+    """A running broker; a test that stops it starts it again. ``ACCOUNTS`` have SCRAM passwords; ``stranger`` never gets a right."""
     lacking = missing()
     if lacking:
         pytest.fail(f"{lacking}; `make setup` brings it")

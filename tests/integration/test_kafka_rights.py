@@ -1,6 +1,7 @@
 """Every program works with the rights that docs/kafka.md gives it, and can do nothing more."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ from confluent_kafka.admin import AclOperation, ResourceType
 
 from examples.broker import ROOT, Cluster
 from hopwatch.bus.topics import topic_name
+from hopwatch.cli import main
 from tests.bus.real import allow, allow_named, held
 
 DAY = ROOT / "examples" / "plant-day.pcap.gz"
@@ -50,9 +53,15 @@ class Site:
         }
         return kept | {f"HOPWATCH_KAFKA_{name}": value for name, value in said.items()}
 
-    def run(self, account: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hopwatch.cli", *arguments]
-        return subprocess.run(command, env=self.environment(account), cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    def run(self, account: str, *arguments: str) -> tuple[int, str]:
+        """A command that ends by itself: its exit code and standard error."""
+        said = io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.environment(account), clear=True),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(said),
+        ):
+            return main(list(arguments)), said.getvalue().strip()
 
     @contextlib.contextmanager
     def running(self, account: str, *arguments: str) -> Iterator[Path]:
@@ -99,21 +108,16 @@ def until(condition: Callable[[], bool], what: str, *logs: Path) -> None:
 
 
 def test_every_program_works_with_its_rights_and_an_agent_speaks_for_no_other_plant(site: Site, postgres: str) -> None:
-    assert site.run("operator", "topics", "create", "--partitions", "2").returncode == 0
     allowed = ["--allow-unsigned", "--allow-dirty"]
-    applied = site.run("operator", "declared", "apply", str(PLANT), *allowed)
-    assert applied.returncode == 0, applied.stderr
-    forged = site.run("agent-north", "declared", "apply", str(PLANT), *allowed, "--allow-older")
-    assert forged.returncode == 2
-    (line,) = forged.stderr.strip().splitlines()
+    assert site.run("operator", "topics", "create", "--partitions", "2") == (0, "")
+    assert site.run("operator", "declared", "apply", str(PLANT), *allowed) == (0, "")
+    code, said = site.run("agent-north", "declared", "apply", str(PLANT), *allowed, "--allow-older")
+    assert code == 2
+    (line,) = said.splitlines()
     assert f"{site.prefix}hopwatch.declared.v1" in line and "AUTHORIZATION_FAILED" in line
-
-    def agent(plant: str) -> list[str]:
-        return ["agent", "-r", str(DAY), "--plant", plant, "--spool", str(site.folder / f"{plant}.spool")]
-
     for plant in ("demo", "south"):  # The second is another's, under this one's prefix: Kafka cannot tell.
-        spoken = site.run("agent-north", *agent(plant))
-        assert spoken.returncode == 0, spoken.stderr
+        spool = str(site.folder / f"{plant}.spool")
+        assert site.run("agent-north", "agent", "-r", str(DAY), "--plant", plant, "--spool", spool)[0] == 0
     there = ["--postgres", postgres, "--key", str(site.folder / "key"), "--allow-unsigned"]
     with (
         site.running("detector", "detect", *there, "--group", f"{site.prefix}detect") as judging,

@@ -93,7 +93,7 @@ def refused(case: str, broker: Cluster, prefix: str, folder: Path) -> tuple[Conn
             allow(broker, "agent-south", AclOperation.WRITE, f"south.{prefix}")
             return by_password(broker, prefix, folder, account="agent-south"), r"^TOPIC_AUTHORIZATION_FAILED: "
     assert case == "no right at all"
-    return by_password(broker, prefix, folder, account="operator"), r"^CLUSTER_AUTHORIZATION_FAILED: "
+    return by_password(broker, prefix, folder, account="stranger"), r"^CLUSTER_AUTHORIZATION_FAILED: "
 
 
 CASES = (
