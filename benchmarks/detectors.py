@@ -1,0 +1,276 @@
+"""Topic to finding: what detectors judge in a second with their memory in PostgreSQL, and how long a finding takes.
+
+Run: ``make bench-detectors``. One real broker and one real database of its own share the machine with what is measured. Windows of
+PLANTS plants, each window of one of CONNECTIONS connections a plant, one in a hundred undeclared, lie in the topic before the clock
+starts; then one detector reads them all, then two in another group, in turns; CPU is that of the detectors' own processes. Afterwards
+windows are published at a steady rate, and each undeclared one has an end of its own, so that each raises a finding of its own:
+from the window's end to the finding in its topic is the latency.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from examples.broker import kafka
+from examples.database import Database, database
+from hopwatch.bus.admin import Cluster
+from hopwatch.bus.connection import Connection
+from hopwatch.bus.kafka import Publisher, Reader
+from hopwatch.declared.edition import edition_of
+from hopwatch.events import dump, time_ns, time_text
+
+ROOT = Path(__file__).parents[1]
+DECLARATION = ROOT / "examples" / "plant-north.yaml"
+PLANTS = 24
+CONNECTIONS = 200
+WAIT_S = 900.0
+PER_S = 20_000
+"""Windows of one second of packet time."""
+
+_FLOW = (
+    b'{"kind":"flow","event_id":"%s","plant":"%s","agent":"tap-idmz","tap":"eth2","context":"vlan:120","connection":"%s","flow_id":"%s",'
+    b'"sequence":%d,"final":false,"start":"%s","end":"%s",'
+    b'"source":{"address":"10.20.1.21","port":5432,"names":[{"name":"mes-db.plant.example","by":"dns"}]},'
+    b'"destination":{"address":"%s","port":%d,"names":[]},"opened_by":"destination","transport":"tcp","protocol":"postgresql",'
+    b'"account":"%s","account_from":"startup","role":null,"on_behalf_of":null,"application":"quality-extract/2.1","operation":"select",'
+    b'"statement":"c01d","objects":[{"names":["quality.inspection"],"columns":["lot","result"],"rows":2,"values":0,"messages":1,"bytes":900}],'
+    b'"rows":2,"values":0,"messages":1,"bytes":900,"bytes_back":310,"packets":4,'
+    b'"totals":{"rows":%d,"values":0,"messages":%d,"bytes":%d},'
+    b'"protection":{"transport":"tls1.3","authentication":"scram-sha-256","certificate":null},"depth":"decoded","seen_by":"tap",'
+    b'"completeness":{"state":"complete","lost_bytes":0,"joined_late":false,"one_sided":false,"estimated":false},'
+    b'"agent_sequence":%d,"spool":"%s"}'
+)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(
+        prog="make bench-detectors", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--events", type=int, default=200_000, help="windows a turn (default %(default)s)")
+    options.add_argument("--runs", type=int, default=3, help="turns (default %(default)s)")
+    options.add_argument("--rates", type=int, nargs="*", default=[1_000, 10_000], help="windows a second (default %(default)s)")
+    options.add_argument("--seconds", type=float, default=20.0, help="how long each rate is held (default %(default)s)")
+    options.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="results (default %(default)s)")
+    given = options.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="hopwatch-detectors-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with kafka(folder / "cluster", fast=True, heap_mb=1024) as cluster, database(folder / "postgresql") as server:
+            bench = Bench(Connection(bootstrap_servers=cluster.bootstrap, topic_prefix="bench."), server, folder)
+            bench.prepare(given.events)
+            turns = {count: [bench.turn(f"{count}-{run}", count, given.events) for run in range(given.runs)] for count in (1, 2)}
+            latencies = {rate: bench.latency(rate, given.seconds) for rate in given.rates}
+    said = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "events": given.events,
+        "detectors": turns,
+        "latency": latencies,
+    }
+    (given.folder / "detectors.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    for count, each in turns.items():
+        middle = {key: statistics.median(turn[key] for turn in each) for key in each[0]}
+        print(f"{count} detectors  " + "  ".join(f"{key} {value:,.1f}" for key, value in middle.items()))
+    one, two = (statistics.median(turn["events_per_s"] for turn in turns[count]) for count in (1, 2))
+    print(f"two to one: {two / one:.2f}")
+    for rate, latency in latencies.items():
+        print(f"{rate} windows/s  " + "  ".join(f"{key} {value:,.3f}" for key, value in latency.items()))
+    return 0
+
+
+def plant_name(n: int) -> str:
+    return f"plant{n:02d}"
+
+
+def window(n: int, *, undeclared_in: int = 100, end_ns: int | None = None, salt: str = "") -> tuple[str, str, bytes]:
+    """The n-th window of all plants: its plant, its id, its line."""
+    plant, turn = n % PLANTS, n // PLANTS
+    connection, sequence = turn % CONNECTIONS, turn // CONNECTIONS
+    stranger = undeclared_in and turn % undeclared_in == undeclared_in - 1
+    name = plant_name(plant)
+    flow = f"{salt}{name}/{connection}/{turn if stranger else ''}"
+    flow_id = blake2b(flow.encode(), digest_size=16).hexdigest()
+    event_id = f"{blake2b(salt.encode(), digest_size=4).hexdigest()}{n:024x}"
+    at_ns = end_ns or time_ns("2026-04-07T00:00:00Z") + n * 10**9 // PER_S
+    start, end = time_text(at_ns - 900_000_000).encode(), time_text(at_ns).encode()
+    address = f"10.40.{turn // 250 % 250}.{turn % 250}" if stranger else "10.30.0.20"
+    more = (sequence + 1) * 2
+    line = _FLOW % (
+        event_id.encode(), name.encode(), flow_id.encode(), flow_id.encode(), 0 if stranger else sequence, start, end, address.encode(),
+        50_000 + connection, b"svc_report" if stranger else b"svc_mw", more, sequence + 1, more * 450, turn,
+        blake2b(f"{salt}{name}".encode(), digest_size=8).hexdigest().encode(),
+    )  # fmt: skip
+    return name, event_id, line
+
+
+class Bench:
+    """One broker, one database, and detectors as processes of their own."""
+
+    def __init__(self, there: Connection, server: Database, folder: Path) -> None:
+        self._there, self._server, self._folder = there, server, folder
+        self._key = folder / "key"
+        self._key.write_text(secrets.token_hex(32) + "\n")
+        self._key.chmod(0o600)
+
+    def prepare(self, events: int) -> None:
+        """Topics, a declaration for each plant, and the windows."""
+        administrator = Cluster(self._there)
+        administrator.create(administrator.wanted())
+        publisher: Publisher[int] = Publisher(self._there, speaker="bench")
+        text = DECLARATION.read_text("utf-8")
+        # At any hour, and as much as a bench moves: what is declared is to stay so.
+        for old, new in (
+            ("    when: daily 01:30-03:00\n", ""),
+            ("limit: [200k rows / 1h, 400k rows / 1d, 300 MiB / 1d]", "limit: [4M rows / 1h, 4M rows / 1d]"),
+        ):
+            assert old in text, old
+            text = text.replace(old, new, 1)
+        for n in range(PLANTS):
+            path = self._folder / f"{plant_name(n)}.yaml"
+            path.write_text(text.replace("plant: north", f"plant: {plant_name(n)}"))
+            said, _ = edition_of(path, time_text(time.time_ns()))
+            publisher.send("declared", said.plant, said.event_id, dump(said), n)
+        for n in range(events):
+            plant, event_id, line = window(n)
+            while not publisher.send("flow", plant, event_id, line, n):
+                publisher.poll(0.05)
+            if n % 500 == 0:
+                publisher.poll(0)
+        assert publisher.flush(WAIT_S)
+        publisher.close()
+
+    def turn(self, name: str, detectors: int, events: int) -> dict[str, float]:
+        """So many detectors read everything that lies in the topic."""
+        postgres = self._server.uri(f"bench{name}".replace("-", "_"))
+        with self._running(f"bench-{name}", postgres, detectors) as processes:
+            # The clock starts with the first transaction: before it, interpreters start and the group forms.
+            first, began_s, used = until(lambda: judged(postgres), lambda count: count > 0), time.monotonic(), cpu_s(processes)
+            last = until(lambda: judged(postgres), lambda count: count >= events)
+            wall_s, spent_s = time.monotonic() - began_s, cpu_s(processes) - used
+        return {
+            "events_per_s": (last - first) / wall_s,
+            "cpu_us_per_event": spent_s / (last - first) * 1e6,
+            "events_per_cpu_s": (last - first) / spent_s,
+        }
+
+    def latency(self, rate: int, seconds: float) -> dict[str, float]:
+        """Windows at a steady rate, and how long their findings take."""
+        postgres, salt = self._server.uri(f"rate{rate}"), f"rate{rate}"
+        waited: list[float] = []
+        stop = threading.Event()
+        with self._running(salt, postgres, 1), closing(Reader(self._there, "finding")) as reader:
+            until(lambda: judged(postgres), lambda count: count > 0)
+            before = end_of(self._there)
+            until(lambda: judged(postgres), lambda count: count >= before)
+
+            def listen() -> None:
+                while not stop.is_set():
+                    for message in reader.poll(0.02):
+                        arrived_ns = time.time_ns()
+                        said = json.loads(message.value)
+                        if said["source"] == "mes-db" and said["first_seen"] >= began:
+                            waited.append((arrived_ns - time_ns(said["last_seen"])) / 1e9)
+
+            while not reader.caught_up:
+                reader.poll(0.2)
+            began = time_text(time.time_ns())
+            listener = threading.Thread(target=listen)
+            listener.start()
+            sent = self._publish(rate, seconds, salt)
+            time.sleep(5.0)
+            stop.set()
+            listener.join()
+        waited.sort()
+        return {
+            "sent_per_s": sent / seconds,
+            "findings": len(waited),
+            "p50_s": waited[len(waited) // 2] if waited else float("nan"),
+            "p99_s": waited[int(len(waited) * 0.99)] if waited else float("nan"),
+            "load": os.getloadavg()[0],
+        }
+
+    def _publish(self, rate: int, seconds: float, salt: str) -> int:
+        publisher: Publisher[int] = Publisher(self._there, speaker="bench")
+        began_s, n = time.monotonic(), 0
+        while (past_s := time.monotonic() - began_s) < seconds:
+            now_ns = time.time_ns()
+            while n < past_s * rate:
+                plant, event_id, line = window(n, end_ns=now_ns, salt=salt)
+                if not publisher.send("flow", plant, event_id, line, n):
+                    break
+                n += 1
+            publisher.poll(0.005)
+        publisher.close()
+        return n
+
+    @contextmanager
+    def _running(self, group: str, postgres: str, detectors: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+        command = [sys.executable, "-m", "hopwatch.cli", "detect", "--brokers", self._there.bootstrap_servers, "--key", str(self._key)]
+        command += ["--group", group, "--allow-unsigned"]
+        more = {"HOPWATCH_POSTGRES": postgres, "HOPWATCH_KAFKA_TOPIC_PREFIX": self._there.topic_prefix, "PYTHONPATH": str(ROOT)}
+        with (self._folder / "detect.log").open("ab") as log:
+            processes = [subprocess.Popen(command, env=os.environ | more, stderr=log, stdout=log) for _ in range(detectors)]
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            for process in processes:
+                process.wait(60)
+
+
+def judged(postgres: str) -> int:
+    """How many messages the detectors' durable offsets have passed."""
+    with psycopg.connect(postgres) as db:
+        if db.execute("SELECT to_regclass('detector_partitions')").fetchone() == (None,):
+            return 0
+        rows: list[tuple[dict[str, Any]]] = db.execute("SELECT position FROM detector_partitions").fetchall()
+    return sum(sum(position.get("offsets", {}).values()) for (position,) in rows)
+
+
+def end_of(there: Connection) -> int:
+    """How many messages the flow topic holds."""
+    with closing(Reader(there, "flow")) as reader:
+        reader.poll(0.5, 1)
+        return sum(reader._ends.values())
+
+
+def until(ask: Callable[[], int], enough: Callable[[int], bool]) -> int:
+    """Ask until it is enough; the answer."""
+    deadline = time.monotonic() + WAIT_S
+    while not enough(answer := ask()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"after {WAIT_S:.0f} s: {answer}")
+        time.sleep(0.1)
+    return answer
+
+
+def cpu_s(processes: list[subprocess.Popen[bytes]]) -> float:
+    """User and system time that the processes have used (proc(5), fields 14 and 15)."""
+    ticks = 0
+    for process in processes:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
