@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-live bench-kafka conformance matrix fuzz fault clean
+.PHONY: help setup demo test test-long bench bench-live bench-detectors bench-kafka conformance matrix fuzz fault clean
 SEED ?=
 DURATION_S ?= 90
 BROKERS ?= 1
@@ -35,6 +35,9 @@ bench-live: setup  ## the highest rate on a veth pair without loss, beside a rea
 
 bench-kafka: setup  ## events on their way through Kafka, on a broker of its own (quick: EVENTS=20000 RUNS=1)
 	@.venv/bin/python -m benchmarks.kafka --events $(EVENTS) --runs $(RUNS)
+
+bench-detectors: setup  ## topic to finding with one and two detectors, memory in PostgreSQL, and how long a finding takes (quick: EVENTS=50000)
+	@.venv/bin/python -m benchmarks.detectors $(if $(EVENTS),--events $(EVENTS))
 
 conformance: setup  ## hold `hopwatch inspect` against tshark: TRACES=DIR of captures with *.truth.json, COMPARE=the script that compares
 	@.venv/bin/python -m scripts.conformance $(TRACES) $(if $(COMPARE),--compare $(COMPARE))

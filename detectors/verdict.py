@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from detectors.budget import Budgets
 from detectors.changes import put, tail
+from detectors.clock import Clocks
 from detectors.compare import (
     ACCOUNT_SEVERITY,
     ATTEMPT,
@@ -130,6 +131,7 @@ class VerdictDetector:
         offsite: OffsiteList | None = None,
         edition: str = "",
         keeps: bool = True,
+        clocks: Clocks | None = None,
     ) -> None:
         self.architecture = architecture
         self.index = Index(architecture)
@@ -145,6 +147,7 @@ class VerdictDetector:
         self._views = Views()
         self._legs = Views()
         self._edition = edition
+        self._clocks = clocks or Clocks()
         self._repeats = Repeats()
         self._earlier = Repeats()
         self._failovers = Failovers(architecture)
@@ -168,7 +171,7 @@ class VerdictDetector:
             if event.plant == self.architecture.plant and self._repeats.first(event):
                 return [self._judge(event)]
         elif isinstance(event, Heartbeat):
-            self._lives(event.agent, time_ns(event.time))
+            self._lives(event.agent, self._clocks.right(event.agent, time_ns(event.time)))
         elif isinstance(event, Loss):
             self.blind(event)
         return []
@@ -292,13 +295,14 @@ class VerdictDetector:
     # One window
 
     def _judge(self, flow: Flow) -> Judgement:
-        start_ns = time_ns(flow.start)
+        said_ns = time_ns(flow.start)
+        start_ns = self._clocks.right(flow.agent, said_ns)
         self._lives(flow.agent, start_ns)
         connection = self._views.learn(flow)
         who = (connection.account, connection.application, connection.role)
         if flow.account is not None or connection.account is None:
             who = (flow.account, flow.application, flow.role)
-        complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, start_ns)
+        complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, said_ns)
         again = len(self._earlier) > 0 and self._earlier.has(flow)
         day = self._day(start_ns)
         like = likeness(self.index, flow, who, complete, day) if self._keeps and not again else None

@@ -55,6 +55,9 @@ PLANTS_COUNTED_MAX: Final = 1_000
 FENCED_S: Final = 10.0
 """How long after another detector took a partition the group may take to say so."""
 
+RECEIVED_NS: Final = 500_000_000
+"""How far the broker's time moves before the detectors are told."""
+
 SAY_AGAIN_S: Final = 60.0
 """How often what lasts is said again."""
 
@@ -142,6 +145,7 @@ class _Plant:
     edition: Edition
     whole: bool
     moved: bool = False
+    received_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -162,6 +166,8 @@ class _Share:
     findings: dict[str, Finding] = field(default_factory=dict)
     events: int = 0
     moved: bool = False
+    received_ns: int = 0
+    """When the broker received what is being taken, to RECEIVED_NS; 0 if it does not say."""
 
     def say(self, outcome: Any) -> None:  # Any: what detectors say, a finding or a judgement of a window.
         """The engine's sink. A finding accumulates: of several of one step the last says all."""
@@ -211,6 +217,7 @@ class Detecting:
         self._hiding, self._declared, self._prefix, self._clock, self._say = hiding, declared, prefix, clock, say
         self._owner = owner or secrets.token_hex(8)
         self._keep_s = keep_s
+        self._kinds: dict[str, str] = {kind: topic_name(kind, prefix) for kind in TOGETHER}
         self._shares: dict[int, _Share] = {}
         self._unclaimed: set[int] = set()
         self._outgoing: dict[int, _Outgoing] = {}
@@ -433,17 +440,21 @@ class Detecting:
         share.events += 1
         share.moved = True
         self.counters["events"] += 1
+        if (received_ns := message.received_ns) - share.received_ns >= RECEIVED_NS:
+            share.received_ns = received_ns
         try:
             event = parse(message.value)
-            if not isinstance(event, Flow | Loss | Heartbeat) or event.kind != message.kind:
+            if self._kinds.get(event.kind) != topic or not isinstance(event, Flow | Loss | Heartbeat):
                 raise EventError(f"a {event.kind} on the topic of another kind")
-            if message.key != event.plant.encode() and not message.key.startswith(f"{event.plant}/".encode()):
+            plant = event.plant.encode()
+            if message.key != plant and not message.key.startswith(plant + b"/"):
                 raise EventError("the key is not the plant's")
         except EventError as error:
             self._reject(message, str(error))
             return
-        if message.key != event.plant.encode():
-            # A shard of a plant has some of an agent's numbers, and nothing to wait for.
+        # A shard of a plant has some of an agent's numbers, and nothing to wait for.
+        alone = message.key != plant
+        if alone or (isinstance(event, Flow) and share.order.is_next(event.spool, event.agent_sequence)):
             self._judge(share, event)
             return
         for ready in share.order.put(topic, message.offset, event, message.value, share.ends, self._now_s):
@@ -479,6 +490,9 @@ class Detecting:
                 return
             plant = share.plants[event.plant] = _Plant(self._engine(share, edition), edition, whole=True)
         plant.moved = True
+        if plant.received_ns != share.received_ns:
+            plant.received_ns = share.received_ns
+            plant.engine.received(share.received_ns)
         plant.engine.take((event,))
 
     def _reject(self, message: Received, reason: str) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from detectors.clock import ClockDetector, Clocks
 from detectors.verdict import VerdictDetector
 from hopwatch.bus.kafka import Publisher, Reader, Subscriber
 from hopwatch.config import ConfigError, ScaleSettings, chosen, kafka
@@ -69,7 +70,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def verdict_detectors(at: date | None, architecture: Architecture, edition: str) -> list[Detector]:
     """The questions asked of every plant."""
-    return [VerdictDetector(architecture, at=at, edition=edition)]
+    clocks = Clocks()
+    return [ClockDetector(architecture, clocks), VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)]
 
 
 class _Stop:

@@ -49,6 +49,7 @@ COUNTED = {
     "hopwatch/watch.py": {FORGOTTEN: "FINDINGS_COUNTED_MAX"},
     "hopwatch/bus/numbers.py": {"`unnumbered_total`": "SPOOLS_MAX", "`holes_forgotten`": "RUNS_MAX"},
     "detectors/budget.py": {FORGOTTEN: "SLOTS_MAX OBJECTS_COUNTED_MAX BUDGETS_MAX"},
+    "detectors/clock.py": {"`forgotten_total`": "AGENTS_MAX PAIRS_MAX"},
     "detectors/failover.py": {FORGOTTEN: "MEMBERS_MAX"},
     "detectors/kept.py": {FORGOTTEN: "KEPT_MAX"},
     "detectors/findings.py": {FORGOTTEN: "FINDINGS_MAX"},
@@ -128,6 +129,7 @@ SAID = {
     },
     "hopwatch/bus/admin.py": {REFUSED: "PARTITIONS_MAX"},
     "hopwatch/bus/connection.py": {REFUSED: "SECRET_BYTES_MAX"},
+    "detectors/clock.py": {"none lost: only beginnings that are near are compared": "CONNECTIONS_MAX"},
     "hopwatch/detect.py": {
         PIECES: "KEEP_EVENTS_MAX",
         "none lost: further plants are counted together": "PLANTS_COUNTED_MAX",

@@ -37,7 +37,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 from hopwatch.bus.connection import BrokerError, Connection, Value
 from hopwatch.bus.topics import MESSAGE_BYTES_MAX, SHARDS_MAX, headers, keys, kind_of, topic_name
@@ -461,6 +470,12 @@ class Received:
     def kind(self) -> str | None:
         """The kind of event its topic is for."""
         return kind_of(self.partition.topic)
+
+    @property
+    def received_ns(self) -> int:
+        """When the broker received it, by the broker's clock; 0 where the topic has the sender's times."""
+        kind, time_ms = self.message.timestamp()
+        return time_ms * 1_000_000 if kind == TIMESTAMP_LOG_APPEND_TIME else 0
 
     def headers(self) -> dict[str, bytes]:
         """The headers; the last of a repeated one."""

@@ -61,6 +61,8 @@ class Topic:
             # The broker keeps what the producer compressed; another codec would cost its processor a second compression.
             "compression.type": "producer",
             "min.insync.replicas": "2" if replication >= 3 else "1",
+            # The broker's own time, against which every agent's is held.
+            "message.timestamp.type": "LogAppendTime",
         }
 
 

@@ -10,7 +10,7 @@ state that has already counted it, and none is left out: the sink may see an eve
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from hopwatch.events import Event, EventError, Flow, Heartbeat, Loss, parse, time_ns
 
@@ -86,6 +86,15 @@ class Changing(Detector, Protocol):
         ...
 
 
+@runtime_checkable
+class Receiving(Protocol):
+    """A detector that holds times against those of the bus."""
+
+    def received(self, at_ns: int) -> None:
+        """The bus received what comes next at this time."""
+        ...
+
+
 class Sink(Protocol):
     """Where outcomes go: a screen, a store, another bus."""
 
@@ -126,6 +135,12 @@ class Engine:
                     continue
                 for outcome in detector.observe(event):
                     self.sink.say(outcome)
+
+    def received(self, at_ns: int) -> None:
+        """The bus received what is taken next at this time; a detector that has a ``received`` is told."""
+        for detector in self.detectors:
+            if isinstance(detector, Receiving):
+                detector.received(at_ns)
 
     def drain(self, bus: Bus, consumer: str = CONSUMER) -> int:
         """Take what the bus holds beyond this engine's offset; returns how many lines there were. Commits nothing."""

@@ -78,6 +78,14 @@ class Order:
         self._waiting = 0
         self.missing_total = 0
 
+    def is_next(self, spool_name: object, number: object) -> bool:
+        """Whether a window with this number is the one its spool goes on with, as nearly every one is; it is taken as passed then."""
+        spool = self._spools.get(spool_name) if isinstance(spool_name, str) else None
+        if spool is None or number != spool.next or spool.ahead or spool.waiting:
+            return False
+        spool.next += 1
+        return True
+
     def put(self, topic: str, offset: int, event: Event, line: bytes, ends: Mapping[str, int], now_s: float) -> Iterator[Event]:
         """What may go on now that this event is here; ``ends`` is where each topic ends as far as is known."""
         spool_name, answers = numbers(line)

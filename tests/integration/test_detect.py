@@ -25,7 +25,7 @@ from hopwatch.declared.edition import edition_of
 from hopwatch.declared.load import loads
 from hopwatch.detect import KINDS, Detecting, Edition, Editions, edition_name
 from hopwatch.engine import Judge
-from hopwatch.events import Event, Finding, Flow, Loss, dump, parse, time_text
+from hopwatch.events import Event, Finding, Flow, Heartbeat, Loss, dump, parse, time_text
 from hopwatch.scale import verdict_detectors
 from hopwatch.store.postgresql import Hiding
 from hopwatch.store.progress import Progress
@@ -106,7 +106,7 @@ class Cloud:
         assert self.publisher.flush(WAIT_S)
 
     def send(self, event: Event, more: bytes = b"") -> None:
-        assert isinstance(event, Flow | Loss)
+        assert isinstance(event, Flow | Loss | Heartbeat)
         line = dump(event)
         if more:
             line = b"%s,%s}" % (line[:-1], more)
@@ -318,7 +318,7 @@ def test_two_taps_of_one_connection_spend_what_one_does(cloud: Cloud) -> None:
     cloud.publish([event for pair in zip(one_tap, other_tap, strict=True) for event in pair])
     with cloud.detector("north") as detecting:
         drive(detecting, until=lambda: cloud.judged(400))
-        budgets = next(share.plants["north"] for share in detecting._shares.values() if share.plants).engine.detectors[0].state()["budgets"]
+        budgets = budgets_of(detecting)
     assert budgets == embedded("north", one_tap)[1]["budgets"]
     assert any(budgets.values())
     limits = {name: finding["differences"] for name, finding in cloud.findings()[0].items() if finding["verdict"] == "over-limit"}
@@ -367,6 +367,18 @@ def test_what_was_kept_under_one_declaration_is_taken_up_under_another(cloud: Cl
         assert budgets_of(one) == embedded("north", events)[1]["budgets"]
 
 
+def test_a_clock_ninety_seconds_ahead_is_said_and_raises_nothing_else(cloud: Cloud) -> None:
+    now_ns = time.time_ns()
+    for n in range(6):
+        cloud.send(Heartbeat(event_id=f"h{n}", plant="north", agent="tap-idmz", time=time_text(now_ns + (90 + 10 * n) * 10**9)))
+        cloud.send(Heartbeat(event_id=f"o{n}", plant="north", agent="tap-egress", time=time_text(now_ns + n * 10**6)))
+    assert cloud.publisher.flush(WAIT_S)
+    with cloud.detector("north") as one:
+        drive(one, until=lambda: cloud.judged(12))
+    found, _ = cloud.findings()
+    assert [(finding["verdict"], finding["source"]) for finding in found.values()] == [("clock", "tap-idmz")]
+
+
 def of_version(version: int) -> str:
     newer = TEXT.replace("version: 14", f"version: {version}")
     assert newer != TEXT
@@ -375,7 +387,7 @@ def of_version(version: int) -> str:
 
 def budgets_of(detecting: Detecting) -> Any:
     (plant,) = [share.plants["north"] for share in detecting._shares.values() if "north" in share.plants]
-    return plant.engine.detectors[0].state()["budgets"]
+    return next(one.state()["budgets"] for one in plant.engine.detectors if one.name == "verdict")
 
 
 class Process:
