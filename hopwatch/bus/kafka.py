@@ -296,6 +296,7 @@ class Publisher(Generic[T]):
     def _hand(self, copy: _Copy[T]) -> bool:
         """Give a copy to the client; False if the client's own queue is full."""
         event, lane = copy.event, copy.lane
+        copy.edition = self._edition
         try:
             self._producer.produce(lane.topic, event.line, lane.key, on_delivery=copy, headers=event.headers)
         except BufferError:
@@ -303,7 +304,6 @@ class Publisher(Generic[T]):
         except KafkaException as error:
             self._settled(copy, error.args[0])
             return True
-        copy.edition = self._edition
         return True
 
     def poll(self, timeout_s: float = 0.0) -> Reports[T]:
@@ -351,7 +351,9 @@ class Publisher(Generic[T]):
         """Take back what is in flight and let the client go that cannot send it; the silent lanes are asked through a new one."""
         now = self._clock()
         for lane in self._lanes.values():
-            lane.held = deque(lane.waiting)
+            # Other objects than those the old client may still call.
+            lane.waiting = deque(_Copy(self, copy.event, lane, copy.sent_s) for copy in lane.waiting)
+            lane.held = lane.waiting.copy()
             lane.answered_s = now
             lane.asking = lane.asking or lane in silent
             if lane.held:

@@ -274,6 +274,9 @@ def test_one_silent_broker_of_two_holds_up_its_own_keys_only(tmp_path: Path) -> 
 
 # Reading
 
+BOTH = pytest.mark.parametrize("protocol", ["consumer", "classic"])
+"""That of Kafka 4 (KIP-848), and that of the brokers before it."""
+
 
 class Member:
     """A subscriber and what it was told."""
@@ -305,10 +308,12 @@ def wait(members: list[Member], done: Callable[[], bool]) -> None:
             one.poll()
 
 
+@BOTH
 def test_reading_begins_at_the_callers_offset_not_at_the_committed_one(
-    connection: Connection, publisher: Publisher[int], prefix: str
+    connection: Connection, publisher: Publisher[int], prefix: str, protocol: str
 ) -> None:
     reported(publisher, 50, send(publisher, 0, 50))
+    connection = connection.model_copy(update={"group_protocol": protocol})
     first = Member(connection, prefix)
     wait([first], lambda: len(first.found) == 50)
     place = first.found[0].partition
@@ -337,10 +342,14 @@ def test_members_share_partitions_so_that_a_plant_stays_together(connection: Con
     one.subscriber.close()
 
 
-def test_an_offset_that_was_deleted_is_a_gap_with_its_size(connection: Connection, publisher: Publisher[int], prefix: str) -> None:
+@BOTH
+def test_an_offset_that_was_deleted_is_a_gap_with_its_size(
+    connection: Connection, publisher: Publisher[int], prefix: str, protocol: str
+) -> None:
     reported(publisher, 30, send(publisher, 0, 30))
     place = everything(connection)[0].partition
     delete_before(connection, place, 12)
+    connection = connection.model_copy(update={"group_protocol": protocol})
     member = Member(connection, prefix, {place.number: 5})
     wait([member], lambda: len(member.found) == 18)
     assert Gap(place, 5, 12) in member.subscriber.gaps()
