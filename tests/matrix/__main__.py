@@ -43,9 +43,9 @@ FOOT = """
   library drops for an item it has deleted.
 - Two clients miscount themselves, and were kept away from it: mosquitto_sub 2.0.11 ends its connection after 20 publishes
   of MQTT 5.0 with QoS 2; asyncua's server forgets a subscription taken from a connection with no Publish waiting.
-- No second server was found for COPY, replication and backup: PgBouncer speaks the protocol itself and passes statements on,
-  H2 has none of them. History of Milo's server (pages, aggregates, updates) is written in tests/matrix/java, which Milo leaves
-  to its user.
+- The second server of COPY, replication and backup is PostgreSQL of another major version: PgBouncer speaks the protocol itself
+  and passes statements on, H2 has none of them. History of Milo's server (pages, aggregates, updates) is written in
+  tests/matrix/java, which Milo leaves to its user.
 """
 
 

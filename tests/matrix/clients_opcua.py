@@ -157,6 +157,20 @@ async def history_in_chunks(client: Any, server: Server) -> Ledger:
     return _values("history-read", sum(len(result.HistoryData.DataValues) for result in results))
 
 
+async def event_history(client: Any, server: Server) -> Ledger:
+    """HistoryRead of the events that the server has kept (Part 11, 6.4.2)."""
+    paths = [[ua.QualifiedName(name, 0)] for name in ("EventId", "Time", "Message")]
+    kind = ua.NodeId(ua.ObjectIds.BaseEventType)
+    clauses = [ua.SimpleAttributeOperand(TypeDefinitionId=kind, BrowsePath=path, AttributeId=ua.AttributeIds.Value) for path in paths]
+    details = ua.ReadEventDetails(StartTime=BEGIN, EndTime=BEGIN + timedelta(days=36_500), Filter=ua.EventFilter(SelectClauses=clauses))
+    wanted = [ua.HistoryReadValueId(NodeId=ua.NodeId(ua.ObjectIds.Server))]
+    results = await client.uaclient.history_read(ua.HistoryReadParameters(HistoryReadDetails=details, NodesToRead=wanted))
+    results[0].StatusCode.check()
+    events = results[0].HistoryData.Events
+    assert len(events) > 10
+    return _values("history-read", len(events))
+
+
 class Counter:
     def __init__(self) -> None:
         self.values = 0
@@ -295,6 +309,7 @@ ASYNCUA: dict[str, Verb] = {
     "call": _verb(call),
     "history read, continuation points": _verb(history),
     "history read in chunks": _verb(history_in_chunks),
+    "history read, events": _verb(event_history),
     "subscribe": _verb(subscribe),
     "events": _verb(events),
     "monitored items modified, deleted": _verb(monitored_items),

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 NODES = 40
 HISTORY = 1000
+EVENTS = 40
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 CHANGES_S = 0.05
 
@@ -75,7 +76,10 @@ async def serve(address: str, port: str, folder: Path) -> None:
     await line.add_method(ua.NodeId("Line/Double", index), ua.QualifiedName("Double", index), double, kinds, kinds)
     alarms = await server.create_custom_event_type(index, "Alarm", ua.ObjectIds.BaseEventType, [("Line", ua.VariantType.String)])
     source = await server.get_event_generator(alarms, server.nodes.server)
+    await server.historize_node_event(server.nodes.server, period=None, count=100_000)
     async with server:
+        for _ in range(EVENTS):
+            await source.trigger()
         (folder / "ready").touch()
         tick = 0
         while True:

@@ -36,6 +36,7 @@ CLIENTS: dict[tuple[str, str], dict[str, Verb]] = {
 ODBC = ("postgresql", "psqlODBC")
 STARTERS = {
     "PostgreSQL": servers.postgresql,
+    "PostgreSQL 14": servers.postgresql_14,
     "Mosquitto": servers.mosquitto,
     "asyncua": servers.asyncua,
     "H2": servers.h2,
@@ -44,17 +45,23 @@ STARTERS = {
 }
 SERVERS: dict[str, str] = {"PostgreSQL": "postgresql", "PgBouncer": "postgresql", "Mosquitto": "mqtt", "asyncua": "opcua"}
 # Built by `make matrix` only.
-BUILT_SERVERS: dict[str, tuple[str, str]] = {"H2": ("java", "postgresql"), "HiveMQ CE": ("java", "mqtt"), "Milo": ("java", "opcua")}
+BUILT_SERVERS: dict[str, tuple[str, str]] = {
+    "PostgreSQL 14": ("java", "postgresql"),
+    "H2": ("java", "postgresql"),
+    "HiveMQ CE": ("java", "mqtt"),
+    "Milo": ("java", "opcua"),
+}
 # What a server cannot do: the cell stays empty.
 LACKS: dict[str, frozenset[str]] = {
     "PgBouncer": frozenset({"base backup", "logical replication", "physical replication", "dump", "account administration", "merge"}),
+    "PostgreSQL 14": frozenset({"merge"}),
     # It has no COPY, cursor, function of ours or walsender.
     "H2": frozenset(VERBS["postgresql"])
     - {"simple select", "extended select", "prepared", "partial Execute", "pipelined", "result of 10 MB"},
     "HiveMQ CE": frozenset({"account administration"}),
     # It answers Browse whole, and one HistoryRead with at most a page; it has neither aggregates nor updates of history.
     "asyncua": frozenset({"browse next", "history read in chunks", "history read, processed", "history read, at time", "history update"}),
-    "Milo": frozenset({"X.509 user token", "SignAndEncrypt (sizes only)"}),
+    "Milo": frozenset({"history read, events", "X.509 user token", "SignAndEncrypt (sizes only)"}),
 }
 
 

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,12 +110,32 @@ LARGE = f"select n, repeat('x', 100) from generate_series(1, {LARGE_ROWS}) n"
 
 
 def postgresql(here: House) -> Server:
-    """PostgreSQL's own server, with logical replication and one account for every verb."""
+    """PostgreSQL's own server, as the distribution has it."""
     initdb, postgres = plant.postgresql_program("initdb"), plant.postgresql_program("postgres")
     if initdb is None or postgres is None:
         raise plant.PlantError("postgresql is not installed")
+    return _postgresql(here, "PostgreSQL", initdb, postgres)
+
+
+def postgresql_14(here: House) -> Server:
+    """The same of an older major version, whose programs come in a jar from Maven Central."""
+    jars = sorted((BUILD / "jars").glob("embedded-postgres-binaries-*.jar"))
+    if not jars:
+        raise plant.PlantError("the jar with PostgreSQL 14 is not there")
+    folder = here.folder / "postgresql-14-programs"
+    folder.mkdir()
+    with zipfile.ZipFile(jars[0]) as jar:
+        packed = next(name for name in jar.namelist() if name.endswith(".txz"))
+        with jar.open(packed) as archive, tarfile.open(fileobj=archive, mode="r:xz") as tree:
+            tree.extractall(folder, filter="tar")
+    return _postgresql(here, "PostgreSQL 14", str(folder / "bin" / "initdb"), str(folder / "bin" / "postgres"))
+
+
+def _postgresql(here: House, name: str, initdb: str, postgres: str) -> Server:
+    """A server with logical replication and one account for every verb."""
     host, port = here.server_host, here.port()
-    folder = plant.private_folder(here.folder / "postgresql")
+    label = name.lower().replace(" ", "-")
+    folder = plant.private_folder(here.folder / label)
     data = folder / "data"
     plant.run([initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"])
     with (data / "pg_hba.conf").open("a", encoding="ascii") as rules:
@@ -131,8 +153,8 @@ def postgresql(here: House) -> Server:
         "jit": "off",
     }
     settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    process = here.held.start("postgresql", host, [postgres, "-D", str(data), *map(str, settings)], stop=plant.signal.SIGINT)
-    here.held.wait_for("postgresql", process, host, (host.address, port))
+    process = here.held.start(label, host, [postgres, "-D", str(data), *map(str, settings)], stop=plant.signal.SIGINT)
+    here.held.wait_for(label, process, host, (host.address, port))
 
     def administrator(database: str) -> "psycopg.Connection[tuple[Any, ...]]":
         return psycopg.connect(host=str(folder), port=port, dbname=database, user="postgres", autocommit=True)
@@ -155,7 +177,7 @@ def postgresql(here: House) -> Server:
         connection.execute("SELECT pg_create_logical_replication_slot('pgoutput_' || n, 'pgoutput') FROM generate_series(1, 3) n")
         version = connection.execute("SHOW server_version").fetchone()
     assert version is not None
-    return Server("PostgreSQL", "postgresql", _numbers(str(version[0])), host, port, {"administrator": administrator, "large": LARGE})
+    return Server(name, "postgresql", _numbers(str(version[0])), host, port, {"administrator": administrator, "large": LARGE})
 
 
 def pgbouncer(here: House, behind: Server) -> Server:

@@ -53,6 +53,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "history read in chunks",
         "history read, processed",
         "history read, at time",
+        "history read, events",
         "history update",
         "subscribe",
         "events",
