@@ -448,7 +448,7 @@ class Publisher(Generic[T]):
             self._reports.acknowledged.append(event.token)
 
     def _erred(self, error: KafkaError) -> None:
-        self.trouble = _said(error)
+        self.trouble = _told(self.trouble, error)
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = True
 
@@ -726,7 +726,7 @@ class Subscriber:
             self._paused.discard(partition)
 
     def _erred(self, error: KafkaError) -> None:
-        self.trouble = _said(error)
+        self.trouble = _told(self.trouble, error)
 
 
 _OPEN: weakref.WeakSet[Subscriber] = weakref.WeakSet()
@@ -810,7 +810,7 @@ class Reader:
         self._consumer.close()
 
     def _erred(self, error: KafkaError) -> None:
-        self.trouble = _said(error)
+        self.trouble = _told(self.trouble, error)
 
 
 _UNHEARD = logging.getLogger("hopwatch.kafka.unheard")
@@ -844,6 +844,11 @@ def _received(message: Message) -> Received:
     topic, number, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None and number is not None and offset is not None, "a message without an error has a place"
     return Received(Partition(topic, number), offset, message.key() or b"", message.value() or b"", message)
+
+
+def _told(before: str | None, error: KafkaError) -> str:
+    """What is wrong now: that all brokers are down follows every refusal and hides its reason."""
+    return before if before is not None and error.code() == KafkaError._ALL_BROKERS_DOWN else _said(error)
 
 
 def _said(error: KafkaError) -> str:
