@@ -128,7 +128,7 @@ class Pump:
         self._renewing.set()
 
     def stop(self, timeout_s: float = CLOSE_S) -> None:
-        """End; what is on its way is waited for, and stays in the spool if it was not acknowledged."""
+        """End; what waits is published while the broker answers, and stays in the spool if it was not acknowledged."""
         self._close_s = timeout_s
         self._stopping.set()
         if self._thread.is_alive():
@@ -146,7 +146,10 @@ class Pump:
         try:
             while not self._stopping.is_set():
                 self.step(POLL_S)
-            self.close(self._close_s)
+            end_s = self._clock() + self._close_s
+            while self._spool.waiting() and (self.trouble is None or self._renewing.is_set()) and self._clock() < end_s:
+                self.step(POLL_S)
+            self.close(RENEW_S)
         except LogError as error:
             self.error = str(error)
 
@@ -162,6 +165,7 @@ class Pump:
             self._renewing.clear()
             self.close(RENEW_S)
             self._again()
+            self.trouble = None
         if self._publisher is None:
             self._publisher = self._make()
         sent = False

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.pump import CLOSE_S, Pump
+from agent.pump import Pump
 from agent.spool import Spool
 from hopwatch.bus import LogError
 
@@ -78,7 +78,7 @@ class Agent:
             self._look_after(last=True)
         except LogError as error:
             ended.errors.append(str(error))
-        self._pump.stop(CLOSE_S if live or self._pump.trouble is None else 0.0)
+        self._pump.stop()
         if self._pump.error is not None and self._pump.error not in ended.errors:
             ended.errors.append(self._pump.error)
         with contextlib.suppress(LogError):  # Damaged, and said so already.

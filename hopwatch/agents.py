@@ -43,6 +43,9 @@ SEGMENT_OF_FILE_S = 0.5
 """A capture ends, and its last segment is not to wait for more."""
 
 POLL_S = 0.2
+SAY_S = 10.0
+"""How often a broker that comes and goes is spoken of."""
+
 RELOADED = "the connection to Kafka and its secrets, the signing key"
 
 Ending = Callable[[Callable[[], None]], AbstractContextManager[None]]
@@ -146,6 +149,7 @@ class _Running:
         self._counted: dict[str, int] = {}
         self._reload = self._ready = False
         self._trouble: str | None = None
+        self._say_at_s = 0.0
         self._reloads = self._reloads_refused = 0
 
     def chores(self, *, live: bool) -> list[Chore]:
@@ -169,8 +173,8 @@ class _Running:
             yield batch
 
     def _look(self) -> None:
-        if self._pump.trouble != self._trouble:
-            self._trouble = self._pump.trouble
+        if self._pump.trouble != self._trouble and time.monotonic() >= self._say_at_s:
+            self._trouble, self._say_at_s = self._pump.trouble, time.monotonic() + SAY_S
             waiting = f"; {self._spool.waiting()} events wait in {self._settings.spool}"
             _say(f"{self._trouble}{waiting}" if self._trouble else f"publishing again{waiting}")
             self._notifier.say(f"STATUS={self._trouble or 'publishing'}")

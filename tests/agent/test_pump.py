@@ -177,3 +177,20 @@ def test_what_comes_while_the_broker_is_away_waits_and_follows(spool: Spool) -> 
     pump.step(0)
     pump.step(0)
     assert broker.sent == list(range(200))
+
+
+def test_the_end_publishes_what_came_last_while_the_broker_answers(spool: Spool) -> None:
+    class Answering(Broker):
+        def poll(self, timeout_s: float = 0.0) -> Reports:
+            self.acknowledge(*self.open)
+            return super().poll(timeout_s)
+
+    for trouble, waiting in (("no broker", 10), (None, 0)):
+        # Stopped before its first step: everything is left to the end.
+        broker = Answering(room=0 if trouble else 100, trouble=trouble)
+        pump = Pump(spool, lambda broker=broker: broker, Clock())  # type: ignore[misc]  # mypy cannot name the lambda's type.
+        pump.trouble = trouble
+        pump._stopping.set()
+        pump.start()
+        pump.stop()
+        assert spool.waiting() == waiting and broker.closed == (trouble is None)
