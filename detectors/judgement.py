@@ -125,6 +125,15 @@ class Judgement:
     notices: tuple[Finding, ...] = ()
     """What this window brought to light that is not about the window: a failover, an overdue review."""
 
+    new: dict[str, int] = field(default_factory=dict)
+    """What no other view of the connection has counted of it: rows, values, messages, bytes, and ``back``, the bytes the other way."""
+
+    up: bool = False
+    """The data runs from the client to the server."""
+
+    complete: bool = True
+    """Nothing of it was lost."""
+
     @property
     def verdict(self) -> Verdict:
         """The first row of the table that applies."""

@@ -156,6 +156,7 @@ class VerdictDetector:
         self._review_said = False
         said = architecture.declaration
         quoted = Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed)
+        self.quoted = quoted
         self._findings = Findings(quoted, offsite or shipped())
         self._declaration = quoted.model_dump() | {"edition": edition}
         self._alive: OrderedDict[str, int] = OrderedDict()
@@ -311,7 +312,9 @@ class VerdictDetector:
             new = self._new_amounts(flow, connection, up=kept.up)
             if self._affords(kept, flow, new, start_ns):
                 self._kept.given_total += 1
-                return self._said(flow, start_ns, day, kept.opinion, kept.outcome, kept.members)
+                said = self._said(flow, start_ns, day, kept.opinion, kept.outcome, kept.members)
+                said.new, said.up, said.complete = new, kept.up, complete
+                return said
             seen = self._seen(flow, start_ns, day, who, complete=complete, again=False)
         else:
             seen = self._seen(flow, start_ns, day, who, complete=complete, again=again)
@@ -321,7 +324,9 @@ class VerdictDetector:
         members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
         if like is not None and seen.asked.keepable:
             self._keep(like, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
-        return self._said(flow, start_ns, day, opinion, outcome, members)
+        said = self._said(flow, start_ns, day, opinion, outcome, members)
+        said.new, said.up, said.complete = new, seen.source is seen.client, complete
+        return said
 
     def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
         """The service that the window belongs to, what is said of it, and the hops that join it."""

@@ -71,6 +71,7 @@ class Settings(CaptureSettings):
     key: Path | None = Field(None, description="the key of the pseudonyms; by default beside the store, STORE.key")
     log_bytes_max: int = Field(LOG_BYTES_MAX, ge=1 << 16, description="bound of the log between sensor and engine")
     at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
+    questions: bool = Field(False, description="ask what no single window shows, too: bulk, new accounts, lineage, silence")
 
 
 class AgentSettings(CaptureSettings):
@@ -97,6 +98,7 @@ class ScaleSettings(CaptureSettings):
     declaration: Path | None = Field(None, description="judge by this file only")
     approvers: Path | None = Field(None, description="the keys whose signature approves a declaration")
     at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
+    questions: bool = Field(False, description="ask what no single window shows, too: bulk, new accounts, lineage, silence")
 
 
 EVERY = (Settings, AgentSettings, ScaleSettings)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from detectors.clock import ClockDetector, Clocks
+from detectors.online import online
 from detectors.verdict import VerdictDetector
 from hopwatch.bus.kafka import Publisher, Reader, Subscriber
 from hopwatch.config import ConfigError, ScaleSettings, chosen, kafka
@@ -49,6 +50,7 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-unsigned", action="store_true", help="judge by declarations nobody has signed, too")
     parser.add_argument("--allow-older", action="store_true", help="let an older version take the place of a newer one")
     parser.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
+    parser.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too")
     parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-detect)")
 
 
@@ -72,6 +74,12 @@ def verdict_detectors(at: date | None, architecture: Architecture, edition: str)
     """The questions asked of every plant."""
     clocks = Clocks()
     return [ClockDetector(architecture, clocks), VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)]
+
+
+def online_detectors(at: date | None, architecture: Architecture, edition: str) -> list[Detector]:
+    """Those that build on the verdicts, too."""
+    clocks = Clocks()
+    return [ClockDetector(architecture, clocks), online(architecture, at=at, edition=edition, clocks=clocks)]
 
 
 class _Stop:
@@ -115,7 +123,7 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
             partial(Subscriber, reached, group=group, kinds=KINDS, member="detect"),
             publisher,
             progress,
-            partial(verdict_detectors, settings.at),
+            partial(online_detectors if settings.questions else verdict_detectors, settings.at),
             editions,
             hiding,
             declared=None if settings.declaration is not None else Reader(reached, "declared"),

@@ -42,7 +42,11 @@ class JsonView:
     def judged(self, judgement: Judgement) -> None:
         """Its finding, if it raised one."""
         for finding in findings_of(judgement):
-            self._write(dump(finding))
+            self.found(finding)
+
+    def found(self, finding: Finding) -> None:
+        """The finding."""
+        self._write(dump(finding))
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Hand on what is written, so that a reader of a live stream waits for no buffer."""
@@ -80,9 +84,13 @@ class PlainView:
             _remember(self._verdicts, flow.flow_id, verdict)
             self._print(flow_line(flow.model_dump(), verdict))
         for finding in findings_of(judgement):
-            if finding.finding_id not in self._findings:
-                self._print(violation(finding.model_dump()))
-            _remember(self._findings, finding.finding_id, finding)
+            self.found(finding)
+
+    def found(self, finding: Finding) -> None:
+        """In full, the first time."""
+        if finding.finding_id not in self._findings:
+            self._print(violation(finding.model_dump()))
+        _remember(self._findings, finding.finding_id, finding)
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Plain lines show no progress."""
@@ -131,9 +139,13 @@ class LiveView:
         self._verdicts[str(judgement.event["verdict"])] += 1
         _remember(self._flows, judgement.flow.flow_id, judgement)
         for finding in findings_of(judgement):
-            if finding.finding_id not in self._findings:
-                self._console.print(Text(violation(finding.model_dump()), style=_COLOURS[finding.severity]))
-            _remember(self._findings, finding.finding_id, finding)
+            self.found(finding)
+
+    def found(self, finding: Finding) -> None:
+        """The first sight of it is printed above the screen."""
+        if finding.finding_id not in self._findings:
+            self._console.print(Text(violation(finding.model_dump()), style=_COLOURS[finding.severity]))
+        _remember(self._findings, finding.finding_id, finding)
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Draw, at most every REFRESH_S seconds."""

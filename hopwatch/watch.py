@@ -67,6 +67,10 @@ class Judge(Protocol):
         """Judge what still waits; the stream has ended."""
         ...
 
+    def found(self) -> Sequence[Finding]:
+        """What was found since the last call that is about no window: a silence, an end, what many windows add up to."""
+        ...
+
     def snapshot(self, offset: int) -> bytes:
         """Everything remembered, with the offset of the event to judge next."""
         ...
@@ -88,6 +92,9 @@ class View(Protocol):
 
     def judged(self, judgement: Judgement) -> None:
         """A window was judged."""
+
+    def found(self, finding: Finding) -> None:
+        """Something was found that is about no window."""
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Time has passed; the sensor has counted so far."""
@@ -368,6 +375,8 @@ class Run:
         self._windows += len(judged) + len(known)
         # A finding accumulates: of several in one batch the last says all, and merging each would cost the store most of its time.
         findings = {finding.finding_id: finding for judgement in judged for finding in findings_of(judgement)}
+        about_none = {finding.finding_id: finding for finding in self._judge.found()}
+        findings |= about_none
         for finding in (*findings.values(), *(one.finding for one in known if one.finding is not None)):
             if len(self._findings) < FINDINGS_COUNTED_MAX or finding.finding_id in self._findings:
                 self._findings[finding.finding_id] = finding.verdict
@@ -386,6 +395,8 @@ class Run:
                 self._fail(f"{error}{self._left()}" if in_log else str(error))
         for judgement in (*known, *judged):
             self._shown(partial(self._view.judged, judgement))
+        for finding in about_none.values():
+            self._shown(partial(self._view.found, finding))
 
     def _shown(self, show: Callable[[], None]) -> None:
         try:

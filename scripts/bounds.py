@@ -50,10 +50,15 @@ COUNTED = {
     "hopwatch/bus/numbers.py": {"`unnumbered_total`": "SPOOLS_MAX", "`holes_forgotten`": "RUNS_MAX"},
     "detectors/budget.py": {FORGOTTEN: "SLOTS_MAX OBJECTS_COUNTED_MAX BUDGETS_MAX"},
     "detectors/clock.py": {"`forgotten_total`": "AGENTS_MAX PAIRS_MAX"},
+    "detectors/cases.py": {FORGOTTEN: "CASES_MAX"},
     "detectors/failover.py": {FORGOTTEN: "MEMBERS_MAX"},
     "detectors/kept.py": {FORGOTTEN: "KEPT_MAX"},
     "detectors/findings.py": {FORGOTTEN: "FINDINGS_MAX"},
     "detectors/losses.py": {FORGOTTEN: "LOSSES_MAX"},
+    "detectors/memory.py": {FORGOTTEN: "KEYS_MAX"},
+    "detectors/silence.py": {FORGOTTEN: "AGENTS_MAX"},
+    "detectors/slow.py": {FORGOTTEN: "PAIRS_MAX"},
+    "detectors/volume.py": {FORGOTTEN: "PAIRS_MAX"},
     "detectors/verdict.py": {FORGOTTEN: "AGENTS_MAX"},
     "detectors/views.py": {FORGOTTEN: "CONNECTIONS_MAX VIEWS_MAX FLOWS_MAX SPANS_MAX"},
 }
@@ -69,9 +74,13 @@ THRESHOLD = "none lost: a threshold, nothing is held"
 UNKNOWN = "told as `unknown` or `*`"
 BYTES_ALONE = "told: depth `sizes`, all bytes count"
 
+AGAIN = "none hidden: what was forgotten is news again"
+SAID_BY_THEN = "none hidden: it was said long before"
+
 SAID = {
     "capture.rs": {"`kernel_drops`, if the ring is too small": "BLOCKS_MAX", REFUSED: "INTERFACES_MAX FILTER_INSTRUCTIONS_MAX"},
     "contexts.rs": {REFUSED: "EQUAL_MAX"},
+    "soon.rs": {"none lost: a hint to the processor": "LINES_MAX"},
     "packet/tunnel.rs": {"told: a conversation of what carries it": "GTP_EXTENSIONS_MAX"},
     "protocols/dns.rs": {SHOWN: "FACTS_MAX", "none lost: the name is asked for again": "TTL_S_MAX", "told: `malformed`": "NAME_BYTES_MAX"},
     "protocols/http.rs": {
@@ -117,7 +126,7 @@ SAID = {
     "source/merge.rs": {"none lost: frames of two files may change places": "FILES_OPEN_MAX"},
     "source/pcapng.rs": {CLIPPED: "NAME_BYTES_MAX"},
     "source/zstd.rs": {REFUSED: "WINDOW_BYTES_MAX"},
-    "source.rs": {DAMAGED: "FRAME_BYTES_MAX BLOCK_BYTES_MAX INTERFACES_MAX"},
+    "source.rs": {DAMAGED: "FRAME_BYTES_MAX BLOCK_BYTES_MAX INTERFACES_MAX", "none lost: a batch": "FRAMES_MAX"},
     "sql.rs": {UNKNOWN: "COLUMNS_MAX", CLIPPED: "NAME_BYTES_MAX"},
     "windows.rs": {PIECES: "ROWS_MAX BYTES_MAX OBJECTS_MAX"},
     "hopwatch/bus/__init__.py": {REFUSED: "EVENT_BYTES_MAX"},
@@ -179,6 +188,16 @@ SAID = {
     "agent/vault.py": {REFUSED: "SECRET_BYTES_MAX"},
     "collectors/packets.py": {PIECES: "PACKETS_MAX"},
     "collectors/quality.py": {"a fault is named": "ONE_SIDED_SHARE_MAX COPIES_SHARE_MAX", SHOWN: "NAMED_MAX"},
+    "detectors/accounts.py": {AGAIN: "WAYS_MAX", SAID_BY_THEN: "OBJECTS_MAX"},
+    "detectors/destinations.py": {AGAIN: "PLACES_MAX", THRESHOLD: "JITTER_MAX"},
+    "detectors/dump.py": {SAID_BY_THEN: "OBJECTS_MAX"},
+    "detectors/failures.py": {SAID_BY_THEN: "PROBED_MAX"},
+    "detectors/hygiene.py": {THRESHOLD: "PILOT_DAYS_MAX"},
+    "detectors/lineage.py": {"none hidden: legs of the last hours are joined, older ones are not": "LEGS_MAX", SHOWN: "CHAIN_MAX"},
+    "detectors/silence.py": {THRESHOLD: "LOSS_SHARE_MAX BLIND_SHARE_MAX"},
+    "detectors/slow.py": {THRESHOLD: "EXCESS_MAX"},
+    "detectors/tail.py": {"none lost: the tail is that of the latest peaks": "PEAKS_MAX", THRESHOLD: "SHAPE_MAX"},
+    "detectors/writeback.py": {THRESHOLD: "STEERING_LEVEL_MAX"},
     "detectors/kept.py": {UNKNOWN: "UNNAMED_ROWS_MAX UNNAMED_BYTES_MAX"},
     "detectors/nearest.py": {"none hidden: the finding stands, its nearest hop may be a further one": "CANDIDATES_MAX"},
     "detectors/offsite.py": {REFUSED: "ENTRIES_MAX"},

@@ -445,3 +445,21 @@ def test_amounts_are_written_for_people() -> None:
     assert amounts({"rows": 1204331, "bytes": 812 * 2**20}) == "1 204 331 rows, 812 MiB"
     assert (size(1023), size(1024)) == ("1023 B", "1.00 KiB")
     assert span("2026-04-07T10:00:00Z", "2026-04-07T10:09:00Z") == "9 min"
+
+
+def test_questions_are_asked_only_when_they_are_wanted(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """A dump by a stranger is a verdict in any case; that it is a dump, and a new account, only the questions say."""
+    stranger = [flow(1, "someone", application="pg_dump")]
+    for flags, questions in (([], set()), (["--questions"], {"dump", "new-account"})):
+        assert watch(Replay(a=[stranger]), "--json", "--store", "none", *flags) == 1
+        said = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+        findings = {line["verdict"] for line in said if line["kind"] == "finding"}
+        assert findings == {"undeclared-account"} | questions
+        assert said[-1]["findings"] == dict.fromkeys(findings, 1)
+
+
+def test_what_time_alone_shows_is_said_in_the_plain_view(capsys: pytest.CaptureFixture[str]) -> None:
+    """An agent of a conduit that falls silent is about no window."""
+    quiet = [flow(1), flow(2, agent="other", start="2026-04-07T10:05:00Z", end="2026-04-07T10:05:01Z")]
+    assert watch(Replay(a=[quiet]), "--store", "none", "--questions") == 1
+    assert "agent-silent" in capsys.readouterr().out

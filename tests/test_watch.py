@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hopwatch.bus import LogError, LogFull
-from hopwatch.events import Event, Flow, Heartbeat, Loss, Summary, dump, time_text
+from hopwatch.events import Event, Finding, Flow, Heartbeat, Loss, Summary, dump, time_text
 from hopwatch.store import StoreFull
 from hopwatch.watch import Judgement, Outcome, Run
 
@@ -105,6 +105,9 @@ class Judge:
     def finish(self) -> list[Said]:
         return []
 
+    def found(self) -> list[Finding]:
+        return []
+
     def snapshot(self, offset: int) -> bytes:
         return b""
 
@@ -126,6 +129,9 @@ class View:
 
     def judged(self, judgement: Judgement) -> None:
         self.judgements.append(judgement.flow.event_id)
+
+    def found(self, finding: Finding) -> None:
+        raise AssertionError("the judge found nothing")
 
     def progress(self, counters: Mapping[str, int]) -> None:
         pass

@@ -316,6 +316,7 @@ class DataObject(_Model):
     topics: Annotated[list[Glob], OneOrMore] = []
     nodes: Annotated[list[Glob], OneOrMore] = []
     paths: Annotated[list[Glob], OneOrMore] = []
+    rows: Int | None = None
     decoy: Bool = False
     note: Phrase | None = None
 
@@ -384,6 +385,7 @@ class Hop(_Model):
     keep: KeepPhrase
     why: Phrase
     gdpr: Gdpr | None = None
+    validated: Phrase | None = None
     approved: Approval | None = None
     tags: Annotated[list[Name], OneOrMore] = []
     agent: Name | None = None

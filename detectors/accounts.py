@@ -1,0 +1,230 @@
+"""Who is new, and who is not who they were: accounts by their life, their hosts, their tools and their reach.
+
+Asks: was an account made or given rights on the wire, is one used for the first time, from a host or with a program it never
+used, after a long rest, from two places at once, with a person's tool, or on more objects than ever? Sees: the account, client,
+application and objects of every window; what is declared of it (hosts, applications, kind) is known and quiet.
+
+Blind to: accounts nobody could read (an encrypted login without a feed), and who sits before a shared one. Raised wrongly by: a
+driver upgrade nobody declared; an operator who helps out from another desk; the first two weeks of a plant are learnt, not
+judged.
+What to do: ask the owner of the account; if the change is wanted, add host or application to it, else lock it and rotate its
+secret.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Final
+
+from detectors.budget import digest
+from detectors.cases import Cases
+from detectors.compare import CONTROL
+from detectors.memory import Memory
+from detectors.moved import Moved, Question
+from hopwatch.declared.match import Index, glob
+from hopwatch.declared.model import Architecture
+from hopwatch.events import Declaration, Finding, Severity, time_text
+
+LEARNING_NS: Final = 14 * 86_400 * 10**9
+"""An account that has been known for less is learnt: its hosts and programs are not news."""
+
+DORMANT_NS: Final = 60 * 86_400 * 10**9
+TOGETHER_NS: Final = 5 * 60 * 10**9
+"""Two hosts within this time use an account at once; a failover, whose hosts are declared, is no news."""
+
+WAYS_MAX: Final = 32
+"""Hosts, or programs, remembered of one account; the one used longest ago is forgotten."""
+
+OBJECTS_MAX: Final = 4_096
+"""Distinct objects of a day told apart; beyond it the account is broad in any case."""
+
+BREADTH_MIN: Final = 20
+BREADTH_RATIO: Final = 4.0
+"""An account is broad if it touches this many times as many objects in a day as on its own days before and as its peers do."""
+
+TOOLS: Final = (
+    "psql*", "*pgadmin*", "*dbeaver*", "*datagrip*", "*tableplus*", "*heidisql*", "*beekeeper*", "mysql", "mariadb", "*jupyter*",
+    "*ipython*", "*mqtt explorer*", "*mqttx*", "mosquitto_sub*", "*uaexpert*", "*excel*", "*power bi*", "*tableau*",
+)  # fmt: skip
+"""Names under which programs that a person sits before introduce themselves."""
+
+_DAY_NS: Final = 86_400 * 10**9
+
+
+@dataclass(slots=True)
+class Known:
+    """One account: since when, until when, its hosts and programs with their last use, and how many objects it touches in a day."""
+
+    first_ns: int = 0
+    last_ns: int = 0
+    hosts: dict[str, int] = field(default_factory=dict)
+    programs: dict[str, int] = field(default_factory=dict)
+    day: int = 0
+    objects: dict[str, None] = field(default_factory=dict)
+    breadth: float = 0.0
+    days: int = 0
+    made: str = ""
+    """Who made it on the wire, and when; empty if nobody was seen to."""
+
+    broad: bool = False
+
+
+class Accounts(Question):
+    """Every account by server asset and name, as far as the bound goes."""
+
+    name: ClassVar[str] = "accounts"
+
+    def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None) -> None:
+        self._architecture = architecture
+        self._index = index or Index(architecture)
+        self._cases = Cases(quoted)
+        self._known: Memory[Known] = Memory(Known, asdict, _read)
+
+    def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
+        """The accounts and the open findings."""
+        return {"known": self._known, "cases": self._cases.memory}
+
+    def observe(self, moved: Moved) -> Sequence[Finding]:
+        """What the window says of its account, and of the accounts it administers."""
+        found = [*self._administered(moved)]
+        if moved.account is not None and moved.flow.operation != "refused":
+            found += self._used(moved, moved.account)
+        return found
+
+    # Accounts that are made or given rights
+
+    def _administered(self, moved: Moved) -> Iterator[Finding]:
+        if moved.flow.operation != "admin":
+            return
+        for part in moved.flow.objects:
+            gained = [column for column in part.columns if column == "create" or column.startswith("grant:")]
+            for name in (one.removeprefix("account:") for one in part.names if one.startswith("account:")):
+                for done in gained:
+                    known = self._known.of(_key(moved, name))
+                    what = "made" if done == "create" else f"given {done.removeprefix('grant:')}"
+                    if done == "create":
+                        known.made = f"{time_text(moved.start_ns)} by {moved.who}"
+                    yield self._new(moved, name, f"{what} by {moved.who} at {moved.client.shown}")
+
+    def _new(self, moved: Moved, name: str, seen: str) -> Finding:
+        """One finding an account: made, given rights, used."""
+        what = re.split(" by | from ", seen, maxsplit=1)[0]
+        return self._cases.say(
+            "new-account", "high", plant=moved.flow.plant, who=name, source=moved.server.shown, destination=moved.server.shown,
+            first_ns=moved.start_ns, last_ns=moved.end_ns, differences=[("who", what, seen)],
+            moved=moved if moved.account == name else None,
+        )  # fmt: skip
+
+    # Accounts that are used
+
+    def _used(self, moved: Moved, name: str) -> Iterator[Finding]:
+        known = self._known.of(_key(moved, name))
+        fresh = not known.first_ns
+        host, program = moved.client.host or moved.client.address, _program(moved.flow.application)
+        if fresh:
+            known.first_ns = moved.start_ns
+            if known.made or not moved.declared:
+                made = f", made {known.made}" if known.made else ""
+                yield self._new(moved, name, f"first use from {moved.client.shown} with {program or 'an unnamed program'}{made}")
+        elif moved.start_ns - known.last_ns > DORMANT_NS:
+            rest = (moved.start_ns - known.last_ns) // _DAY_NS
+            yield self._changed(moved, name, "dormant-account", "when", "an account in use", f"used again after {rest} days")
+        yield from self._places(moved, name, known, host, fresh)
+        yield from self._tools(moved, name, known, program)
+        known.last_ns = max(known.last_ns, moved.start_ns)
+        if moved.flow.operation not in CONTROL:
+            yield from self._breadth(moved, name, known)
+
+    def _places(self, moved: Moved, name: str, known: Known, host: str, fresh: bool) -> Iterator[Finding]:
+        approved = self._comes_from(moved, name)
+        others = [one for one, at in known.hosts.items() if one != host and moved.start_ns - at <= TOGETHER_NS]
+        if host not in known.hosts and not approved and not fresh and self._learnt(moved, known):
+            usual = ", ".join(list(known.hosts)[-4:])
+            yield self._changed(moved, name, "new-client", "who", f"{name} from {usual}", f"{name} from {moved.client.shown}")
+        if others and not approved:
+            yield self._changed(
+                moved,
+                name,
+                "shared-account",
+                "who",
+                f"{name} in one place at a time",
+                f"{', '.join(sorted((host, *others))[:4])} within 5 min",
+            )
+        _touch(known.hosts, host, moved.start_ns)
+
+    def _tools(self, moved: Moved, name: str, known: Known, program: str | None) -> Iterator[Finding]:
+        if program is None:
+            return
+        account = self._architecture.accounts.get(name)
+        approved = account is not None and any(glob(pattern)(moved.flow.application or "") for pattern in account.applications)
+        if not approved and account is not None and account.kind == "service" and _is_tool(program):
+            yield self._changed(
+                moved, name, "shared-account", "who", f"{name} is a service account", f"used with {program}, a person's tool"
+            )
+        elif program not in known.programs and known.programs and not approved and self._learnt(moved, known):
+            usual = ", ".join(list(known.programs)[-4:])
+            yield self._changed(moved, name, "new-client", "who", f"{name} with {usual}", f"{name} with {program}")
+        _touch(known.programs, program, moved.start_ns)
+
+    def _breadth(self, moved: Moved, name: str, known: Known) -> Iterator[Finding]:
+        day = moved.start_ns // _DAY_NS
+        if day > known.day:
+            if known.day:
+                known.days += 1
+                known.breadth += (len(known.objects) - known.breadth) / min(known.days, 14)
+            known.day, known.objects, known.broad = day, {}, False
+        for part in moved.flow.objects:
+            for one in part.names:
+                if len(known.objects) < OBJECTS_MAX:
+                    known.objects[digest(one)] = None
+        reached = len(known.objects)
+        if known.broad or reached < BREADTH_MIN or not self._learnt(moved, known) or reached <= BREADTH_RATIO * known.breadth:
+            return
+        peers = sorted(
+            other.breadth for key, other in self._known.items() if other.days and key.split("|")[0] == _key(moved, name).split("|")[0]
+        )
+        if peers and reached <= BREADTH_RATIO * peers[len(peers) // 2]:
+            return
+        known.broad = True
+        yield self._changed(moved, name, "broad-account", "what", f"about {known.breadth:.0f} objects a day", f"{reached} objects today")
+
+    def _changed(self, moved: Moved, name: str, verdict: str, question: str, declared: str, seen: str) -> Finding:
+        severity: Severity = "high" if verdict == "shared-account" else "medium"
+        return self._cases.say(
+            verdict, severity, plant=moved.flow.plant, who=name,
+            source=moved.source.shown, destination=moved.destination.shown, first_ns=moved.start_ns, last_ns=moved.end_ns,
+            differences=[(question, declared, seen)], moved=moved, hop=moved.hop,
+        )  # fmt: skip
+
+    def _learnt(self, moved: Moved, known: Known) -> bool:
+        return bool(known.first_ns) and moved.start_ns - known.first_ns >= LEARNING_NS
+
+    def _comes_from(self, moved: Moved, name: str) -> bool:
+        account = self._architecture.accounts.get(name)
+        return account is not None and self._index.comes_from(account, moved.client)
+
+
+def _key(moved: Moved, name: str) -> str:
+    return f"{moved.server.asset or moved.server.address}|{name}"
+
+
+def _program(application: str | None) -> str | None:
+    """A program without its version: an upgrade of the same one is no other program."""
+    if application is None:
+        return None
+    return application.split("/")[0].split(" ")[0].lower()[:64] or None
+
+
+def _is_tool(program: str) -> bool:
+    return any(glob(pattern)(program) for pattern in TOOLS)
+
+
+def _touch(ways: dict[str, int], way: str, at_ns: int) -> None:
+    ways.pop(way, None)
+    ways[way] = at_ns
+    if len(ways) > WAYS_MAX:
+        del ways[next(iter(ways))]
+
+
+def _read(said: dict[str, Any]) -> Known:  # Any: JSON values
+    return Known(**said)

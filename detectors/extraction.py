@@ -1,0 +1,137 @@
+"""How much of a table has left: rows of one object to one account, over statements, cursors, sessions, reconnects and days.
+
+Asks: does an account take a table whole, or in one go far more of it than on any day before? Sees: the rows of every object set
+once, whatever statement, cursor or page brought them. Explains itself by rows, the fraction of the table where its size is
+known, and since when.
+
+Blind to: rows taken under several accounts (see ``spending`` for owners), and reading the same rows again, which counts again:
+a fraction above one says so. Raised wrongly by: a reload after a broken night (declare an exception), a table that shrank.
+What to do: compare with the use case's declared subset; ask whether a filter on time or line would do.
+
+A table's size is what its declaration says (``rows``); without it the fraction is unknown and only the account's own past is
+compared. One extraction goes on as long as no pause is longer than ``PAUSE_NS``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Final
+
+from detectors.cases import Cases
+from detectors.judgement import class_severity
+from detectors.memory import Memory
+from detectors.moved import Moved, Question
+from hopwatch.declared.match import Index
+from hopwatch.declared.model import Architecture
+from hopwatch.events import Declaration, Finding, ObjectSet
+
+READS: Final = frozenset({"select", "copy", "history-read", "read", "get", "call", "replicate", "backup"})
+
+PAUSE_NS: Final = 30 * 60 * 10**9
+"""A longer pause ends an extraction: cursors, pages and reconnects are closer together."""
+
+DAYS_KEPT: Final = 40
+FRACTION_AT_ONCE: Final = 0.5
+FRACTION_IN_ALL: Final = 0.9
+"""The fraction of a table that one extraction, or all of ``DAYS_KEPT`` days, may take before it is said."""
+
+ROWS_MIN: Final = 10_000
+"""Fewer rows are no bulk, whatever was usual."""
+
+RATIO: Final = 3.0
+"""An extraction of so many times the largest of the days before is said, if there were ``DAYS_LEARNT`` of them."""
+
+DAYS_LEARNT: Final = 10
+_DAY_NS: Final = 86_400 * 10**9
+
+
+@dataclass(slots=True)
+class Taken:
+    """Of one object by one account: the extraction under way, and the rows of each day (day number and rows)."""
+
+    since_ns: int = 0
+    last_ns: int = 0
+    rows: int = 0
+    days: list[list[int]] = field(default_factory=list)
+    told: str = ""
+
+
+class Extraction(Question):
+    """Rows by account, server and object."""
+
+    name: ClassVar[str] = "extraction"
+
+    def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None) -> None:
+        self._architecture = architecture
+        self._index = index or Index(architecture)
+        self._cases = Cases(quoted)
+        self._taken: Memory[Taken] = Memory(Taken, asdict, lambda said: Taken(**said), 65_536)
+
+    def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
+        """What was taken and the open findings."""
+        return {"taken": self._taken, "cases": self._cases.memory}
+
+    def observe(self, moved: Moved) -> Sequence[Finding]:
+        """A finding when an extraction grows beyond what is usual, or beyond a fraction of the table."""
+        if moved.flow.operation not in READS or (moved.rows <= 0 and moved.values <= 0):
+            return ()
+        whole = sum(part.rows + part.values for part in moved.flow.objects)
+        new = moved.rows + moved.values
+        found: list[Finding] = []
+        for part in moved.flow.objects:
+            # Of a window that another view has counted in part, every set counts its share.
+            rows = (part.rows + part.values) * new // max(1, whole)
+            if rows > 0:
+                found += self._take(moved, part, rows)
+        return found
+
+    def _take(self, moved: Moved, part: ObjectSet, rows: int) -> Iterator[Finding]:
+        name = ", ".join(part.names[:4])
+        taken = self._taken.of(f"{moved.server.asset or moved.server.address}|{moved.who}|{name}")
+        if moved.start_ns - taken.last_ns > PAUSE_NS:
+            taken.since_ns, taken.rows, taken.told = moved.start_ns, 0, ""
+        taken.rows += rows
+        taken.last_ns = max(taken.last_ns, moved.end_ns)
+        day = moved.start_ns // _DAY_NS
+        if not taken.days or taken.days[-1][0] < day:
+            taken.days.append([day, 0])
+            taken.days = [one for one in taken.days if one[0] > day - DAYS_KEPT]
+        taken.days[-1][1] += rows
+        kind, declared, seen = self._large(moved, part, taken)
+        if not kind or kind == taken.told:
+            return
+        taken.told = kind
+        yield self._cases.say(
+            "bulk-extraction",
+            class_severity(self._architecture, moved.classes, unclassified=not moved.classes),
+            plant=moved.flow.plant,
+            who=moved.account,
+            source=moved.source.shown,
+            destination=moved.destination.shown,
+            what=name,
+            first_ns=taken.since_ns,
+            last_ns=moved.end_ns,
+            differences=[("how_much", declared, seen)],
+            moved=moved,
+            hop=moved.hop,
+            taken_rows=taken.rows,
+        )
+
+    def _large(self, moved: Moved, part: ObjectSet, taken: Taken) -> tuple[str, str, str]:
+        """Why what was taken is much: a word for it, what would not be, and what was seen."""
+        size = self._size(moved, part)
+        in_all = sum(rows for _, rows in taken.days)
+        if size and taken.rows >= max(FRACTION_AT_ONCE * size, 1):
+            return "whole", f"a part of {size} rows", f"{taken.rows} rows, {taken.rows / size:.0%} of the table in one go"
+        before = [rows for _, rows in taken.days[:-1]]
+        if size and before and in_all >= FRACTION_IN_ALL * size and max(before) < FRACTION_AT_ONCE * size:
+            return "in-all", f"a part of {size} rows", f"{in_all} rows, {in_all / size:.0%} of the table in {len(taken.days)} days"
+        if len(before) >= DAYS_LEARNT and taken.rows >= max(ROWS_MIN, RATIO * max(before)):
+            known = "" if size else ", fraction unknown"
+            return "unusual", f"at most {max(before)} rows a day", f"{taken.rows} rows in one go{known}"
+        return "", "", ""
+
+    def _size(self, moved: Moved, part: ObjectSet) -> int | None:
+        """Rows of the table as declared; of several tables the largest counts."""
+        asset = moved.server.asset or moved.server.host
+        entries = {entry for name in part.names for entry in self._index.classify(asset, name).entries}
+        return max((rows for entry in entries if (rows := self._architecture.data[entry].rows) is not None), default=None)

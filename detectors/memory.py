@@ -1,0 +1,76 @@
+"""What a detector remembers of each key: bounded, counted, kept as JSON, and cheap to keep when little has changed.
+
+Every question about accounts, hosts or pairs needs the same table: entries in the order in which they were touched, the one
+touched longest ago forgotten at the bound, all of it as JSON values, and the tail of it that was touched since it was last
+asked (see ``changes``).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, TypeVar
+
+from detectors.changes import put, tail
+
+Entry = TypeVar("Entry")
+
+KEYS_MAX: Final = 16_384
+"""Entries of a memory that names no other bound."""
+
+
+class Memory(Generic[Entry]):
+    """Entries by key. ``made`` gives a new one; ``said`` and ``read`` turn one into JSON values and back."""
+
+    def __init__(
+        self,
+        made: Callable[[], Entry],
+        said: Callable[[Entry], Any],  # Any: JSON values
+        read: Callable[[Any], Entry],  # Any: JSON values
+        most: int = KEYS_MAX,
+    ) -> None:
+        self._made, self._said, self._read, self._most = made, said, read, most
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._touched: set[str] | None = None
+        self.forgotten_total = 0
+
+    def of(self, key: str) -> Entry:
+        """The entry of the key, a new one if there is none; it counts as touched, and may be changed."""
+        if self._touched is not None:
+            self._touched.add(key)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = self._made()
+            if len(self._entries) > self._most:
+                self._entries.popitem(last=False)
+                self.forgotten_total += 1
+        else:
+            self._entries.move_to_end(key)
+        return entry
+
+    def known(self, key: str) -> Entry | None:
+        """The entry of the key, not to be changed; None if there is none."""
+        return self._entries.get(key)
+
+    def items(self) -> Iterator[tuple[str, Entry]]:
+        """Every entry, the one touched longest ago first; not to be changed."""
+        return iter(self._entries.items())
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """Everything, in order."""
+        return [[key, self._said(entry)] for key, entry in self._entries.items()]
+
+    def restore(self, state: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave."""
+        self._entries = OrderedDict((str(key), self._read(said)) for key, said in state)
+
+    def changes(self) -> list[Any]:  # Any: JSON values
+        """The entries touched since the last call, in order; the first call only begins to note them."""
+        touched, self._touched = self._touched, set()
+        return [[key, self._said(entry)] for key, entry in tail(self._entries, touched or ())]
+
+    def merge(self, changes: list[Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        for key, said in changes:
+            put(self._entries, str(key), self._read(said), self._most)
+
+    def __len__(self) -> int:
+        return len(self._entries)

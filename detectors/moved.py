@@ -1,0 +1,94 @@
+"""One judged window as the online detectors see it, and what they have in common.
+
+The verdict looks at a window by itself; the detectors that count over hours, sessions and hosts build on what it found out, so
+that ends, accounts and classes are looked up once and amounts that two views saw are counted once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from detectors.memory import Memory
+from hopwatch.declared.match import End
+from hopwatch.events import Finding, Flow, Heartbeat, Loss
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """``rows`` to ``bytes_back`` are what no other view of the connection has counted yet; times are packet time."""
+
+    flow: Flow
+    verdict: str
+    hop: str | None
+    account: str | None
+    """As declared if it is, else as seen; None where nobody could read it."""
+
+    declared: bool
+    """Whether the account is in the file."""
+
+    source: End
+    destination: End
+    client: End
+    server: End
+    classes: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+    rows: int
+    values: int
+    messages: int
+    bytes: int
+    bytes_back: int
+    complete: bool
+    """Whether nothing of the window was lost."""
+
+    @property
+    def who(self) -> str:
+        """The account as a finding shows it."""
+        return self.account or "unread account"
+
+
+class Question:
+    """A detector of judged windows. What it remembers lies in ``memories``, so that keeping it needs no further word."""
+
+    name: ClassVar[str]
+
+    def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
+        """Everything remembered, by table."""
+        raise NotImplementedError
+
+    def observe(self, moved: Moved) -> Sequence[Finding]:
+        """What the window shows."""
+        return ()
+
+    def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
+        """An agent has said that it lives."""
+        return ()
+
+    def advance(self, now_ns: int) -> Sequence[Finding]:
+        """What the passing of time shows."""
+        return ()
+
+    def blind(self, loss: Loss) -> None:
+        """Something was not seen: nothing may be concluded from its absence."""
+
+    def state(self) -> dict[str, Any]:  # Any: JSON values
+        """Everything remembered."""
+        return {name: memory.state() for name, memory in self.memories().items()}
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave."""
+        for name, memory in self.memories().items():
+            memory.restore(state[name])
+
+    def changes(self) -> dict[str, Any]:  # Any: JSON values
+        """What changed since the last call; the first only begins to note it."""
+        return {name: memory.changes() for name, memory in self.memories().items()}
+
+    def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        for name, memory in self.memories().items():
+            memory.merge(changes[name])
+
+    def forgotten(self) -> dict[str, int]:
+        """What the bounds have pushed out, by table."""
+        return {name: memory.forgotten_total for name, memory in self.memories().items()}

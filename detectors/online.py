@@ -1,0 +1,144 @@
+"""The verdict and everything that builds on it, as one detector of the engine: each window is judged, then shown to every question.
+
+A question (see ``moved``) asks what no single window shows: what adds up over hours and sessions, what is new, what went on
+from host to host, what fell silent. What it finds are findings of their own; the window keeps its one verdict. Both run
+unchanged embedded and on Kafka, and neither reads a store, so that a recorded stream gives the same findings again.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from detectors.accounts import Accounts
+from detectors.anomaly import Anomaly
+from detectors.clock import Clocks
+from detectors.destinations import Destinations
+from detectors.dump import Dump
+from detectors.extraction import Extraction
+from detectors.failures import Failures
+from detectors.hygiene import Hygiene
+from detectors.judgement import Judgement
+from detectors.lineage import Lineage
+from detectors.moved import Moved, Question
+from detectors.offsite import shipped
+from detectors.silence import Silence
+from detectors.verdict import VerdictDetector
+from detectors.writeback import WriteBack
+from hopwatch.declared.model import Architecture
+from hopwatch.events import Event, Finding, Heartbeat, Loss, time_ns
+
+
+def online(architecture: Architecture, *, at: date | None = None, edition: str = "", clocks: Clocks | None = None) -> "Online":
+    """Every question that is asked of a plant; ``at``, ``edition`` and ``clocks`` as for the verdict."""
+    verdict = VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)
+    index, quoted = verdict.index, verdict.quoted
+    return Online(
+        verdict,
+        (
+            Extraction(architecture, quoted, index),
+            Dump(architecture, quoted),
+            Accounts(architecture, quoted, index),
+            Failures(quoted),
+            Destinations(architecture, quoted, shipped()),
+            Lineage(architecture, quoted, index),
+            WriteBack(architecture, quoted),
+            Anomaly(architecture, quoted),
+            Silence(architecture, quoted),
+            Hygiene(architecture, quoted),
+        ),
+    )
+
+
+class Online:
+    """One plant's verdicts and questions; the state of each lies under its name."""
+
+    name = "online"
+
+    def __init__(self, verdict: VerdictDetector, questions: Sequence[Question]) -> None:
+        self.verdict = verdict
+        self.questions = tuple(questions)
+
+    def observe(self, event: Event) -> list[Judgement | Finding]:
+        """The judgement of a flow, then what each question says of it."""
+        if isinstance(event, Heartbeat):
+            self.verdict.observe(event)
+            return [found for question in self.questions for found in question.lives(event)]
+        said: list[Judgement | Finding] = []
+        for judgement in self.verdict.observe(event):
+            said.append(judgement)
+            if not self.questions:
+                continue
+            moved = self._moved(judgement)
+            for question in self.questions:
+                said += question.observe(moved)
+        return said
+
+    def advance(self, now_ns: int) -> list[Judgement | Finding]:
+        """What the passing of time shows."""
+        return [*self.verdict.advance(now_ns), *(found for question in self.questions for found in question.advance(now_ns))]
+
+    def blind(self, loss: Loss) -> None:
+        """Nobody concludes anything from what was not seen."""
+        self.verdict.blind(loss)
+        for question in self.questions:
+            if loss.plant == self.verdict.architecture.plant:
+                question.blind(loss)
+
+    def state(self) -> dict[str, Any]:  # Any: JSON values
+        """Everything remembered, by who remembers it."""
+        return {"verdict": self.verdict.state()} | {question.name: question.state() for question in self.questions}
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave; a question that is new begins with nothing."""
+        self.verdict.restore(state["verdict"])
+        for question in self.questions:
+            if question.name in state:
+                question.restore(state[question.name])
+
+    def changes(self) -> dict[str, Any]:  # Any: JSON values
+        """What changed since the last call; the first only begins to note it."""
+        return {"verdict": self.verdict.changes()} | {question.name: question.changes() for question in self.questions}
+
+    def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        self.verdict.merge(changes["verdict"])
+        for question in self.questions:
+            if question.name in changes:
+                question.merge(changes[question.name])
+
+    def sizes(self) -> dict[str, int]:
+        """How much is remembered, table by table."""
+        own = {f"{question.name}.{table}": len(memory) for question in self.questions for table, memory in question.memories().items()}
+        return self.verdict.sizes() | own
+
+    def forgotten(self) -> dict[str, int]:
+        """What the bounds have pushed out, table by table."""
+        own = {f"{question.name}.{table}": count for question in self.questions for table, count in question.forgotten().items()}
+        return self.verdict.forgotten() | own
+
+    def _moved(self, judgement: Judgement) -> Moved:
+        flow, outcome, index = judgement.flow, judgement.outcome, self.verdict.index
+        source = index.end(flow.source.address, flow.source.port, flow.source.names)
+        destination = index.end(flow.destination.address, flow.destination.port, flow.destination.names)
+        client, server = (source, destination) if judgement.up else (destination, source)
+        new = judgement.new
+        return Moved(
+            flow=flow,
+            verdict=outcome.verdict,
+            hop=outcome.hop,
+            account=outcome.who,
+            declared=outcome.who in self.verdict.architecture.accounts,
+            source=source,
+            destination=destination,
+            client=client,
+            server=server,
+            classes=outcome.classes,
+            start_ns=time_ns(flow.start),
+            end_ns=time_ns(flow.end),
+            rows=new["rows"],
+            values=new["values"],
+            messages=new["messages"],
+            bytes=new["bytes"],
+            bytes_back=new["back"],
+            complete=judgement.complete,
+        )

@@ -1,0 +1,192 @@
+"""What is not seen: agents that fell silent, hops without traffic, intervals that were lost, encryption that hides what was
+promised.
+
+Asks: does every conduit have a living agent, does each agent see what it should, and is each conduit read as deep as it
+promises? Sees: heartbeats, losses, and the depth of every window. Explains itself by the agent or conduit, since when, and how
+much.
+
+Blind to: an agent that lives and lies. Raised wrongly by: a maintenance nobody announced; a hop that is used once a year.
+What to do: look at the agent and its tap first; nothing else that hopwatch says of that conduit can be relied on until it is
+back.
+
+Absence is only concluded from time that was watched: an interval that a loss covers, or in which the agent was silent, says
+nothing about a hop. Time is that of the events, so it stands still when every agent is silent; whoever runs the detectors moves
+it on.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Final
+
+from detectors.cases import Cases
+from detectors.memory import Memory
+from detectors.moved import Moved, Question
+from hopwatch.declared.model import Architecture, Hop
+from hopwatch.events import Declaration, Finding, Heartbeat, Loss, time_ns
+
+AGENT_QUIET_S: Final = 45
+"""Seconds without heartbeat or window after which an agent is silent: four heartbeats and a half."""
+
+UNSEEN_DAYS: Final = 30
+LOSS_SHARE_MAX: Final = 0.01
+"""Lost bytes of an agent in a day, as a share of what it saw."""
+
+BLIND_SHARE_MAX: Final = 0.10
+"""Bytes of a conduit in a day that were seen less deep than it promises."""
+
+BYTES_MIN: Final = 1 << 20
+"""Less in a day has no share worth a finding."""
+
+AGENTS_MAX: Final = 4_096
+_DAY_NS: Final = 86_400 * 10**9
+_DEPTHS: Final = {"blind": 0, "sizes": 1, "server-log": 2, "decoded": 3}
+
+
+@dataclass(slots=True)
+class Life:
+    """One agent: its last word, and what it saw and lost on the day of that word."""
+
+    last_ns: int = 0
+    day: int = 0
+    seen_bytes: int = 0
+    lost_bytes: int = 0
+    lost_packets: int = 0
+    told: bool = False
+
+
+@dataclass(slots=True)
+class Depth:
+    """One conduit on one day: its bytes, and those of them seen less deep than promised."""
+
+    day: int = 0
+    bytes: int = 0
+    shallow: int = 0
+
+
+@dataclass(slots=True)
+class Use:
+    """One hop: when it was last used, and how long it has been watched without being used."""
+
+    last_ns: int = 0
+    watched_ns: int = 0
+    told: bool = False
+
+
+class Silence(Question):
+    """What every agent, conduit and hop was last heard of."""
+
+    name: ClassVar[str] = "silence"
+
+    def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
+        self._architecture = architecture
+        self._cases = Cases(quoted)
+        self._agents: Memory[Life] = Memory(Life, asdict, lambda said: Life(**said), AGENTS_MAX)
+        self._conduits: Memory[Depth] = Memory(Depth, asdict, lambda said: Depth(**said))
+        self._hops: Memory[Use] = Memory(Use, asdict, lambda said: Use(**said))
+        self._clock: Memory[list[int]] = Memory(lambda: [0], list, list, 1)
+        self._zones: dict[tuple[str | None, str | None], str] = {
+            (one, other): name for name, line in architecture.conduits.items() for one in line.from_ for other in line.to
+        }
+
+    def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
+        """What was last heard, and the open findings."""
+        return {"agents": self._agents, "conduits": self._conduits, "hops": self._hops, "clock": self._clock, "cases": self._cases.memory}
+
+    def observe(self, moved: Moved) -> Sequence[Finding]:
+        """Nothing is wrong about what is seen, but it may be seen too shallow."""
+        flow = moved.flow
+        found = list(self._alive(flow.agent, moved.start_ns, moved.bytes + moved.bytes_back))
+        if moved.hop is not None and moved.verdict != "expired":
+            use = self._hops.of(moved.hop)
+            use.last_ns, use.watched_ns, use.told = max(use.last_ns, moved.start_ns), 0, False
+        conduit = self._zones.get((moved.source.zone, moved.destination.zone)) or self._zones.get(
+            (moved.destination.zone, moved.source.zone)
+        )
+        if conduit is not None:
+            found += self._deep(conduit, moved)
+        return found
+
+    def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
+        """The agent is back, if it was silent."""
+        return list(self._alive(heartbeat.agent, time_ns(heartbeat.time), 0))
+
+    def blind(self, loss: Loss) -> None:
+        """Count it with the agent; the day's end says whether it was much."""
+        life = self._agents.of(loss.agent)
+        life.lost_bytes += loss.bytes
+        life.lost_packets += loss.packets
+
+    def advance(self, now_ns: int) -> Sequence[Finding]:
+        """Who has been silent for too long, and which hops are unseen although their agent watches."""
+        clock = self._clock.of("now")
+        passed_ns, clock[0] = max(0, now_ns - clock[0]) if clock[0] else 0, max(now_ns, clock[0])
+        found = list(self._silent(now_ns))
+        for name, hop in self._architecture.hops.items():
+            found += self._unused(name, hop, min(passed_ns, _DAY_NS), now_ns)
+        return found
+
+    def _alive(self, agent: str, at_ns: int, seen: int) -> Iterator[Finding]:
+        life = self._agents.of(agent)
+        day = at_ns // _DAY_NS
+        if day > life.day:
+            lost = life.lost_bytes / max(1, life.lost_bytes + life.seen_bytes)
+            if life.day and life.lost_bytes >= BYTES_MIN and lost > LOSS_SHARE_MAX:
+                yield self._said(
+                    "loss", agent, life.day * _DAY_NS, at_ns, "how_much",
+                    f"at most {LOSS_SHARE_MAX:.0%} of a day's bytes lost",
+                    f"{lost:.1%}: {life.lost_bytes} bytes, {life.lost_packets} packets",
+                )  # fmt: skip
+            life.day, life.seen_bytes, life.lost_bytes, life.lost_packets = day, 0, 0, 0
+        life.seen_bytes += seen
+        life.last_ns, life.told = max(life.last_ns, at_ns), False
+
+    def _silent(self, now_ns: int) -> Iterator[Finding]:
+        watched = {line.agent for line in self._architecture.conduits.values()}
+        watched |= {hop.agent for hop in self._architecture.hops.values() if hop.agent is not None}
+        for agent in sorted(watched):
+            life = self._agents.known(agent)
+            if life is None or life.told or now_ns - life.last_ns <= AGENT_QUIET_S * 10**9:
+                continue
+            self._agents.of(agent).told = True
+            quiet_s = (now_ns - life.last_ns) // 10**9
+            yield self._said(
+                "agent-silent", agent, life.last_ns, now_ns, "where", "a heartbeat every 10 s", f"none for {quiet_s} s", "high"
+            )
+
+    def _unused(self, name: str, hop: Hop, passed_ns: int, now_ns: int) -> Iterator[Finding]:
+        """Only time in which the hop's agent lived counts as watched."""
+        agent = self._architecture.conduits[hop.via].agent if hop.via is not None else hop.agent
+        life = None if agent is None else self._agents.known(agent)
+        if life is None or now_ns - life.last_ns > AGENT_QUIET_S * 10**9:
+            return
+        use = self._hops.of(name)
+        use.watched_ns += passed_ns
+        if not use.told and use.watched_ns >= UNSEEN_DAYS * _DAY_NS:
+            use.told = True
+            last = now_ns - use.watched_ns
+            yield self._said(
+                "unseen", name, last, now_ns, "how_much", f"{name}: {hop.why}", f"nothing in {UNSEEN_DAYS} watched days", "info"
+            )
+
+    def _deep(self, conduit: str, moved: Moved) -> Iterator[Finding]:
+        depth = self._conduits.of(conduit)
+        day = moved.start_ns // _DAY_NS
+        promised = self._architecture.conduits[conduit].sees
+        if day > depth.day:
+            share = depth.shallow / max(1, depth.bytes)
+            if depth.day and depth.shallow >= BYTES_MIN and share > BLIND_SHARE_MAX:
+                seen = f"{share:.0%} of {depth.bytes} bytes seen less deep"
+                yield self._said("shallow", conduit, depth.day * _DAY_NS, moved.start_ns, "what", f"{conduit} sees {promised}", seen)
+            depth.day, depth.bytes, depth.shallow = day, 0, 0
+        amount = moved.bytes + moved.bytes_back
+        depth.bytes += amount
+        if _DEPTHS[moved.flow.depth] < _DEPTHS[promised]:
+            depth.shallow += amount
+
+    def _said(
+        self, verdict: str, what: str, first_ns: int, last_ns: int, question: str, declared: str, seen: str, severity: Any = "medium"
+    ) -> Finding:  # Any: a literal
+        return self._cases.say(
+            verdict, severity, plant=self._architecture.plant, who=None, source=what, destination=what,
+            first_ns=first_ns, last_ns=last_ns, differences=[(question, declared, seen)],
+        )  # fmt: skip

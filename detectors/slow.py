@@ -1,0 +1,140 @@
+"""A little more every day: the daily volume of a pair against the same weekdays before, summed up (CUSUM).
+
+Asks: does a pair move more than its weekdays did, by too little for any one day to stand out? Sees: bytes by the plant's
+calendar day. Explains itself by the days since which it has been more, and by how much in all.
+
+Blind to: a pair's first two weeks, and growth slower than the weekly mean follows (some per cent a week). Raised wrongly by: a
+new line, a new report, month ends nobody declared: declare an exception and it is quiet.
+What to do: ask what changed on the first of the days named; compare the hop's limit with the new volume.
+
+The sum of standardised excesses over half a deviation, reset at zero, is the fastest test for a lasting shift of one deviation
+at a given rate of false alarms (Page 1954, Moustakides 1986). Days are compared on a log scale, so that a third more is a third
+more on any flow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import expm1, log1p
+from typing import Any, Final
+
+from detectors.memory import Memory
+
+SLACK: Final = 0.5
+"""Half of the shift that is looked for, in deviations."""
+
+DECISION: Final = 5.0
+"""The sum at which it is said: some 465 days between false alarms of one pair (Hawkins and Olwell 1998, table 3.1)."""
+
+EXCESS_MAX: Final = 4.0
+"""What one day can add: a single large day is another question (see ``volume``), two of them are this one."""
+
+DEVIATION_MIN: Final = 0.05
+BYTES_MIN: Final = 4 << 20
+"""Less in a day ranks nothing."""
+
+DAYS_MIN: Final = 14
+"""Days before anything is said."""
+
+FORGET: Final = 0.25
+"""Weight of the newest day in its weekday's mean."""
+
+PAIRS_MAX: Final = 4_096
+"""Pairs followed; the one that was silent longest is forgotten."""
+
+
+@dataclass(slots=True)
+class Days:
+    """One pair: the day under way, each weekday's usual value, how far days are from it, and the sum."""
+
+    day: int = 0
+    first_day: int = 0
+    bytes: int = 0
+    usual: dict[int, tuple[int, float]] = field(default_factory=dict)
+    deviation: float = 0.0
+    deviations: int = 0
+    sum: float = 0.0
+    since: int | None = None
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """A pair has moved ``bytes`` more than its weekdays say since ``since`` (a day's ordinal); ``days`` is how many days that is."""
+
+    key: str
+    since: int
+    days: int
+    bytes: int
+    ratio: float
+
+
+class Slow:
+    """Every pair by its key; ``day_of`` says the plant's calendar day of a second as its ordinal."""
+
+    def __init__(self, day_of: Callable[[int], int]) -> None:
+        self._day_of = day_of
+        self.memory: Memory[Days] = Memory(Days, _said, _read, PAIRS_MAX)
+
+    def add(self, key: str, start_s: int, amount: int) -> list[More]:
+        """Count bytes; what the days that ended show is returned."""
+        day = self._day_of(start_s)
+        pair = self.memory.of(key)
+        if not pair.day:
+            pair.day = pair.first_day = day
+        found = self._close(key, pair, day)
+        pair.bytes += amount
+        return found
+
+    def advance(self, now_s: int) -> list[More]:
+        """Close the days that are over."""
+        day = self._day_of(now_s)
+        over = [key for key, pair in self.memory.items() if pair.day < day]
+        return [more for key in over for more in self._close(key, self.memory.of(key), day)]
+
+    def _close(self, key: str, pair: Days, day: int) -> list[More]:
+        found = []
+        while pair.day < day:
+            more = self._judge(key, pair)
+            if more is not None:
+                found.append(more)
+            # Of a long silence only the last week is gone through.
+            pair.day = max(pair.day + 1, day - 7)
+            pair.bytes = 0
+        return found
+
+    def _judge(self, key: str, pair: Days) -> More | None:
+        value = log1p(pair.bytes)
+        # date.toordinal: 1 is a Monday.
+        weekday = (pair.day - 1) % 7
+        days, mean = pair.usual.get(weekday, (0, value))
+        unit = max(pair.deviation, DEVIATION_MIN)
+        excess = (value - mean) / unit
+        told = None
+        if days and pair.day - pair.first_day >= DAYS_MIN:
+            pair.sum = max(0.0, pair.sum + min(excess, EXCESS_MAX) - SLACK)
+            if pair.sum == 0.0:
+                pair.since, pair.more = None, 0
+            else:
+                pair.since = pair.day if pair.since is None else pair.since
+                pair.more += pair.bytes - int(expm1(mean))
+            if pair.sum > DECISION and pair.since is not None and pair.bytes >= BYTES_MIN:
+                told = More(key, pair.since, pair.day - pair.since + 1, pair.more, pair.bytes / max(1.0, expm1(mean)))
+                pair.sum, pair.since, pair.more = 0.0, None, 0
+        if days:
+            bounded = min(abs(excess), EXCESS_MAX) * unit
+            pair.deviations += 1
+            pair.deviation += max(1 / pair.deviations, 0.05) * (bounded - pair.deviation)
+            # While a sum runs, the days teach little: what is looked for must not become usual by being looked at.
+            value = mean + max(-EXCESS_MAX, min(excess, SLACK if pair.sum > 0.0 else EXCESS_MAX)) * unit
+        pair.usual[weekday] = (days + 1, mean + max(1 / (days + 1), FORGET) * (value - mean))
+        return told
+
+
+def _said(one: Days) -> list[Any]:  # Any: JSON values
+    usual = [[weekday, *said] for weekday, said in one.usual.items()]
+    return [one.day, one.first_day, one.bytes, usual, one.deviation, one.deviations, one.sum, one.since, one.more]
+
+
+def _read(said: list[Any]) -> Days:  # Any: JSON values
+    day, first, amount, usual, *rest = said
+    return Days(day, first, amount, {int(weekday): (int(days), float(mean)) for weekday, days, mean in usual}, *rest)

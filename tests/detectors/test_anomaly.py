@@ -1,0 +1,135 @@
+"""Amounts without a limit: rhythms are learnt, what breaks them is said once, and never more often than a person can look."""
+
+import json
+from zoneinfo import ZoneInfo
+
+from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
+from north import architecture, extract
+
+from detectors.anomaly import ALERTS_A_DAY, Anomaly, days_of
+from detectors.slow import Slow
+from detectors.volume import SLOT_S, Volumes
+
+BERLIN = ZoneInfo("Europe/Berlin")
+# A Monday, in winter time.
+MONDAY_S = 1_767_567_600
+MIB = 1 << 20
+DAY_S = 86_400
+
+
+def shift(second: int) -> int:
+    """Bytes of ten minutes of a pair that follows a shift, with a few per cent that come from the clock."""
+    hour = (second - MONDAY_S) % DAY_S // 3600
+    working = (second - MONDAY_S) // DAY_S % 7 < 5
+    wobble = 1 + 0.05 * ((second // SLOT_S * 7919) % 97 / 97 - 0.5)
+    return int((40 if working and 6 <= hour < 22 else 4) * MIB * wobble)
+
+
+def fed(volumes: Volumes, days: int, first_s: int = MONDAY_S) -> list[object]:
+    found: list[object] = []
+    for second in range(first_s, first_s + days * DAY_S, SLOT_S):
+        found += volumes.add("mes|mw", second, shift(second))
+    return found
+
+
+def test_a_shift_rhythm_of_four_weeks_is_quiet() -> None:
+    assert fed(Volumes(BERLIN), 28) == []
+
+
+def test_a_night_that_carries_what_a_day_does_is_said_with_what_was_expected() -> None:
+    volumes = Volumes(BERLIN)
+    fed(volumes, 14)
+    night_s = MONDAY_S + 14 * DAY_S + 2 * 3600
+    found = volumes.add("mes|mw", night_s, 40 * MIB) + volumes.advance(night_s + SLOT_S)
+    assert [(rare.start_s, rare.bytes) for rare in found] == [(night_s, 40 * MIB)]
+    assert 3 * MIB < found[0].expected < 5 * MIB
+    assert 9 < found[0].ratio < 11
+
+
+def test_nothing_is_said_in_the_first_week() -> None:
+    volumes = Volumes(BERLIN)
+    fed(volumes, 6)
+    night_s = MONDAY_S + 6 * DAY_S + 2 * 3600
+    assert volumes.add("mes|mw", night_s, 4_000 * MIB) + volumes.advance(night_s + SLOT_S) == []
+
+
+def test_an_extraction_of_a_day_does_not_become_usual_by_the_evening() -> None:
+    volumes = Volumes(BERLIN)
+    fed(volumes, 14)
+    said = 0
+    for second in range(MONDAY_S + 14 * DAY_S, MONDAY_S + 15 * DAY_S, SLOT_S):
+        said += len(volumes.add("mes|mw", second, 10 * shift(second)))
+    assert said > 100
+
+
+def test_people_who_ask_now_and_then_are_quiet_and_one_who_takes_it_all_is_not() -> None:
+    volumes = Volumes(BERLIN)
+    found = []
+    for day in range(28):
+        for visit in range(8):
+            at = MONDAY_S + day * DAY_S + (8 + visit) * 3600
+            found += volumes.add("mes|laptop", at, (1 + (day * 8 + visit) * 7919 % 13) * MIB // 4)
+    assert found == []
+    at = MONDAY_S + 28 * DAY_S + 10 * 3600
+    found = volumes.add("mes|laptop", at, 500 * MIB) + volumes.advance(at + SLOT_S)
+    assert [rare.bytes for rare in found] == [500 * MIB]
+
+
+def test_a_third_more_every_day_is_found_within_a_week_and_named_by_its_first_day() -> None:
+    day_of = days_of(BERLIN)
+    slow = Slow(day_of)
+    found = []
+    for day in range(40):
+        at = MONDAY_S + day * DAY_S + 3 * 3600
+        usual = (90 if day % 7 < 5 else 30) * MIB * (100 + day * 7919 % 11) // 105
+        found += slow.add("mes|mw", at, usual * (130 if day >= 30 else 100) // 100)
+    assert {more.since for more in found} >= {day_of(MONDAY_S) + 30}
+    assert found[0].since == day_of(MONDAY_S) + 30
+    assert found[0].days <= 7
+    assert 1.2 < found[0].ratio < 1.5
+
+
+def test_weekdays_that_differ_are_no_drift() -> None:
+    slow = Slow(days_of(BERLIN))
+    found = []
+    for day in range(60):
+        found += slow.add("mes|mw", MONDAY_S + day * DAY_S, (90 if day % 7 < 5 else 3) * MIB * (100 + day * 7919 % 11) // 105)
+    assert found == []
+
+
+def test_memory_taken_up_again_says_the_same() -> None:
+    whole = Volumes(BERLIN)
+    fed(whole, 10)
+    again = Volumes(BERLIN)
+    again.memory.restore(json.loads(json.dumps(whole.memory.state())))
+    first_s = MONDAY_S + 10 * DAY_S
+    assert fed(again, 5, first_s) == fed(whole, 5, first_s)
+    assert again.memory.state() == whole.memory.state()
+
+
+def test_no_more_alerts_a_day_than_a_person_can_look_at() -> None:
+    anomaly = Anomaly(architecture(), QUOTED)
+    window = moved(extract(), bytes=4 * MIB, bytes_back=0)
+    pairs = [f"10.20.1.{host}" for host in range(20)]
+    ends = {pair: moved(extract(source={"address": pair, "port": 5432, "names": []}), bytes=4 * MIB, bytes_back=0) for pair in pairs}
+    said = []
+    for slot in range(15 * 144):
+        at = slot * SLOT_S * 10**9
+        for number, pair in enumerate(pairs):
+            rare = slot == 14 * 144 + 80
+            wobble = 4 * MIB + (slot * 7919 + number) % 97 * 1000
+            said += anomaly.observe(later(ends[pair], at, bytes=400 * MIB if rare else wobble))
+    assert len({finding.finding_id for finding in said}) == len(pairs)
+    assert [finding.severity for finding in said].count("medium") == ALERTS_A_DAY
+    assert {finding.severity for finding in said} == {"medium", "info"}
+    assert window.bytes == 4 * MIB
+
+
+def test_an_interval_that_was_lost_in_part_teaches_nothing() -> None:
+    anomaly = Anomaly(architecture(), QUOTED)
+    window = moved(extract(), bytes=MIB)
+    for hour in range(48):
+        assert anomaly.observe(later(window, hour * HOUR_NS, complete=False)) == ()
+    assert len(anomaly.memories()["volumes"]) == 0
+    anomaly.observe(later(window, 3 * DAY_NS))
+    assert len(anomaly.memories()["volumes"]) == 1
