@@ -34,7 +34,7 @@ LOGGING = ROOT / "scripts" / "kafka" / "log4j2.properties"
 HERE = Host("broker", "127.0.0.1", None)
 ADMIN = "admin"
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 HEAP_MB = 384
 # Below the ports the kernel gives to clients, so that a broker that was killed finds its own free again.

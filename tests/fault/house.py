@@ -39,7 +39,7 @@ DETECTORS = (1, 2)
 PARTITIONS = 4
 WIRE, FAR_END, TAP = "wire0", "wire1", "mirror"
 READY_S = 60.0
-DRAINED_S = 180.0
+DRAINED_S = 300.0
 APPROVER = "h.keller"
 DECLARATION = ROOT / "examples" / "plant-demo.yaml"
 

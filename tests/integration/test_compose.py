@@ -19,7 +19,7 @@ from examples.broker import HERE, JARS, LOGGING, ROOT, STARTED, free_ports
 
 COMPOSE: Mapping[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")  # Any: YAML values
 SERVICES: Mapping[str, Any] = COMPOSE["services"]  # Any: as above
-READY_S = 60.0
+READY_S = 120.0
 
 
 @pytest.mark.parametrize("name", SERVICES)

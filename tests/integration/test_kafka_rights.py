@@ -30,7 +30,7 @@ READ, WRITE, DESCRIBE, CREATE, SHOW = (
     AclOperation.CREATE,
     AclOperation.DESCRIBE_CONFIGS,
 )
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

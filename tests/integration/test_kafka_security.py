@@ -82,6 +82,10 @@ def refused(case: str, broker: Cluster, prefix: str, folder: Path) -> tuple[Conn
         case "unknown authority of the broker":
             other = Authority(folder, "other")
             return by_password(broker, prefix, folder).model_copy(update={"ca_file": other.certificate}), r"certificate verify failed"
+        case "broker under another name":
+            known = by_password(broker, prefix, folder)
+            elsewhere = known.bootstrap_servers.replace(broker.host.address, "localhost")
+            return known.model_copy(update={"bootstrap_servers": elsewhere}), r"certificate verify failed"
         case "unknown authority of the client":
             return by_certificate(broker, prefix, folder, issuer=Authority(folder, "other")), r"(?i)certificate"
         case "expired certificate":
@@ -97,7 +101,8 @@ def refused(case: str, broker: Cluster, prefix: str, folder: Path) -> tuple[Conn
 
 
 CASES = (
-    "wrong password", "unknown authority of the broker", "unknown authority of the client", "expired certificate", "no certificate",
+    "wrong password", "unknown authority of the broker", "broker under another name",
+    "unknown authority of the client", "expired certificate", "no certificate",
     "right to another plant's topics", "no right at all",
 )  # fmt: skip
 
@@ -120,7 +125,8 @@ def test_agent_that_is_refused_says_why_keeps_every_event_and_delivers_each_once
         assert "placeholder" not in pump.trouble
         assert spool.waiting() == EVENTS
         assert arrived(broker, prefix) == []
-        right = by_password(broker, prefix, tmp_path)
+        shown = wrong.security_protocol == "SSL"
+        right = by_certificate(broker, prefix, tmp_path) if shown else by_password(broker, prefix, tmp_path)
         pump.renew(lambda: Publisher(right, speaker="agents/north"))
         step_until(pump, lambda: spool.waiting() == 0, "everything is delivered")
         assert arrived(broker, prefix) == list(range(EVENTS))
