@@ -1,8 +1,10 @@
 """What an agent says of itself: heartbeats with coverage and clock, figures for Prometheus, signs of life for systemd."""
 
+import contextlib
 import json
 import os
 import socket
+import sqlite3
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -13,8 +15,10 @@ from agent.clock import STA_NANO, STA_UNSYNC, TIME_ERROR, ClockState, kernel_sta
 from agent.health import CONTEXTS_MAX, Coverage, Health, beating
 from agent.metrics import AgentCollector, MetricsError, address, serve
 from agent.notify import Notifier
+from hopwatch.cli import main
 from hopwatch.events import Heartbeat, parse
 from tests.agent.windows import window
+from tests.test_cli import PLANT
 
 NOW_NS = 1_775_558_528 * 10**9
 PERFECT = (0, 300_000, 2_000, STA_NANO)
@@ -127,3 +131,35 @@ def test_figures_are_served_on_the_loopback_interface_only() -> None:
         "hopwatch_agent_sensor_packets_total 5.0",
     } <= lines
     assert "# TYPE hopwatch_agent_events_published_total counter" in lines
+
+
+class Quiet:
+    """A live sensor that sees one window and ends."""
+
+    def __call__(self, *names: str, **how: object) -> "Quiet":
+        return self
+
+    def open_live(self, interfaces: list[str], *, bpf: str | None = None, snaplen: int = 0) -> None: ...
+
+    def read(self, packets_max: int = 0, timeout_ms: int = 0) -> tuple[list[bytes], bool]:
+        return [window(1, 0)], True
+
+    def finish(self) -> list[bytes]:
+        return []
+
+    def counters(self) -> dict[str, int]:
+        return {"packets": 12}
+
+    def stop(self) -> None: ...
+
+
+def test_a_live_watch_keeps_heartbeats_of_its_own_and_shows_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plant.yaml").write_text(PLANT)
+    main(["watch", "-d", "plant.yaml", "-i", "tap", "--agent", "tap-idmz", "--json"], sensors=Quiet())
+    assert "heartbeat" not in {json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()}
+    with contextlib.closing(sqlite3.connect("hopwatch.db")) as store:
+        beats = store.execute("SELECT * FROM heartbeats").fetchall()
+    assert len(beats) == 1 and "tap-idmz" in str(beats[0])

@@ -1,6 +1,7 @@
 """Segments over a one-way line: what is missing, torn, changed or foreign is named, and repeating an import changes nothing."""
 
 import base64
+import gzip
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -130,7 +131,13 @@ def foreign(content: bytes) -> bytes:
     return signed + signing(STRANGER)(signed) + body
 
 
-@pytest.mark.parametrize("forge", [changed, foreign, lambda content: content[:-9] + b"\0" + content[-8:], lambda content: b"no segment"])
+def other_events(content: bytes) -> bytes:
+    return b"\n".join([*content.split(b"\n", 3)[:3], gzip.compress(b'{"kind":"flow"}\n')])
+
+
+@pytest.mark.parametrize(
+    "forge", [changed, foreign, other_events, lambda content: content[:-9] + b"\0" + content[-8:], lambda content: b"no segment"]
+)
 def test_a_changed_or_foreign_segment_is_named_and_nothing_of_it_is_used(
     forge: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,17 @@ def test_what_was_handed_over_is_neither_merged_nor_dropped(path: Path) -> None:
         assert spool.merged_total > 0
 
 
+def test_what_a_killed_agent_had_handed_over_is_neither_merged_nor_dropped(path: Path) -> None:
+    with opened(path) as spool:
+        spool.append(stream(range(20), 3))
+        handed = spool.take(30, 1 << 20)
+    with opened(path) as spool:
+        for second in range(20, 400, 10):
+            spool.append(stream(range(second, second + 10), 3))
+        assert spool.take(30, 1 << 20) == handed
+        assert spool.merged_total > 0
+
+
 def test_drops_after_a_loss_was_handed_over_are_another_loss(path: Path) -> None:
     with opened(path) as spool:
         for flow in range(0, 600, 20):
