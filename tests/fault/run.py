@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 
 from collectors import packets
-from detectors.verdict import VerdictDetector
 from examples.broker import ROOT
 from hopwatch.bus.numbers import Numbers
 from hopwatch.declared.load import load
 from hopwatch.detect import edition_name
 from hopwatch.engine import Engine, Judge
 from hopwatch.events import Event, Finding, Flow, Heartbeat, Loss, parse
+from hopwatch.scale import verdict_detectors
 from hopwatch.store.postgresql import Hiding
 from hopwatch.store.progress import Progress
 from hopwatch.store.pseudonyms import key_file
@@ -196,28 +196,28 @@ def _budgets(plant: House, name: str, lines: list[bytes]) -> tuple[Json, Json]:
     """What the judge remembers after one run in one process, and what the detectors left in the database."""
     architecture = load(plant.declaration(name), approvers=plant.approvers)
     edition = edition_name(hashlib.sha256(plant.declaration(name).read_bytes()).hexdigest(), None)
-    detector = VerdictDetector(architecture, edition=edition)
-    judge: Judge[Any] = Judge([detector])
+    judge: Judge[Any] = Judge(verdict_detectors(None, architecture, edition))
     events: list[Event] = [event for event in map(parse, lines) if isinstance(event, Flow | Loss | Heartbeat)]
     judge.judge(events)
     key = key_file(plant.folder / "key")
     progress = Progress(plant.postgres, "hopwatch-detect", key, Hiding(key))
-    left = VerdictDetector(architecture, edition=edition)
+    left = Judge[Any](verdict_detectors(None, architecture, edition)).engine
     try:
         for number in range(PARTITIONS):
             memory = progress.claim(number, "comparison").memories.get(name)
             if memory is not None:
-                engine = Engine([left], judge)
-                engine.restore(memory.snapshot)
+                left.restore(memory.snapshot)
                 for changes in memory.changes:
-                    engine.merge(changes)
+                    left.merge(changes)
     finally:
         progress.close()
-    return _unordered(detector.state()), _unordered(left.state())
+    return _unordered(judge.engine), _unordered(left)
 
 
-def _unordered(state: Mapping[str, Any]) -> Json:
-    """Tables are kept in the order of their last use, and windows that end at one moment have none; what they hold is compared."""
+def _unordered(engine: Engine) -> Json:
+    """What the judge of windows remembers. Tables are kept in the order of their last use, and windows that end at one moment have
+    none; what they hold is compared."""
+    (state,) = (detector.state() for detector in engine.detectors if detector.name == "verdict")
     return {
         name: dict(table) if isinstance(table, list) and all(isinstance(row, list) and len(row) == 2 for row in table) else table
         for name, table in json.loads(json.dumps(state)).items()
