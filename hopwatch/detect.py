@@ -55,6 +55,12 @@ PLANTS_COUNTED_MAX: Final = 1_000
 FENCED_S: Final = 10.0
 """How long after another detector took a partition the group may take to say so."""
 
+IDLE_S: Final = 10.0
+"""How often, and by how much late, time passes for a plant of which nothing comes."""
+
+LIVE_NS: Final = 3_600 * 10**9
+"""A plant is live whose last event was no older when it was judged; for an old capture that is read again no time passes by itself."""
+
 RECEIVED_NS: Final = 500_000_000
 """How far the broker's time moves before the detectors are told."""
 
@@ -146,6 +152,7 @@ class _Plant:
     whole: bool
     moved: bool = False
     received_ns: int = 0
+    live: bool = False
 
 
 @dataclass(slots=True)
@@ -208,6 +215,7 @@ class Detecting:
         declared: Reader | None,
         prefix: str,
         clock: Callable[[], float],
+        wall_ns: Callable[[], int],
         say: Callable[[str], None],
         owner: str | None = None,
         keep_s: float = KEEP_S,
@@ -216,7 +224,7 @@ class Detecting:
         self._publisher, self._progress, self._detectors, self._editions = publisher, progress, detectors, editions
         self._hiding, self._declared, self._prefix, self._clock, self._say = hiding, declared, prefix, clock, say
         self._owner = owner or secrets.token_hex(8)
-        self._keep_s = keep_s
+        self._keep_s, self._wall_ns, self._idle_s = keep_s, wall_ns, clock()
         self._kinds: dict[str, str] = {kind: topic_name(kind, prefix) for kind in TOGETHER}
         self._shares: dict[int, _Share] = {}
         self._unclaimed: set[int] = set()
@@ -262,6 +270,7 @@ class Detecting:
         self._waited_enough()
         for gap in self._subscriber.gaps():
             self._gap(gap)
+        self._idle()
         events = sum(share.events for share in self._shares.values())
         if events >= KEEP_EVENTS_MAX or self._clock() - self._kept_s >= self._keep_s:
             self._keep(self._shares.values())
@@ -511,6 +520,20 @@ class Detecting:
             self.counters["missed"] += gap.lost
             self._say(f"{gap.partition.topic}/{gap.partition.number}: {gap.lost} messages were deleted before they were read")
 
+    def _idle(self) -> None:
+        """Time passes for live plants of which everything was read and nothing comes, too: what is not there is for detectors to see."""
+        if self._clock() - self._idle_s < IDLE_S:
+            return
+        self._idle_s = self._clock()
+        now_ns = self._wall_ns() - int(IDLE_S * 10**9)
+        for share in self._shares.values():
+            if any(share.read.get(topic, 0) < end for topic, end in share.ends.items()):
+                continue
+            for plant in share.plants.values():
+                if plant.live and now_ns - plant.engine.now_ns >= IDLE_S * 10**9:
+                    plant.engine.advance(now_ns)
+                    plant.moved = share.moved = True
+
     # Keeping
 
     def _keep(self, shares: Iterable[_Share]) -> None:
@@ -535,9 +558,11 @@ class Detecting:
                 self._fenced(share)
                 continue
             share.findings.clear()
-            share.events, share.moved = 0, False
             for plant in share.plants.values():
+                if share.events and plant.moved:
+                    plant.live = abs(self._wall_ns() - plant.engine.now_ns) < LIVE_NS
                 plant.whole = plant.moved = False
+            share.events, share.moved = 0, False
             if step.findings:
                 self._out(share.number, kept.outbox[share.number], [said.line for said in step.findings])
             self._subscriber.commit({Partition(topic, share.number): offset for topic, offset in step.offsets.items()})

@@ -129,6 +129,7 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
             declared=None if settings.declaration is not None else Reader(reached, "declared"),
             prefix=reached.topic_prefix,
             clock=time.monotonic,
+            wall_ns=time.time_ns,
             say=say,
         )
         try:

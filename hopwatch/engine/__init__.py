@@ -235,6 +235,10 @@ class Engine:
             self.ahead_total += 1
             return
         self._jumped = False
+        self.advance(at_ns)
+
+    def advance(self, at_ns: int) -> None:
+        """It is this time at least, whether or not an event said so; detectors are told, at most once in TIMER_NS."""
         self.now_ns = max(self.now_ns, at_ns)
         if self.now_ns - self._told_ns < TIMER_NS:
             return

@@ -116,6 +116,16 @@ def test_one_clock_far_ahead_moves_no_timer_and_a_silent_day_does() -> None:
     assert detector.told[-1] // 10**9 == 3_000_001
 
 
+def test_time_passes_without_events_where_somebody_says_so() -> None:
+    detector = Counting()
+    engine = Engine([detector], Kept())
+    engine.take([beat(0)])
+    for seconds in (0.5, 30, 30.2, 20):
+        engine.advance(int((1_000_000 + seconds) * 10**9))
+    engine.take([beat(1, 25), beat(2, 31.5)])
+    assert [told / 10**9 - 1_000_000 for told in detector.told] == [0, 30, 31.5]
+
+
 def test_a_snapshot_of_other_detectors_is_refused() -> None:
     kept = Engine([Counting("one")], Kept()).snapshot()
     with pytest.raises(SnapshotError, match="two"):

@@ -138,6 +138,7 @@ class Cloud:
             declared=None if plants else Reader(self.connection, "declared"),
             prefix=self.prefix,
             clock=time.monotonic,
+            wall_ns=time.time_ns,
             say=self.lines.append,
             keep_s=keep_s,
         )
@@ -377,6 +378,21 @@ def test_a_clock_ninety_seconds_ahead_is_said_and_raises_nothing_else(cloud: Clo
         drive(one, until=lambda: cloud.judged(12))
     found, _ = cloud.findings()
     assert [(finding["verdict"], finding["source"]) for finding in found.values()] == [("clock", "tap-idmz")]
+
+
+def test_time_passes_for_a_live_plant_of_which_nothing_comes_and_not_for_an_old_capture(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hopwatch.detect.IDLE_S", 0.2)
+    now_ns = time.time_ns()
+    live = {"start": time_text(now_ns - 10**9), "end": time_text(now_ns)}
+    cloud.publish([window("north", 0, **live), window("east", 0)])
+    with cloud.detector("north", "east") as one:
+        drive(one, until=lambda: cloud.judged(2))
+        engines = {name: plant.engine for share in one._shares.values() for name, plant in share.plants.items()}
+        old_ns = engines["east"].now_ns
+        drive(one, until=lambda: engines["north"].now_ns > now_ns + 10**9)
+        assert engines["east"].now_ns == old_ns
 
 
 def of_version(version: int) -> str:
