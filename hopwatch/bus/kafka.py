@@ -65,6 +65,7 @@ STATISTICS_MS = 5_000
 FETCH_QUEUE_KBYTES = 16_384
 FETCH_QUEUE_MESSAGES = 10_000
 POLL_MESSAGES = 1_000
+GATHER_S = 0.01
 SESSION_MS = 45_000
 TIMEOUT_S = 10.0
 REASON_CHARACTERS_MAX = 300
@@ -582,7 +583,7 @@ class Subscriber:
 
     def _consume(self, timeout_s: float, limit: int) -> list[Message]:
         try:
-            messages = self._consumer.consume(limit, timeout_s)
+            messages = _gathered(self._consumer, timeout_s, limit)
         except KafkaException as error:
             self._counters["errors"] += 1
             self.trouble = _said(error.args[0])
@@ -774,7 +775,7 @@ class Reader:
         try:
             if not self._partitions and not self._begin(max(timeout_s, 0.1)):
                 return []
-            messages = self._consumer.consume(limit, timeout_s)
+            messages = _gathered(self._consumer, timeout_s, limit)
         except KafkaException as error:
             self.trouble = _said(error.args[0])
             return []
@@ -838,6 +839,14 @@ _READING: dict[str, Value] = {
     "allow.auto.create.topics": False,
     "isolation.level": "read_committed",
 }
+
+
+def _gathered(consumer: Consumer, timeout_s: float, limit: int) -> list[Message]:
+    """The first message as soon as it is there and what follows it at once; the client itself waits until ``limit`` is reached."""
+    messages = consumer.consume(1, timeout_s)
+    if messages and limit > 1:
+        messages += consumer.consume(limit - 1, min(timeout_s, GATHER_S))
+    return messages
 
 
 def _received(message: Message) -> Received:

@@ -366,6 +366,16 @@ def delete_before(connection: Connection, place: Partition, offset: int) -> None
         future.result()
 
 
+def test_a_message_is_read_when_it_comes_not_when_the_wait_is_over(connection: Connection, publisher: Publisher[int], prefix: str) -> None:
+    member = Member(connection, prefix)
+    wait([member], lambda: len(member.subscriber.assigned()) == 12)
+    reported(publisher, 1, send(publisher, 0, 1))
+    before = time.monotonic()
+    assert len(member.subscriber.poll(PATIENCE_S)) == 1
+    assert time.monotonic() - before < PATIENCE_S / 2
+    member.subscriber.close()
+
+
 def test_paused_partitions_give_nothing_until_resumed(connection: Connection, publisher: Publisher[int], prefix: str) -> None:
     member = Member(connection, prefix)
     wait([member], lambda: len(member.subscriber.assigned()) == 12)
