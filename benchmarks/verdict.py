@@ -1,20 +1,40 @@
-"""What the verdict detector judges in a second, on the flows of plant-north. Run: ``python -m benchmarks.verdict``."""
+"""What a window costs between the sensor and its verdict, step by step: ``python -m benchmarks.verdict [FILE...]``.
 
-import sys
+FILE holds events as JSON lines (``hopwatch watch --json``, or what a sensor's ``read`` returns); without one, windows of the example
+plant are made, one in ten of them an undeclared reader's. Every step takes its turn with the others, several times over, so that a
+busy machine is busy for all of them alike; the least of the turns is shown, in microseconds of processor time a window.
+"""
+
+import argparse
+import gc
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests" / "detectors")]
+from detectors.verdict import VerdictDetector
+from hopwatch.bus.embedded import EmbeddedLog
+from hopwatch.bus.memory import MemoryLog
+from hopwatch.declared.load import load
+from hopwatch.declared.model import Architecture
+from hopwatch.engine import Engine
+from hopwatch.events import Event, _judged, dump, parse, time_ns, time_text
+from tests.detectors.north import architecture, collect, end, extract, mes, publish, upload
 
-from north import collect, detector, end, extract, mes, publish, upload  # noqa: E402
-
-from hopwatch.events import Flow, time_ns, time_text  # noqa: E402
-
+TURNS = 5
 WINDOWS = 5_000
 CONNECTIONS = 200
+BATCH = 500
+COLLECTION_OBJECTS = 500_000
 
 
-def stream() -> list[Flow]:
+class Quiet:
+    """Nobody listens."""
+
+    def say(self, outcome: object) -> None:
+        """Not heard."""
+
+
+def stream() -> list[bytes]:
     """Mostly declared windows of many connections, a second apart; one in ten is an undeclared reader's."""
     made = [
         extract, upload, publish, collect, mes, extract, publish, collect, mes,
@@ -22,21 +42,75 @@ def stream() -> list[Flow]:
     ]  # fmt: skip
     first_ns = time_ns("2026-04-07T00:00:00Z")
     return [
-        made[n % len(made)](n=n // CONNECTIONS, key=str(n % CONNECTIONS), at=time_text(first_ns + n // CONNECTIONS * 10**9))
+        dump(made[n % len(made)](n=n // CONNECTIONS, key=str(n % CONNECTIONS), at=time_text(first_ns + n // CONNECTIONS * 10**9)))
         for n in range(WINDOWS)
     ]
 
 
+def steps(lines: list[bytes], plant: Architecture, folder: Path) -> dict[str, Callable[[], object]]:
+    """Each step over all lines, from what it needs to what it makes."""
+    events = [parse(line) for line in lines]
+    turn = 0
+
+    def judged(*, keeps: bool, all_events: list[Event]) -> None:
+        detector = VerdictDetector(plant, keeps=keeps)
+        for event in all_events:
+            detector.observe(event)
+
+    def through(log: EmbeddedLog | MemoryLog) -> None:
+        for first in range(0, len(lines), BATCH):
+            log.append(lines[first : first + BATCH])
+            log.read(first, BATCH)
+            log.commit("engine", first + BATCH)
+
+    def disk() -> None:
+        nonlocal turn
+        turn += 1
+        log = EmbeddedLog(folder / f"log-{turn}")
+        through(log)
+        log.close()
+
+    return {
+        "read": lambda: [parse(line) for line in lines],
+        "read, by the models": lambda: [_judged(line) for line in lines],
+        "judge": lambda: judged(keeps=True, all_events=events),
+        "judge, each anew": lambda: judged(keeps=False, all_events=events),
+        "log in memory": lambda: through(MemoryLog()),
+        "log on disk": disk,
+        "engine: read and judge": lambda: Engine([VerdictDetector(plant)], Quiet()).take(map(parse, lines)),
+    }
+
+
+def report(name: str, lines: list[bytes], plant: Architecture, folder: Path) -> None:
+    """Print the least of several turns of every step."""
+    every = steps(lines, plant, folder)
+    best = dict.fromkeys(every, float("inf"))
+    for _ in range(TURNS):
+        for step, run in every.items():
+            started = time.process_time()
+            run()
+            best[step] = min(best[step], time.process_time() - started)
+    print(f"{name}: {len(lines):,} windows, {sum(map(len, lines)) // len(lines):,} bytes each")
+    for step, seconds in best.items():
+        print(f"  {step:24} {seconds / len(lines) * 1e6:7.1f} us {len(lines) / seconds:12,.0f}/s")
+
+
 def main() -> None:
-    """Print windows a second, of CPU time, the best of three runs: the machine may be shared."""
-    windows, best_s = stream(), float("inf")
-    for _ in range(3):
-        watching = detector()
-        started = time.process_time()
-        for window in windows:
-            watching.observe(window)
-        best_s = min(best_s, time.process_time() - started)
-    print(f"{WINDOWS / best_s:,.0f} windows/s ({best_s / WINDOWS * 1e6:.0f} us each): {dict(sorted(watching.counted.items()))}")
+    """The files given, or the windows made, against the plant they are of."""
+    import tempfile
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("-d", "--declaration", type=Path, default=Path(__file__).parent / "plant.yaml")
+    given = parser.parse_args()
+    gc.freeze()
+    gc.set_threshold(COLLECTION_OBJECTS)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in given.files:
+            lines = [line for line in path.read_bytes().splitlines() if line.startswith(b'{"kind":"flow"')]
+            report(path.name, lines, load(given.declaration), Path(folder))
+        if not given.files:
+            report("plant-north", stream(), architecture(), Path(folder))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ finding per source and verdict, so that a scan of a thousand ports is one line. 
 import json
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -188,6 +189,12 @@ class Findings:
 
 
 def _hashed(identity: list[str]) -> str:
+    return _id_of(tuple(identity))
+
+
+# What goes on says its identity with every window.
+@lru_cache(maxsize=16_384)
+def _id_of(identity: tuple[str, ...]) -> str:
     return "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
 
 

@@ -28,8 +28,8 @@ from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.declared.schedule import Schedule
 from hopwatch.events import Endpoint, Flow
 
-KEPT_MAX: Final = 16_384
-"""Judgements kept; the one that was not given for longest is forgotten."""
+KEPT_MAX: Final = 32_768
+"""Judgements kept, some 3 kB each; the one that was not given for longest is forgotten."""
 
 UNNAMED_ROWS_MAX: Final = 1
 UNNAMED_BYTES_MAX: Final = 1024
@@ -107,8 +107,11 @@ class Asked:
 class Kept(NamedTuple):
     """A judgement with what it follows from."""
 
-    opinion: Opinion
+    opinion: Opinion | None
+    """What may yet be added to where there are ``members``."""
     outcome: Outcome
+    narrow: Likeness | None
+    """What else a window must share to be judged so; None if nothing."""
     up: bool
     """The data runs from the client to the server."""
     members: tuple[End, ...]
@@ -125,37 +128,27 @@ class Judgements:
     """Kept judgements by likeness. ``given_total`` counts those that were given again."""
 
     def __init__(self) -> None:
-        # None stands for judgements that are told apart more narrowly.
-        self._kept: OrderedDict[Likeness, Kept | None] = OrderedDict()
+        self._kept: OrderedDict[Likeness, Kept] = OrderedDict()
         self.given_total = 0
         self.forgotten_total = 0
 
     def get(self, broad: Likeness, flow: Flow) -> Kept | None:
         """What was said of a window like this one."""
-        try:
-            kept = self._kept[broad]
-        except KeyError:
-            return None
-        self._kept.move_to_end(broad)
+        kept = self._kept.get(broad)
+        if kept is not None and kept.narrow is not None and kept.narrow != (exactly := narrow(flow)):
+            broad = (broad, exactly)
+            kept = self._kept.get(broad)
         if kept is not None:
-            return kept
-        exact = (broad, narrow(flow))
-        kept = self._kept.get(exact)
-        if kept is not None:
-            self._kept.move_to_end(exact)
+            self._kept.move_to_end(broad)
         return kept
 
-    def keep(self, broad: Likeness, flow: Flow, kept: Kept, *, exactly: bool) -> None:
-        """Remember a judgement for the next window like this one, or exactly like it."""
-        if exactly:
-            self._put(broad, None)
-            self._put((broad, narrow(flow)), kept)
-        else:
-            self._put(broad, kept)
-
-    def _put(self, likeness: Likeness, kept: Kept | None) -> None:
-        self._kept[likeness] = kept
-        self._kept.move_to_end(likeness)
+    def keep(self, broad: Likeness, kept: Kept) -> None:
+        """Remember a judgement for the next window like this one; told apart more narrowly, the first of them has the broad place."""
+        first = self._kept.get(broad)
+        if first is not None and first.narrow is not None and kept.narrow is not None and first.narrow != kept.narrow:
+            broad = (broad, kept.narrow)
+        self._kept[broad] = kept
+        self._kept.move_to_end(broad)
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
             self.forgotten_total += 1

@@ -42,7 +42,7 @@ from detectors.compare import (
 from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, raised
-from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, likeness, moved
+from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, likeness, moved, narrow
 from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
@@ -304,7 +304,7 @@ class VerdictDetector:
         if flow.account is not None or connection.account is None:
             who = (flow.account, flow.application, flow.role)
         complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, said_ns)
-        again = len(self._earlier) > 0 and self._earlier.has(flow)
+        again = self._earlier.has(flow)
         day = self._day(start_ns)
         like = likeness(self.index, flow, who, complete, day) if self._keeps and not again else None
         kept = None if like is None else self._kept.get(like, flow)
@@ -360,12 +360,13 @@ class VerdictDetector:
             declaration=self._declaration,
         )
 
-    def _said(self, flow: Flow, start_ns: int, day: date, opinion: Opinion, outcome: Outcome, members: Sequence[End]) -> Judgement:
+    def _said(self, flow: Flow, start_ns: int, day: date, opinion: Opinion | None, outcome: Outcome, members: Sequence[End]) -> Judgement:
         """The judgement, with what of it is not the same for the next window like this one."""
         notices = [] if self._review_said else self._overdue_review(flow, day)
         for end in members:
             left, beside = self._failovers.serves(end, start_ns)
             if beside is not None:
+                assert opinion is not None, "it is kept where there are members"
                 opinion = opinion.copy()
                 opinion.differ(
                     "undeclared-hop", "high", "where", f"one active member of {end.shown}", f"{end.address} and {beside} in one minute"
@@ -387,8 +388,9 @@ class VerdictDetector:
         exactly = asked.personal or bool(members or opinion.differing) or outcome.verdict not in QUIET
         exactly = exactly or (len(seen.flow.objects) > 1 and not asked.together)
         kept = Kept(
-            opinion=opinion,
+            opinion=opinion if members else None,
             outcome=outcome,
+            narrow=narrow(seen.flow) if exactly else None,
             up=seen.source is seen.client,
             members=members,
             schedules=tuple(dict(asked.schedules).items()),
@@ -397,7 +399,7 @@ class VerdictDetector:
             steps=tuple(asked.steps),
             counts=tuple(dict.fromkeys(one.counts for step in asked.steps for one in (*step.asked, *step.charged))),
         )
-        self._kept.keep(like, seen.flow, kept, exactly=exactly)
+        self._kept.keep(like, kept)
 
     def _holds(self, kept: Kept, flow: Flow, start_ns: int) -> bool:
         """Whether what was asked of the time and of feeds has the answers that it had."""

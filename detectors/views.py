@@ -131,9 +131,15 @@ class Repeats:
         """Whether this window has not been seen; it has from now on."""
         if self._touched is not None:
             self._touched.add(flow.flow_id)
+        # Number after number, as nearly all of them come.
         spans, number = self._flows.get(flow.flow_id), flow.sequence_first
-        if spans is not None and len(spans) == 1 and spans[0][1] == number:
-            # Number after number, as nearly all of them come.
+        if spans is None:
+            self._flows[flow.flow_id] = [[number, flow.sequence + 1]]
+            if len(self._flows) > FLOWS_MAX:
+                self._flows.popitem(last=False)
+                self.forgotten_total += 1
+            return True
+        if spans[0][1] == number and len(spans) == 1:
             self._flows[flow.flow_id] = [[spans[0][0], flow.sequence + 1]]
             self._flows.move_to_end(flow.flow_id)
             return True
@@ -141,7 +147,7 @@ class Repeats:
             self._flows.move_to_end(flow.flow_id)
             self.repeated_total += 1
             return False
-        self._keep(flow.flow_id, [*(spans or ()), [number, flow.sequence + 1]])
+        self._keep(flow.flow_id, [*spans, [number, flow.sequence + 1]])
         return True
 
     def _keep(self, flow_id: str, spans: list[list[int]]) -> None:
@@ -162,8 +168,11 @@ class Repeats:
 
     def has(self, flow: Flow) -> bool:
         """Whether this window has been seen, or all of those it was made of; nothing changes."""
+        spans = self._flows.get(flow.flow_id)
+        if spans is None:
+            return False
         number = flow.sequence_first
-        return any(first <= number and flow.sequence < behind for first, behind in self._flows.get(flow.flow_id, ()))
+        return any(first <= number and flow.sequence < behind for first, behind in spans)
 
     def absorb(self, other: "Repeats") -> None:
         """Remember what the other has seen, too."""

@@ -545,7 +545,7 @@ def time_ns(time: str) -> int:
     """
     fraction = time[20:-1]
     if time[19:20] == "." and time[-1:] == "Z" and len(fraction) <= 18 and fraction.isascii() and fraction.isdigit():
-        return _second_ns(f"{time[:19]}Z") + int(fraction.ljust(9, "0")[:9])
+        return _second_ns(f"{time[:19]}Z") + int(fraction if len(fraction) == 9 else fraction.ljust(9, "0")[:9])
     return _second_ns(time)
 
 

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hopwatch.events import Event, Finding, Heartbeat, Loss, Summary, dump
+from hopwatch.events import Event, Finding, Loss, Summary, dump
 from hopwatch.show import amounts, clean, endpoint, finding_line, flow_line, grouped, loss_line, size, summary_line, violation
 from hopwatch.watch import Judgement, ViewClosed, findings_of
 
@@ -36,11 +36,13 @@ class JsonView:
 
     def said(self, line: bytes, event: Event) -> None:
         """The line as it came; a heartbeat belongs to the bus, not to this stream."""
-        if not isinstance(event, Heartbeat):
+        if event.kind != "heartbeat":
             self._write(line)
 
     def judged(self, judgement: Judgement) -> None:
         """Its finding, if it raised one."""
+        if judgement.finding is None and not judgement.notices:
+            return
         for finding in findings_of(judgement):
             self.found(finding)
 

@@ -346,9 +346,11 @@ class Run:
 
     def _known(self, events: Sequence[Event], judged: Sequence[Judgement]) -> list[Known]:
         """What earlier runs said of the flows that the judge has nothing to say about."""
+        if self._store is None:
+            return []
         answered = {judgement.flow.event_id for judgement in judged}
         silent = {event.event_id: event for event in events if isinstance(event, Flow) and event.event_id not in answered}
-        if self._store is None or not silent:
+        if not silent:
             return []
         try:
             said = self._store.judged(list(silent))
@@ -374,7 +376,8 @@ class Run:
         judged = list(judgements)
         self._windows += len(judged) + len(known)
         # A finding accumulates: of several in one batch the last says all, and merging each would cost the store most of its time.
-        findings = {finding.finding_id: finding for judgement in judged for finding in findings_of(judgement)}
+        raising = (judgement for judgement in judged if judgement.finding is not None or judgement.notices)
+        findings = {finding.finding_id: finding for judgement in raising for finding in findings_of(judgement)}
         about_none = {finding.finding_id: finding for finding in self._judge.found()}
         findings |= about_none
         for finding in (*findings.values(), *(one.finding for one in known if one.finding is not None)):
@@ -394,7 +397,10 @@ class Run:
                 self._storing = False
                 self._fail(f"{error}{self._left()}" if in_log else str(error))
         for judgement in (*known, *judged):
-            self._shown(partial(self._view.judged, judgement))
+            try:
+                self._view.judged(judgement)
+            except ViewClosed:
+                self.stop()
         for finding in about_none.values():
             self._shown(partial(self._view.found, finding))
 

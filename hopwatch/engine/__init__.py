@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar, cast, runtime_checkable
 
-from hopwatch.events import Event, EventError, Flow, Heartbeat, Loss, parse, time_ns
+from hopwatch.events import Event, EventError, Loss, parse, time_ns
 
 Outcome = TypeVar("Outcome")
 
@@ -130,7 +130,7 @@ class Engine:
             self.events_total += 1
             self._pass_time(event)
             for detector in self.detectors:
-                if isinstance(event, Loss):
+                if event.kind == "loss":
                     detector.blind(event)
                     continue
                 for outcome in detector.observe(event):
@@ -222,9 +222,9 @@ class Engine:
         self.events_total, self.refused_total, self.ahead_total = said["totals"]
 
     def _pass_time(self, event: Event) -> None:
-        if isinstance(event, Flow | Loss):
+        if event.kind == "flow" or event.kind == "loss":  # noqa: PLR1714  # "in" tells the types not apart
             at_ns = time_ns(event.end)
-        elif isinstance(event, Heartbeat):
+        elif event.kind == "heartbeat":
             at_ns = time_ns(event.time)
         else:
             return
