@@ -358,12 +358,12 @@ def run_import(arguments: argparse.Namespace, sensors: packets.Sensors, ending: 
     return FAULTS if faults else DONE
 
 
-def _published(publisher: Publisher[int], lines: list[bytes], stopping: Callable[[], bool]) -> bool:
+def _published(publisher: Sink, lines: list[bytes], stopping: Callable[[], bool]) -> bool:
     """Send the events and wait until the broker has them; False if the run was asked to end before."""
     waiting = set(range(len(lines)))
     unsent = list(waiting)
     while waiting:
-        failed: list[int] = []
+        left: list[int] = []
         for at, number in enumerate(unsent):
             try:
                 event = parse(lines[number])
@@ -372,14 +372,18 @@ def _published(publisher: Publisher[int], lines: list[bytes], stopping: Callable
                 raise LogError(f"line {number + 1} of a signed segment is no event: {error}") from None
             said = event.model_dump()
             if not publisher.send(event.kind, said["plant"], said["event_id"], lines[number], number, connection=said.get("connection")):
-                failed = unsent[at:]
+                left = unsent[at:]
                 break
         reports = publisher.poll(POLL_S)
         waiting.difference_update(reports.acknowledged)
         for failure in reports.failed:
             if failure.lasting:
                 raise LogError(f"the broker refuses an event for good: {failure.reason}")
-        unsent = failed + [failure.token for failure in reports.failed]
+        unsent = left
+        if reports.failed:
+            # What followed a refused event may have arrived before it: it is sent again behind it, and known by its id.
+            unsent = list(range(min(failure.token for failure in reports.failed), len(lines)))
+            waiting.update(unsent)
         if stopping():
             return False
     return True
