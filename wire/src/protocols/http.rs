@@ -106,8 +106,14 @@ fn recognise(heads: &Heads<'_>) -> Recognition {
 fn begins_request(head: &[u8]) -> Option<bool> {
     if let Some(end) = memchr(b'\n', head) {
         let line = trimmed(head.get(..end)?);
-        return Some(request_line(line).is_some() || head.starts_with(PREFACE));
+        // What its beginning would have been taken for, had it come alone: how a line is cut must not decide what it is.
+        return Some(request_line(line).is_some() || head.starts_with(PREFACE) || alike(line) == Some(true));
     }
+    alike(head)
+}
+
+/// The same of a line whose end is not there.
+fn alike(head: &[u8]) -> Option<bool> {
     if PREFACE.starts_with(head) {
         return None;
     }
