@@ -62,8 +62,8 @@ class Sensor:
             OSError, ValueError: reading failed; every event before the failure was given by earlier calls.
         """
 
-    def finish(self) -> list[bytes]:
-        """Ends all windows and gives what was open. A second call gives nothing."""
+    def finish(self, events_max: int = ...) -> list[bytes]:
+        """Ends all windows and gives what was open; with ``events_max`` about so many events, to be called until there are none."""
 
     def measure(self, expected: list[str] = ...) -> None:
         """Measures the capture from now on; hosts of the expected networks should be seen.

@@ -42,7 +42,8 @@ sensor.open_file(sys.argv[1])
 done = False
 while not done:
     _, done = sensor.read(65536, 200)
-sensor.finish()
+while sensor.finish(4096):
+    pass
 """
 NFSTREAM_RUN = """
 import sys

@@ -14,6 +14,9 @@ from typing import Protocol
 PACKETS_MAX = 65_536
 """Packets one read may take in before it hands over what it has."""
 
+EVENTS_MAX = 4096
+"""Events that are handed over at a time, about, when everything ends."""
+
 READ_TIMEOUT_MS = 200
 
 
@@ -49,8 +52,8 @@ class Sensor(Protocol):
         """Events as JSON lines, and whether the source has ended."""
         ...
 
-    def finish(self) -> list[bytes]:
-        """The events of every window still open; idempotent."""
+    def finish(self, events_max: int = EVENTS_MAX) -> list[bytes]:
+        """Events of windows still open, about so many; to be called until there are none."""
         ...
 
     def conversations(self) -> list[bytes]:
@@ -155,7 +158,9 @@ def _batches(source: Sensor, opening: Callable[[], None], stopping: Callable[[],
         failure = CaptureError(line(error), damaged=opened and isinstance(error, ValueError))
     if stopping():
         source.stop()
-    yield source.finish()
+    # A hundred thousand connections have more to say at their end than they hold.
+    while events := source.finish(EVENTS_MAX):
+        yield events
     if failure is not None:
         raise failure
 

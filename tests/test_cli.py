@@ -115,7 +115,7 @@ class Replay:
         self.read_total += len(step)
         return step, not self.pending
 
-    def finish(self) -> list[bytes]:
+    def finish(self, events_max: int = 0) -> list[bytes]:
         return []
 
     def conversations(self) -> list[bytes]:

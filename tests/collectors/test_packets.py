@@ -12,6 +12,7 @@ class FakeSensor:
         self.files = files
         self.pending: list[list[bytes] | Exception] = []
         self.stopped = False
+        self.open_windows = [b"open window", b"another"]
 
     def open_file(self, path: str) -> None:
         if path not in self.files:
@@ -32,8 +33,8 @@ class FakeSensor:
             raise batch
         return batch, not self.pending
 
-    def finish(self) -> list[bytes]:
-        return [b"open window"]
+    def finish(self, events_max: int = 1) -> list[bytes]:
+        return [self.open_windows.pop(0)] if self.open_windows else []
 
     def conversations(self) -> list[bytes]:
         return []
@@ -47,7 +48,7 @@ class FakeSensor:
 
 def test_files_are_one_stream_and_open_windows_come_last() -> None:
     sensor = FakeSensor({"a": [[b"1"], [b"2"]], "b": [[b"3"]]})
-    assert list(from_files(sensor, ["a", "b"])) == [[b"1"], [b"2"], [b"3"], [b"open window"]]
+    assert list(from_files(sensor, ["a", "b"])) == [[b"1"], [b"2"], [b"3"], [b"open window"], [b"another"]]
 
 
 def test_truncated_capture_yields_what_was_read_and_then_one_line() -> None:
@@ -56,7 +57,7 @@ def test_truncated_capture_yields_what_was_read_and_then_one_line() -> None:
     with pytest.raises(CaptureError, match=r"^a: cut off in packet 2$"):
         for batch in from_files(sensor, ["a"]):
             read.append(batch)
-    assert read == [[b"1"], [b"open window"]]
+    assert read == [[b"1"], [b"open window"], [b"another"]]
 
 
 def test_missing_file_is_one_line() -> None:
@@ -74,7 +75,7 @@ def test_stopping_flushes_the_open_windows() -> None:
     seen: list[list[bytes]] = []
     for batch in from_files(sensor, ["a"], lambda: bool(seen)):
         seen.append(batch)
-    assert seen == [[b"1"], [b"open window"]]
+    assert seen == [[b"1"], [b"open window"], [b"another"]]
     assert sensor.stopped
 
 

@@ -296,7 +296,7 @@ class Line:
         time.sleep(0.1)
         return [], time.monotonic() >= self._until
 
-    def finish(self) -> list[bytes]:
+    def finish(self, events_max: int = 0) -> list[bytes]:
         return []
 
     def counters(self) -> dict[str, int]:

@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// Frames between two looks at the events, as many as Python takes at a time.
 const FRAMES: usize = 65_536;
+/// Connections that end at a time.
+const ENDED: usize = 2048;
 
 struct Run {
     packets: u64,
@@ -48,7 +50,9 @@ fn run(path: &Path, digest: bool) -> Result<Run, String> {
         }
     };
     take(&mut sensor);
-    sensor.finish();
+    while sensor.finish_some(ENDED) {
+        take(&mut sensor);
+    }
     take(&mut sensor);
     let counters = format!(
         "{:?} {:?} {:?} copies_unwatched {} {end}",

@@ -22,6 +22,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PROTOCOLS: [&str; 9] = ["postgresql", "mqtt", "opcua", "tls", "dns", "http", "mysql", "tds", "tns"];
 
+/// Connections that end between two looks at how many events they gave.
+const FINISHED_MAX: usize = 256;
+
 /// How far a silent capture's time stays behind the clock: frames may still lie in a ring's unfinished block.
 const BEHIND_NS: i64 = 50_000_000;
 
@@ -253,12 +256,19 @@ impl Sensor {
         Ok((lines(py, events), done))
     }
 
-    /// Ends all windows. A second call gives nothing.
-    fn finish(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
+    /// Ends all windows, or so many that about `events_max` events are told; then it is to be called until it gives nothing.
+    #[pyo3(signature = (events_max=usize::MAX))]
+    fn finish(&self, py: Python<'_>, events_max: usize) -> Vec<Py<PyBytes>> {
         let events = py.detach(|| {
             let mut state = self.lock();
-            state.sensor.finish();
-            state.sensor.windows.take()
+            let mut events = Vec::new();
+            loop {
+                let more = state.sensor.finish_some(FINISHED_MAX);
+                events.append(&mut state.sensor.windows.take());
+                if !more || events.len() >= events_max {
+                    return events;
+                }
+            }
         });
         lines(py, events)
     }

@@ -303,6 +303,8 @@ struct Application {
     /// Only one end has been seen.
     silent: bool,
     one_sided: bool,
+    /// What the windows were told of that.
+    told: bool,
     facts: bool,
     lost: bool,
     settled: bool,
@@ -385,6 +387,8 @@ pub struct Sensor {
     lossy: Due,
     decoder_bytes: usize,
     closing: Due,
+    /// Connections that [`Sensor::finish_some`] has not reached yet, the next one last.
+    ending: Vec<(u64, usize)>,
     held_bytes: usize,
     opened_ns: i64,
     clock_went_back: bool,
@@ -422,6 +426,7 @@ impl Sensor {
             lossy: Due::new(),
             decoder_bytes: 0,
             closing: VecDeque::new(),
+            ending: Vec::new(),
             held_bytes: 0,
             copies: Copies::default(),
             pairs: Pairs::default(),
@@ -642,13 +647,31 @@ impl Sensor {
 
     /// Ends everything. Calling it again adds nothing.
     pub fn finish(&mut self) {
+        while self.finish_some(usize::MAX) {}
+    }
+
+    /// Ends at most so many connections, in the order in which they were first seen: what all of them have to say at once may
+    /// be more than all that they hold. False if nothing is left.
+    pub fn finish_some(&mut self, most: usize) -> bool {
         self.fragments_over(i64::MAX);
-        let mut open: Vec<_> = self.connections.iter().enumerate().filter_map(|(i, c)| c.as_ref().map(|c| (c.generation, i))).collect();
-        open.sort_unstable();
-        for (_, index) in open {
-            self.remove(index);
+        if self.ending.is_empty() {
+            let open = self.connections.iter().enumerate();
+            self.ending = open.filter_map(|(i, c)| c.as_ref().map(|c| (c.generation, i))).collect();
+            self.ending.sort_unstable_by_key(|(generation, _)| std::cmp::Reverse(*generation));
         }
-        self.flush_unread(i64::MAX);
+        for _ in 0..most {
+            let Some((generation, index)) = self.ending.pop() else { break };
+            // It may have been closed since, if frames came.
+            if self.connections[index].as_ref().is_some_and(|c| c.generation == generation) {
+                self.remove(index);
+            }
+        }
+        let more = !self.ending.is_empty();
+        if !more {
+            self.ending = Vec::new();
+            self.flush_unread(i64::MAX);
+        }
+        more
     }
 
     /// Connections that are looked at again because a hole in them may be given up.
@@ -1064,6 +1087,7 @@ impl Sensor {
             heard: false,
             silent: false,
             one_sided: false,
+            told: false,
             facts: self.options.conversations,
             lost: false,
             settled: false,
@@ -1485,7 +1509,10 @@ impl Application {
         let (id, side, one_sided) = (self.begin(windows, about, time_ns), self.side(end), self.one_sided);
         let mut out = windows.recorder(id, time_ns);
         out.arrived(side, data.len() as u64);
-        out.condition(|c| c.one_sided = one_sided);
+        if one_sided != self.told {
+            out.condition(|c| c.one_sided = one_sided);
+            self.told = one_sided;
+        }
         if side == Side::Client && matches!(self.state, State::Opaque) && self.key.protocol() == TCP_NUMBER {
             if let Some(protocol) = protocols::later(data) {
                 // STARTTLS and its kin (RFC 3207, RFC 2595, RFC 4511 …): what came before was in the clear and stays so.
@@ -1569,6 +1596,7 @@ impl Application {
         let mut out = windows.recorder(id, time_ns);
         let (again, one_sided) = (std::mem::replace(&mut self.settled, true), self.one_sided);
         out.condition(|c| c.one_sided = one_sided);
+        self.told = one_sided;
         if again {
             // Told before; only what came since goes out.
         } else if let State::Decoding(decoder) = &mut self.state {
