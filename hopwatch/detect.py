@@ -33,7 +33,8 @@ from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import Detector, Engine, SnapshotError
 from hopwatch.engine.order import Order
 from hopwatch.events import DeclaredEdition, Event, EventError, Finding, Flow, Heartbeat, Loss, dump, parse
-from hopwatch.store.postgresql import Hiding, Said, StoreAway
+from hopwatch.store import StoreError, StoreFull
+from hopwatch.store.postgresql import Hiding, Said, StoreAway, StoreRefused
 from hopwatch.store.progress import Memory, Progress, Step
 from hopwatch.watch import findings_of
 
@@ -45,6 +46,9 @@ KEEP_EVENTS_MAX: Final = 20_000
 
 POLL_S: Final = 0.1
 POLL_EVENTS: Final = 2_000
+
+AWAY: Final = (StoreAway, StoreFull)
+"""A database that takes nothing now and may later."""
 
 AGAIN_S: Final = 1.0
 """How long to wait before a database that was away is asked again."""
@@ -283,7 +287,7 @@ class Detecting:
         self._send()
         self._reported(self._publisher.close())
         if self._arrived:
-            with contextlib.suppress(StoreAway):  # Then they are said again, with the same ids.
+            with contextlib.suppress(StoreError):  # Then they are said again, with the same ids.
                 self._progress.clear(self._arrived)
         self._progress.close()
         if self._declared is not None:
@@ -378,7 +382,7 @@ class Detecting:
                 self._unclaimed.discard(number)
                 if seek:
                     self._begin(self._shares[number])
-        except StoreAway as error:
+        except AWAY as error:
             self._gone(error)
             return
         except BrokerError as error:
@@ -423,7 +427,7 @@ class Detecting:
                 if Partition(flow, number) in self._subscriber.assigned():
                     self._unclaimed.add(number)
 
-    def _gone(self, error: StoreAway) -> None:
+    def _gone(self, error: StoreError) -> None:
         """The database is away: forget what is not kept, and pause."""
         if not self._away:
             self._away = True
@@ -482,9 +486,8 @@ class Detecting:
     def _waited_enough(self) -> None:
         for share in self._shares.values():
             if share.order:
-                for topic in {one.topic for one in self._subscriber.assigned() if one.number == share.number}:
-                    share.read.setdefault(topic, 0)
-                for event in share.order.overdue(share.read, share.ends, self._now_s):
+                read = {one.topic: 0 for one in self._subscriber.assigned() if one.number == share.number} | share.read
+                for event in share.order.overdue(read, share.ends, self._now_s):
                     share.moved = True
                     self._judge(share, event)
 
@@ -547,8 +550,16 @@ class Detecting:
         steps = [self._step(share) for share in moved]
         arrived = self._arrived[:]
         try:
-            kept = self._progress.keep(steps, arrived)
-        except StoreAway as error:
+            try:
+                kept = self._progress.keep(steps, arrived)
+            except StoreRefused as error:
+                # Whatever it is about them, they reach the bus, and nothing stops.
+                self.counters["unsearchable"] += sum(len(step.findings) for step in steps)
+                self._say(f"findings that the database does not list: {error}")
+                for step in steps:
+                    step.listed = False
+                kept = self._progress.keep(steps, arrived)
+        except AWAY as error:
             self._gone(error)
             return
         self.counters["steps"] += 1

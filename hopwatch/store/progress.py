@@ -71,6 +71,9 @@ class Step:
     """The number that the next event of each spool is to have."""
 
     findings: Sequence[Said] = ()
+    listed: bool = True
+    """Whether the findings are put into the tables that are searched; the outbox has them either way."""
+
     snapshots: Mapping[str, bytes] = field(default_factory=dict)
     changes: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -190,7 +193,7 @@ class Progress:
             StoreAway: the database went away; nothing is kept, or everything is: claim the partitions again to see.
             StoreRefused: something in the findings cannot be kept.
         """
-        rows = {step.number: rows_of(self._hiding, step.findings, ("finding_events", "findings")) for step in steps}
+        rows = {step.number: rows_of(self._hiding, step.findings if step.listed else (), ("finding_events", "findings")) for step in steps}
         outbox: dict[int, int] = {}
         grown: dict[tuple[int, str], _Grown] = {}
         with spoken():

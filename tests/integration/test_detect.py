@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,9 @@ from hopwatch.detect import KINDS, Detecting, Edition, Editions, edition_name
 from hopwatch.engine import Judge
 from hopwatch.events import Event, Finding, Flow, Heartbeat, Loss, dump, parse, time_text
 from hopwatch.scale import verdict_detectors
-from hopwatch.store.postgresql import Hiding
-from hopwatch.store.progress import Progress
+from hopwatch.store import StoreFull
+from hopwatch.store.postgresql import Hiding, StoreRefused
+from hopwatch.store.progress import Kept, Progress, Step
 from hopwatch.watch import findings_of
 from tests.bus.real import make_topics
 from tests.declared.repository import Plant, repository
@@ -262,6 +263,25 @@ def test_a_database_that_goes_away_pauses_reading_and_nothing_is_lost(cloud: Clo
     assert cloud.findings()[0] == expected(events)
     assert any("database is away" in line for line in cloud.lines)
     assert "the database is back" in cloud.lines
+
+
+def test_a_full_disk_is_waited_for_and_a_finding_that_cannot_be_listed_stops_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = [window("north", n) for n in range(60)]
+    cloud.publish(events)
+    keep, troubles = Progress.keep, [StoreFull("postgresql: no room"), StoreRefused("postgresql: DataError")]
+
+    def troubled(progress: Progress, steps: Sequence[Step], said: Collection[int] = ()) -> Kept:
+        if steps and troubles:
+            raise troubles.pop(0)
+        return keep(progress, steps, said)
+
+    monkeypatch.setattr(Progress, "keep", troubled)
+    with cloud.detector("north") as one:
+        drive(one, until=lambda: cloud.judged(len(events)))
+        assert one.counters["away"] == 1
+        assert one.counters["unsearchable"] > 0
+    assert troubles == []
+    assert cloud.findings()[0] == expected(events)
 
 
 def test_a_bad_message_goes_to_the_rejected_with_its_reason_and_stops_nothing(cloud: Cloud) -> None:
