@@ -115,7 +115,7 @@ def window(n: int, *, undeclared_in: int = 100, end_ns: int | None = None, salt:
     event_id = f"{blake2b(salt.encode(), digest_size=4).hexdigest()}{n:024x}"
     at_ns = end_ns or time_ns("2026-04-07T00:00:00Z") + n * 10**9 // PER_S
     start, end = time_text(at_ns - 900_000_000).encode(), time_text(at_ns).encode()
-    address = f"10.40.{turn // 250 % 250}.{turn % 250}" if stranger else "10.30.0.20"
+    address = f"10.{50 + len(salt) if salt else 40}.{turn // 250 % 250}.{turn % 250}" if stranger else "10.30.0.20"
     more = (sequence + 1) * 2
     line = _FLOW % (
         event_id.encode(), name.encode(), flow_id.encode(), flow_id.encode(), 0 if stranger else sequence, start, end, address.encode(),
@@ -218,7 +218,7 @@ class Bench:
         while (past_s := time.monotonic() - began_s) < seconds:
             now_ns = time.time_ns()
             while n < past_s * rate:
-                plant, event_id, line = window(n, end_ns=now_ns, salt=salt)
+                plant, event_id, line = window(n, undeclared_in=20, end_ns=now_ns, salt=salt)
                 if not publisher.send("flow", plant, event_id, line, n):
                     break
                 n += 1

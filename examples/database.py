@@ -51,22 +51,28 @@ class Database:
     def start(self) -> None:
         """Start the server on its data and wait until it takes logins."""
         assert self.process is None or self.process.poll() is not None, "the server runs"
+        self._launch()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                psycopg.connect(self._uri("postgres"), connect_timeout=2).close()
+            except psycopg.OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise PlantError(f"postgresql takes no login: {str(error).strip().splitlines()[-1]}") from error
+                time.sleep(0.05)
+                if self.process is not None and self.process.poll() is not None:
+                    # A child of one that was killed still holds the memory they share: it starts when that is gone.
+                    self._launch()
+            else:
+                return
+
+    def _launch(self) -> None:
         settings = [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
         command = [*as_nobody(), str(postgresql_program("postgres")), "-D", str(self.folder / "data"), *settings]
         with (self.folder / "postgresql.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), cwd=self.folder, start_new_session=True
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                psycopg.connect(self._uri("postgres"), connect_timeout=2).close()
-            except psycopg.OperationalError as error:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise PlantError(f"postgresql takes no login: {str(error).strip().splitlines()[-1]}") from error
-                time.sleep(0.05)
-            else:
-                return
 
     def kill(self) -> None:
         """End it without a word: its children see their parent gone and end too, and it recovers when it starts."""

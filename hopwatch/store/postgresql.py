@@ -55,7 +55,7 @@ def connect(address: str, application: str) -> Connection:
         StoreError: the tables are of another version.
     """
     with spoken():
-        more = {"application_name": application, "connect_timeout": CONNECT_S} | SILENCE
+        more: dict[str, str | int] = {"application_name": application, "connect_timeout": CONNECT_S, **SILENCE}
         db = psycopg.connect(psycopg.conninfo.make_conninfo(address, **more), autocommit=True)
     try:
         with spoken():
