@@ -128,7 +128,7 @@ SAID = {
     "source/zstd.rs": {REFUSED: "WINDOW_BYTES_MAX"},
     "source.rs": {DAMAGED: "FRAME_BYTES_MAX BLOCK_BYTES_MAX INTERFACES_MAX", "none lost: a batch": "FRAMES_MAX"},
     "sql.rs": {UNKNOWN: "COLUMNS_MAX", CLIPPED: "NAME_BYTES_MAX"},
-    "windows.rs": {PIECES: "ROWS_MAX BYTES_MAX OBJECTS_MAX"},
+    "windows.rs": {PIECES: "ROWS_MAX BYTES_MAX OBJECTS_MAX", CACHE: "INTERNED_MAX"},
     "hopwatch/bus/__init__.py": {REFUSED: "EVENT_BYTES_MAX"},
     "hopwatch/bus/embedded.py": {
         "error: the run says so and ends, what is left is told as a loss": "LOG_BYTES_MAX",

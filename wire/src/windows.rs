@@ -12,12 +12,16 @@
 
 use crate::protocols::Shared;
 use crate::soon::soon;
+use crate::table::Map;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+mod line;
+use line::Line;
 
 pub const WINDOW_NS: i64 = 1_000_000_000;
 /// A window ends at so many rows, so many bytes, and before it would hold more object sets; the next one goes on, and
@@ -31,6 +35,9 @@ pub const FLOWS_MAX: usize = 1024;
 pub const NAMES_MAX: usize = 65_536;
 /// Names kept for one (client, address).
 pub const NAMES_OF_ADDRESS_MAX: usize = 8;
+
+/// Identities, and protections, of which one copy serves all connections; the table is emptied when full.
+pub const INTERNED_MAX: usize = 4096;
 
 /// Who sent the bytes, in the protocol's sense. The client opens the session of the protocol, which is not always the
 /// end that opened the TCP connection (OPC UA reverse connect).
@@ -175,7 +182,7 @@ impl Movement {
 }
 
 /// What a message adds. `rows` is signed: a running COPY IN count is an estimate that the server's tag corrects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub rows: i64,
     pub values: u64,
@@ -198,6 +205,10 @@ impl Counts {
         Self { messages, ..Self::ZERO }
     }
 
+    fn write(self, line: &mut Line) {
+        line.raw("\"rows\":").signed(self.rows).raw(",\"values\":").number(self.values).raw(",\"messages\":").number(self.messages);
+    }
+
     pub(crate) fn add(&mut self, more: Self) {
         self.rows += more.rows;
         self.values += more.values;
@@ -206,7 +217,7 @@ impl Counts {
 }
 
 /// Who moves the data. A change of `account`, `role` or `application` ends the open windows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub account: Option<String>,
     pub role: Option<String>,
@@ -299,11 +310,10 @@ pub struct Endpoint {
 
 /// A name of the server and how it is known (`dns`, `sni`, `outer-sni`, `http`, `opcua`), or the destination that a
 /// relay was asked for, with its port (`connect`, `absolute-form`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     pub name: String,
     pub by: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
 }
 
@@ -361,18 +371,40 @@ struct Flow {
     epoch: u32,
 }
 
+/// A protection as it is written.
+struct Protected {
+    value: Protection,
+    json: Box<str>,
+}
+
+impl Protected {
+    fn new(value: Protection) -> Arc<Self> {
+        let json = serde_json::to_string(&value).expect("a protection serialises").into();
+        Arc::new(Self { value, json })
+    }
+
+    fn none() -> Arc<Self> {
+        static NONE: LazyLock<Arc<Protected>> = LazyLock::new(|| Protected::new(Protection::default()));
+        Arc::clone(&NONE)
+    }
+}
+
+/// The identity of a connection that nobody has named.
+static NOBODY: LazyLock<Arc<Identity>> = LazyLock::new(Arc::default);
+
 struct Connection {
     opening: Opening,
     ordinal: u64,
-    hash: String,
+    hash: [u8; 16],
     protocol: Option<&'static str>,
     identity: Arc<Identity>,
     key: u32,
     keys: u32,
-    protection: Protection,
+    protection: Arc<Protected>,
     depth: Depth,
     condition: Condition,
-    names: [Vec<Name>; 2],
+    /// By side; `None`: none.
+    names: Option<Box<[Vec<Name>; 2]>>,
     flows: Vec<Flow>,
     last: usize,
     /// Stream bytes handed in and not yet claimed, by sender.
@@ -418,7 +450,9 @@ pub struct Windows {
     names: HashMap<(IpAddr, IpAddr), Vec<(String, i64)>>,
     ready: Vec<Vec<u8>>,
     /// Where a window is written before its length is known.
-    scratch: Vec<u8>,
+    scratch: Line,
+    identities: Map<Arc<Identity>, ()>,
+    protections: Map<Box<str>, Arc<Protected>>,
     shared: Shared,
     pub counters: WindowCounters,
 }
@@ -435,7 +469,9 @@ impl Windows {
             epoch: 0,
             names: HashMap::new(),
             ready: Vec::new(),
-            scratch: Vec::new(),
+            scratch: Line::default(),
+            identities: Map::default(),
+            protections: Map::default(),
             shared: Shared::default(),
             counters: WindowCounters::default(),
         }
@@ -467,17 +503,18 @@ impl Windows {
     pub fn open_again(&mut self, opening: Opening, ordinal: u64) -> ConnectionId {
         let asked = self.names_of(opening.client.address, opening.server.address, opening.first_ns);
         let back = self.names_of(opening.server.address, opening.client.address, opening.first_ns);
-        let hash = hex(&connection_hash(&self.plant, &opening));
+        let hash = connection_hash(&self.plant, &opening);
+        let names = if back.is_empty() && asked.is_empty() { None } else { Some(Box::new([back, asked])) };
         let connection = Box::new(Connection {
             hash,
             protocol: None,
-            identity: Arc::new(Identity::default()),
+            identity: Arc::clone(&NOBODY),
             key: 0,
             keys: 0,
-            protection: Protection::default(),
+            protection: Protected::none(),
             depth: Depth::Sizes,
             condition: Condition::default(),
-            names: [back, asked],
+            names,
             flows: Vec::new(),
             last: 0,
             pending: [0; 2],
@@ -553,12 +590,8 @@ impl Windows {
 
     /// Ends all connections, in the order in which they were first seen.
     pub fn finish(&mut self) {
-        let mut open: Vec<_> = self
-            .connections
-            .iter()
-            .enumerate()
-            .filter_map(|(id, c)| c.as_ref().map(|c| (c.opening.first_ns, c.hash.clone(), id)))
-            .collect();
+        let mut open: Vec<_> =
+            self.connections.iter().enumerate().filter_map(|(id, c)| c.as_ref().map(|c| (c.opening.first_ns, c.hash, id))).collect();
         open.sort();
         for (_, _, id) in open {
             let last_ns = self.connection(id).flows.iter().filter_map(|f| f.open.as_ref().map(|o| o.end_ns)).max();
@@ -629,6 +662,31 @@ impl Windows {
         names
     }
 
+    /// The same identity, of which there is one copy.
+    fn interned(&mut self, identity: Identity) -> Arc<Identity> {
+        if let Some((known, ())) = self.identities.get_key_value(&identity) {
+            return Arc::clone(known);
+        }
+        if self.identities.len() >= INTERNED_MAX {
+            self.identities.clear();
+        }
+        let identity = Arc::new(identity);
+        self.identities.insert(Arc::clone(&identity), ());
+        identity
+    }
+
+    fn protected(&mut self, value: Protection) -> Arc<Protected> {
+        let protected = Protected::new(value);
+        if let Some(known) = self.protections.get(&protected.json) {
+            return Arc::clone(known);
+        }
+        if self.protections.len() >= INTERNED_MAX {
+            self.protections.clear();
+        }
+        self.protections.insert(protected.json.clone(), Arc::clone(&protected));
+        protected
+    }
+
     fn connection(&mut self, id: ConnectionId) -> &mut Connection {
         self.connections[id].as_mut().expect("the connection is open")
     }
@@ -648,7 +706,10 @@ impl Windows {
             return FLOWS_MAX - 1;
         }
         let identity = Arc::clone(&connection.identity);
-        let id_hash = flow_hash(&self.plant, &self.agent, self.connections[id].as_ref().expect("open"), &identity, operation, from);
+        let mut line = std::mem::take(&mut self.scratch);
+        let known = self.connections[id].as_ref().expect("open");
+        let id_hash = flow_hash(&mut line, &self.plant, &self.agent, known, &identity, operation, from);
+        self.scratch = line;
         let connection = self.connection(id);
         // Most connections have one or two.
         connection.flows.reserve_exact(usize::from(connection.flows.len() < 4));
@@ -673,65 +734,60 @@ impl Windows {
         let flow = &mut connection.flows[flow_index];
         let Some(window) = flow.open.take() else { return };
         let opening = &connection.opening;
-        let ends = [&opening.client, &opening.server];
-        let from = flow.from as usize;
-        let to = flow.from.other() as usize;
-        let end = |i: usize| EndpointOut { address: ends[i].address, port: ends[i].port, names: &connection.names[i] };
-        let statement = window.sets.first().and_then(|(set, ..)| set.statement.as_deref());
-        let one_statement = window.sets.iter().all(|(set, ..)| set.statement.as_deref() == statement);
         let mut condition = connection.condition;
         condition.lossy &= condition.sound_ns.is_none_or(|sound_ns| window.start_ns <= sound_ns);
         condition.lossy |= window.lost_bytes > 0;
-        let flow_id = hex(&flow.id);
-        let out = FlowOut {
-            kind: "flow",
-            event_id: hex(&event_hash(&flow.id, flow.sequence)),
-            plant: &self.plant,
-            agent: &self.agent,
-            tap: opening.tap.as_deref(),
-            context: opening.context.as_deref(),
-            connection: &connection.hash,
-            flow_id: &flow_id,
-            sequence: flow.sequence,
-            is_final,
-            start: rfc3339(window.start_ns),
-            end: rfc3339(window.end_ns),
-            source: end(from),
-            destination: end(to),
-            opened_by: opening.opened_by.map(|side| if side == flow.from { "source" } else { "destination" }),
-            transport: &opening.transport,
-            protocol: connection.protocol,
-            account: flow.identity.account.as_deref(),
-            account_from: flow.identity.account_from.unwrap_or("unknown"),
-            role: flow.identity.role.as_deref(),
-            on_behalf_of: connection.identity.on_behalf_of.as_deref(),
-            application: flow.identity.application.as_deref(),
-            operation: flow.operation.name(),
-            statement: statement.filter(|_| one_statement),
-            objects: window
-                .sets
-                .iter()
-                .map(|(set, counts, bytes)| ObjectsOut { names: &set.names, columns: &set.columns, counts: *counts, bytes: *bytes })
-                .collect(),
-            counts: window.counts,
-            bytes: window.bytes,
-            bytes_back: window.bytes_back,
-            packets: window.packets,
-            totals: TotalsOut { counts: flow.totals, bytes: flow.total_bytes, bytes_back: flow.total_bytes_back },
-            protection: &connection.protection,
-            depth: connection.depth.name(),
-            seen_by: opening.seen_by,
-            completeness: CompletenessOut {
-                state: condition.state(),
-                lost_bytes: window.lost_bytes,
-                joined_late: condition.joined_late,
-                one_sided: condition.one_sided,
-                estimated: window.estimated,
-            },
-        };
-        self.scratch.clear();
-        serde_json::to_writer(&mut self.scratch, &out).expect("a flow serialises");
-        self.ready.push(self.scratch.as_slice().into());
+        let statement = window.sets.first().and_then(|(set, ..)| set.statement.as_deref());
+        let one_statement = window.sets.iter().all(|(set, ..)| set.statement.as_deref() == statement);
+        let event_id = event_hash(&mut self.scratch, &flow.id, flow.sequence);
+        let line = &mut self.scratch;
+        line.0.clear();
+        line.raw("{\"kind\":\"flow\",\"event_id\":\"").hex(&event_id);
+        line.raw("\",\"plant\":").text(&self.plant).raw(",\"agent\":").text(&self.agent);
+        line.raw(",\"tap\":").optional(opening.tap.as_deref()).raw(",\"context\":").optional(opening.context.as_deref());
+        line.raw(",\"connection\":\"").hex(&connection.hash).raw("\",\"flow_id\":\"").hex(&flow.id);
+        line.raw("\",\"sequence\":").number(flow.sequence).raw(",\"final\":").bool(is_final);
+        line.raw(",\"start\":\"").time(window.start_ns).raw("\",\"end\":\"").time(window.end_ns);
+        for (role, side) in [("\",\"source\":", flow.from), (",\"destination\":", flow.from.other())] {
+            let end = if side == Side::Client { &opening.client } else { &opening.server };
+            line.raw(role).raw("{\"address\":").address(end.address).raw(",\"port\":").number(end.port.into()).raw(",\"names\":");
+            let names = connection.names.as_ref().map_or(&[][..], |names| names[side as usize].as_slice());
+            line.each(names, '[', ']', |line, name| {
+                line.raw("{\"name\":").text(&name.name).raw(",\"by\":").text(name.by);
+                if let Some(port) = name.port {
+                    line.raw(",\"port\":").number(port.into());
+                }
+                line.raw("}");
+            });
+            line.raw("}");
+        }
+        let opened_by = opening.opened_by.map(|side| if side == flow.from { "source" } else { "destination" });
+        line.raw(",\"opened_by\":").optional(opened_by).raw(",\"transport\":").text(&opening.transport);
+        line.raw(",\"protocol\":").optional(connection.protocol);
+        let identity = &flow.identity;
+        line.raw(",\"account\":").optional(identity.account.as_deref());
+        line.raw(",\"account_from\":").text(identity.account_from.unwrap_or("unknown"));
+        line.raw(",\"role\":").optional(identity.role.as_deref());
+        line.raw(",\"on_behalf_of\":").optional(connection.identity.on_behalf_of.as_deref());
+        line.raw(",\"application\":").optional(identity.application.as_deref());
+        line.raw(",\"operation\":").text(flow.operation.name());
+        line.raw(",\"statement\":").optional(statement.filter(|_| one_statement)).raw(",\"objects\":");
+        line.each(&window.sets, '[', ']', |line, (set, counts, bytes)| {
+            line.raw("{\"names\":").texts(&set.names).raw(",\"columns\":").texts(&set.columns).raw(",");
+            counts.write(line);
+            line.raw(",\"bytes\":").number(*bytes).raw("}");
+        });
+        line.raw(",");
+        window.counts.write(line);
+        line.raw(",\"bytes\":").number(window.bytes).raw(",\"bytes_back\":").number(window.bytes_back);
+        line.raw(",\"packets\":").number(window.packets).raw(",\"totals\":{");
+        flow.totals.write(line);
+        line.raw(",\"bytes\":").number(flow.total_bytes).raw(",\"bytes_back\":").number(flow.total_bytes_back);
+        line.raw("},\"protection\":").raw(&connection.protection.json).raw(",\"depth\":").text(connection.depth.name());
+        line.raw(",\"seen_by\":").text(opening.seen_by).raw(",\"completeness\":{\"state\":").text(condition.state());
+        line.raw(",\"lost_bytes\":").number(window.lost_bytes).raw(",\"joined_late\":").bool(condition.joined_late);
+        line.raw(",\"one_sided\":").bool(condition.one_sided).raw(",\"estimated\":").bool(window.estimated).raw("}}");
+        self.ready.push(line.0.as_slice().into());
         flow.sequence += 1;
         self.counters.windows_total += 1;
     }
@@ -790,7 +846,20 @@ impl Recorder<'_> {
         }
     }
 
+    /// Two pieces of one message, its head with `counts`, then its body if there is any of it: as one, unless the window
+    /// ends between them.
+    pub fn add_both(&mut self, movement: &Movement, place: &mut Place, sender: Side, [head, body]: [u64; 2], counts: Counts) {
+        if self.add_here(*place, sender == movement.from, sender, head + body, counts) {
+            return;
+        }
+        self.add_at(movement, place, sender, head, counts);
+        if body > 0 {
+            self.add_at(movement, place, sender, body, Counts::ZERO);
+        }
+    }
+
     /// Adds to the window of `place` if it is still open and has room.
+    #[inline]
     fn add_here(&mut self, place: Place, forward: bool, sender: Side, bytes: u64, counts: Counts) -> bool {
         let Some(connection) = self.windows.connections.get_mut(self.connection).and_then(Option::as_mut) else { return false };
         let Some(flow) = connection.flows.get_mut(usize::from(place.flow)) else { return false };
@@ -904,7 +973,7 @@ impl Recorder<'_> {
         if identity == *before {
             return;
         }
-        let identity = Arc::new(identity);
+        let identity = self.windows.interned(identity);
         if !same_key(&identity, &before) {
             let connection = self.connection();
             let known = connection.flows.iter().find(|flow| same_key(&flow.identity, &identity)).map(|flow| flow.key);
@@ -932,7 +1001,7 @@ impl Recorder<'_> {
         if !entry || !untold || flow.key != connection.key {
             return false;
         }
-        let id = flow_hash(&windows.plant, &windows.agent, connection, identity, flow.operation, flow.from);
+        let id = flow_hash(&mut windows.scratch, &windows.plant, &windows.agent, connection, identity, flow.operation, flow.from);
         if connection.flows.iter().any(|f| f.id == id) {
             return false;
         }
@@ -949,7 +1018,11 @@ impl Recorder<'_> {
     }
 
     pub fn protect(&mut self, change: impl FnOnce(&mut Protection)) {
-        change(&mut self.connection().protection);
+        let mut value = self.connection().protection.value.clone();
+        change(&mut value);
+        if value != self.connection().protection.value {
+            self.connection().protection = self.windows.protected(value);
+        }
     }
 
     /// Names the protocol and how deep it is read from now on.
@@ -981,7 +1054,7 @@ impl Recorder<'_> {
 
     /// A name that the client used for the server (SNI, Host, endpoint URL).
     pub fn server_name(&mut self, name: &str, by: &'static str) {
-        let names = &mut self.connection().names[Side::Server as usize];
+        let names = &mut self.connection().names.get_or_insert_default()[Side::Server as usize];
         if names.iter().any(|n| n.name == name && n.by == by) {
             return;
         }
@@ -996,14 +1069,14 @@ impl Recorder<'_> {
     /// that no window holds what went to two destinations.
     pub fn asked(&mut self, asked: Option<&Name>) {
         let connection = self.connection();
-        let names = &mut connection.names[Side::Server as usize];
+        let names = connection.names.as_ref().map_or(&[][..], |names| names[Side::Server as usize].as_slice());
         if names.iter().find(|n| n.port.is_some()) == asked {
             return;
         }
         if !connection.flows.is_empty() {
             self.cut();
         }
-        let names = &mut self.connection().names[Side::Server as usize];
+        let names = &mut self.connection().names.get_or_insert_default()[Side::Server as usize];
         names.retain(|n| n.port.is_none());
         if let Some(asked) = asked {
             names.insert(0, asked.clone());
@@ -1110,28 +1183,47 @@ fn connection_hash(plant: &str, opening: &Opening) -> [u8; 16] {
     hash(&[plant, &opening.transport, &ends[0], &ends[1]])
 }
 
-fn flow_hash(plant: &str, agent: &str, connection: &Connection, identity: &Identity, operation: Operation, from: Side) -> [u8; 16] {
-    // An absent part and an empty one must differ.
-    let part = |value: &Option<String>| value.as_ref().map_or("-".to_owned(), |v| format!("={v}"));
-    let direction = if from == Side::Client { "client" } else { "server" };
-    let first_ns = connection.opening.first_ns;
-    let first = if connection.ordinal == 0 { first_ns.to_string() } else { format!("{first_ns} {}", connection.ordinal) };
-    hash(&[
-        plant,
-        agent,
-        connection.opening.context.as_deref().unwrap_or(""),
-        &connection.hash,
-        direction,
-        &part(&identity.account),
-        &part(&identity.role),
-        &part(&identity.application),
-        operation.name(),
-        &first,
-    ])
+fn flow_hash(
+    line: &mut Line,
+    plant: &str,
+    agent: &str,
+    connection: &Connection,
+    identity: &Identity,
+    operation: Operation,
+    from: Side,
+) -> [u8; 16] {
+    const END: &str = "\u{1f}";
+    let opening = &connection.opening;
+    line.0.clear();
+    line.raw(plant).raw(END).raw(agent).raw(END).raw(opening.context.as_deref().unwrap_or("")).raw(END).hex(&connection.hash);
+    line.raw(if from == Side::Client { "\u{1f}client\u{1f}" } else { "\u{1f}server\u{1f}" });
+    for part in [&identity.account, &identity.role, &identity.application] {
+        // An absent part and an empty one must differ.
+        match part {
+            Some(part) => line.raw("=").raw(part),
+            None => line.raw("-"),
+        }
+        .raw(END);
+    }
+    line.raw(operation.name()).raw(END).signed(opening.first_ns);
+    if connection.ordinal != 0 {
+        line.raw(" ").number(connection.ordinal);
+    }
+    line.raw(END);
+    first_16(&line.0)
 }
 
-fn event_hash(flow_id: &[u8; 16], sequence: u64) -> [u8; 16] {
-    hash(&[&hex(flow_id), &sequence.to_string()])
+fn event_hash(line: &mut Line, flow_id: &[u8; 16], sequence: u64) -> [u8; 16] {
+    line.0.clear();
+    line.hex(flow_id).raw("\u{1f}").number(sequence).raw("\u{1f}");
+    first_16(&line.0)
+}
+
+fn first_16(bytes: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(bytes);
+    let mut out = [0; 16];
+    out.copy_from_slice(&digest[..16]);
+    out
 }
 
 #[must_use]
@@ -1143,51 +1235,9 @@ pub fn hex(bytes: &[u8]) -> String {
 /// RFC 3339 in UTC with as many digits as the time has (0, 3, 6 or 9).
 #[must_use]
 pub fn rfc3339(time_ns: i64) -> String {
-    let seconds = time_ns.div_euclid(1_000_000_000);
-    let fraction = time_ns.rem_euclid(1_000_000_000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Civil from days (proleptic Gregorian calendar), with the year beginning in March.
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
-    let digits = match fraction {
-        0 => String::new(),
-        f if f % 1_000_000 == 0 => format!(".{:03}", f / 1_000_000),
-        f if f % 1000 == 0 => format!(".{:06}", f / 1000),
-        f => format!(".{f:09}"),
-    };
-    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}{digits}Z")
-}
-
-#[derive(Serialize)]
-struct EndpointOut<'a> {
-    address: IpAddr,
-    port: u16,
-    names: &'a [Name],
-}
-
-#[derive(Serialize)]
-struct ObjectsOut<'a> {
-    names: &'a [String],
-    columns: &'a [String],
-    #[serde(flatten)]
-    counts: Counts,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct TotalsOut {
-    #[serde(flatten)]
-    counts: Counts,
-    bytes: u64,
-    bytes_back: u64,
+    let mut line = Line::default();
+    line.time(time_ns);
+    String::from_utf8(line.0).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -1204,55 +1254,6 @@ struct LossOut<'a> {
     events: u64,
     flows: &'a [String],
     why: &'a str,
-}
-
-#[derive(Serialize)]
-struct CompletenessOut {
-    state: &'static str,
-    lost_bytes: u64,
-    joined_late: bool,
-    one_sided: bool,
-    estimated: bool,
-}
-
-#[derive(Serialize)]
-struct FlowOut<'a> {
-    kind: &'static str,
-    event_id: String,
-    plant: &'a str,
-    agent: &'a str,
-    tap: Option<&'a str>,
-    context: Option<&'a str>,
-    connection: &'a str,
-    flow_id: &'a str,
-    sequence: u64,
-    #[serde(rename = "final")]
-    is_final: bool,
-    start: String,
-    end: String,
-    source: EndpointOut<'a>,
-    destination: EndpointOut<'a>,
-    opened_by: Option<&'static str>,
-    transport: &'a str,
-    protocol: Option<&'static str>,
-    account: Option<&'a str>,
-    account_from: &'static str,
-    role: Option<&'a str>,
-    on_behalf_of: Option<&'a str>,
-    application: Option<&'a str>,
-    operation: &'static str,
-    statement: Option<&'a str>,
-    objects: Vec<ObjectsOut<'a>>,
-    #[serde(flatten)]
-    counts: Counts,
-    bytes: u64,
-    bytes_back: u64,
-    packets: u64,
-    totals: TotalsOut,
-    protection: &'a Protection,
-    depth: &'static str,
-    seen_by: &'static str,
-    completeness: CompletenessOut,
 }
 
 /// Facts that `hopwatch inspect` shows, by protocol name.

@@ -8,7 +8,7 @@ use super::read::Read;
 use super::search::{self, Search};
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
 use crate::table::Map;
-use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
+use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Place, Recorder, Side};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -280,6 +280,10 @@ struct Half {
     /// What the last packet that moved data in this direction touched.
     last: Option<Arc<ObjectSet>>,
     movement: Option<Movement>,
+    /// The topic, by its number, that stands for `last`; and the one, with who published, whose message stands for
+    /// `movement`.
+    last_topic: Option<u32>,
+    moved_topic: Option<(u32, Side)>,
     aliases: Map<u16, Arc<ObjectSet>>,
     alias_bytes: usize,
     /// Packets are looked for.
@@ -289,6 +293,23 @@ struct Half {
     doubtful: bool,
     /// A PUBLISH whose payload is being skipped: topic, payload bytes, retained.
     publishing: Option<(Option<Arc<ObjectSet>>, u64, bool)>,
+}
+
+/// A topic that was heard before.
+struct Topic {
+    objects: Arc<ObjectSet>,
+    /// A message of it, by sender, and where one was counted last.
+    movements: [Movement; 2],
+    places: [Place; 2],
+    administers: bool,
+}
+
+impl Topic {
+    fn new(name: &str) -> Self {
+        let objects = Arc::new(ObjectSet { names: vec![name.to_owned()], ..ObjectSet::default() });
+        let movements = [Side::Client, Side::Server].map(|side| Movement::of(moving(side), side, Arc::clone(&objects)));
+        Self { objects, movements, places: Default::default(), administers: name == DYNAMIC_SECURITY }
+    }
 }
 
 #[derive(Default)]
@@ -319,7 +340,9 @@ pub struct Mqtt {
     /// The client left its name to the broker.
     unnamed: bool,
     halves: [Half; 2],
-    topics: Map<String, Arc<ObjectSet>>,
+    /// Numbers of topics, by their bytes.
+    numbers: Map<Box<[u8]>, u32>,
+    topics: Vec<Topic>,
     topic_bytes: usize,
     requests: VecDeque<(u16, Arc<ObjectSet>, usize)>,
     /// Bounds reached and not yet reported.
@@ -351,7 +374,8 @@ impl Mqtt {
             version: None,
             unnamed: false,
             halves: [half(), half()],
-            topics: Map::default(),
+            numbers: Map::default(),
+            topics: Vec::new(),
             topic_bytes: 0,
             requests: VecDeque::new(),
             full: 0,
@@ -366,22 +390,80 @@ impl Mqtt {
     /// What the last packet from `sender` belonged to.
     #[must_use]
     pub fn last_movement(&self, sender: Side) -> Movement {
-        self.halves[sender as usize].movement.clone().unwrap_or_else(|| Movement::new(Operation::Connect, Side::Client))
+        let half = &self.halves[sender as usize];
+        let repeated = half.moved_topic.and_then(|(number, by)| Some(self.topics.get(number as usize)?.movements[by as usize].clone()));
+        repeated.or_else(|| half.movement.clone()).unwrap_or_else(|| Movement::new(Operation::Connect, Side::Client))
     }
 
     /// The object of a topic, shared by all its messages.
-    fn topic(&mut self, name: &str) -> Arc<ObjectSet> {
-        if let Some(known) = self.topics.get(name) {
-            return Arc::clone(known);
+    fn topic(&mut self, bytes: &[u8]) -> Arc<ObjectSet> {
+        if let Some(topic) = self.numbers.get(bytes).and_then(|number| self.topics.get(*number as usize)) {
+            return Arc::clone(&topic.objects);
         }
-        if self.topics.len() >= TOPICS_MAX || self.topic_bytes + name.len() > TOPIC_BYTES_SUM_MAX {
+        if self.topics.len() >= TOPICS_MAX || self.topic_bytes + bytes.len() > TOPIC_BYTES_SUM_MAX {
+            for side in [Side::Client, Side::Server] {
+                self.spell_out(side);
+            }
+            self.numbers.clear();
             self.topics.clear();
             self.topic_bytes = 0;
         }
-        let objects = Arc::new(ObjectSet { names: vec![name.to_owned()], ..ObjectSet::default() });
-        self.topic_bytes += name.len();
-        self.topics.insert(name.to_owned(), Arc::clone(&objects));
+        let topic = Topic::new(&String::from_utf8_lossy(bytes));
+        let objects = Arc::clone(&topic.objects);
+        self.topic_bytes += bytes.len();
+        self.numbers.insert(bytes.into(), self.topics.len() as u32);
+        self.topics.push(topic);
         objects
+    }
+
+    /// Puts what the number of a topic stands for in its place.
+    fn spell_out(&mut self, sender: Side) {
+        let half = &mut self.halves[sender as usize];
+        if let Some(topic) = half.last_topic.take().and_then(|number| self.topics.get(number as usize)) {
+            half.last = Some(Arc::clone(&topic.objects));
+        }
+        if let Some((number, by)) = half.moved_topic.take() {
+            half.movement = self.topics.get(number as usize).map(|topic| topic.movements[by as usize].clone());
+        }
+    }
+
+    /// A PUBLISH whose head is whole and of a topic that was heard before: its head and what is there of its payload are
+    /// counted at once. `None`: anything else.
+    fn repeated(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Option<usize> {
+        let &[first, length, ..] = bytes else { return None };
+        if !flags_fit(first) || self.facts || self.missing[sender as usize] {
+            return None;
+        }
+        if matches!(first >> 4, PUBACK | PUBREC | PUBREL | PUBCOMP) && length == 2 {
+            return self.acknowledged(first >> 4, sender, bytes, out);
+        }
+        if first >> 4 != PUBLISH {
+            return None;
+        }
+        let (length, width) = if length < 0x80 { (usize::from(length), 1) } else { remaining_length(&bytes[1..]).ok()?? };
+        let body = bytes.get(1 + width..)?;
+        let (topic_bytes, rest) = body.split_first_chunk::<2>()?;
+        let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*topic_bytes)))?;
+        let rest = rest.get(if first & 6 == 0 { 0 } else { 2 }..)?;
+        let rest = if self.version == Some(5) { rest.strip_prefix(&[0])? } else { rest };
+        let head = body.len() - rest.len();
+        let payload = length.checked_sub(head)?;
+        if topic.is_empty() {
+            return None;
+        }
+        let number = *self.numbers.get(topic)?;
+        let topic = self.topics.get_mut(number as usize)?;
+        if topic.administers && sender == Side::Client {
+            return None;
+        }
+        let there = payload.min(rest.len());
+        let (movement, place) = (&topic.movements[sender as usize], &mut topic.places[sender as usize]);
+        out.add_both(movement, place, sender, [(1 + width + head) as u64, there as u64], Counts::messages(1));
+        let half = &mut self.halves[sender as usize];
+        half.last_topic = Some(number);
+        half.moved_topic = Some((number, sender));
+        half.skip = (payload - there) as u64;
+        Some(1 + width + head + there)
     }
 
     fn step(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<Step, DecodeError> {
@@ -569,6 +651,7 @@ impl Mqtt {
         let publisher = if kind == PUBREL { sender } else { sender.other() };
         let refused = matches!(kind, PUBACK | PUBREC) && body.get(2).is_some_and(|reason| *reason >= 0x80);
         let operation = if refused { Operation::Refused } else { moving(publisher) };
+        self.spell_out(publisher);
         Ok(Movement { operation, from: publisher, objects: self.halves[publisher as usize].last.clone() })
     }
 
@@ -631,6 +714,7 @@ impl Mqtt {
             return more(length);
         }
         let half = &mut self.halves[sender as usize];
+        half.last_topic = None;
         half.last = objects.clone();
         if self.facts {
             half.publishing = Some((objects.clone(), (length - head) as u64, first & 1 != 0));
@@ -657,21 +741,34 @@ impl Mqtt {
         if topic.is_empty() {
             return alias.and_then(|alias| self.halves[sender as usize].aliases.get(&alias).cloned());
         }
-        let name = String::from_utf8_lossy(topic);
-        let objects = self.topic(&name);
+        let objects = self.topic(topic);
         if let Some(alias) = alias {
+            let size = objects.names.first().map_or(0, String::len);
             let half = &mut self.halves[sender as usize];
             if let Some(old) = half.aliases.remove(&alias) {
                 half.alias_bytes -= old.names.first().map_or(0, String::len);
             }
-            if half.aliases.len() < ALIASES_MAX && half.alias_bytes + name.len() <= TOPIC_BYTES_SUM_MAX {
-                half.alias_bytes += name.len();
+            if half.aliases.len() < ALIASES_MAX && half.alias_bytes + size <= TOPIC_BYTES_SUM_MAX {
+                half.alias_bytes += size;
                 half.aliases.insert(alias, Arc::clone(&objects));
             } else {
                 self.full += 1;
             }
         }
         Some(objects)
+    }
+
+    /// A whole acknowledgement without a reason code, of a message whose topic was heard before.
+    fn acknowledged(&mut self, kind: u8, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Option<usize> {
+        let publisher = if kind == PUBREL { sender } else { sender.other() };
+        let number = self.halves[publisher as usize].last_topic.filter(|_| bytes.len() >= 4)?;
+        let topic = self.topics.get_mut(number as usize)?;
+        let (movement, place) = (&topic.movements[publisher as usize], &mut topic.places[publisher as usize]);
+        out.add_at(movement, place, sender, 4, Counts::ZERO);
+        let half = &mut self.halves[sender as usize];
+        half.moved_topic = Some((number, publisher));
+        half.skip = 0;
+        Some(4)
     }
 
     /// A PUBLISH is whole.
@@ -704,12 +801,12 @@ impl Mqtt {
             return;
         }
         half.carried.extend_from_slice(bytes);
-        let topics = &self.topics;
+        let topics = &self.numbers;
         let worth = |bytes: &[u8]| match plausible(bytes, sender, five) {
             Plausible::Packet { bytes: length, kind } => {
                 let worth = if kind != PUBLISH {
                     1
-                } else if topic_of(bytes).is_some_and(|topic| topics.contains_key(topic)) {
+                } else if topic_of(bytes).is_some_and(|topic| topics.contains_key(topic.as_bytes())) {
                     // A topic that was heard before.
                     search::SURE
                 } else {
@@ -756,6 +853,7 @@ impl Mqtt {
         let Step::Packet { used, skip, movement, counts } = step else { return None };
         out.add(&movement, sender, used as u64, counts);
         let half = &mut self.halves[sender as usize];
+        half.moved_topic = None;
         half.skip = skip;
         half.movement = Some(movement);
         if skip == 0 {
@@ -790,12 +888,13 @@ impl Decoder for Mqtt {
                 let (body, after) = rest.split_at(taken);
                 half.skip -= body.len() as u64;
                 rest = after;
-                let movement = half.movement.take();
-                if let Some(movement) = &movement {
+                let moved = half.moved_topic.and_then(|(number, by)| Some((self.topics.get_mut(number as usize)?, by)));
+                if let Some((topic, by)) = moved {
+                    let (movement, place) = (&topic.movements[by as usize], &mut topic.places[by as usize]);
+                    out.add_at(movement, place, sender, body.len() as u64, Counts::ZERO);
+                } else if let Some(movement) = &half.movement {
                     out.add(movement, sender, body.len() as u64, Counts::ZERO);
                 }
-                let half = &mut self.halves[sender as usize];
-                half.movement = movement;
                 if half.skip == 0 {
                     self.published(sender);
                 } else if rest.is_empty() {
@@ -804,6 +903,10 @@ impl Decoder for Mqtt {
                 continue;
             }
             if half.carried.is_empty() {
+                if let Some(used) = self.repeated(sender, rest, out) {
+                    rest = rest.get(used..).unwrap_or_default();
+                    continue;
+                }
                 // The whole packet, or the head that is needed, is often here.
                 match self.step(sender, rest, out) {
                     Ok(Step::More(_)) => {
@@ -865,6 +968,7 @@ impl Decoder for Mqtt {
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         out.gapped();
         self.gapped = true;
+        self.spell_out(sender);
         let half = &mut self.halves[sender as usize];
         half.doubtful = true;
         if length <= half.skip {
@@ -931,7 +1035,7 @@ impl Decoder for Mqtt {
         let requests: usize = self.requests.iter().flat_map(|(_, o, _)| &o.names).map(|n| 32 + n.capacity()).sum();
         let g = &self.gathered;
         let facts = 256 * (g.connects.len() + g.subscriptions.len() + g.disconnects.len() + g.topics.len());
-        size_of::<Self>() + halves + 2 * self.topic_bytes + 128 * self.topics.len() + requests + facts
+        size_of::<Self>() + halves + 2 * self.topic_bytes + 256 * self.topics.len() + requests + facts
     }
 }
 

@@ -280,15 +280,15 @@ struct Gathered {
 /// Counters of one connection; all grow only.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
-    requests_dropped_total: u64,
-    named_dropped_total: u64,
+    requests_dropped_total: u32,
+    named_dropped_total: u32,
     /// Statements that were read in part, because of a bound of [`sql`] or of the text.
-    statements_cut_total: u64,
+    statements_cut_total: u32,
 }
 
 impl Counters {
     /// Times that something went out as `unknown` because a bound was reached.
-    fn bounds_total(self) -> u64 {
+    fn bounds_total(self) -> u32 {
         self.requests_dropped_total + self.named_dropped_total + self.statements_cut_total
     }
 }
@@ -305,7 +305,7 @@ struct Postgresql {
     ready: bool,
     backslash: bool,
     /// SASL mechanisms that the server offered, until the client answers.
-    offered: Vec<String>,
+    offered: Option<Box<[String]>>,
     requests: Requests,
     requested_bytes: usize,
     running: Running,
@@ -341,7 +341,7 @@ struct Postgresql {
     gathered: Option<Box<Gathered>>,
     counters: Counters,
     /// Of [`Counters::bounds_total`], those that the recorder knows of.
-    bounds_reported: u64,
+    bounds_reported: u32,
 }
 
 impl Postgresql {
@@ -357,7 +357,7 @@ impl Postgresql {
             opaque: false,
             ready: options.midstream,
             backslash: false,
-            offered: Vec::new(),
+            offered: None,
             requests: Requests::default(),
             requested_bytes: 0,
             running: Running::default(),
@@ -435,9 +435,10 @@ impl Postgresql {
         if std::mem::take(&mut self.mark.astray) {
             out.gapped();
         }
-        for claim in self.batch.drain(..) {
-            self.entries.record(&claim, out);
+        for claim in &self.batch {
+            self.entries.record(claim, out);
         }
+        self.batch.clear();
         let bounds = self.counters.bounds_total();
         while self.bounds_reported < bounds {
             self.bounds_reported += 1;
@@ -511,7 +512,7 @@ impl Postgresql {
         let shared = under(under(print, paths), u64::MAX << 2 | flags);
         let (session, backslash) = (self.settings.as_deref(), self.backslash);
         let parsed = out.shared().statements.of(shared, || read(text, whole, backslash, session));
-        self.counters.statements_cut_total += parsed.iter().filter(|p| p.statement.bounded).count() as u64;
+        self.counters.statements_cut_total += parsed.iter().filter(|p| p.statement.bounded).count() as u32;
         let size_bytes: usize = parsed.iter().map(|p| p.size_bytes).sum();
         if self.cache.len() >= CACHED_MAX || self.cached_bytes + size_bytes > CACHED_BYTES_MAX {
             self.forget_texts();
@@ -529,10 +530,12 @@ impl Postgresql {
     }
 
     /// What a statement stands for: FETCH its cursor's query, EXECUTE what was prepared.
+    #[inline]
     fn meant(&mut self, id: Id) -> Id {
-        if matches!(self.entries.parsed(id).statement.effect, Effect::None | Effect::Begin) {
-            return id;
-        }
+        if self.entries.parsed(id).plain { id } else { self.meant_otherwise(id) }
+    }
+
+    fn meant_otherwise(&mut self, id: Id) -> Id {
         match self.entries.parsed(id).statement.effect.clone() {
             Effect::Fetch(cursor) => self.portals.get(cursor.as_bytes()).unwrap_or(id),
             Effect::Execute(name) => self.prepared.get(name.as_bytes()).unwrap_or(UNSEEN),
@@ -554,11 +557,15 @@ impl Postgresql {
     }
 
     /// Remembers a portal, or a prepared statement, by its name.
+    #[inline]
     fn keep(&mut self, portal: bool, name: &[u8], id: Id) {
         let names = if portal { &self.portals } else { &self.prepared };
-        if name.is_empty() && names.get(name) == Some(id) {
-            return;
+        if !name.is_empty() || names.get(name) != Some(id) {
+            self.keep_another(portal, name, id);
         }
+    }
+
+    fn keep_another(&mut self, portal: bool, name: &[u8], id: Id) {
         self.forget(portal, name);
         let names = if portal { &mut self.portals } else { &mut self.prepared };
         let size_bytes = self.entries.parsed(id).size_bytes + name.len();
@@ -764,6 +771,7 @@ impl Postgresql {
     }
 
     /// Ends the hold on a statement without tables: `large` gives it to `unknown`.
+    #[inline(never)]
     fn release(&mut self, large: bool) {
         let Some(id) = self.current().filter(|id| self.entries.parsed(*id).tableless) else { return };
         let (bytes, rows) = (self.running.held_bytes, self.running.held_rows);
@@ -779,6 +787,7 @@ impl Postgresql {
     }
 
     /// A statement without tables that returned much.
+    #[inline(never)]
     fn enlarged(&mut self, id: Id) -> Move {
         if let Some(known) = self.running.enlarged {
             return known;
@@ -892,7 +901,7 @@ impl Postgresql {
     }
 
     /// One message of the client.
-    #[inline]
+    #[inline(always)]
     fn client_message(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Move {
         match tag {
             b'Q' => return self.query(head, length, out),
@@ -971,6 +980,7 @@ impl Postgresql {
         Move::CONNECT
     }
 
+    #[inline(never)]
     fn query(&mut self, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Move {
         if let Some(g) = &mut self.gathered {
             g.simple_queries += 1;
@@ -1017,6 +1027,7 @@ impl Postgresql {
         if self.walsender == Some(false) { Move::COPIED_IN } else { Move::TRANSFER }
     }
 
+    #[inline(never)]
     fn copied_in(&mut self, length: u64) -> Move {
         if let Some(g) = &mut self.gathered {
             g.copy_messages[0] += 1;
@@ -1030,7 +1041,7 @@ impl Postgresql {
     // ---- the server's messages --------------------------------------------------------------------------------
 
     /// One message of the server; `None` holds its bytes back.
-    #[inline]
+    #[inline(always)]
     fn server_message(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) -> Option<Move> {
         Some(match tag {
             b'D' => return self.row(length),
@@ -1056,14 +1067,7 @@ impl Postgresql {
                 }
                 self.answer()
             }
-            b'A' => {
-                let (channel, _) = cstring(head.get(4..).unwrap_or(&[]));
-                let objects = ObjectSet { names: vec![text(channel)], columns: vec!["*".into()], statement: None };
-                let movement = Arc::new(Movement::of(Operation::Subscribe, Side::Server, Arc::new(objects)));
-                let movement = self.entries.other(movement);
-                self.claim(movement, Side::Server, 0, Counts::messages(1));
-                movement
-            }
+            b'A' => self.notified(head),
             b'R' => {
                 self.authentication(head, out);
                 Move::CONNECT
@@ -1074,6 +1078,16 @@ impl Postgresql {
             }
             _ => Move::CONNECT,
         })
+    }
+
+    #[inline(never)]
+    fn notified(&mut self, head: &[u8]) -> Move {
+        let (channel, _) = cstring(head.get(4..).unwrap_or(&[]));
+        let objects = ObjectSet { names: vec![text(channel)], columns: vec!["*".into()], statement: None };
+        let movement = Arc::new(Movement::of(Operation::Subscribe, Side::Server, Arc::new(objects)));
+        let movement = self.entries.other(movement);
+        self.claim(movement, Side::Server, 0, Counts::messages(1));
+        movement
     }
 
     #[inline]
@@ -1119,6 +1133,7 @@ impl Postgresql {
 
     /// A row of a statement that was not seen.
     #[cold]
+    #[inline(never)]
     fn stray_row(&mut self) -> Move {
         if self.doubt.is_none() {
             self.lose_pairing(self.requests.ends);
@@ -1145,7 +1160,7 @@ impl Postgresql {
         if operation == Operation::Connect {
             return self.entries.named(id);
         }
-        let hash = fingerprint(head) as u64;
+        let [hash, _] = fingerprint(head);
         if !self.entries.is_described(id, hash) {
             self.describe(id, hash, head, length);
         }
@@ -1155,6 +1170,7 @@ impl Postgresql {
         if operation == Operation::Select && !tableless { self.entries.rows(id) } else { self.entries.request(id) }
     }
 
+    #[inline(never)]
     fn describe(&mut self, id: Id, hash: u64, head: &[u8], length: u64) {
         let columns = if head.len() as u64 == length { column_names(head) } else { None };
         let parsed = self.entries.parsed(id);
@@ -1171,6 +1187,7 @@ impl Postgresql {
         }
     }
 
+    #[inline(never)]
     fn copy_begins(&mut self, tag: u8, head: &[u8]) -> Move {
         let binary = head.first() == Some(&1);
         self.unasked();
@@ -1202,6 +1219,7 @@ impl Postgresql {
         self.entries.whole(id)
     }
 
+    #[inline(never)]
     fn copied_out(&mut self, head: &[u8], length: u64) -> Move {
         if let Some(g) = &mut self.gathered {
             g.copy_messages[1] += 1;
@@ -1226,7 +1244,7 @@ impl Postgresql {
         }
         let row = self.running.changes.as_mut().and_then(|changes| changes.row(head));
         if let Some(changes) = &mut self.running.changes {
-            self.counters.named_dropped_total += std::mem::take(&mut changes.dropped_total);
+            self.counters.named_dropped_total += std::mem::take(&mut changes.dropped_total) as u32;
         }
         if let Some(row) = row {
             let row = self.entries.other(row);
@@ -1266,8 +1284,8 @@ impl Postgresql {
             }
         }
         let movement = self.entries.whole(id);
-        let Parsed { statement, tableless, .. } = self.entries.parsed(id);
-        let (tableless, plain) = (*tableless, matches!(statement.effect, Effect::None | Effect::Begin));
+        let Parsed { statement, tableless, plain, .. } = self.entries.parsed(id);
+        let (tableless, plain) = (*tableless, *plain);
         let changes = || CHANGED.iter().any(|(verb, _)| tag.starts_with(verb)) || tag.starts_with(b"COPY ");
         let counts = match statement.operation {
             Operation::Insert | Operation::Update | Operation::Delete if changes() => Counts::rows(number),
@@ -1301,6 +1319,7 @@ impl Postgresql {
     }
 
     /// After a gap, a tag that does not fit the statement that it answers shows that answers and requests have slipped.
+    #[inline(never)]
     fn mistrust(&mut self, tag: &[u8]) {
         let Some(id) = self.paired_with() else { return };
         let verb = CHANGED.iter().find(|(verb, _)| tag.starts_with(verb));
@@ -1317,6 +1336,7 @@ impl Postgresql {
     }
 
     /// The end of a statement that was not seen: the tag says how many rows were changed, if not where.
+    #[inline(never)]
     fn complete_unpaired(&mut self, tag: &[u8], number: i64) -> Move {
         let Running { copying, estimate, .. } = std::mem::take(&mut self.running);
         let changed = CHANGED.iter().find(|(verb, _)| tag.starts_with(verb)).map(|(_, movement)| *movement);
@@ -1332,6 +1352,7 @@ impl Postgresql {
     }
 
     /// PortalSuspended: the Execute's row limit was reached (PostgreSQL, 55.2.3).
+    #[inline(never)]
     fn suspended(&mut self) -> Move {
         self.interrupted = None;
         let Some(id) = self.paired_with() else { return self.answer() };
@@ -1343,6 +1364,7 @@ impl Postgresql {
     }
 
     /// EmptyQueryResponse.
+    #[inline(never)]
     fn finished(&mut self) -> Move {
         let movement = self.answer();
         if self.doubt.is_none() {
@@ -1366,6 +1388,7 @@ impl Postgresql {
         }
     }
 
+    #[inline(never)]
     fn error(&mut self, head: &[u8]) -> Move {
         self.interrupted = None;
         let code = sqlstate(head);
@@ -1464,6 +1487,7 @@ impl Postgresql {
 
     // ---- the session ------------------------------------------------------------------------------------------
 
+    #[inline(never)]
     fn apply(&mut self, effect: Effect, local: bool, out: &mut Recorder<'_>) {
         let mut new = self.settings.as_ref().map_or_else(Settings::default, |session| session.now.clone());
         let startup = || self.settings.as_ref().map_or_else(Settings::default, |session| session.startup.clone());
@@ -1516,6 +1540,7 @@ impl Postgresql {
         }
     }
 
+    #[inline(never)]
     fn authentication(&mut self, head: &[u8], out: &mut Recorder<'_>) {
         let Some(code) = be32(head, 0) else { return };
         let method = match code {
@@ -1536,7 +1561,7 @@ impl Postgresql {
                 if let Some(g) = &mut self.gathered {
                     g.sasl_mechanisms.clone_from(&mechanisms);
                 }
-                self.offered = mechanisms;
+                self.offered = Some(mechanisms.into());
                 out.protect(|p| p.authentication = offered.or_else(|| Some("sasl".into())));
                 return;
             }
@@ -1546,8 +1571,9 @@ impl Postgresql {
     }
 
     /// SASLInitialResponse names the mechanism that the client chose of those offered (PostgreSQL, 55.3.1).
+    #[inline(never)]
     fn initial_response(&mut self, head: &[u8], out: &mut Recorder<'_>) {
-        let offered = std::mem::take(&mut self.offered);
+        let offered = self.offered.take().map_or_else(Vec::new, Vec::from);
         // Compared with what was offered: a response is never told, whatever stands first in it.
         let chosen = offered.into_iter().find(|m| until_nul(head) == (m.as_bytes(), true));
         if let Some(mechanism) = chosen {
@@ -1555,6 +1581,7 @@ impl Postgresql {
         }
     }
 
+    #[inline(never)]
     fn parameter_status(&mut self, head: &[u8], out: &mut Recorder<'_>) {
         let (name, rest) = cstring(head);
         let (value, _) = until_nul(rest);
@@ -1769,7 +1796,7 @@ impl Postgresql {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn frame<const CLIENT: bool>(&mut self, tag: u8, head: &[u8], length: u64, out: &mut Recorder<'_>) {
         let sender = if CLIENT { Side::Client } else { Side::Server };
         self.halves[sender as usize].lines = false;

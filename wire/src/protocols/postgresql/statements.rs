@@ -4,7 +4,7 @@
 //! messages, and the numbers are all that most of them change.
 
 use crate::protocols::few::Few;
-use crate::sql::{Statement, UNKNOWN};
+use crate::sql::{Effect, Statement, UNKNOWN};
 use crate::table::{Map, Seeded};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Place, Recorder, Side};
 use std::hash::BuildHasher;
@@ -20,7 +20,7 @@ const OTHERS: usize = 8;
 static SEEDS: LazyLock<[u64; 4]> = LazyLock::new(|| [0, 1, 2, 3].map(|_| Seeded::random().hash_one(0_u8) | 1));
 
 /// A statement's text, or what it is read under, as 128 bits.
-pub(super) type Fingerprint = u128;
+pub(super) type Fingerprint = [u64; 2];
 
 /// Two lanes of sixteen bytes a step, each multiplied 64 by 64 bits and folded onto itself.
 pub(super) fn fingerprint(text: &[u8]) -> Fingerprint {
@@ -49,14 +49,14 @@ pub(super) fn fingerprint(text: &[u8]) -> Fingerprint {
     };
     first = fold(fold(low ^ first, high ^ c) ^ a, d);
     second = fold(fold(low ^ d, high ^ second) ^ b, c);
-    u128::from(first) << 64 | u128::from(second)
+    [first, second]
 }
 
 /// `print` with something that it is read under.
 pub(super) fn under(print: Fingerprint, circumstance: u64) -> Fingerprint {
     let [a, b, ..] = *SEEDS;
-    let spread = u128::from(circumstance ^ a) * u128::from(b);
-    print ^ (spread << 1 | 1)
+    let spread = ((u128::from(circumstance ^ a) * u128::from(b)) << 1) | 1;
+    [print[0] ^ spread as u64, print[1] ^ (spread >> 64) as u64]
 }
 
 /// One statement, resolved under one search path.
@@ -71,6 +71,8 @@ pub(super) struct Parsed {
     /// Statements are counted with the request, except where the answer decides what it was.
     pub late: bool,
     returns_named: bool,
+    /// It changes nothing in its session, and stands for no other.
+    pub plain: bool,
     pub tableless: bool,
     pub size_bytes: usize,
     /// The description that came first: of most statements it is every connection's.
@@ -97,7 +99,8 @@ impl Parsed {
             matches!(operation, Operation::Select | Operation::Connect | Operation::Transfer | Operation::Replicate | Operation::Backup);
         let returned = if returns_named { named.clone() } else { Movement::of(Operation::Select, Side::Server, objects) };
         let tableless = statement.tableless() && matches!(operation, Operation::Select | Operation::Call);
-        Self { statement, request: bare, named, returned, late, returns_named, tableless, size_bytes, described: OnceLock::new() }
+        let plain = matches!(statement.effect, Effect::None | Effect::Begin);
+        Self { statement, plain, request: bare, named, returned, late, returns_named, tableless, size_bytes, described: OnceLock::new() }
     }
 
     /// A statement that was not seen: prepared before the recording began, or inside a gap.
@@ -271,12 +274,17 @@ impl Entries {
         self.list.len()
     }
 
+    #[inline(always)]
     pub fn parsed(&self, id: Id) -> &Parsed {
         match self.list.get(id as usize) {
             Some(entry) => &entry.parsed,
-            None if id == EMPTY => Parsed::empty(),
-            None => Parsed::unknown(),
+            None => Self::fixed(id),
         }
+    }
+
+    #[cold]
+    fn fixed(id: Id) -> &'static Parsed {
+        if id == EMPTY { Parsed::empty() } else { Parsed::unknown() }
     }
 
     pub fn push(&mut self, parsed: impl Iterator<Item = Arc<Parsed>>) -> Run {
@@ -312,18 +320,22 @@ impl Entries {
     }
 
     /// A request's bytes.
+    #[inline]
     pub fn request(&self, id: Id) -> Move {
         if self.parsed(id).late { Move::of(REQUEST, id) } else { Move::of(NAMED, id) }
     }
 
+    #[inline]
     pub fn named(&self, id: Id) -> Move {
         Move::of(NAMED, id)
     }
 
+    #[inline]
     pub fn returned(&self, id: Id) -> Move {
         if self.parsed(id).returns_named { Move::of(NAMED, id) } else { Move::of(RETURNED, id) }
     }
 
+    #[inline]
     pub fn rows(&self, id: Id) -> Move {
         match self.list.get(id as usize) {
             Some(Entry { described: Some(_), .. }) => Move::of(DESCRIBED, id),
@@ -332,6 +344,7 @@ impl Entries {
     }
 
     /// What the messages of a statement belong to, columns included.
+    #[inline]
     pub fn whole(&self, id: Id) -> Move {
         if self.parsed(id).statement.operation == Operation::Select { self.rows(id) } else { Move::of(NAMED, id) }
     }
@@ -374,6 +387,7 @@ impl Entries {
     }
 
     /// Hands a claim over.
+    #[inline]
     pub fn record(&mut self, claim: &Claim, out: &mut Recorder<'_>) {
         let Claim { movement: of, sender, bytes, counts, .. } = *claim;
         if claim.estimated {
@@ -458,42 +472,42 @@ impl Move {
 #[derive(Default)]
 pub(super) struct Names {
     unnamed: Option<Id>,
-    named: Few<Box<[u8]>, Id>,
+    named: Option<Box<Few<Box<[u8]>, Id>>>,
 }
 
 impl Names {
+    #[inline(always)]
     pub fn get(&self, name: &[u8]) -> Option<Id> {
-        if name.is_empty() { self.unnamed } else { self.named.get(name).copied() }
+        if name.is_empty() { self.unnamed } else { self.named.as_ref()?.get(name).copied() }
     }
 
     pub fn insert(&mut self, name: &[u8], id: Id) {
         if name.is_empty() {
             self.unnamed = Some(id);
         } else {
-            self.named.insert(name.into(), id);
+            self.named.get_or_insert_default().insert(name.into(), id);
         }
     }
 
     pub fn remove(&mut self, name: &[u8]) -> Option<Id> {
-        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+        if name.is_empty() { self.unnamed.take() } else { self.named.as_mut()?.remove(name) }
     }
 
     pub fn len(&self) -> usize {
-        self.named.len() + usize::from(self.unnamed.is_some())
+        self.named.as_ref().map_or(0, |named| named.len()) + usize::from(self.unnamed.is_some())
     }
 
     pub fn clear(&mut self) {
-        self.unnamed = None;
-        self.named.clear();
+        *self = Self::default();
     }
 
     /// Names and what they stand for.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Id)> {
         let unnamed = self.unnamed.iter().map(|id| (&[][..], *id));
-        unnamed.chain(self.named.iter().map(|(name, id)| (&**name, *id)))
+        unnamed.chain(self.named.iter().flat_map(|named| named.iter()).map(|(name, id)| (&**name, *id)))
     }
 
     pub fn ids_mut(&mut self) -> impl Iterator<Item = &mut Id> {
-        self.unnamed.iter_mut().chain(self.named.values_mut())
+        self.unnamed.iter_mut().chain(self.named.iter_mut().flat_map(|named| named.values_mut()))
     }
 }

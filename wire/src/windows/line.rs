@@ -1,0 +1,197 @@
+//! One line of JSON, written piece by piece into a buffer that is used again: what a window costs is mostly this.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// A line that is being written. Names of fields are given with their punctuation (`,"bytes":`).
+#[derive(Default)]
+pub struct Line(pub Vec<u8>);
+
+impl Line {
+    pub fn raw(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    /// A string (RFC 8259, 7), escaped where it must be.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.0.push(b'"');
+        let mut rest = text.as_bytes();
+        while let Some(at) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
+            let (plain, special) = rest.split_at(at);
+            self.0.extend_from_slice(plain);
+            let byte = special.first().copied().unwrap_or(0);
+            let short = match byte {
+                b'"' | b'\\' => byte,
+                b'\n' => b'n',
+                b'\r' => b'r',
+                b'\t' => b't',
+                0x08 => b'b',
+                0x0c => b'f',
+                _ => 0,
+            };
+            if short == 0 {
+                self.raw("\\u00").hex(&[byte]);
+            } else {
+                self.0.extend_from_slice(&[b'\\', short]);
+            }
+            rest = special.get(1..).unwrap_or_default();
+        }
+        self.0.extend_from_slice(rest);
+        self.0.push(b'"');
+        self
+    }
+
+    /// A string, or `null`.
+    pub fn optional(&mut self, text: Option<&str>) -> &mut Self {
+        match text {
+            Some(text) => self.text(text),
+            None => self.raw("null"),
+        }
+    }
+
+    /// Strings, as an array.
+    pub fn texts(&mut self, texts: &[String]) -> &mut Self {
+        self.each(texts, '[', ']', |line, text| {
+            line.text(text);
+        })
+    }
+
+    pub fn each<T>(&mut self, items: &[T], open: char, close: char, mut write: impl FnMut(&mut Self, &T)) -> &mut Self {
+        self.0.push(open as u8);
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                self.0.push(b',');
+            }
+            write(self, item);
+        }
+        self.0.push(close as u8);
+        self
+    }
+
+    pub fn bool(&mut self, value: bool) -> &mut Self {
+        self.raw(if value { "true" } else { "false" })
+    }
+
+    pub fn number(&mut self, mut number: u64) -> &mut Self {
+        let mut digits = [0; 20];
+        let mut from = digits.len();
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+            from -= 1;
+            if number == 0 {
+                break;
+            }
+        }
+        self.0.extend_from_slice(digits.get(from..).unwrap_or_default());
+        self
+    }
+
+    pub fn signed(&mut self, number: i64) -> &mut Self {
+        if number < 0 {
+            self.0.push(b'-');
+        }
+        self.number(number.unsigned_abs())
+    }
+
+    pub fn hex(&mut self, bytes: &[u8]) -> &mut Self {
+        for byte in bytes {
+            self.0.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        self
+    }
+
+    /// A string of the address, as the standard library writes it (RFC 5952).
+    pub fn address(&mut self, address: IpAddr) -> &mut Self {
+        self.0.push(b'"');
+        match address {
+            IpAddr::V4(v4) => {
+                for (index, octet) in v4.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        self.0.push(b'.');
+                    }
+                    self.number(octet.into());
+                }
+            }
+            // Writing into memory cannot fail.
+            IpAddr::V6(v6) => write!(self.0, "{v6}").unwrap_or_default(),
+        }
+        self.0.push(b'"');
+        self
+    }
+
+    /// RFC 3339 in UTC with as many digits as the time has (0, 3, 6 or 9).
+    pub fn time(&mut self, time_ns: i64) -> &mut Self {
+        let seconds = time_ns.div_euclid(1_000_000_000);
+        let fraction = time_ns.rem_euclid(1_000_000_000) as u64;
+        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as u64);
+        // Civil from days (proleptic Gregorian calendar), with the year beginning in March.
+        let z = days + 719_468;
+        let era = z.div_euclid(146_097);
+        let day_of_era = z.rem_euclid(146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u64;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        // A time of 64 bits lies between the years 1677 and 2262.
+        let year = (year_of_era + era * 400 + i64::from(month <= 2)) as u64;
+        self.padded(year, 4).raw("-").padded(month as u64, 2).raw("-").padded(day, 2);
+        self.raw("T").padded(second / 3600, 2).raw(":").padded(second / 60 % 60, 2).raw(":").padded(second % 60, 2);
+        match fraction {
+            0 => self,
+            f if f % 1_000_000 == 0 => self.raw(".").padded(f / 1_000_000, 3),
+            f if f % 1000 == 0 => self.raw(".").padded(f / 1000, 6),
+            f => self.raw(".").padded(f, 9),
+        }
+        .raw("Z")
+    }
+
+    /// A number with zeros in front, at most nine digits.
+    fn padded(&mut self, mut number: u64, width: usize) -> &mut Self {
+        let mut digits = [b'0'; 9];
+        for digit in digits.iter_mut().take(width).rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        self.0.extend_from_slice(digits.get(..width).unwrap_or_default());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Line) -> &mut Line) -> String {
+        let mut line = Line::default();
+        write(&mut line);
+        String::from_utf8(line.0).unwrap()
+    }
+
+    #[test]
+    fn text_is_what_serde_writes() {
+        let all: String = (0..0x250).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "a\"b\\c", "\u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}", "línea ä 日本 \u{fffd}", &all] {
+            assert_eq!(written(|line| line.text(text)), serde_json::to_string(text).unwrap());
+        }
+        assert_eq!(written(|line| line.optional(None).raw(",").texts(&["a".into(), "\"".into()])), r#"null,["a","\""]"#);
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_what_the_standard_library_writes() {
+        for number in [0, 9, 10, 99, 100, 12_345, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(written(|line| line.number(number)), number.to_string());
+        }
+        for number in [0, -1, 7, i64::MIN, i64::MAX] {
+            assert_eq!(written(|line| line.signed(number)), number.to_string());
+        }
+        for address in ["10.0.0.1", "255.255.255.255", "::", "2001:db8::1", "fe80::1:0:0:9"] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(written(|line| line.address(address)), format!("\"{address}\""));
+        }
+    }
+}
