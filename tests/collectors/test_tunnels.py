@@ -263,7 +263,7 @@ def test_a_fragment_that_is_missing_is_lost_by_its_bytes_and_nothing_else_is(tmp
     assert sum(flow["completeness"]["lost_bytes"] for flow in flows) == one["lost_bytes"]
 
 
-def test_the_same_addresses_in_two_contexts_are_two_connections_unless_declared_equal(tmp_path: Path) -> None:
+def test_the_same_addresses_in_two_contexts_are_two_connections_unless_declared_equal_or_shown_so(tmp_path: Path) -> None:
     def vxlan(packet: Packet) -> Packet:
         return E / outer(packet) / UDP(dport=4789) / VXLAN(vni=7 if packet[TCP].dport == 5432 else 9, flags=8) / ether(packet)
 
@@ -271,11 +271,16 @@ def test_the_same_addresses_in_two_contexts_are_two_connections_unless_declared_
         return E / Dot1Q(vlan=120 if packet[TCP].dport == 5432 else 220) / packet
 
     for wrap, pair, name in ((tagged, "120=220", "vlan:120"), (vxlan, "vni:7=vni:9", "vni:7")):
-        path = written(tmp_path / "asymmetric.pcap", map(wrap, conversation()))
-        assert len(read(path)[2]) == 2
-        flows, losses, conversations, _ = read(path, vlans_equal=[pair])
-        assert (len(conversations), losses, {flow["context"] for flow in flows}) == (1, [], {name})
-        assert sum(flow["rows"] for flow in flows) > 0
+        whole = conversation()
+        midway = written(tmp_path / "midway.pcap", map(wrap, whole[3:]))
+        assert (len(read(midway)[2]), len(read(midway, vlans_equal=[pair])[2])) == (2, 1)
+        # A handshake shows it as well.
+        path = written(tmp_path / "asymmetric.pcap", map(wrap, whole))
+        for declared in ([], [pair]):
+            flows, losses, conversations, counters = read(path, vlans_equal=declared)
+            assert (len(conversations), losses, {flow["context"] for flow in flows}) == (1, [], {name})
+            assert sum(flow["rows"] for flow in flows) > 0
+            assert counters["connections_paired"] == (0 if declared else 1)
     assert conversations[0]["vlans"] == []
     with pytest.raises(ValueError, match='vlans_equal: "120", expected two steps like 120=220'):
         Sensor("north", "tap-1", vlans_equal=["120"])

@@ -209,6 +209,11 @@ impl Quality {
         self.routed_untagged += u64::from(routed && packet.vlans.as_slice().is_empty());
     }
 
+    /// A handshake has shown two contexts to be the directions of one connection; `tags`: their VLANs differ.
+    pub fn paired(&mut self, tags: bool) {
+        self.split += u64::from(tags);
+    }
+
     /// A TCP connection that ended: its ends in order, how many packets each sent, and whether one is held to be out of
     /// sight. `lost`: gaps and bytes that were acknowledged and never seen.
     pub fn connection(&mut self, vlans: Vlans, ends: [(IpAddr, u16); 2], packets: [u64; 2], one_sided: bool, lost: (u64, u64)) {

@@ -960,6 +960,9 @@ impl Sensor {
             return;
         };
         self.pairs.learn(context, answer.context);
+        if let Some(quality) = &mut self.quality {
+            quality.paired(self.about.contexts.vlans(context) != self.about.contexts.vlans(answer.context));
+        }
         if self.has_room(index) && self.absorb(index, answer.index) {
             self.pairs.joined_total += 1;
             self.join(index, alias);

@@ -115,7 +115,11 @@ fn begins(head: &[u8], message: u8) -> Option<bool> {
     let (Some(&high), Some(&low), Some(_)) = (head.get(3), head.get(4), head.get(5)) else { return None };
     let length = usize::from(high) << 8 | usize::from(low);
     // The first record may hold as little as one byte of the hello; if it holds the length, that is below 64 KiB.
-    let long = length >= 2 && head.get(6).is_some_and(|b| *b != 0);
+    let long = match head.get(6) {
+        _ if length < 2 => false,
+        Some(top) => *top != 0,
+        None => return None,
+    };
     Some((1..=RECORD_BYTES_MAX).contains(&length) && !long)
 }
 
