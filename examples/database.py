@@ -22,7 +22,7 @@ from psycopg import sql
 from examples.plant.servers import PlantError, as_nobody, environment, postgresql_program, private_file, private_folder, run
 
 ADDRESS = "127.0.0.1"
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 USER = "hopwatch"
 SETTINGS = {"listen_addresses": ADDRESS, "shared_buffers": "128MB", "max_wal_size": "2GB", "max_connections": "60", "jit": "off"}

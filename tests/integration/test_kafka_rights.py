@@ -97,6 +97,8 @@ def site(broker: Cluster, prefix: str, tmp_path: Path) -> Site:
     allow_named(broker, "store", ResourceType.TOPIC, made.names("flow", "loss", "heartbeat", "finding", "declared"), READ, DESCRIBE)
     allow_named(broker, "store", ResourceType.TOPIC, made.names("rejected"), WRITE, DESCRIBE)
     allow_named(broker, "store", ResourceType.GROUP, [f"{prefix}store"], READ)
+    for account in ("operator", "detector", "store"):
+        allow_named(broker, account, ResourceType.GROUP, ["hopwatch-reader"], DESCRIBE)
     return made
 
 
