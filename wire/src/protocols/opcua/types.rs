@@ -214,6 +214,10 @@ impl Walker {
                 }
             }
             Frame::Repeat(tag, ops, left) => {
+                let left = self.notifications(tag, ops, left, rest, sink);
+                if left == 0 {
+                    return Ok(true);
+                }
                 if left > 1 {
                     self.stack.push(Frame::Repeat(tag, ops, left - 1));
                 }
@@ -406,6 +410,20 @@ impl Walker {
         Ok(true)
     }
 
+    /// Passes over values of fixed size that are wholly there: nearly all that a server sends on its own. Returns how many
+    /// elements are left.
+    fn notifications(&mut self, tag: Tag, ops: &'static [Op], mut left: u32, rest: &mut &[u8], sink: &mut impl Sink) -> u32 {
+        let [Op::Number(handle), Op::DataValue] = ops else { return left };
+        while left > 0 {
+            let Some((value, size)) = scalar(rest) else { break };
+            sink.element(tag);
+            sink.number(*handle, value);
+            self.advance(size, rest);
+            left -= 1;
+        }
+        left
+    }
+
     fn begin(&mut self, op: &Op) {
         let frame = match *op {
             Op::Skip(size) => Frame::Skip(size),
@@ -503,6 +521,23 @@ fn length(bytes: [u8; 20]) -> u32 {
 
 fn number(b: [u8; 20]) -> u32 {
     u32::from_le_bytes([b[0], b[1], b[2], b[3]])
+}
+
+/// A number and a DataValue with no value or one scalar of fixed size (Part 6, 5.2.2.16 and 5.2.2.17): the number, and the
+/// bytes of both.
+fn scalar(bytes: &[u8]) -> Option<(u32, u64)> {
+    let (&[a, b, c, d, mask], rest) = bytes.split_first_chunk::<5>()?;
+    let value = match mask & 0x01 {
+        0 => 0,
+        _ => match *rest.first()? {
+            kind if kind & 0x80 != 0 => return None,
+            kind if kind & 0x3f == 0 => 1,
+            kind => 1 + fixed_size(kind & 0x3f)?,
+        },
+    };
+    let size = |bit: u8, size: u64| if mask & bit != 0 { size } else { 0 };
+    let size = value + size(0x02, 4) + size(0x04, 8) + size(0x08, 8) + size(0x10, 2) + size(0x20, 2);
+    (rest.len() as u64 >= size).then_some((u32::from_le_bytes([a, b, c, d]), 5 + size))
 }
 
 /// Size of a built-in type (Part 6, table 1), if it is always the same.
