@@ -43,7 +43,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     applying.add_argument("--allow-unsigned", action="store_true", help="though nobody but its author approved it")
     applying.add_argument("--allow-older", action="store_true", help="though its version is not above the one in force")
     applying.add_argument("--allow-dirty", action="store_true", help="though its bytes are in no commit")
-    applying.add_argument("--bootstrap-servers", metavar="HOST:PORT", help="brokers of the cluster; else [kafka] of the configuration")
+    applying.add_argument(
+        "--brokers",
+        "--bootstrap-servers",
+        dest="bootstrap_servers",
+        metavar="HOST:PORT",
+        help="some brokers; else [kafka] of the configuration",
+    )
     applying.add_argument("--topic-prefix", metavar="PREFIX", help="what stands before every topic's name")
     applying.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
     command("table", "the hops as a table").add_argument("--csv", action="store_true", help="CSV instead of Markdown")
