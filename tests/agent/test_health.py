@@ -144,7 +144,7 @@ class Quiet:
     def read(self, packets_max: int = 0, timeout_ms: int = 0) -> tuple[list[bytes], bool]:
         return [window(1, 0)], True
 
-    def finish(self) -> list[bytes]:
+    def finish(self, events_max: int | None = None) -> list[bytes]:
         return []
 
     def counters(self) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Judged windows of plant-north, as the online detectors get them."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from north import architecture, detector
@@ -16,7 +17,7 @@ DAY_NS = 24 * HOUR_NS
 
 def moved(window: Flow, plant: Architecture | None = None, **changes: Any) -> Moved:  # Any: fields of Moved
     """The window as a detector that has seen nothing else judges it; its amounts are all new."""
-    judge = detector(architecture=plant or architecture())
+    judge = detector(architecture=plant or _north())
     (judgement,) = judge.observe(window)
     index = judge.index
     source = index.end(window.source.address, window.source.port, window.source.names)
@@ -44,6 +45,11 @@ def moved(window: Flow, plant: Architecture | None = None, **changes: Any) -> Mo
         complete=window.completeness.state in ("complete", "encrypted"),
     )
     return replace(made, **changes)
+
+
+@cache
+def _north() -> Architecture:
+    return architecture()
 
 
 def later(one: Moved, ns: int, **changes: Any) -> Moved:  # Any: fields of Moved
