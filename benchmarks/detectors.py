@@ -82,11 +82,13 @@ def main() -> int:
                 for count, each in turns.items():
                     each.append(bench.turn(f"{count}-{run}", count, given.events))
                     print(f"turn {run}, {count} detectors: {each[-1]}", file=sys.stderr, flush=True)
+            kept = [bench.store(f"store{run}", given.events) for run in range(given.runs)]
             latencies = {rate: bench.latency(rate, given.seconds) for rate in given.rates}
     said = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "events": given.events,
         "detectors": turns,
+        "store": kept,
         "latency": latencies,
     }
     (given.folder / "detectors.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
@@ -95,6 +97,7 @@ def main() -> int:
         print(f"{count} detectors  " + "  ".join(f"{key} {value:,.1f}" for key, value in middle.items()))
     one, two = (statistics.median(turn["events_per_s"] for turn in turns[count]) for count in (1, 2))
     print(f"two to one: {two / one:.2f}")
+    print("store        " + "  ".join(f"{key} {statistics.median(turn[key] for turn in kept):,.1f}" for key in kept[0]))
     for rate, latency in latencies.items():
         print(f"{rate} windows/s  " + "  ".join(f"{key} {value:,.3f}" for key, value in latency.items()))
     return 0
@@ -177,6 +180,15 @@ class Bench:
             "events_per_cpu_s": (last - first) / spent_s,
         }
 
+    def store(self, name: str, events: int) -> dict[str, float]:
+        """One `hopwatch store` writes everything that lies in the topic to a database of its own."""
+        postgres = self._server.uri(name)
+        with self._running(name, postgres, 1, "store") as processes:
+            first, began_s, used = until(lambda: stored(postgres), lambda count: count > 0), time.monotonic(), cpu_s(processes)
+            last = until(lambda: stored(postgres), lambda count: count >= events)
+            wall_s, spent_s = time.monotonic() - began_s, cpu_s(processes) - used
+        return {"events_per_s": (last - first) / wall_s, "cpu_us_per_event": spent_s / (last - first) * 1e6}
+
     def latency(self, rate: int, seconds: float) -> dict[str, float]:
         """Windows at a steady rate, and how long their findings take."""
         postgres, salt = self._server.uri(f"rate{rate}"), f"rate{rate}"
@@ -228,12 +240,12 @@ class Bench:
         return n
 
     @contextmanager
-    def _running(self, group: str, postgres: str, detectors: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-        command = [sys.executable, "-m", "hopwatch.cli", "detect", "--brokers", self._there.bootstrap_servers, "--key", str(self._key)]
+    def _running(self, group: str, postgres: str, count: int, what: str = "detect") -> Iterator[list[subprocess.Popen[bytes]]]:
+        command = [sys.executable, "-m", "hopwatch.cli", what, "--brokers", self._there.bootstrap_servers, "--key", str(self._key)]
         command += ["--group", group, "--allow-unsigned"]
         more = {"HOPWATCH_POSTGRES": postgres, "HOPWATCH_KAFKA_TOPIC_PREFIX": self._there.topic_prefix, "PYTHONPATH": str(ROOT)}
         with (self._folder / "detect.log").open("ab") as log:
-            processes = [subprocess.Popen(command, env=os.environ | more, stderr=log, stdout=log) for _ in range(detectors)]
+            processes = [subprocess.Popen(command, env=os.environ | more, stderr=log, stdout=log) for _ in range(count)]
         try:
             yield processes
         finally:
@@ -250,6 +262,15 @@ def judged(postgres: str) -> int:
             return 0
         rows: list[tuple[dict[str, Any]]] = db.execute("SELECT position FROM detector_partitions").fetchall()
     return sum(sum(position.get("offsets", {}).values()) for (position,) in rows)
+
+
+def stored(postgres: str) -> int:
+    """How many messages the store's offsets have passed: counting rows would cost what is measured."""
+    with psycopg.connect(postgres) as db:
+        if db.execute("SELECT to_regclass('store_offsets')").fetchone() == (None,):
+            return 0
+        found = db.execute("SELECT coalesce(sum(next), 0) FROM store_offsets").fetchone()
+    return int(found[0]) if found else 0
 
 
 def until(ask: Callable[[], int], enough: Callable[[int], bool]) -> int:
