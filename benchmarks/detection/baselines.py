@@ -7,7 +7,7 @@ alerts a day.
 
 from collections import defaultdict, deque
 from collections.abc import Callable
-from math import log1p
+from math import log, log1p
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -101,7 +101,7 @@ class Spot:
         value = log1p(amount)
         chance = self._tail.chance(value)
         self._tail.learn(value)
-        return -log1p(max(chance, 1e-300) - 1)
+        return -log(max(chance, 1e-300))
 
 
 class HoltWinters:
@@ -112,7 +112,8 @@ class HoltWinters:
         self._slots, self._error = 0, 1.0
 
     def score(self, slot: int, hour: int, amount: float) -> float:
-        value = log1p(amount)
+        # It divides by the mean of its first season, which is nothing where a pair is silent on its first day.
+        value = 1.0 + log1p(amount)
         self._slots += 1
         score = 0.0
         # It raises IndexError if it is asked before two seasons.
