@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import psycopg
 from psycopg import sql
@@ -152,27 +152,31 @@ ACCOUNTS_MAX: Final = 65_536
 """Accounts of a plant whose being clear is remembered."""
 
 
-class PostgresStore:
-    """Events and findings in PostgreSQL; one connection, one thread."""
+class Connected:
+    """One connection, made again when the database went away; ``staged`` are the tables written by way of a temporary one."""
 
-    def __init__(self, address: str, hiding: Hiding, *, today: Callable[[], date] = date.today) -> None:
-        """Connect, and make what is missing.
+    application: ClassVar[str]
+    staged: ClassVar[tuple[str, ...]]
+
+    def __init__(self, address: str, today: Callable[[], date]) -> None:
+        self._address, self._today = address, today
+        self._db: Connection | None = None
+        self._days: set[tuple[str, str]] = set()
+        """Tables and days that are known to be there."""
+
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """A new connection in place of the old one.
 
         Raises:
             StoreError: the database cannot be reached or was made by another version.
         """
-        self._address, self._hiding, self._today = address, hiding, today
-        self._db: Connection | None = None
-        self._days: set[tuple[str, str]] = set()
-        self.reconnect()
-
-    def reconnect(self) -> None:
-        """A new connection in place of the old one."""
         self.close()
-        self._db = connect(self._address, "hopwatch store")
+        self._db = connect(self._address, self.application)
         self._days.clear()
         with spoken():
-            for table in ("flows", "losses", "heartbeats", "finding_events", "findings"):
+            for table in self.staged:
                 self._db.execute(
                     sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DELETE ROWS").format(_new(table), sql.Identifier(table))
                 )
@@ -190,6 +194,30 @@ class PostgresStore:
             raise StoreAway("postgresql: not connected")
         return self._db
 
+    def _make_days(self, table: str, rows: Iterable[Row]) -> None:
+        """The tables of the days that the rows lie in."""
+        place = _PLACES[table]
+        for day in {row[place][:10] for row in rows}:
+            if (table, day) not in self._days:
+                make_day(self._open, table, PARTITIONED[table], day, self._today())
+                self._days.add((table, day))
+
+
+class PostgresStore(Connected):
+    """Events and findings in PostgreSQL; one connection, one thread."""
+
+    application = "hopwatch store"
+    staged = ("flows", "losses", "heartbeats", "finding_events", "findings")
+
+    def __init__(self, address: str, hiding: Hiding, *, today: Callable[[], date] = date.today) -> None:
+        """Connect, and make what is missing.
+
+        Raises:
+            StoreError: the database cannot be reached or was made by another version.
+        """
+        self._hiding = hiding
+        super().__init__(address, today)
+
     def add(self, events: Sequence[Said]) -> int:
         """Keep the events, all or none; returns how many were new (a finding counts by each of its words).
 
@@ -199,10 +227,8 @@ class PostgresStore:
         """
         rows = rows_of(self._hiding, events)
         with spoken():
-            for table, column in PARTITIONED.items():
-                place = _PLACES[table]
-                for day in {row[place][:10] for row in rows[table]}:
-                    self._make_day(table, column, day)
+            for table in PARTITIONED:
+                self._make_days(table, rows[table])
             with self._open.transaction():
                 return add_rows(self._open, rows)
 
@@ -259,12 +285,6 @@ class PostgresStore:
         ).fetchall()
         found = [(str(name), str(name).removeprefix(f"{table}_")) for (name,) in rows]
         return sorted((name, f"{day[:4]}-{day[4:6]}-{day[6:]}") for name, day in found if day.isdigit())
-
-    def _make_day(self, table: str, column: str, day: str) -> None:
-        if (table, day) in self._days:
-            return
-        make_day(self._open, table, column, day, self._today())
-        self._days.add((table, day))
 
 
 def make_day(db: Connection, table: str, column: str, day: str, today: date) -> None:

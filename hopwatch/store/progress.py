@@ -14,19 +14,14 @@ may therefore be said twice, with the same id, and never not at all.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
-import psycopg
-from psycopg import sql
-
 from hopwatch.store import StoreError
-from hopwatch.store.postgresql import Connection, Hiding, Said, StoreAway, add_rows, connect, make_day, rows_of, spoken
-from hopwatch.store.schema import PARTITIONED
+from hopwatch.store.postgresql import Connected, Hiding, Said, add_rows, rows_of, spoken
 from hopwatch.store.seal import Sealer
 
 CHANGES_BYTES_MIN: Final = 1 << 20
@@ -96,8 +91,11 @@ class _Grown:
     changes_bytes: int = 0
 
 
-class Progress:
+class Progress(Connected):
     """The partitions of one consumer group in PostgreSQL; one connection, one thread."""
+
+    application = "hopwatch detect"
+    staged = ("finding_events", "findings")
 
     def __init__(self, address: str, consumer: str, key: bytes, hiding: Hiding, *, today: Callable[[], date] = date.today) -> None:
         """Connect, and make what is missing.
@@ -105,38 +103,10 @@ class Progress:
         Raises:
             StoreError: the database cannot be reached or was made by another version.
         """
-        self._address, self._consumer, self._hiding, self._today = address, consumer, hiding, today
+        self._consumer, self._hiding = consumer, hiding
         self._sealer = Sealer(key)
-        self._db: Connection | None = None
         self._grown: dict[tuple[int, str], _Grown] = {}
-        self._days: set[str] = set()
-        self.reconnect()
-
-    def reconnect(self) -> None:
-        """A new connection in place of the old one."""
-        self.close()
-        self._db = connect(self._address, "hopwatch detect")
-        self._days.clear()
-        with spoken():
-            for table in ("finding_events", "findings"):
-                self._db.execute(
-                    sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DELETE ROWS").format(
-                        sql.Identifier(f"new_{table}"), sql.Identifier(table)
-                    )
-                )
-
-    def close(self) -> None:
-        """Let go of the database; idempotent."""
-        if self._db is not None:
-            with contextlib.suppress(psycopg.Error):
-                self._db.close()
-            self._db = None
-
-    @property
-    def _open(self) -> Connection:
-        if self._db is None:
-            raise StoreAway("postgresql: not connected")
-        return self._db
+        super().__init__(address, today)
 
     def claim(self, number: int, owner: str) -> Claim:
         """Take over a partition: whoever had it can write nothing for it from now on.
@@ -197,9 +167,8 @@ class Progress:
         outbox: dict[int, int] = {}
         grown: dict[tuple[int, str], _Grown] = {}
         with spoken():
-            for day in {row[4][:10] for some in rows.values() for row in some["finding_events"]} - self._days:
-                make_day(self._open, "finding_events", PARTITIONED["finding_events"], day, self._today())
-                self._days.add(day)
+            for some in rows.values():
+                self._make_days("finding_events", some["finding_events"])
             with self._open.transaction():
                 # Always in one order, or two detectors could wait for one another.
                 found = self._open.execute(
