@@ -108,8 +108,7 @@ class Destinations(Question):
         talker.first_ns = talker.first_ns or moved.start_ns
         before = talker.places.pop(place, None)
         learnt = moved.start_ns - talker.first_ns >= LEARNING_NS
-        approved = moved.hop is not None and moved.verdict in ("declared", "declared-in-part")
-        if before is None and learnt and not approved:
+        if before is None and learnt and not moved.approved:
             yield self._said(
                 moved, here, there, "new-destination", f"{len(talker.places)} places in two weeks", f"{place}{self._known(there)}"
             )
@@ -129,7 +128,7 @@ class Destinations(Question):
                 return
             beats.pauses_s = [*beats.pauses_s, pause_s][-BEATS_KEPT:]
         beats.connection, beats.last_ns = moved.flow.connection, max(beats.last_ns, moved.start_ns)
-        if beats.told or len(beats.pauses_s) < BEATS_MIN or (moved.hop is not None and moved.verdict in ("declared", "declared-in-part")):
+        if beats.told or len(beats.pauses_s) < BEATS_MIN or moved.approved:
             return
         mean_s = sum(beats.pauses_s) / len(beats.pauses_s)
         jitter = sum(abs(pause_s - mean_s) for pause_s in beats.pauses_s) / len(beats.pauses_s) / mean_s
@@ -139,7 +138,7 @@ class Destinations(Question):
 
     def _carries(self, moved: Moved, here: End, there: End, out: int) -> Iterator[Finding]:
         protocol = moved.flow.protocol or moved.flow.transport
-        if protocol not in CARRIERS or (moved.hop is not None and moved.verdict in ("declared", "declared-in-part")):
+        if protocol not in CARRIERS or moved.approved:
             return
         talker = self._talkers.of(here.shown)
         day = moved.start_ns // _DAY_NS

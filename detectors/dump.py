@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
 from detectors.compare import CONTROL
-from detectors.judgement import class_severity
+from detectors.judgement import QUIET, class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from hopwatch.declared.model import Architecture
@@ -70,7 +70,7 @@ class Dump(Question):
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """A finding when a connection first bears a mark."""
         flow = moved.flow
-        if moved.verdict in ("declared", "declared-in-part", "service") or flow.operation in CONTROL or flow.operation == "attempt":
+        if moved.verdict in QUIET or flow.operation in CONTROL or flow.operation == "attempt":
             return ()
         session = self._sessions.of(flow.connection)
         self._note(session, moved)

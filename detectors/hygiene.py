@@ -30,7 +30,6 @@ BROAD_DAYS: Final = 30
 """Days whose peak must stay below ``BROAD_SHARE`` of a limit before it is called broad."""
 
 PILOT_DAYS_MAX: Final = 60
-_DAY_NS: Final = 86_400 * 10**9
 
 
 @dataclass(slots=True)

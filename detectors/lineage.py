@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
-from detectors.judgement import class_severity
+from detectors.judgement import QUIET, class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from hopwatch.declared.match import End, Index
@@ -151,7 +151,7 @@ class Lineage(Question):
         else:
             host.legs.append(Leg(slot, chain, class_, amount))
             del host.legs[:-LEGS_MAX]
-        if moved.verdict not in ("declared", "declared-in-part", "service"):
+        if moved.verdict not in QUIET:
             yield from self._gathers(moved, destination, host, chain[0], amount)
 
     def _gathers(self, moved: Moved, destination: End, host: Host, origin: str, amount: int) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ The verdict looks at a window by itself; the detectors that count over hours, se
 that ends, accounts and classes are looked up once and amounts that two views saw are counted once.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -42,19 +43,24 @@ class Moved:
     """Whether nothing of the window was lost."""
 
     @property
+    def approved(self) -> bool:
+        """Its hop allows it, as far as anyone could see."""
+        return self.hop is not None and self.verdict in ("declared", "declared-in-part")
+
+    @property
     def who(self) -> str:
         """The account as a finding shows it."""
         return self.account or "unread account"
 
 
-class Question:
+class Question(ABC):
     """A detector of judged windows. What it remembers lies in ``memories``, so that keeping it needs no further word."""
 
     name: ClassVar[str]
 
+    @abstractmethod
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """Everything remembered, by table."""
-        raise NotImplementedError
 
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """What the window shows."""
@@ -68,7 +74,7 @@ class Question:
         """What the passing of time shows."""
         return ()
 
-    def blind(self, loss: Loss) -> None:
+    def blind(self, loss: Loss) -> None:  # noqa: B027  # most questions conclude nothing from an absence
         """Something was not seen: nothing may be concluded from its absence."""
 
     def state(self) -> dict[str, Any]:  # Any: JSON values

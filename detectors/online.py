@@ -24,6 +24,7 @@ from detectors.offsite import shipped
 from detectors.silence import Silence
 from detectors.verdict import VerdictDetector
 from detectors.writeback import WriteBack
+from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Event, Finding, Heartbeat, Loss, time_ns
 
@@ -68,7 +69,7 @@ class Online:
             said.append(judgement)
             if not self.questions:
                 continue
-            moved = self._moved(judgement)
+            moved = moved_of(judgement, self.verdict.index)
             for question in self.questions:
                 said += question.observe(moved)
         return said
@@ -116,29 +117,31 @@ class Online:
         own = {f"{question.name}.{table}": count for question in self.questions for table, count in question.forgotten().items()}
         return self.verdict.forgotten() | own
 
-    def _moved(self, judgement: Judgement) -> Moved:
-        flow, outcome, index = judgement.flow, judgement.outcome, self.verdict.index
-        source = index.end(flow.source.address, flow.source.port, flow.source.names)
-        destination = index.end(flow.destination.address, flow.destination.port, flow.destination.names)
-        client, server = (source, destination) if judgement.up else (destination, source)
-        new = judgement.new
-        return Moved(
-            flow=flow,
-            verdict=outcome.verdict,
-            hop=outcome.hop,
-            account=outcome.who,
-            declared=outcome.who in self.verdict.architecture.accounts,
-            source=source,
-            destination=destination,
-            client=client,
-            server=server,
-            classes=outcome.classes,
-            start_ns=time_ns(flow.start),
-            end_ns=time_ns(flow.end),
-            rows=new["rows"],
-            values=new["values"],
-            messages=new["messages"],
-            bytes=new["bytes"],
-            bytes_back=new["back"],
-            complete=judgement.complete,
-        )
+
+def moved_of(judgement: Judgement, index: Index) -> Moved:
+    """The window as the questions see it; ``index`` is that of the declaration it was judged by."""
+    flow, outcome, new = judgement.flow, judgement.outcome, judgement.new
+    # Not the outcome's own ends: what is said of one client is said of others like it.
+    source = index.end(flow.source.address, flow.source.port, flow.source.names)
+    destination = index.end(flow.destination.address, flow.destination.port, flow.destination.names)
+    client, server = (source, destination) if judgement.up else (destination, source)
+    return Moved(
+        flow=flow,
+        verdict=outcome.verdict,
+        hop=outcome.hop,
+        account=outcome.who,
+        declared=outcome.who in index.architecture.accounts,
+        source=source,
+        destination=destination,
+        client=client,
+        server=server,
+        classes=outcome.classes,
+        start_ns=time_ns(flow.start),
+        end_ns=time_ns(flow.end),
+        rows=new["rows"],
+        values=new["values"],
+        messages=new["messages"],
+        bytes=new["bytes"],
+        bytes_back=new["back"],
+        complete=judgement.complete,
+    )

@@ -37,6 +37,9 @@ BLIND_SHARE_MAX: Final = 0.10
 BYTES_MIN: Final = 1 << 20
 """Less in a day has no share worth a finding."""
 
+LOOK_NS: Final = 60 * 10**9
+"""How often hops are looked at: what takes thirty days to show needs no second."""
+
 AGENTS_MAX: Final = 4_096
 _DAY_NS: Final = 86_400 * 10**9
 _DEPTHS: Final = {"blind": 0, "sizes": 1, "server-log": 2, "decoded": 3}
@@ -84,6 +87,8 @@ class Silence(Question):
         self._conduits: Memory[Depth] = Memory(Depth, asdict, lambda said: Depth(**said))
         self._hops: Memory[Use] = Memory(Use, asdict, lambda said: Use(**said))
         self._clock: Memory[list[int]] = Memory(lambda: [0], list, list, 1)
+        watched = {line.agent for line in architecture.conduits.values()}
+        self._watched = sorted(watched | {hop.agent for hop in architecture.hops.values() if hop.agent is not None})
         self._zones: dict[tuple[str | None, str | None], str] = {
             (one, other): name for name, line in architecture.conduits.items() for one in line.from_ for other in line.to
         }
@@ -118,12 +123,22 @@ class Silence(Question):
 
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """Who has been silent for too long, and which hops are unseen although their agent watches."""
-        clock = self._clock.of("now")
-        passed_ns, clock[0] = max(0, now_ns - clock[0]) if clock[0] else 0, max(now_ns, clock[0])
+        passed_ns = self._passed_ns(now_ns)
         found = list(self._silent(now_ns))
+        if passed_ns is None:
+            return found
         for name, hop in self._architecture.hops.items():
             found += self._unused(name, hop, min(passed_ns, _DAY_NS), now_ns)
         return found
+
+    def _passed_ns(self, now_ns: int) -> int | None:
+        """Time since the hops were looked at; None if that is no ``LOOK_NS`` ago."""
+        looked = self._clock.known("now")
+        if looked is not None and now_ns - looked[0] < LOOK_NS:
+            return None
+        clock = self._clock.of("now")
+        passed_ns, clock[0] = now_ns - clock[0] if clock[0] else 0, now_ns
+        return passed_ns
 
     def _alive(self, agent: str, at_ns: int, seen: int) -> Iterator[Finding]:
         life = self._agents.of(agent)
@@ -141,9 +156,7 @@ class Silence(Question):
         life.last_ns, life.told = max(life.last_ns, at_ns), False
 
     def _silent(self, now_ns: int) -> Iterator[Finding]:
-        watched = {line.agent for line in self._architecture.conduits.values()}
-        watched |= {hop.agent for hop in self._architecture.hops.values() if hop.agent is not None}
-        for agent in sorted(watched):
+        for agent in self._watched:
             life = self._agents.known(agent)
             if life is None or life.told or now_ns - life.last_ns <= AGENT_QUIET_S * 10**9:
                 continue

@@ -74,6 +74,8 @@ class Slow:
     def __init__(self, day_of: Callable[[int], int]) -> None:
         self._day_of = day_of
         self.memory: Memory[Days] = Memory(Days, _said, _read, PAIRS_MAX)
+        self._oldest = 0
+        """No pair's day is older."""
 
     def add(self, key: str, start_s: int, amount: int) -> list[More]:
         """Count bytes; what the days that ended show is returned."""
@@ -81,6 +83,7 @@ class Slow:
         pair = self.memory.of(key)
         if not pair.day:
             pair.day = pair.first_day = day
+            self._oldest = min(self._oldest, day)
         found = self._close(key, pair, day)
         pair.bytes += amount
         return found
@@ -88,6 +91,9 @@ class Slow:
     def advance(self, now_s: int) -> list[More]:
         """Close the days that are over."""
         day = self._day_of(now_s)
+        if day <= self._oldest:
+            return []
+        self._oldest = day
         over = [key for key, pair in self.memory.items() if pair.day < day]
         return [more for key in over for more in self._close(key, self.memory.of(key), day)]
 

@@ -118,6 +118,8 @@ class Volumes:
     def __init__(self, timezone: ZoneInfo) -> None:
         self._hour = lru_cache(maxsize=4_096)(partial(_hour, timezone=timezone))
         self.memory: Memory[Pair] = Memory(Pair, _said, _read, PAIRS_MAX)
+        self._oldest = -1
+        """No pair's slot is older: time passes every second, and a slot ends every ten minutes."""
 
     def add(self, key: str, start_s: int, amount: int) -> list[Rare]:
         """Count bytes; what an ended slot shows is returned."""
@@ -125,6 +127,7 @@ class Volumes:
         pair = self.memory.of(key)
         if pair.slot < 0:
             pair.slot = pair.first_slot = slot
+            self._oldest = min(self._oldest, slot)
         found = self._close(key, pair, slot)
         pair.bytes += amount
         return found
@@ -132,6 +135,9 @@ class Volumes:
     def advance(self, now_s: int) -> list[Rare]:
         """Close the slots that are over."""
         slot = now_s // SLOT_S
+        if slot <= self._oldest:
+            return []
+        self._oldest = slot
         over = [key for key, pair in self.memory.items() if pair.slot < slot]
         return [rare for key in over for rare in self._close(key, self.memory.of(key), slot)]
 

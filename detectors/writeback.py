@@ -55,7 +55,7 @@ class WriteBack(Question):
             return ()
         source, destination = ends
         hop = None if moved.hop is None else self._architecture.hops[moved.hop]
-        if hop is not None and moved.verdict in ("declared", "declared-in-part") and hop.validated is not None:
+        if hop is not None and moved.approved and hop.validated is not None:
             return ()
         severity: Severity = "critical" if hop is None or flow.operation in ("write", "call", "history-write") else "high"
         wanted = "no hop from models to the plant" if hop is None else f"{moved.hop}: validated: <reference>"

@@ -94,14 +94,7 @@ pub trait Source {
     /// # Errors
     /// As [`Source::read`].
     fn read_some(&mut self, _most: usize, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Turn, SourceError> {
-        Ok(match self.read()? {
-            Step::Frame(frame) => {
-                take(&[frame]);
-                Turn::Frames(1)
-            }
-            Step::Idle => Turn::Idle,
-            Step::End => Turn::End,
-        })
+        Ok(lent(self.read()?, take))
     }
 
     /// Bytes of input consumed: of a compressed file the compressed ones, of an interface those of the frames.
@@ -120,6 +113,18 @@ pub trait Source {
     /// Interfaces that failed since the last call, came back, or are still down.
     fn take_outages(&mut self) -> Vec<Outage> {
         Vec::new()
+    }
+}
+
+/// Lends the one frame that was read.
+fn lent(step: Step<'_>, take: &mut dyn FnMut(&[Frame<'_>])) -> Turn {
+    match step {
+        Step::Frame(frame) => {
+            take(&[frame]);
+            Turn::Frames(1)
+        }
+        Step::Idle => Turn::Idle,
+        Step::End => Turn::End,
     }
 }
 
@@ -308,14 +313,7 @@ impl Source for FileSource {
             }
         }
         // What is at hand is no whole frame, or none that is sound: read on, or say why not.
-        Ok(match self.read()? {
-            Step::Frame(frame) => {
-                take(&[frame]);
-                Turn::Frames(1)
-            }
-            Step::Idle => Turn::Idle,
-            Step::End => Turn::End,
-        })
+        Ok(lent(self.read()?, take))
     }
 
     fn read(&mut self) -> Result<Step<'_>, SourceError> {
