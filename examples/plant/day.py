@@ -4,9 +4,10 @@ import contextlib
 import random
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from examples.plant import servers
 from examples.plant.clients import Login
@@ -68,10 +69,21 @@ class Plant:
 
 
 @contextlib.contextmanager
-def plant(chance: random.Random, *, namespaces: bool, rows_max: int = 2000, recorded: bool = False) -> Iterator[Plant]:
+def plant(
+    chance: random.Random,
+    *,
+    namespaces: bool,
+    rows_max: int = 2000,
+    recorded: bool = False,
+    more: Mapping[str, str] = MappingProxyType({}),
+    users: Sequence[str] = (),
+    secure: bool = False,
+) -> Iterator[Plant]:
     """Start the plant; table sizes come from ``chance``, passwords never do (a printed seed must not repeat them).
 
-    A plant that is ``recorded`` has one placeholder for all of them: a capture that is kept holds no secret.
+    A plant that is ``recorded`` has one placeholder for all of them: a capture that is kept holds no secret. ``more`` are hosts
+    beside the usual, by name and address, ``users`` further accounts of the broker and the OPC UA server; a ``secure`` database
+    offers TLS to whoever asks.
     """
 
     def new_password() -> str:
@@ -79,24 +91,25 @@ def plant(chance: random.Random, *, namespaces: bool, rows_max: int = 2000, reco
 
     with (
         tempfile.TemporaryDirectory(prefix="hopwatch-plant-", ignore_cleanup_errors=True) as temporary,
-        network(ADDRESSES, namespaces=namespaces, kernel_chooses=LOOPBACK_LIBPQ_HOST) as net,
+        network({**ADDRESSES, **more}, namespaces=namespaces, kernel_chooses=LOOPBACK_LIBPQ_HOST) as net,
         servers.processes(Path(temporary)) as held,
     ):
         folder = Path(temporary)
         # The servers' user must reach its own folders inside, and nothing else may list them.
         folder.chmod(0o711)
-        passwords = {name: new_password() for name in ("plant_admin", *ROLES, "svc_hist", "svc_edge", "svc_ml")}
+        passwords = {name: new_password() for name in ("plant_admin", *ROLES, "svc_hist", "svc_edge", "svc_ml", *users)}
         hosts = net.hosts
         wanted = {"mes-db": 5432, "uns": 1883, "opc-l1": 4840, "lake": 443, "elsewhere": 443, "dns": 53}
         ports = {name: net.port(number) for name, number in wanted.items()}
-        database = servers.postgresql(held, hosts["mes-db"], ports["mes-db"], passwords["plant_admin"])
+        offered = servers.self_signed(folder, "mes-db.plant.example") if secure else None
+        database = servers.postgresql(held, hosts["mes-db"], ports["mes-db"], passwords["plant_admin"], certificate=offered)
         rows = fill(database, chance, passwords, rows_max)
-        servers.mosquitto(held, hosts["uns"], ports["uns"], {name: passwords[name] for name in ("svc_edge", "svc_ml", "svc_mes")})
+        known = {name: passwords[name] for name in ("svc_edge", "svc_ml", "svc_mes", *users)}
+        servers.mosquitto(held, hosts["uns"], ports["uns"], known)
         opcua = hosts["opc-l1"]
-        servers.python_server(
-            held, "opcua", opcua, "opcua_server", [opcua.address, str(ports["opc-l1"]), f"svc_hist={passwords['svc_hist']}"],
-            (opcua.address, ports["opc-l1"]),
-        )  # fmt: skip
+        logins = [f"{name}={passwords[name]}" for name in ("svc_hist", *users)]
+        arguments = [opcua.address, str(ports["opc-l1"]), *logins]
+        servers.python_server(held, "opcua", opcua, "opcua_server", arguments, (opcua.address, ports["opc-l1"]))
         for name in ("lake", "elsewhere"):
             certificate, key = servers.self_signed(folder, NAMES[name])
             host = hosts[name]

@@ -117,16 +117,17 @@ def watching(network: Network, declaration: Path, store: Path) -> Iterator[Watch
             process.wait()
 
 
-def replay(captures: Sequence[Path], declaration: Path, store: Path) -> tuple[Watch, int]:
-    """`hopwatch watch -r`: the same path from recorded packets; the watch and its exit code."""
+def replay(captures: Sequence[Path], declaration: Path, store: Path | None, *more: str) -> tuple[Watch, int]:
+    """`hopwatch watch -r`: the same path from recorded packets; the watch and its exit code. ``more`` are further flags."""
     arguments = [
         "watch",
         "-d",
         str(declaration),
         *(part for path in captures for part in ("-r", str(path))),
         "--store",
-        str(store),
+        "none" if store is None else str(store),
         "--json",
+        *more,
     ]
     process = subprocess.Popen(
         hopwatch(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()

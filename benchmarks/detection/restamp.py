@@ -1,0 +1,72 @@
+"""Recordings played at other times: a story of days from packets of seconds.
+
+Real servers and clients are recorded once, briefly (`examples.plant.record`); each recording is then placed on a tape, as often
+as the story has it, at the time the story says, and stretched if it shall take longer. Nothing but the time of a packet changes,
+so what is on the tape is what was on the wire. `hopwatch watch -r` reads the tape as any capture.
+"""
+
+import gzip
+import heapq
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from examples.plant.record import HEADER
+
+RECORD: Final = struct.Struct("<IIII")
+"""Seconds, nanoseconds, bytes kept, bytes on the wire (draft-ietf-opsawg-pcap, 5)."""
+
+SECOND_NS: Final = 10**9
+
+Packet = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """``capture`` with its first packet at ``at_ns``, every pause ``stretch`` times as long."""
+
+    capture: Path
+    at_ns: int
+    stretch: float = 1.0
+
+
+def play(tape: Iterable[Played], path: Path) -> None:
+    """Write everything on the tape to ``path``, in the order of time."""
+    with path.open("wb") as out:
+        out.write(HEADER)
+        for at_ns, frame in heapq.merge(*map(_placed, tape), key=lambda packet: packet[0]):
+            seconds, nanoseconds = divmod(at_ns, SECOND_NS)
+            out.write(RECORD.pack(seconds, nanoseconds, len(frame), len(frame)))
+            out.write(frame)
+
+
+def length_ns(capture: Path) -> int:
+    """From the first packet of a recording to its last; 0 if it has none."""
+    times = [at_ns for at_ns, _ in packets(capture)]
+    return times[-1] - times[0] if times else 0
+
+
+def packets(capture: Path) -> Iterator[Packet]:
+    """What the recorder wrote, in the order of time.
+
+    Raises:
+        ValueError: not a capture of `examples.plant.record`.
+    """
+    with gzip.open(capture, "rb") as read:
+        if read.read(len(HEADER)) != HEADER:
+            raise ValueError(f"{capture}: expected a capture that examples.plant.record wrote")
+        found: list[Packet] = []
+        while len(head := read.read(RECORD.size)) == RECORD.size:
+            seconds, nanoseconds, kept, _ = RECORD.unpack(head)
+            found.append((seconds * SECOND_NS + nanoseconds, read.read(kept)))
+    # The kernel's stamps of two veth ends may pass one another by microseconds.
+    yield from sorted(found, key=lambda packet: packet[0])
+
+
+def _placed(played: Played) -> Iterator[Packet]:
+    first_ns: int | None = None
+    for at_ns, frame in packets(played.capture):
+        first_ns = at_ns if first_ns is None else first_ns
+        yield played.at_ns + int((at_ns - first_ns) * played.stretch), frame
