@@ -47,7 +47,7 @@ from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import CONSUMER, Engine, SnapshotError
 from hopwatch.events import Event, Finding, schema, time_ns
 from hopwatch.show import clean, explained_flow, flow_line, grouped, loss_line, size, violation
-from hopwatch.store import ID_CHARACTERS_MIN, Query, Store, StoreError
+from hopwatch.store import ID_CHARACTERS_MIN, Query, Reader, Store, StoreError
 from hopwatch.store.embedded import EmbeddedStore
 from hopwatch.terminal import JsonView, LiveView, PlainView
 from hopwatch.watch import Outcome, Run, View
@@ -240,7 +240,7 @@ def _capturing(parser: argparse.ArgumentParser) -> None:
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", metavar="PATH", help="the store's file (default hopwatch.db)")
+    parser.add_argument("--store", metavar="PATH", help="the store's file (default hopwatch.db), or postgresql://… of the store at scale")
     parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     _common(parser)
@@ -355,6 +355,8 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     files: list[str] | None = arguments.files
     if not files and not chosen.interfaces:
         raise _Wrong("watch: something to read is needed: -r FILE or -i INTERFACE")
+    if "://" in chosen.store:
+        raise _Wrong("watch: its store is a file; `hopwatch agent`, `detect` and `store` bring events to PostgreSQL")
     architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)
     edition = _edition(chosen.declaration, chosen.at)
     sensor = sensors(
@@ -555,11 +557,14 @@ _UNWELL = frozenset(
 
 
 @contextlib.contextmanager
-def _opened(arguments: argparse.Namespace) -> Iterator[EmbeddedStore]:
+def _opened(arguments: argparse.Namespace) -> Iterator[Reader]:
     chosen = settings({"store": arguments.store, "key": arguments.key}, arguments.config)
     if chosen.store == NO_STORE:
         raise _Wrong("there is no store to read: --store PATH")
-    store = EmbeddedStore(chosen.store, key_path=chosen.key, create=False)
+    # The client of PostgreSQL is loaded by who needs it.
+    from hopwatch.store.reader import reader
+
+    store = reader(chosen.store, chosen.key)
     try:
         yield store
     finally:
@@ -574,7 +579,7 @@ def _query(arguments: argparse.Namespace) -> Query:
 def _flows(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     with _opened(arguments) as store:
         for flow in store.flows(_query(arguments)):
-            print(json.dumps(flow, ensure_ascii=False) if arguments.json else flow_line(flow, flow["judgement"]["verdict"]))
+            print(json.dumps(flow, ensure_ascii=False) if arguments.json else flow_line(flow, (flow["judgement"] or {}).get("verdict")))
     return NOTHING
 
 

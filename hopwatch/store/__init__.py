@@ -6,7 +6,7 @@ Everything is recognised by its identity, so reading a capture twice adds nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -61,7 +61,44 @@ class Query:
     limit: int = 100
 
 
-class Store(Protocol):
+class Reader(Protocol):
+    """A store as people and programs read it, embedded or at scale (``hopwatch.store.reader``)."""
+
+    def flows(self, query: Query) -> list[dict[str, Any]]:
+        """Flow events, newest first, each with its judgement under ``judgement``."""
+        ...
+
+    def findings(self, query: Query) -> list[dict[str, Any]]:
+        """Findings, the last updated first."""
+        ...
+
+    def losses(self, query: Query) -> list[dict[str, Any]]:
+        """Losses, newest first."""
+        ...
+
+    def history(
+        self, since: str | None = None, until: str | None = None, *, plant: str | None = None, kinds: Collection[str] = ("flow",)
+    ) -> Iterator[dict[str, Any]]:
+        """What began at or after ``since`` and before ``until``, in the order of time and in bounded memory.
+
+        ``kinds`` are of flow, loss and heartbeat. A flow bears what was said of it under ``judgement``, None if nothing was.
+        """
+        ...
+
+    def find(self, id_prefix: str) -> dict[str, Any]:
+        """The one finding, flow or loss whose id starts so.
+
+        Raises:
+            IdUnknown: none does, several do, or the prefix is shorter than ID_CHARACTERS_MIN.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; idempotent."""
+        ...
+
+
+class Store(Reader, Protocol):
     """Where records rest; every write is all or nothing."""
 
     def add(
@@ -93,28 +130,4 @@ class Store(Protocol):
 
     def judged(self, event_ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
         """What was said of those of the flows that are kept: the judgement, and the finding if it raised one."""
-        ...
-
-    def flows(self, query: Query) -> list[dict[str, Any]]:
-        """Flow events, newest first, each with its judgement under ``judgement``."""
-        ...
-
-    def findings(self, query: Query) -> list[dict[str, Any]]:
-        """Findings, the last updated first."""
-        ...
-
-    def losses(self, query: Query) -> list[dict[str, Any]]:
-        """Losses, newest first."""
-        ...
-
-    def find(self, id_prefix: str) -> dict[str, Any]:
-        """The one finding, flow or loss whose id starts so.
-
-        Raises:
-            IdUnknown: none does, several do, or the prefix is shorter than ID_CHARACTERS_MIN.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the store; idempotent."""
         ...

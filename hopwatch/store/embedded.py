@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hopwatch.store import ID_CHARACTERS_MIN, Event, IdUnknown, JudgedFlow, Query, StoreError, StoreFull
+from hopwatch.store import Event, JudgedFlow, StoreError, StoreFull
 from hopwatch.store.pseudonyms import Pseudonyms, key_file
+from hopwatch.store.reading import Reading
 from hopwatch.store.rows import finding_row, heartbeat_row, loss_row, merged, sortable, text
 from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, REJUDGE_FLOW, TABLES, UPSERT_FINDING, UPSERT_STATE, VERSION
 from hopwatch.store.seal import Sealer
@@ -19,7 +19,6 @@ from hopwatch.store.seal import Sealer
 STORE_BYTES_MAX = 16 << 30
 """Default bound of the file: some ten million windows."""
 
-CANDIDATES_MAX = 5
 IDS_MAX = 500
 
 EARLIER_MAX = 16
@@ -29,10 +28,8 @@ EARLIER_MAX = 16
 _VERDICT, _JUDGEMENT = 12, 18
 WAIT_S = 10.0
 
-_FINDING_ID = re.compile(r"(?:F-)?[0-9a-f]{8,}", re.IGNORECASE)
 
-
-class EmbeddedStore:
+class EmbeddedStore(Reading):
     """The store in the file ``path``; accounts that ``is_clear`` does not vouch for are kept as pseudonyms."""
 
     def __init__(
@@ -239,70 +236,16 @@ class EmbeddedStore:
                 found[identity] = (json.loads(judgement), json.loads(finding) if finding else None)
         return found
 
-    def flows(self, query: Query) -> list[dict[str, Any]]:
-        """Flow events, newest first, each with its judgement under ``judgement``."""
-        where, values = self._where(query, time="start_time", account="account", addresses=("source", "destination"))
-        rows = self._rows(
-            f"SELECT event, judgement FROM flows{where} ORDER BY start_time DESC, sequence DESC LIMIT ?", (*values, query.limit)
-        )
-        return [json.loads(row["event"]) | {"judgement": json.loads(row["judgement"])} for row in rows]
-
-    def findings(self, query: Query) -> list[dict[str, Any]]:
-        """Findings, the last updated first."""
-        where, values = self._where(query, time="last_seen", account="who", addresses=("source", "destination"), without=("protocol",))
-        rows = self._rows(f"SELECT event FROM findings{where} ORDER BY last_seen DESC, finding_id LIMIT ?", (*values, query.limit))
-        return [json.loads(row["event"]) for row in rows]
-
-    def losses(self, query: Query) -> list[dict[str, Any]]:
-        """Losses, newest first."""
-        where, values = self._where(
-            Query(plant=query.plant, since=query.since, until=query.until), time="start_time", account="", addresses=()
-        )
-        rows = self._rows(f"SELECT event FROM losses{where} ORDER BY start_time DESC LIMIT ?", (*values, query.limit))
-        return [json.loads(row["event"]) for row in rows]
-
-    def find(self, id_prefix: str) -> dict[str, Any]:
-        """The one finding, flow (by event, or its last window by flow) or loss whose id starts so."""
-        if not _FINDING_ID.fullmatch(id_prefix):
-            raise IdUnknown(f"id {id_prefix}: expected F- and hexadecimal digits, or {ID_CHARACTERS_MIN} or more hexadecimal digits")
-        digits = id_prefix.removeprefix("F-").removeprefix("f-").lower()
-        searches = [
-            ("finding", "findings", "finding_id", "F-" + digits),
-            *(() if id_prefix[:2] in ("F-", "f-") else (
-                ("flow", "flows", "event_id", digits),
-                ("flow", "flows", "flow_id", digits),
-                ("loss", "losses", "event_id", digits),
-            )),
-        ]  # fmt: skip
-        found: dict[str, tuple[str, str, str]] = {}
-        for kind, table, column, prefix in searches:
-            # "g" follows every hexadecimal digit; a range is answered by the index in either database, LIKE is not.
-            rows = self._rows(
-                f"SELECT DISTINCT {column} FROM {table} WHERE {column} >= ? AND {column} < ? ORDER BY {column} LIMIT {CANDIDATES_MAX}",
-                (prefix, prefix + "g"),
-            )
-            exact = [row for row in rows if row[0] == prefix]
-            found |= {str(row[0]): (kind, table, column) for row in exact or rows}
-        if not found:
-            raise IdUnknown(f"id {id_prefix}: nothing in {self.path} has an id that starts so")
-        if len(found) > 1:
-            raise IdUnknown(f"id {id_prefix}: several ids start so: {', '.join(sorted(found)[:CANDIDATES_MAX])}")
-        ((identity, (kind, table, column)),) = found.items()
-        if kind == "flow":
-            rows = self._rows(f"SELECT event, judgement FROM flows WHERE {column} = ? ORDER BY sequence DESC LIMIT 1", (identity,))
-            return dict(json.loads(rows[0]["event"]) | {"judgement": json.loads(rows[0]["judgement"])})
-        return dict(json.loads(self._rows(f"SELECT event FROM {table} WHERE {column} = ?", (identity,))[0]["event"]))
-
-    def flows_of(self, finding_id: str, limit: int) -> list[dict[str, Any]]:
-        """The flows a finding was raised from, oldest first."""
-        rows = self._rows("SELECT event FROM flows WHERE finding_id = ? ORDER BY start_time, sequence LIMIT ?", (finding_id, limit))
-        return [json.loads(row["event"]) for row in rows]
-
     def close(self) -> None:
         """Let go of the store."""
         if self._db is not None:
             self._db.close()
             self._db = None
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self.path)
 
     @property
     def _open(self) -> sqlite3.Connection:
@@ -315,30 +258,14 @@ class EmbeddedStore:
         except sqlite3.Error as error:
             raise self._spoken(error) from error
 
-    def _where(
-        self, query: Query, *, time: str, account: str, addresses: tuple[str, ...], without: tuple[str, ...] = ()
-    ) -> tuple[str, list[Any]]:  # Any: SQL values.
-        """The WHERE clause of a query and its values; no value ever becomes SQL text."""
-        terms: list[str] = []
-        values: list[Any] = []
-        for column in ("plant", "verdict", "hop", "protocol"):
-            if (value := getattr(query, column)) is not None and column not in without:
-                terms.append(f"{column} = ?")
-                values.append(value)
-        if query.account is not None:
-            # Which accounts were clear when they were kept is not known here, so both spellings are looked up.
-            terms.append(f"{account} IN (?, ?)")
-            values += [query.account, self._pseudonyms.made(query.account)]
-        if query.address is not None:
-            terms.append("(" + " OR ".join(f"{column} = ?" for column in addresses) + ")")
-            values += [query.address] * len(addresses)
-        if query.since is not None:
-            terms.append(f"{time} >= ?")
-            values.append(sortable(query.since))
-        if query.until is not None:
-            terms.append(f"{time} < ?")
-            values.append(sortable(query.until))
-        return (" WHERE " + " AND ".join(terms) if terms else "", values)
+    def _each(self, sql: str, values: Iterable[Any] = ()) -> Iterator[sqlite3.Row]:  # Any: SQL values.
+        try:
+            yield from self._open.execute(sql, tuple(values))
+        except sqlite3.Error as error:
+            raise self._spoken(error) from error
+
+    def _spellings(self, account: str) -> tuple[str, str]:
+        return account, self._pseudonyms.made(account)
 
     def _spoken(self, error: Exception) -> StoreError:
         """The one line a person gets for what SQLite or the system said."""

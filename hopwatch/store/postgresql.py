@@ -69,14 +69,24 @@ def connect(address: str, application: str) -> Connection:
 def _prepare(db: Connection) -> None:
     with db.transaction():
         db.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-        row = db.execute("SELECT to_regclass('schema_version')").fetchone()
-        if row is not None and row[0] is not None and (kept := db.execute("SELECT version FROM schema_version").fetchone()):
-            if kept[0] != VERSION:
-                raise StoreError(f"postgresql: schema version {kept[0]}, expected {VERSION}")
+        if check_version(db):
             return
         for statement in POSTGRESQL:
             db.execute(statement.encode())
         db.execute("INSERT INTO schema_version VALUES (%s)", (VERSION,))
+
+
+def check_version(db: Connection) -> bool:
+    """Whether the tables are there.
+
+    Raises:
+        StoreError: they are of another version.
+    """
+    row = db.execute("SELECT to_regclass('schema_version')").fetchone()
+    kept = None if row is None or row[0] is None else db.execute("SELECT version FROM schema_version").fetchone()
+    if kept is not None and kept[0] != VERSION:
+        raise StoreError(f"postgresql: schema version {kept[0]}, expected {VERSION}")
+    return kept is not None
 
 
 @contextlib.contextmanager
