@@ -123,11 +123,13 @@ class Extraction(Question):
         if size and taken.rows >= max(FRACTION_AT_ONCE * size, 1):
             return "whole", f"a part of {size} rows", f"{taken.rows} rows, {taken.rows / size:.0%} of the table in one go"
         before = [rows for _, rows in taken.days[:-1]]
+        # A flow that never pauses is one extraction for ever: against days only what it took today counts.
+        today = min(taken.rows, taken.days[-1][1])
         if size and before and in_all >= FRACTION_IN_ALL * size and max(before) < FRACTION_AT_ONCE * size:
             return "in-all", f"a part of {size} rows", f"{in_all} rows, {in_all / size:.0%} of the table in {len(taken.days)} days"
-        if len(before) >= DAYS_LEARNT and taken.rows >= max(ROWS_MIN, RATIO * max(before)):
+        if len(before) >= DAYS_LEARNT and today >= max(ROWS_MIN, RATIO * max(before)):
             known = "" if size else ", fraction unknown"
-            return "unusual", f"at most {max(before)} rows a day", f"{taken.rows} rows in one go{known}"
+            return "unusual", f"at most {max(before)} rows a day", f"{today} rows in one go{known}"
         return "", "", ""
 
     def _size(self, moved: Moved, part: ObjectSet) -> int | None:

@@ -53,6 +53,14 @@ def test_without_a_known_size_the_past_is_what_it_is_compared_with() -> None:
     assert [one.differences[0].observed for one in found] == ["30000 rows in one go, fraction unknown"]
 
 
+def test_a_flow_that_never_pauses_is_compared_by_the_day() -> None:
+    detector = Extraction(architecture(), QUOTED)
+    steady = [found for day in range(20) for found in pages(detector, rows=2_000, count=96, apart_ns=HOUR_NS // 4, at_ns=day * DAY_NS)]
+    assert steady == []
+    more = pages(detector, rows=8_000, count=96, apart_ns=HOUR_NS // 4, at_ns=20 * DAY_NS)
+    assert [one.differences[0].observed for one in more] == ["576000 rows in one go, fraction unknown"]
+
+
 def test_few_rows_are_no_bulk_however_unusual() -> None:
     detector = Extraction(architecture(), QUOTED)
     for night in range(14):
