@@ -25,6 +25,7 @@ RANGES_MAX: Final = 256
 _SUMMED: Final = ("rows", "values", "messages", "bytes", "bytes_back", "packets")
 _OBJECT_SUMMED: Final = ("rows", "values", "messages", "bytes")
 _OBJECT_FIELDS: Final = {"names", "columns", *_OBJECT_SUMMED}
+"""Of most sets; one that says more is told apart by all that it says."""
 _OWN: Final = frozenset(
     {"event_id", "sequence", "final", "start", "end", "objects", "totals", "completeness", "merged", "agent_sequence", *_SUMMED}
 )

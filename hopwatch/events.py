@@ -117,7 +117,10 @@ class Endpoint(Part):
 
 
 class ObjectSet(Part):
-    """What one kind of statement or message touched; the counts of a join over several tables are never split."""
+    """What one kind of statement or message touched; the counts of a join over several tables are never split.
+
+    ``marks`` say by kind what was done besides; ``marked`` asks for one.
+    """
 
     names: list[str]
     columns: list[str] = []
@@ -125,6 +128,11 @@ class ObjectSet(Part):
     values: Correction = 0
     messages: Correction = 0
     bytes: Count = 0
+    marks: list[str] | UnsetType = UNSET
+
+    def marked(self, mark: str) -> bool:
+        """Whether the statement or request bears the mark."""
+        return self.marks is not UNSET and mark in self.marks
 
 
 class Totals(Part):
@@ -515,8 +523,15 @@ def _read(said: Any, of: Any) -> Any:  # Any: a JSON value, and the value of the
     if not (isinstance(of, type) and issubclass(of, Part)):
         return said
     known = [one for one in _fields(of) if one.name in said]
-    fit = [one for one in known if one.default is not UNSET or type(said[one.name]) in get_args(one.type)]
+    fit = [one for one in known if one.default is not UNSET or any(_is(said[one.name], kind) for kind in get_args(one.type))]
     return of(**{one.name: _read(said[one.name], one.type) for one in fit})
+
+
+def _is(said: Any, of: Any) -> bool:  # Any: a JSON value, and a type
+    """Whether a value is of the very type; of a list, each of its members."""
+    if get_origin(of) is list:
+        return type(said) is list and all(_is(one, get_args(of)[0]) for one in said)
+    return type(said) is (get_origin(of) or of)
 
 
 @cache

@@ -54,6 +54,8 @@ FULL = json.loads(next(line for line in EVERY if b'"objects":[{' in line)) | {
     },
     "source": {"address": "10.0.0.1", "port": 1, "names": [{"name": "a", "by": "dns"}, {"name": "b", "by": "connect", "port": 443}]},
     "on_behalf_of": {"application_name": "x", "levels": [1, None]},
+    "objects": [{"names": ["b", "a"], "columns": ["*"], "rows": 1, "values": 0, "messages": 1, "bytes": 9, "marks": ["fills", "folded"]}],
+    "merged": {"windows": 2},
 }  # fmt: skip
 LINES = [
     *{shape(json.loads(line)): line for line in EVERY}.values(),

@@ -468,7 +468,8 @@ impl Windows {
             PyValueError::new_err(format!("operation {operation:?}, expected one of {}", all.join(", ")))
         })?;
         let from = side(data_from)?;
-        let objects = (!names.is_empty() || statement.is_some()).then(|| Arc::new(ObjectSet { names, columns, statement }));
+        let objects =
+            (!names.is_empty() || statement.is_some()).then(|| Arc::new(ObjectSet { names, columns, statement, ..ObjectSet::default() }));
         let mut windows = self.lock();
         if !windows.is_open(connection) {
             return Err(PyRuntimeError::new_err(format!("connection {connection} is not open")));

@@ -9,6 +9,8 @@
 use crate::windows::{ObjectSet, Operation, Side, hex};
 use sha2::{Digest, Sha256};
 
+mod marks;
+
 /// Statements read from one text; one more stands for what follows and is unreadable.
 pub const STATEMENTS_MAX: usize = 64;
 /// Nested parentheses followed; deeper ones make the statement unreadable.
@@ -103,6 +105,8 @@ pub struct Statement {
     pub effect: Effect,
     /// The effect ends with the transaction (SET LOCAL).
     pub local: bool,
+    /// What it does besides, by kind.
+    pub marks: Vec<&'static str>,
 }
 
 impl Statement {
@@ -122,6 +126,7 @@ impl Statement {
             copy: None,
             effect: Effect::None,
             local: false,
+            marks: Vec::new(),
         }
     }
 
@@ -146,7 +151,12 @@ impl Statement {
         if !self.readable {
             names.push(UNKNOWN.into());
         }
-        ObjectSet { names, columns: self.columns.clone(), statement: (!self.fingerprint.is_empty()).then(|| self.fingerprint.clone()) }
+        ObjectSet {
+            names,
+            columns: self.columns.clone(),
+            statement: (!self.fingerprint.is_empty()).then(|| self.fingerprint.clone()),
+            marks: self.marks.clone(),
+        }
     }
 
     /// Names no object at all, though it was read.
@@ -607,6 +617,17 @@ impl<'a> Reader<'a> {
         (from..self.tokens.len()).find(|at| self.is(*at, word))
     }
 
+    /// Where a word first stands from `at` on, parentheses passed over.
+    fn outside(&self, mut at: usize, word: &str) -> Option<usize> {
+        while at < self.tokens.len() {
+            if self.is(at, word) {
+                return Some(at);
+            }
+            at = if self.symbol(at, b'(') { self.closing(at) } else { at + 1 };
+        }
+        None
+    }
+
     /// After the parenthesis that opens at `at`.
     fn closing(&self, at: usize) -> usize {
         let mut depth = 0_usize;
@@ -687,6 +708,7 @@ impl<'a> Reader<'a> {
             "base_backup" => self.set(Operation::Backup, Side::Server),
             _ => self.out.readable = false,
         }
+        self.mark();
         if self.cut {
             self.out.readable &= self.ends_in_values();
             self.out.bounded |= !self.out.readable;
@@ -1079,6 +1101,10 @@ impl<'a> Reader<'a> {
             level.expect = true;
         } else if self.is(at, "using") && level.merges {
             level.expect = true;
+        } else if self.is(at, "table") && !level.arguments {
+            // INSERT INTO name TABLE name.
+            level.in_from = false;
+            level.expect = true;
         } else if self.any(at, &["union", "intersect", "except"]) {
             level.in_from = false;
             level.start = true;
@@ -1406,7 +1432,7 @@ impl<'a> Reader<'a> {
             "table" | "view" | "sequence" => {
                 self.relations(at);
                 if verb == "create" {
-                    if let Some(query) = (at..self.tokens.len()).find(|i| self.is(*i, "as")) {
+                    if let Some(query) = self.outside(at, "as") {
                         self.walk(query + 1, true);
                     }
                 }

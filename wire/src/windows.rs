@@ -157,6 +157,8 @@ pub struct ObjectSet {
     pub columns: Vec<String>,
     /// Fingerprint of the statement, literals removed (hex), where there is one.
     pub statement: Option<String>,
+    /// What was done besides, by kind: never a value.
+    pub marks: Vec<&'static str>,
 }
 
 /// One movement of data: the part of the window key that a decoder decides per message, and what it touches.
@@ -775,7 +777,13 @@ impl Windows {
         line.each(&window.sets, '[', ']', |line, (set, counts, bytes)| {
             line.raw("{\"names\":").texts(&set.names).raw(",\"columns\":").texts(&set.columns).raw(",");
             counts.write(line);
-            line.raw(",\"bytes\":").number(*bytes).raw("}");
+            line.raw(",\"bytes\":").number(*bytes);
+            if !set.marks.is_empty() {
+                line.raw(",\"marks\":").each(&set.marks, '[', ']', |line, mark| {
+                    line.text(mark);
+                });
+            }
+            line.raw("}");
         });
         line.raw(",");
         window.counts.write(line);

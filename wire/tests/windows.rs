@@ -29,7 +29,7 @@ fn opening(first_ns: i64) -> Opening {
 }
 
 fn objects(name: &str) -> Arc<ObjectSet> {
-    Arc::new(ObjectSet { names: vec![name.into()], columns: vec!["*".into()], statement: None })
+    Arc::new(ObjectSet { names: vec![name.into()], columns: vec!["*".into()], statement: None, ..ObjectSet::default() })
 }
 
 fn select(name: &str) -> Movement {

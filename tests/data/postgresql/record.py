@@ -345,6 +345,55 @@ def program(ledger: Ledger, *arguments: str) -> Scenario:
     return run
 
 
+def elsewhere(port: int) -> Ledger:
+    """Ways out of a table on which its rows do not come over the session, and ways that only look like one."""
+    with connect(port, "postgres", application_name="elsewhere") as c, tempfile.TemporaryDirectory() as folder:
+        rows = c.execute("SELECT inet_server_port()").fetchall()
+        server = rows[0][0]
+        c.execute("CREATE EXTENSION dblink")
+        c.execute("CREATE EXTENSION postgres_fdw")
+        c.execute("CREATE TABLE public.kept AS SELECT * FROM mes.genealogy WHERE id <= 40")
+        inserted = c.execute("INSERT INTO public.kept SELECT * FROM mes.genealogy WHERE id > 40").rowcount
+        inserted += c.execute("INSERT INTO public.target VALUES (1, 'one')").rowcount
+        c.execute("SELECT id, part INTO public.also FROM mes.genealogy")
+        c.execute("CREATE VIEW public.seen AS SELECT part FROM mes.genealogy")
+        c.execute("ALTER TABLE public.also RENAME TO other")
+        rows += c.execute("SELECT json_agg(g) FROM mes.genealogy g").fetchall()
+        rows += c.execute("SELECT json_agg(g) FROM mes.genealogy g WHERE id = 7").fetchall()
+        rows += c.execute("SELECT part FROM public.seen WHERE part = 'part 7'").fetchall()
+        c.execute("COPY mes.genealogy TO PROGRAM 'cat > /dev/null'")
+        c.execute(f"COPY mes.genealogy TO '{folder}/out'")  # type: ignore[arg-type]  # a plain string
+        rows += c.execute("SELECT lo_from_bytea(4711, 'x')").fetchall()
+        rows += c.execute(f"SELECT lo_export(4711, '{folder}/large')").fetchall()  # type: ignore[arg-type]
+        login = f"host=127.0.0.1 port={server} dbname=postgres user=plain_user password={SECRET}"
+        rows += c.execute(f"SELECT dblink_connect('there', '{login}')").fetchall()  # type: ignore[arg-type]
+        rows += c.execute("SELECT dblink_exec('there', 'CREATE TEMP TABLE t (part text)')").fetchall()
+        each = "SELECT dblink_exec('there', 'INSERT INTO t VALUES (' || quote_literal(part) || ')') FROM mes.genealogy WHERE id <= 30"
+        rows += c.execute(each).fetchall()
+        options = f"OPTIONS (host '127.0.0.1', port '{server}', dbname 'postgres')"
+        c.execute(f"CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw {options}")  # type: ignore[arg-type]
+        c.execute(f"CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres', password '{SECRET}')")  # type: ignore[arg-type]
+        c.execute("CREATE FOREIGN TABLE public.far (id int, part text) SERVER far OPTIONS (schema_name 'public', table_name 'target')")
+        inserted += c.execute("INSERT INTO public.far SELECT id, part FROM mes.genealogy WHERE id <= 20").rowcount
+        rows += c.execute("SELECT lo_unlink(4711)").fetchall()
+        c.execute("TRUNCATE public.target")
+        c.execute("DROP SERVER far CASCADE")
+        c.execute("DROP VIEW public.seen")
+        c.execute("DROP TABLE public.kept, public.other")
+        c.execute("DROP EXTENSION dblink, postgres_fdw")
+    return {"select": len(rows), "insert": inserted}
+
+
+def hashed_password(port: int) -> Ledger:
+    """A password as psql's \\password sends it: hashed by the client."""
+    with connect(port, "postgres") as c:
+        hashed = c.pgconn.encrypt_password(SECRET.encode(), b"clerk", b"scram-sha-256").decode()
+        c.execute("CREATE ROLE clerk LOGIN")
+        c.execute(f"ALTER ROLE clerk PASSWORD '{hashed}'")  # type: ignore[arg-type]  # a plain string
+        c.execute("DROP ROLE clerk")
+    return {}
+
+
 SCENARIOS: dict[str, Scenario] = {
     "plain-select": plain_select,
     "aliases": aliases,
@@ -366,6 +415,8 @@ SCENARIOS: dict[str, Scenario] = {
     "copy-fails": copy_fails,
     "errors": errors,
     "accounts": accounts,
+    "elsewhere": elsewhere,
+    "hashed-password": hashed_password,
     "roles": roles,
     "cancel": cancel,
     "notify": notify,

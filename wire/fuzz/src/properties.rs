@@ -222,7 +222,7 @@ pub fn statements(data: &[u8]) {
         format!("INSERT INTO t (a) VALUES (E'{literal} {PLANTED}', 1); SELECT a FROM t WHERE b = E'{PLANTED} {literal}' AND c = 2");
     for statement in sql::read(planted.as_bytes(), true, backslash) {
         let objects = statement.objects(None);
-        let told = format!("{:?} {:?}", objects.names, objects.columns);
+        let told = format!("{:?} {:?} {:?}", objects.names, objects.columns, objects.marks);
         assert!(!told.contains(PLANTED), "a literal is told: {told}");
         assert!(objects.names == ["t"] || objects.names == [sql::UNKNOWN], "{told}");
     }

@@ -76,6 +76,8 @@ const SQL: &[&str] = &[
     "WITH RECURSIVE w AS (SELECT 1 UNION ALL SELECT n + 1 FROM w) UPDATE a.b SET c = w.n FROM w WHERE d IN (SELECT e FROM f)",
     "CREATE ROLE joe LOGIN PASSWORD 'x'; GRANT SELECT ON ALL TABLES IN SCHEMA mes TO joe; SET ROLE joe; /* c /* d */ */ DELETE FROM x -- y",
     "DECLARE c CURSOR FOR SELECT * FROM ONLY (t); FETCH 5 FROM c; MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN UPDATE SET b = 1",
+    "CREATE TABLE b AS TABLE mes.a; SELECT json_agg(x), lo_export(y, '/x') INTO TEMP c FROM mes.a; ALTER TABLE c RENAME TO d; COPY d TO PROGRAM 'x'",
+    "CREATE USER MAPPING FOR u SERVER s OPTIONS (user 'u', password $p$x$p$); SELECT dblink_exec('x://u:p@h', 'y'), query_to_xml('z') FROM a INTO OUTFILE '/x'",
 ];
 
 fn conversation(recording: &Recording) -> Vec<u8> {

@@ -1181,7 +1181,7 @@ fn change(command: &Command) -> Option<ObjectSet> {
         columns.push("password".into());
     }
     columns.extend(command.roles.iter().take(COMMANDS_MAX).map(|role| format!("grant:{}", role.rolename)));
-    Some(ObjectSet { names: vec![name?], columns, statement: None })
+    Some(ObjectSet { names: vec![name?], columns, statement: None, ..ObjectSet::default() })
 }
 
 #[cfg(test)]

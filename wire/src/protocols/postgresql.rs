@@ -1083,7 +1083,7 @@ impl Postgresql {
     #[inline(never)]
     fn notified(&mut self, head: &[u8]) -> Move {
         let (channel, _) = cstring(head.get(4..).unwrap_or(&[]));
-        let objects = ObjectSet { names: vec![text(channel)], columns: vec!["*".into()], statement: None };
+        let objects = ObjectSet { names: vec![text(channel)], columns: vec!["*".into()], statement: None, ..ObjectSet::default() };
         let movement = Arc::new(Movement::of(Operation::Subscribe, Side::Server, Arc::new(objects)));
         let movement = self.entries.other(movement);
         self.claim(movement, Side::Server, 0, Counts::messages(1));

@@ -92,7 +92,7 @@ pub fn play_script(decoder: Box<dyn Decoder>, script: &Script) -> Played {
     play(decoder, &steps)
 }
 
-/// Sums per (operation, sender of the data, account, role, application, object names, columns): rows, values,
+/// Sums per (operation, sender of the data, account, role, application, object names, columns, marks): rows, values,
 /// messages, bytes. Boundaries of windows do not show.
 pub fn sums(events: &[Value]) -> BTreeMap<String, [i64; 4]> {
     let mut sums = BTreeMap::new();
@@ -108,7 +108,7 @@ pub fn sums(events: &[Value]) -> BTreeMap<String, [i64; 4]> {
         add(who.clone(), e);
         add(format!("{who} back"), &serde_json::json!({"rows": 0, "values": 0, "messages": 0, "bytes": e["bytes_back"]}));
         for set in e["objects"].as_array().unwrap() {
-            add(format!("{who} {} {}", set["names"], set["columns"]), set);
+            add(format!("{who} {} {} {}", set["names"], set["columns"], set["marks"]), set);
         }
     }
     sums

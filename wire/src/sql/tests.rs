@@ -45,7 +45,7 @@ fn tables_are_those_that_the_statement_reads_or_writes() {
         // The name of an inner WITH ends with it.
         ("SELECT * FROM (WITH x AS (SELECT 1 FROM a) SELECT * FROM x) s, x", Select, "a x"),
         ("WITH gone AS (DELETE FROM a RETURNING *) SELECT * FROM gone", Delete, "a"),
-        ("WITH new AS (SELECT * FROM a) INSERT INTO b SELECT * FROM new", Insert, "a b"),
+        ("WITH new AS (SELECT * FROM a) INSERT INTO b SELECT * FROM new", Insert, "b a"),
         ("SELECT extract(year FROM made), substring(part FROM 2 FOR 3), trim(both 'x' FROM part) FROM a", Select, "a"),
         ("SELECT * FROM a WHERE x IS NOT DISTINCT FROM y", Select, "a"),
         ("SELECT * FROM generate_series(1, 3) n, mes.f(1) f, a", Select, "a"),
@@ -63,6 +63,7 @@ fn tables_are_those_that_the_statement_reads_or_writes() {
         ("COPY (SELECT x FROM a JOIN b USING (id)) TO STDOUT", Copy, "a b"),
         ("COPY mes.a (x, y) FROM STDIN WITH (FORMAT csv, HEADER)", Copy, "mes.a"),
         ("CREATE TABLE b AS SELECT * FROM a", Ddl, "b a"),
+        ("CREATE TABLE b (id int GENERATED ALWAYS AS IDENTITY, x int GENERATED ALWAYS AS (id + 1) STORED)", Ddl, "b"),
         ("CREATE OR REPLACE VIEW v AS SELECT * FROM a", Ddl, "v a"),
         ("CREATE INDEX CONCURRENTLY i ON mes.a (x)", Ddl, "mes.a"),
         ("DROP TABLE IF EXISTS a, mes.b CASCADE", Ddl, "a mes.b"),
@@ -113,6 +114,121 @@ fn columns_are_those_that_the_text_names() {
     ];
     for (text, expected) in cases {
         assert_eq!(one(text).columns.join(" "), expected, "{text}");
+    }
+}
+
+/// What a statement does besides moving rows over its session is told by kind.
+#[test]
+fn marks_say_what_moves_elsewhere_and_what_is_filled_from_what() {
+    let cases = [
+        // Filled from others: the filled table comes first.
+        ("CREATE TABLE b AS SELECT * FROM a", "fills", "b a"),
+        ("CREATE TEMP TABLE b ON COMMIT DROP AS (SELECT x FROM a JOIN c USING (x))", "fills", "b a c"),
+        ("CREATE OR REPLACE VIEW v (x) AS SELECT x FROM a", "fills", "v a"),
+        ("CREATE MATERIALIZED VIEW IF NOT EXISTS v AS SELECT * FROM a", "fills", "v a"),
+        ("SELECT * INTO UNLOGGED TABLE b FROM a", "fills", "b a"),
+        ("SELECT (SELECT max(x) FROM c) AS x INTO b FROM a", "fills", "b c a"),
+        ("INSERT INTO mes.b (x) SELECT x FROM mes.a", "fills", "mes.b mes.a"),
+        ("INSERT INTO b TABLE a", "fills", "b a"),
+        ("INSERT INTO b VALUES ((SELECT max(x) FROM a))", "fills", "b a"),
+        ("WITH n AS (SELECT * FROM a) INSERT INTO b SELECT * FROM n", "fills", "b a"),
+        ("WITH n AS (INSERT INTO b SELECT * FROM a RETURNING 1) SELECT * FROM n", "fills", "b a"),
+        ("PREPARE p AS INSERT INTO b SELECT * FROM a", "fills", "b a"),
+        ("MERGE INTO b USING a ON a.x = b.x WHEN NOT MATCHED THEN INSERT VALUES (a.x)", "fills", "b a"),
+        ("EXPLAIN ANALYZE INSERT INTO b SELECT * FROM a", "fills", "b a"),
+        ("EXPLAIN INSERT INTO b SELECT * FROM a", "", "b a"),
+        ("ALTER TABLE mes.a RENAME TO b", "fills", "mes.b mes.a"),
+        ("ALTER TABLE mes.a SET SCHEMA public", "fills", "public.a mes.a"),
+        ("ALTER TABLE a RENAME COLUMN x TO y", "", "a"),
+        ("ALTER TABLE a ADD COLUMN x int", "", "a"),
+        ("CREATE TABLE b (id int GENERATED ALWAYS AS IDENTITY)", "", "b"),
+        ("INSERT INTO b VALUES (1, 'INTO c')", "", "b"),
+        ("INSERT INTO b SELECT 1", "", "b"),
+        ("SELECT t.into FROM a t", "", "a"),
+        // Elsewhere than over the session.
+        ("COPY a TO '/tmp/x'", "to-file", "a"),
+        ("COPY (SELECT * FROM a) TO '/tmp/x' CSV", "to-file", "a"),
+        ("COPY a TO PROGRAM 'cat > x'", "to-program", "a"),
+        ("COPY a TO STDOUT", "", "a"),
+        ("COPY a FROM '/tmp/x'", "", "a"),
+        ("COPY a FROM PROGRAM 'to program'", "", "a"),
+        ("SELECT lo_export(a.data, '/tmp/x') FROM a", "to-file", "a"),
+        ("SELECT lo_export FROM a", "", "a"),
+        ("SELECT * FROM a INTO OUTFILE '/tmp/x'", "to-file", "a"),
+        ("SELECT x INTO outfile FROM a", "fills", "outfile a"),
+        ("SELECT dblink_exec('c', 'INSERT INTO t VALUES (' || x || ')') FROM a", "to-server", "a"),
+        ("SELECT * FROM public.dblink('c', 'SELECT 1') AS t (x int)", "to-server", ""),
+        ("SELECT http_post('http://x', x::text, '') FROM a", "to-server", "a"),
+        ("CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'x')", "foreign", ""),
+        ("CREATE FOREIGN TABLE f (x int) SERVER s", "foreign", "f"),
+        ("IMPORT FOREIGN SCHEMA public FROM SERVER s INTO far", "foreign", ""),
+        ("CREATE EXTENSION IF NOT EXISTS postgres_fdw", "foreign", ""),
+        ("CREATE EXTENSION dblink", "foreign", ""),
+        ("DROP SERVER s", "", ""),
+        ("CREATE EXTENSION pg_trgm", "", ""),
+        // Many rows as one value.
+        ("SELECT json_agg(a) FROM a", "folded", "a"),
+        ("SELECT pg_catalog.string_agg(x, ',' ORDER BY x) FROM a", "folded", "a"),
+        ("SELECT ARRAY(SELECT x FROM a)", "folded", "a"),
+        ("SELECT \"json_agg\"(x) FROM a", "folded", "a"),
+        ("COPY (SELECT xmlagg(x) FROM a) TO STDOUT", "folded", "a"),
+        ("SELECT row_to_json(a), array[x], sum(x), count(*) FROM a", "", "a"),
+        ("SELECT json_agg FROM a", "", "a"),
+    ];
+    let mut wrong = Vec::new();
+    for (text, marks, expected) in cases {
+        let s = one(text);
+        if (s.marks.join(" ").as_str(), tables(&s).as_str()) != (marks, expected) {
+            wrong.push(format!("{text}: {:?} {:?}", s.marks, tables(&s)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What they read is named by a text that is not read.
+    for text in ["SELECT query_to_xml('SELECT * FROM a', true, false, '')", "SELECT table_to_xml('a', true, false, '')"] {
+        assert!(!one(text).readable && one(text).marks == ["folded"], "{text}");
+    }
+    assert_eq!(one("IMPORT FOREIGN SCHEMA public FROM SERVER s INTO far").names, ["server:s", "schema:far"]);
+}
+
+/// A secret in a text is told by kind; one that is hashed, empty or a parameter is none.
+#[test]
+fn secrets_in_a_text_are_marked_and_hashes_are_not() {
+    let clear = [
+        ("CREATE ROLE r LOGIN PASSWORD 'hidden'", "secret-password"),
+        ("CREATE USER r ENCRYPTED PASSWORD $$hidden$$ VALID UNTIL '2030-01-01'", "secret-password"),
+        ("ALTER ROLE r WITH PASSWORD $t$hid$den$t$", "secret-password"),
+        ("alter user r password E'hidden'", "secret-password"),
+        ("CREATE USER r IDENTIFIED BY 'hidden'", "secret-password"),
+        ("ALTER ROLE r PASSWORD 'md5hidden'", "secret-password"),
+        ("CREATE USER MAPPING FOR r SERVER s OPTIONS (user 'u', password 'hidden')", "secret-connection"),
+        ("ALTER USER MAPPING FOR r SERVER s OPTIONS (SET password 'hidden')", "secret-connection"),
+        ("CREATE SUBSCRIPTION s CONNECTION 'host=x password = hidden' PUBLICATION p", "secret-connection"),
+        ("CREATE SUBSCRIPTION s CONNECTION 'postgresql://u:hidden@x/db' PUBLICATION p", "secret-connection"),
+        ("ALTER SYSTEM SET primary_conninfo = 'host=x PASSWORD=hidden'", "secret-connection"),
+        ("SELECT dblink_connect('c', 'host=x user=u password=hidden')", "to-server secret-connection"),
+        ("SELECT * FROM dblink('postgres://u:hidden@x', 'SELECT 1') AS t (x int)", "to-server secret-connection"),
+    ];
+    for (text, marks) in clear {
+        assert_eq!(one(text).marks.join(" "), marks, "{text}");
+        assert!(!told(text.as_bytes()).contains("hid"), "{text}");
+    }
+    let none = [
+        "CREATE ROLE r LOGIN PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy'",
+        "CREATE ROLE r PASSWORD 'md50123456789abcdef0123456789abcdef'",
+        "CREATE ROLE r PASSWORD NULL",
+        "CREATE ROLE r PASSWORD ''",
+        "CREATE ROLE password LOGIN VALID UNTIL '2030-01-01'",
+        "DROP ROLE r",
+        "CREATE USER MAPPING FOR r SERVER s OPTIONS (user 'u')",
+        "CREATE USER MAPPING FOR r SERVER s OPTIONS (user 'u', password '')",
+        "CREATE SUBSCRIPTION s CONNECTION 'host=x user=u password='' ''' PUBLICATION p",
+        "CREATE SUBSCRIPTION s CONNECTION 'postgresql://u@x/db' PUBLICATION p",
+        "SELECT dblink_connect('c', 'host=x passfile=/x')",
+        "INSERT INTO log VALUES ('GET /?password=hidden')",
+        "SELECT password FROM a WHERE password = 'hidden'",
+    ];
+    for text in none {
+        assert!(!one(text).marks.iter().any(|mark| mark.starts_with("secret")), "{text}: {:?}", one(text).marks);
     }
 }
 
@@ -460,6 +576,16 @@ fn hostile_text_never_panics() {
         "slot",
         "index",
         "rows",
+        "outfile",
+        "dblink(",
+        "json_agg(",
+        "foreign",
+        "table",
+        "server",
+        "subscription",
+        "schema",
+        "'x://u:p@y password=z'",
+        "$a$p$a$",
     ];
     for seed in 1..=3000 {
         let mut random = Random(seed);

@@ -1331,7 +1331,7 @@ fn user_change(change: Option<(&'static str, Option<String>)>, caller: &Identity
     let (word, name) = change.unwrap_or(("alter", None));
     // ChangePassword names nobody: it changes the caller's own.
     let name = name.or_else(|| caller.account.clone().filter(|_| word == "password")).unwrap_or_else(|| "unknown".to_owned());
-    ObjectSet { names: vec![format!("account:{name}")], columns: vec![word.to_owned()], statement: None }
+    ObjectSet { names: vec![format!("account:{name}")], columns: vec![word.to_owned()], statement: None, ..ObjectSet::default() }
 }
 
 fn note(list: &mut Vec<String>, text: &str) {

@@ -112,7 +112,7 @@ impl Changes {
 }
 
 fn movement(name: String, columns: Vec<String>) -> Arc<Movement> {
-    let objects = ObjectSet { names: vec![name], columns, statement: None };
+    let objects = ObjectSet { names: vec![name], columns, statement: None, ..ObjectSet::default() };
     Arc::new(Movement::of(Operation::Replicate, Side::Server, Arc::new(objects)))
 }
 

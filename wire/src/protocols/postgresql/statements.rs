@@ -228,7 +228,7 @@ impl Move {
 
 /// Movements that are the same on every connection, in the order of their numbers.
 static COMMON: LazyLock<[Movement; 10]> = LazyLock::new(|| {
-    let unknown = Arc::new(ObjectSet { names: vec![UNKNOWN.into()], columns: vec!["*".into()], statement: None });
+    let unknown = Arc::new(ObjectSet { names: vec![UNKNOWN.into()], columns: vec!["*".into()], statement: None, ..ObjectSet::default() });
     let of = |operation, from| Movement::of(operation, from, Arc::clone(&unknown));
     [
         Movement::new(Operation::Connect, Side::Client),

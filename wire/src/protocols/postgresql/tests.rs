@@ -608,3 +608,54 @@ fn connections_share_a_text_and_neither_its_schema_nor_its_columns() {
         .collect();
     assert_eq!(told, ["mes.parts id", "erp.parts id", "mes.parts serial", "mes.parts id"]);
 }
+
+/// (operation, names, marks) of every object set with a mark, in the order of their windows.
+fn marks(name: &str) -> Vec<(String, String, String)> {
+    let mut marks = Vec::new();
+    for e in &played(name).events {
+        for set in e["objects"].as_array().unwrap().iter().filter(|set| !set["marks"].is_null()) {
+            let join = |v: &Value| v.as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect::<Vec<_>>().join(" ");
+            marks.push((e["operation"].as_str().unwrap().to_owned(), join(&set["names"]), join(&set["marks"])));
+        }
+    }
+    marks.sort();
+    marks.dedup();
+    marks
+}
+
+#[test]
+fn what_leaves_a_table_elsewhere_is_marked_on_its_objects() {
+    let told = marks("elsewhere");
+    let told: Vec<_> = told.iter().map(|(a, b, c)| (a.as_str(), b.as_str(), c.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("copy", "mes.genealogy", "to-file"),
+            ("copy", "mes.genealogy", "to-program"),
+            ("ddl", "extension:dblink", "foreign"),
+            ("ddl", "extension:postgres_fdw", "foreign"),
+            ("ddl", "public.far", "foreign"),
+            ("ddl", "public.kept mes.genealogy", "fills"),
+            ("ddl", "public.other public.also", "fills"),
+            ("ddl", "public.seen mes.genealogy", "fills"),
+            ("ddl", "server:far", "foreign"),
+            ("ddl", "user:mapping", "secret-connection"),
+            ("insert", "public.far mes.genealogy", "fills"),
+            ("insert", "public.kept mes.genealogy", "fills"),
+            ("select", "", "to-file"),
+            ("select", "", "to-server"),
+            ("select", "", "to-server secret-connection"),
+            ("select", "mes.genealogy", "folded"),
+            ("select", "mes.genealogy", "to-server"),
+            ("select", "public.also mes.genealogy", "fills"),
+        ]
+    );
+}
+
+#[test]
+fn a_password_in_clear_is_marked_and_one_that_the_client_hashed_is_not() {
+    let told: Vec<_> = marks("accounts").into_iter().map(|(_, names, marks)| (names, marks)).collect();
+    assert_eq!(told, [("account:intruder".to_owned(), "secret-password".to_owned())]);
+    assert_eq!(marks("hashed-password"), []);
+    assert_eq!(marks("plain-select"), []);
+}
