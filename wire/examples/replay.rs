@@ -1,8 +1,9 @@
 //! The sensor without Python: what the packet path alone costs.
 //!
 //! `replay FILE…` reads each capture and prints packets, events, nanoseconds of CPU per packet and the peak of memory; with
-//! `--digest` one hash per file instead, of every event, conversation and measure. `perf record` and `valgrind` see nothing
-//! here but the packet path.
+//! `--digest` one hash per file instead, of every event, conversation and measure; with `--events` of the events alone, which
+//! decoders that gather nothing beside them may reach by shorter ways. `perf record` and `valgrind` see nothing here but the
+//! packet path.
 
 use hopwatch_wire::quality::Quality;
 use hopwatch_wire::sensor::{Sensor, SensorOptions};
@@ -22,10 +23,10 @@ struct Run {
     digest: String,
 }
 
-fn run(path: &Path, digest: bool) -> Result<Run, String> {
+fn run(path: &Path, digest: bool, conversations: bool) -> Result<Run, String> {
     let mut source = FileSource::open(path).map_err(|wrong| wrong.to_string())?;
-    let mut sensor = Sensor::new("bench", "tap-bench", SensorOptions { conversations: digest, ..SensorOptions::default() });
-    sensor.quality = digest.then(|| Box::new(Quality::new(Vec::new())));
+    let mut sensor = Sensor::new("bench", "tap-bench", SensorOptions { conversations, ..SensorOptions::default() });
+    sensor.quality = conversations.then(|| Box::new(Quality::new(Vec::new())));
     let (mut sha, mut events) = (Sha256::new(), 0);
     let mut take = |sensor: &mut Sensor| {
         for line in sensor.windows.take() {
@@ -81,10 +82,11 @@ fn spent() -> (u64, u64) {
 
 fn main() {
     let (options, paths): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-    let digest = options.iter().any(|option| option == "--digest");
+    let conversations = options.iter().any(|option| option == "--digest");
+    let digest = conversations || options.iter().any(|option| option == "--events");
     for path in &paths {
         let (before_ns, _) = spent();
-        match run(Path::new(path), digest) {
+        match run(Path::new(path), digest, conversations) {
             Ok(run) if digest => println!("{} {path} {} events {} packets {}", run.digest, run.events, run.packets, run.counters),
             Ok(run) => {
                 let (after_ns, peak_kb) = spent();

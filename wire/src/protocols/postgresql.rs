@@ -22,8 +22,10 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 mod replication;
+mod round;
 mod statements;
 use replication::{CHANGE_BYTES_MAX, Changes};
+use round::Round;
 pub(crate) use statements::Claim;
 pub use statements::Statements;
 use statements::{EMPTY, Entries, Fingerprint, Id, Move, Names, Parsed, Run, UNSEEN, fingerprint, under};
@@ -307,6 +309,9 @@ struct Postgresql {
     /// SASL mechanisms that the server offered, until the client answers.
     offered: Option<Box<[String]>>,
     requests: Requests,
+    /// What [`Postgresql::read_round`] has read and is not in `requests`; only while `at_rest`.
+    round: Option<Round>,
+    at_rest: bool,
     requested_bytes: usize,
     running: Running,
     /// Answers cannot be paired; the most ReadyForQuery that are still awaited (a gap may have swallowed some).
@@ -359,6 +364,8 @@ impl Postgresql {
             backslash: false,
             offered: None,
             requests: Requests::default(),
+            round: None,
+            at_rest: false,
             requested_bytes: 0,
             running: Running::default(),
             doubt: None,
@@ -449,6 +456,8 @@ impl Postgresql {
     /// Before a piece of data: the claims are gathered where those of all connections are, and what nothing names any more is
     /// dropped.
     fn begin(&mut self, out: &mut Recorder<'_>) {
+        self.at_rest = false;
+        self.unfold();
         std::mem::swap(&mut self.batch, &mut out.shared().claims);
         if self.entries.len() >= self.entries_due {
             self.collect();
@@ -500,11 +509,24 @@ impl Postgresql {
 
     // ---- statements -------------------------------------------------------------------------------------------
 
+    /// What a text is known by on this connection, and what it is read under.
+    #[inline]
+    fn key(&self, print: Fingerprint, whole: bool) -> (Fingerprint, u64) {
+        let flags = u64::from(self.backslash) | u64::from(whole) << 1;
+        (under(print, u64::from(self.generation) << 2 | flags), flags)
+    }
+
+    /// The one statement of a whole text that was read before.
+    #[inline]
+    fn known_statement(&self, text: &[u8]) -> Option<Id> {
+        let (key, _) = self.key(fingerprint(text), true);
+        self.cache.get(&key)?.get(0)
+    }
+
     /// The statements of a text, from the tables or read now.
     fn statements(&mut self, text: &[u8], whole: bool, out: &mut Recorder<'_>) -> Run {
         let print = fingerprint(text);
-        let flags = u64::from(self.backslash) | u64::from(whole) << 1;
-        let key = under(print, u64::from(self.generation) << 2 | flags);
+        let (key, flags) = self.key(print, whole);
         if let Some(known) = self.cache.get(&key) {
             return *known;
         }
@@ -1160,7 +1182,7 @@ impl Postgresql {
         if operation == Operation::Connect {
             return self.entries.named(id);
         }
-        let [hash, _] = fingerprint(head);
+        let [hash, _] = fingerprint(head).0;
         if !self.entries.is_described(id, hash) {
             self.describe(id, hash, head, length);
         }
@@ -1321,17 +1343,19 @@ impl Postgresql {
     /// After a gap, a tag that does not fit the statement that it answers shows that answers and requests have slipped.
     #[inline(never)]
     fn mistrust(&mut self, tag: &[u8]) {
-        let Some(id) = self.paired_with() else { return };
+        if self.paired_with().is_some_and(|id| !self.fits_tag(id, tag)) {
+            self.lose_pairing(self.requests.ends);
+        }
+    }
+
+    fn fits_tag(&self, id: Id, tag: &[u8]) -> bool {
         let verb = CHANGED.iter().find(|(verb, _)| tag.starts_with(verb));
-        let fits = match (self.entries.parsed(id).statement.operation, verb) {
+        match (self.entries.parsed(id).statement.operation, verb) {
             (operation @ (Operation::Insert | Operation::Update | Operation::Delete), Some((_, movement))) => {
                 self.entries.movement(*movement).operation == operation
             }
             (Operation::Select, Some(_)) => false,
             _ => true,
-        };
-        if !fits {
-            self.lose_pairing(self.requests.ends);
         }
     }
 
@@ -1465,7 +1489,18 @@ impl Postgresql {
             self.requested_bytes = 0;
             self.mark.naming &= self.doubt.is_some();
         }
-        if status == Some(b'I') {
+        if let Some(status) = status {
+            self.transaction(status, out);
+        }
+        if self.mark.is_set {
+            self.end_mark(out);
+        }
+    }
+
+    /// What ReadyForQuery says of the transaction.
+    #[inline]
+    fn transaction(&mut self, status: u8, out: &mut Recorder<'_>) {
+        if status == b'I' {
             // The transaction is over: SET LOCAL ends, and with a rollback every SET since its beginning.
             if let Some(session) = &mut self.settings {
                 if self.rolled_back {
@@ -1479,9 +1514,6 @@ impl Postgresql {
                 }
             }
             self.rolled_back = false;
-        }
-        if self.mark.is_set {
-            self.end_mark(out);
         }
     }
 
@@ -2126,6 +2158,9 @@ fn sqlstate(body: &[u8]) -> Option<String> {
 
 impl Decoder for Postgresql {
     fn data(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        if self.read_round(sender, bytes, out) {
+            return Ok(());
+        }
         if !self.named_protocol {
             self.named_protocol = true;
             out.protocol("postgresql", Depth::Decoded);
@@ -2151,6 +2186,7 @@ impl Decoder for Postgresql {
             }
         }
         self.end(out);
+        self.at_rest = self.is_at_rest();
         match &mut self.inner {
             Some(inner) if !rest.is_empty() => inner.data(sender, rest, out),
             _ => Ok(()),

@@ -7,7 +7,7 @@ use crate::protocols::few::Few;
 use crate::sql::{Effect, Statement, UNKNOWN};
 use crate::table::{Map, Seeded};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Place, Recorder, Side};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 /// Bytes of the statements that all connections of a sensor share; the table is emptied when full
@@ -20,7 +20,16 @@ const OTHERS: usize = 8;
 static SEEDS: LazyLock<[u64; 4]> = LazyLock::new(|| [0, 1, 2, 3].map(|_| Seeded::random().hash_one(0_u8) | 1));
 
 /// A statement's text, or what it is read under, as 128 bits.
-pub(super) type Fingerprint = [u64; 2];
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(pub [u64; 2]);
+
+impl Hash for Fingerprint {
+    /// It is a hash already.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
 
 /// Two lanes of sixteen bytes a step, each multiplied 64 by 64 bits and folded onto itself.
 pub(super) fn fingerprint(text: &[u8]) -> Fingerprint {
@@ -49,14 +58,15 @@ pub(super) fn fingerprint(text: &[u8]) -> Fingerprint {
     };
     first = fold(fold(low ^ first, high ^ c) ^ a, d);
     second = fold(fold(low ^ d, high ^ second) ^ b, c);
-    [first, second]
+    Fingerprint([first, second])
 }
 
 /// `print` with something that it is read under.
 pub(super) fn under(print: Fingerprint, circumstance: u64) -> Fingerprint {
     let [a, b, ..] = *SEEDS;
     let spread = ((u128::from(circumstance ^ a) * u128::from(b)) << 1) | 1;
-    [print[0] ^ spread as u64, print[1] ^ (spread >> 64) as u64]
+    let Fingerprint([first, second]) = print;
+    Fingerprint([first ^ spread as u64, second ^ (spread >> 64) as u64])
 }
 
 /// One statement, resolved under one search path.

@@ -165,7 +165,7 @@ fn a_missing_privilege_is_refused_and_another_error_stays_with_its_statement() {
 }
 
 /// A message with a tag.
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap();
     [&[tag], length.to_be_bytes().as_slice(), body].concat()
 }
@@ -174,23 +174,23 @@ fn query(sql: &str) -> Vec<u8> {
     message(b'Q', &[sql.as_bytes(), b"\0"].concat())
 }
 
-fn complete(tag: &str) -> Vec<u8> {
+pub(super) fn complete(tag: &str) -> Vec<u8> {
     [message(b'C', &[tag.as_bytes(), b"\0"].concat()), message(b'Z', b"I")].concat()
 }
 
 /// A row of one column that holds `1`.
-fn row() -> Vec<u8> {
+pub(super) fn row() -> Vec<u8> {
     message(b'D', &[0, 1, 0, 0, 0, 1, b'1'])
 }
 
 /// The answer of a SELECT of one column `id`.
-fn selected(rows: usize) -> Vec<u8> {
+pub(super) fn selected(rows: usize) -> Vec<u8> {
     let description = message(b'T', &[&[0, 1][..], b"id\0", &[0; 18]].concat());
     [description, row().repeat(rows), complete("SELECT 1")].concat()
 }
 
 /// A session of `reader` up to its first ReadyForQuery.
-fn opened() -> Script {
+pub(super) fn opened() -> Script {
     let body = [&196_608_u32.to_be_bytes()[..], b"user\0reader\0\0"].concat();
     let startup = [&u32::try_from(body.len() + 4).unwrap().to_be_bytes()[..], &body].concat();
     vec![(CLIENT, startup), (SERVER, [message(b'R', &[0; 4]), message(b'Z', b"I")].concat())]
@@ -251,7 +251,7 @@ fn joined_midway_rows_count_and_no_account_is_invented() {
 
 /// Plays on windows of the test's own: rows by name, and how often a bound was reached.
 /// Windows of one sensor, and a connection of it whose client has this port.
-fn opened_in(windows: &mut Windows, port: u16) -> ConnectionId {
+pub(super) fn opened_in(windows: &mut Windows, port: u16) -> ConnectionId {
     let end = |port| Endpoint { address: "10.0.0.1".parse().unwrap(), port };
     windows.open(Opening {
         client: end(port),
@@ -267,7 +267,7 @@ fn opened_in(windows: &mut Windows, port: u16) -> ConnectionId {
 
 const FIRST_NS: i64 = 1_775_000_000_000_000_000;
 
-fn say(windows: &mut Windows, id: ConnectionId, decoder: &mut dyn Decoder, script: &[(Side, Vec<u8>)]) {
+pub(super) fn say(windows: &mut Windows, id: ConnectionId, decoder: &mut dyn Decoder, script: &[(Side, Vec<u8>)]) {
     for (side, bytes) in script {
         let mut out = windows.recorder(id, FIRST_NS);
         out.arrived(*side, bytes.len() as u64);

@@ -1,0 +1,211 @@
+//! A statement asked in one segment and answered in one: most of what a database says all day.
+//!
+//! A driver that speaks the extended protocol sends Parse, Bind, Describe, Execute and Sync together (PostgreSQL, 55.2.3), and
+//! what answers them comes together too. Read one by one, eleven messages change the same few states eleven times. Here a round
+//! is looked at as a whole, and only then anything is changed: what is unusual in any respect is left as it was, for the
+//! messages one by one, and what was asked is put in their queue as if it had never been anywhere else
+//! ([`Postgresql::unfold`]). `facts` are gathered message by message, so a decoder that gathers them goes no rounds: the shared
+//! checks hold the events of both against each other.
+
+use super::statements::{Claim, EMPTY, Id, Move, UNSEEN, fingerprint};
+use super::{
+    CHANGED, NAME_BYTES_MAX, NAMED_BYTES_MAX, NAMED_MAX, Phase, Postgresql, REQUESTED_BYTES_MAX, Request, SHAPES, Shape, cstring, number_of,
+};
+use crate::windows::{Counts, Operation, Recorder, Side};
+
+/// What was asked in one segment while nothing else was outstanding, and is not answered yet.
+#[derive(Clone, Copy)]
+pub(super) struct Round {
+    id: Id,
+    parses: bool,
+    describes: bool,
+}
+
+/// What a server says to Parse and Bind, and to Bind alone.
+const PARSED_AND_BOUND: &[u8] = &[b'1', 0, 0, 0, 4, b'2', 0, 0, 0, 4];
+const BOUND: &[u8] = &[b'2', 0, 0, 0, 4];
+const NO_DATA: &[u8] = &[b'n', 0, 0, 0, 4];
+const SYNC: &[u8] = &[b'S', 0, 0, 0, 4];
+
+/// The body of the message that stands first, if it has this tag and is whole, and what follows it. One that is too long to be
+/// read wholly otherwise is none, but for a Bind: its names stand first.
+#[inline(always)]
+fn message(sender: Side, tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let ([first, length @ ..], rest) = bytes.split_first_chunk::<5>()?;
+    let length = u32::from_be_bytes(*length);
+    let Shape { length_min, wanted, .. } = SHAPES[sender as usize][usize::from(tag)];
+    if *first != tag || length < length_min || (length - 4 > wanted && tag != b'B') {
+        return None;
+    }
+    rest.split_at_checked(length as usize - 4)
+}
+
+impl Postgresql {
+    /// Nothing is outstanding, half read, held back or in doubt: rounds may be gone.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let framed = self.halves.iter().all(|half| half.phase == Phase::Framed && half.skip == 0 && half.carry.is_empty());
+        framed
+            && self.ready
+            && self.requests.queue.is_empty()
+            && self.doubt.is_none()
+            && !(self.opaque || self.running.counted)
+            && self.inner.is_none()
+            && self.gathered.is_none()
+            && self.requested_bytes <= REQUESTED_BYTES_MAX
+            && self.entries.len() < self.entries_due
+            && !self.entries.untidy()
+    }
+
+    /// Reads a segment that is one half of a round, all of it; false: it is something else, and nothing was changed.
+    #[inline]
+    pub(super) fn read_round(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> bool {
+        match (sender, self.round) {
+            (Side::Client, None) if self.at_rest => self.asked_at_once(bytes, out).is_some(),
+            (Side::Server, Some(round)) => self.answered_at_once(round, bytes, out).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Puts what a round asked in the queue of requests.
+    pub(super) fn unfold(&mut self) {
+        let Some(Round { id, parses, describes }) = self.round.take() else { return };
+        if parses {
+            self.requests.push(Request::Parse(id));
+        }
+        self.requests.push(Request::Bind(id));
+        if describes {
+            self.requests.push(Request::Describe(id));
+        }
+        self.requests.push(Request::Execute(id));
+        self.requests.push(Request::Sync);
+    }
+
+    /// Parse of a text that is known, if there is one, Bind, Describe if there is one, Execute, Sync; of the statement and the
+    /// portal without a name, or of a prepared statement.
+    fn asked_at_once(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> Option<()> {
+        const CLIENT: Side = Side::Client;
+        let (mut id, mut rest, mut parses) = (None, bytes, false);
+        if let Some((body, after)) = message(CLIENT, b'P', rest) {
+            id = Some(self.parsed_before(body.strip_prefix(b"\0")?)?);
+            (rest, parses) = (after, true);
+        }
+        let (body, after) = message(CLIENT, b'B', rest)?;
+        let (name, _) = cstring(body.strip_prefix(b"\0")?);
+        if !(parses && name.is_empty()) {
+            id = self.prepared.get(name).filter(|_| !parses && name.len() < NAME_BYTES_MAX);
+        }
+        let id = id.filter(|id| !matches!(*id, UNSEEN | EMPTY))?;
+        rest = after;
+        let described = message(CLIENT, b'D', rest);
+        if let Some((body, after)) = described {
+            // Of the portal, or of the statement that it was made of.
+            let is_it = body == b"P\0" || body.strip_prefix(b"S").is_some_and(|body| cstring(body).0 == name);
+            rest = is_it.then_some(after)?;
+        }
+        let (body, after) = message(CLIENT, b'E', rest)?;
+        let known = self.entries.parsed(id);
+        if body.len() != 5 || body.first() != Some(&0) || after != SYNC || !known.plain {
+            return None;
+        }
+        let late = known.late;
+        let keeps = self.portals.get(b"") != Some(id) || (parses && self.prepared.get(b"") != Some(id));
+        if keeps {
+            let room = self.named_bytes + 2 * known.size_bytes <= NAMED_BYTES_MAX;
+            if !room || self.portals.len() >= NAMED_MAX || self.prepared.len() >= NAMED_MAX {
+                return None;
+            }
+            if parses {
+                self.keep(false, b"", id);
+            }
+            self.keep(true, b"", id);
+        }
+        self.now_ns = out.time_ns;
+        self.round = Some(Round { id, parses, describes: described.is_some() });
+        let asked = (bytes.len() - SYNC.len()) as u64;
+        let counts = Counts::messages(u64::from(!late));
+        self.tell(self.entries.request(id), CLIENT, asked, counts, out);
+        self.tell(Move::CONNECT, CLIENT, SYNC.len() as u64, Counts::ZERO, out);
+        Some(())
+    }
+
+    /// The statement of a Parse's text and what follows it, if the text was read before.
+    #[inline]
+    fn parsed_before(&self, text: &[u8]) -> Option<Id> {
+        // Nearly always no type is given. A text that is known has no NUL in it, so there is no need to look for one.
+        let untyped = text.strip_suffix(b"\0\0\0").and_then(|text| self.known_statement(text));
+        untyped.or_else(|| self.known_statement(text.get(..memchr::memchr(0, text)?)?))
+    }
+
+    /// What answers a round that the server did not refuse: as it was described before, with whole rows, and the end of the
+    /// transaction or of the statement.
+    fn answered_at_once(&mut self, round: Round, bytes: &[u8], out: &mut Recorder<'_>) -> Option<()> {
+        const SERVER: Side = Side::Server;
+        let Round { id, parses, describes } = round;
+        let known = self.entries.parsed(id);
+        let operation = known.statement.operation;
+        let returns = operation == Operation::Select;
+        if known.tableless || matches!(operation, Operation::Copy | Operation::Replicate | Operation::Backup) {
+            return None;
+        }
+        let late = known.late;
+        let mut rest = bytes.strip_prefix(if parses { PARSED_AND_BOUND } else { BOUND })?;
+        let mut asked = bytes.len() - rest.len();
+        if describes {
+            if let Some(after) = rest.strip_prefix(NO_DATA) {
+                asked += NO_DATA.len();
+                rest = after;
+            } else {
+                let (body, after) = message(SERVER, b'T', rest).filter(|_| returns)?;
+                let [hash, _] = fingerprint(body).0;
+                rest = self.entries.is_described(id, hash).then_some(after)?;
+            }
+        }
+        let mut rows = 0;
+        while let Some(&[b'D', a, b, c, d]) = rest.first_chunk() {
+            let length = u32::from_be_bytes([a, b, c, d]);
+            rest = rest.get(1 + length as usize..).filter(|_| length >= 6 && returns)?;
+            rows += 1;
+        }
+        let (tag, after) = message(SERVER, b'C', rest)?;
+        let &[b'Z', 0, 0, 0, 5, status] = after else { return None };
+        if self.gapped && !self.fits_tag(id, tag) {
+            return None;
+        }
+
+        self.now_ns = out.time_ns;
+        self.idle_ns = Some(out.time_ns);
+        self.interrupted = None;
+        self.requested_bytes = 0;
+        self.mark.naming = false;
+        self.round = None;
+        self.rolled_back = tag.starts_with(b"ROLLBACK");
+        if matches!(operation, Operation::Insert | Operation::Update | Operation::Delete) {
+            let (tag, _) = cstring(tag);
+            if tag.starts_with(b"COPY ") || CHANGED.iter().any(|(verb, _)| tag.starts_with(verb)) {
+                rows = number_of(tag);
+            }
+        }
+        let (request, whole) = (self.entries.request(id), self.entries.whole(id));
+        let counts = Counts { rows, messages: u64::from(late), ..Counts::ZERO };
+        let mut told = bytes.len() - after.len();
+        if request != whole {
+            told -= asked;
+            self.tell(request, SERVER, asked as u64, Counts::ZERO, out);
+        }
+        self.tell(whole, SERVER, told as u64, counts, out);
+        self.transaction(status, out);
+        if self.mark.is_set {
+            self.end_mark(out);
+        }
+        self.tell(Move::CONNECT, SERVER, after.len() as u64, Counts::ZERO, out);
+        Some(())
+    }
+
+    #[inline]
+    fn tell(&mut self, movement: Move, sender: Side, bytes: u64, counts: Counts, out: &mut Recorder<'_>) {
+        self.entries.record(&Claim { movement, sender, estimated: false, bytes, counts }, out);
+    }
+}
+
+#[cfg(test)]
+mod tests;
