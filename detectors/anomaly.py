@@ -55,7 +55,9 @@ class Anomaly(Question):
         start_s = moved.start_ns // 10**9
         key = f"{moved.source.shown}|{moved.destination.shown}"
         amount = moved.bytes + moved.bytes_back
-        return [*self._rare(self._volumes.add(key, start_s, amount)), *self._more(self._slow.add(key, start_s, amount))]
+        more = self._slow.add(f"{key}|{moved.hop or ''}", start_s, amount, excused=moved.under_ticket)
+        # What a ticket allows is neither rare nor usual.
+        return [*self._rare([] if moved.under_ticket else self._volumes.add(key, start_s, amount)), *self._more(more)]
 
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """What the slots and days that are over show."""
@@ -76,7 +78,7 @@ class Anomaly(Question):
             yield self._said("slow", more.key, first_s, first_s + more.days * 86_400, more.bytes, declared, seen)
 
     def _said(self, verdict: str, key: str, first_s: int, last_s: int, amount: int, declared: str, seen: str) -> Finding:
-        source, _, destination = key.partition("|")
+        source, destination, *hop = key.split("|", 2)
         return self._cases.say(
             verdict,
             self._severity(f"{verdict}|{key}", last_s),
@@ -88,6 +90,7 @@ class Anomaly(Question):
             last_ns=last_s * 10**9,
             differences=[("how_much", declared, seen)],
             observed=Observed(bytes=amount),
+            hop=(hop[0] or None) if hop else None,
         )
 
     def _severity(self, key: str, at_s: int) -> Severity:

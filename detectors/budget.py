@@ -1,8 +1,12 @@
-"""How much of a limit is spent: an hour slides in minutes, a day is the plant's calendar day.
+"""How much of a limit is spent: an hour slides in minutes, a day is the plant's calendar day, thirty days slide by such days.
 
 ``1h`` is counted in minutes of packet time: the current one and the 60 before it. The sum therefore covers at least the last
 3,600 s and at most a minute more, so a limit is reported up to a minute early and never late. ``1d`` is the date that the
-plant's clocks show; such a day has 23 or 25 hours twice a year.
+plant's clocks show; such a day has 23 or 25 hours twice a year. ``30d`` is that date and the 29 before it.
+
+``session`` is what has moved since the last rest: half hours of the clock in a row, until one passes without anything. A rest of
+more than an hour always ends it and one of less than half an hour never does. It is not the connection that counts, because who
+takes a table in ten connections has taken it all the same.
 
 Distinct objects are counted by hash, so that neither names nor their length decide how much memory a limit takes.
 """
@@ -22,8 +26,11 @@ from hopwatch.declared.quantity import Limit, Period, Unit
 BUCKETS: Final = 60
 """Whole minutes of a sliding hour, besides the current one."""
 
+MONTH_DAYS: Final = 30
+"""Days of a ``30d``, the current one among them."""
+
 SLOTS_MAX: Final = 128
-"""Minutes or days a budget remembers: the sliding hour, and as many for windows that come late."""
+"""Minutes, days or half hours a budget remembers: the sliding hour, and as many for windows that come late; 64 hours of a session."""
 
 OBJECTS_COUNTED_MAX: Final = 65_536
 """Distinct objects one budget tells apart; beyond it every new one counts as seen before."""
@@ -31,12 +38,16 @@ OBJECTS_COUNTED_MAX: Final = 65_536
 BUDGETS_MAX: Final = 65_536
 """Budgets kept (hop and limit, and host where the limit is per host); the one charged longest ago is forgotten."""
 
+SESSION: Final = 0
+"""The width of a session: as many slots as follow one another."""
+
 _MINUTE_NS: Final = 60 * 10**9
+_REST_NS: Final = 30 * _MINUTE_NS
 
 
 @dataclass(slots=True)
 class Budget:
-    """What one limit has counted. A slot is a minute number (``1h``) or a day's ordinal (``1d``)."""
+    """What one limit has counted. A slot is a minute number (``1h``), a day's ordinal (``1d``, ``30d``) or a half hour (``session``)."""
 
     spent: dict[int, int] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
@@ -55,9 +66,22 @@ class Budget:
         """What lies in the ``width`` slots that end at ``slot``, or at the newest one that a late slot still counts in."""
         if self._summed is not None and self._summed[0] == slot:
             return self._summed[1]
-        last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
-        total = sum(amount for at, amount in self.spent.items() if last - width < at <= last)
+        if width == SESSION:
+            total = self._in_a_row(slot)
+        else:
+            last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
+            total = sum(amount for at, amount in self.spent.items() if last - width < at <= last)
         self._summed = slot, total
+        return total
+
+    def _in_a_row(self, slot: int) -> int:
+        """What lies in the slot and in those that follow one another before and after it."""
+        total = self.spent.get(slot, 0)
+        for step in (-1, 1):
+            at = slot + step
+            while at in self.spent:
+                total += self.spent[at]
+                at += step
         return total
 
     def charge(self, slot: int, amount: int) -> int:
@@ -141,8 +165,8 @@ class Budgets:
         live, new = budget.seen(*self._slot(limit, start_ns), digests)
         return live + new
 
-    def charge(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> None:
-        """Count the window against the limit."""
+    def charge(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> int:
+        """Count the window against the limit; returns what it has counted now."""
         slot, width = self._slot(limit, start_ns)
         budget = self._budgets.get(key)
         if budget is None:
@@ -155,7 +179,10 @@ class Budgets:
             digests = set(map(digest, objects))
             self.objects_refused_total += budget.remember(slot, width, digests)
             touched = {*digests}
+            used = budget.seen(slot, width, ())[0]
         else:
+            # Asked for before, so that the sum is at hand.
+            used = budget.used(slot, width) + amount
             self.slots_forgotten_total += budget.charge(slot, amount)
             touched = {slot}
         if self._touched is not None and (already := self._touched.setdefault(key, set())) is not None:
@@ -163,6 +190,7 @@ class Budgets:
         if len(self._budgets) > BUDGETS_MAX:
             self._budgets.popitem(last=False)
             self.forgotten_total += 1
+        return used
 
     def state(self) -> dict[str, Any]:  # Any: JSON values
         """Everything counted, as JSON values."""
@@ -207,7 +235,9 @@ class Budgets:
     def _slot(self, limit: Limit, start_ns: int) -> tuple[int, int]:
         if limit.period is Period.HOUR:
             return start_ns // _MINUTE_NS, BUCKETS + 1
-        return _day(start_ns // 10**9, self._timezone), 1
+        if limit.period is Period.SESSION:
+            return start_ns // _REST_NS, SESSION
+        return _day(start_ns // 10**9, self._timezone), 1 if limit.period is Period.DAY else MONTH_DAYS
 
 
 # Every window of a second asks for the same day.

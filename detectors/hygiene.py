@@ -1,13 +1,18 @@
-"""Is the declaration itself in order: limits far too wide or nearly spent, ends that come near, pilots that last, conduits nobody
-watches.
+"""Is the declaration itself in order: limits far too wide or nearly spent, hops that decide nothing, ends that come near, pilots
+that last.
 
-Asks: of every hop, how its use compares with its limits; of everything that ends, how many days are left. Sees: amounts of
-every judged window, and the declaration. Its findings are ``info`` or ``low``: they go to who owns the declaration, not to who
-is on call.
+Asks: of every declared limit, how its use compares with it; of everything that ends, how many days are left; of every hop, whether
+another one allows the same. Sees: what the verdict has counted against each limit, and the declaration. Its findings are ``info`` or
+``low``: they go to who owns the declaration, not to who is on call.
+
+``drifting`` is the early warning: more than four fifths of a limit are used, and it still holds. It is said of every limit somebody
+declared (of a hop, of all hops with a class to a zone or of an owner, of an account on an object or in a session), once in its
+period, and of an hour's once a day; beyond the limit the verdict speaks. What moves under a ticket warns nobody.
 
 Blind to: use that no agent saw. Raised wrongly by: a limit that is meant for a yearly event (say so in ``note``, and keep the
 finding).
-What to do: narrow what is broad, renew or remove what ends, and raise a limit on purpose before it is spent by accident.
+What to do: narrow what is broad, renew or remove what ends, remove what is overshadowed, and raise a limit on purpose before it is
+spent by accident.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,129 +21,168 @@ from datetime import date
 from typing import Any, ClassVar, Final
 
 from detectors.anomaly import days_of
+from detectors.budget import MONTH_DAYS
 from detectors.cases import Cases
+from detectors.judgement import Spent
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
-from hopwatch.declared.model import Architecture, Hop
+from hopwatch.declared.model import PILOT, Architecture
 from hopwatch.declared.quantity import Period
+from hopwatch.declared.rules import PILOT_DAYS_MAX, WARN_DAYS
+from hopwatch.declared.shadow import overshadowed
 from hopwatch.events import Declaration, Finding, Severity
 
-WARN_DAYS: Final = (30, 7, 1)
 BROAD_SHARE: Final = 0.2
 DRIFTING_SHARE: Final = 0.8
 BROAD_DAYS: Final = 30
 """Days whose peak must stay below ``BROAD_SHARE`` of a limit before it is called broad."""
 
-PILOT_DAYS_MAX: Final = 60
+_DECLARED: Final = ("hop:", "budget:", "account:", "session:")
+_FOREVER: Final = 10**6
 
 
 @dataclass(slots=True)
-class Use:
-    """One limit of one hop: the period under way, and the largest amount of each of the last days (day and amount)."""
+class Peaks:
+    """One limit of one hop: the largest amount of each of the last days (day and amount), and when the first was."""
 
-    period: int = 0
-    amount: int = 0
-    peaks: list[list[int]] = field(default_factory=list)
+    days: list[list[int]] = field(default_factory=list)
     first_day: int = 0
-    told: dict[str, int] = field(default_factory=dict)
+    told: bool = False
 
 
 class Hygiene(Question):
-    """Every limit of every hop, and every end of the declaration."""
+    """Every limit, every end of the declaration, and every hop beside the others."""
 
     name: ClassVar[str] = "hygiene"
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
         self._cases = Cases(quoted)
-        self._use: Memory[Use] = Memory(Use, asdict, lambda said: Use(**said))
+        self._peaks: Memory[Peaks] = Memory(Peaks, asdict, lambda said: Peaks(**said))
+        self._warned: Memory[list[int]] = Memory(lambda: [0], list, list)
         self._days: Memory[list[int]] = Memory(lambda: [0], list, list, 1)
+        self._told: Memory[list[int]] = Memory(lambda: [_FOREVER], list, list)
         self._day_of = days_of(architecture.timezone)
+        self._shadows: tuple[tuple[str, str], ...] | None = None
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
-        """Uses of limits, the day that was looked at last, and the open findings."""
-        return {"use": self._use, "days": self._days, "cases": self._cases.memory}
+        """Peaks and warnings of limits, what was said of ends, the day that was looked at last, and the open findings."""
+        return {"peaks": self._peaks, "warned": self._warned, "days": self._days, "told": self._told, "cases": self._cases.memory}
 
     def observe(self, moved: Moved) -> Sequence[Finding]:
-        """Count the window against its hop's limits."""
-        if moved.hop is None:
-            return ()
-        hop = self._architecture.hops[moved.hop]
+        """What the limits it was charged to have counted now."""
         found: list[Finding] = []
-        amounts = {"rows": moved.rows, "values": moved.values, "messages": moved.messages, "bytes": moved.bytes}
-        day = self._day_of(moved.start_ns // 10**9)
-        for limit in hop.limit:
-            amount = amounts.get(limit.unit.value, 0)
-            if amount <= 0:
+        for spent in moved.spent:
+            if not spent.key.startswith(_DECLARED):
                 continue
-            use = self._use.of(f"{moved.hop}|{limit}")
-            period = moved.start_ns // (3600 * 10**9) if limit.period is Period.HOUR else day
-            if period != use.period:
-                use.period, use.amount = period, 0
-            use.amount += amount
-            use.first_day = use.first_day or day
-            if not use.peaks or use.peaks[-1][0] != day:
-                use.peaks = [*use.peaks, [day, 0]][-BROAD_DAYS:]
-            use.peaks[-1][1] = max(use.peaks[-1][1], use.amount)
-            if use.amount > DRIFTING_SHARE * limit.amount and use.told.get("drifting") != day:
-                use.told["drifting"] = day
-                seen = f"{use.amount / limit.amount:.0%} of it used"
-                found.append(self._said("drifting", moved.hop, moved.start_ns, "how_much", f"{moved.hop}: {limit}", seen, "low"))
+            day = self._day_of(moved.start_ns // 10**9)
+            if spent.key.startswith("hop:"):
+                self._count(spent, day)
+            if DRIFTING_SHARE * spent.limit.amount < spent.used <= spent.limit.amount:
+                found += self._drifting(spent, day, moved)
         return found
 
+    def _count(self, spent: Spent, day: int) -> None:
+        peaks = self._peaks.of(spent.key)
+        peaks.first_day = peaks.first_day or day
+        if not peaks.days or peaks.days[-1][0] != day:
+            peaks.days = [*peaks.days, [day, 0]][-BROAD_DAYS:]
+        peaks.days[-1][1] = max(peaks.days[-1][1], spent.used)
+
+    def _drifting(self, spent: Spent, day: int, moved: Moved) -> Iterator[Finding]:
+        before = self._warned.known(spent.key)
+        if before is not None and day - before[0] < (MONTH_DAYS if spent.limit.period is Period.MONTH else 1):
+            return
+        self._warned.of(spent.key)[0] = day
+        what = spent.name.removesuffix(": ") or hop_of(spent)
+        seen = f"{spent.used / spent.limit.amount:.0%} of it used: {spent.used} {spent.limit.unit}"
+        # Whose hop it is, unless it is that of many.
+        who = moved.who if spent.key.startswith(("account:", "session:")) else None
+        yield self._said("drifting", what, moved.start_ns, "how_much", f"{what}: {spent.limit}", seen, "low", who)
+
     def advance(self, now_ns: int) -> Sequence[Finding]:
-        """Once a day: what ends soon, and what is far wider than it is used."""
+        """Once a day: what ends soon, what is far wider than it is used, and what decides nothing."""
         day = self._day_of(now_ns // 10**9)
         looked = self._days.of("looked")
         if day == looked[0]:
             return ()
         looked[0] = day
-        return [*self._ending(date.fromordinal(day), now_ns), *self._broad(day, now_ns), *self._pilots(date.fromordinal(day), now_ns)]
+        today = date.fromordinal(day)
+        return [*self._ending(today, now_ns), *self._broad(day, now_ns), *self._pilots(today, now_ns), *self._overshadowed(now_ns)]
 
     def _ending(self, today: date, now_ns: int) -> Iterator[Finding]:
+        """Each stage once, and on the first day that is looked at if its own was not."""
         for what, end in _ends(self._architecture):
             left = (end - today).days
-            if left in WARN_DAYS:
-                yield self._said("ending", what, now_ns, "when", f"{what} until {end}", f"{left} day{'s' if left > 1 else ''} left", "info")
+            stage = next((days for days in WARN_DAYS if 0 <= left <= days), None)
+            if stage is not None and self._first(f"{what} until {end}", stage):
+                yield self._said("ending", what, now_ns, "when", f"{what} until {end}", _left(left), "info")
+
+    def _first(self, what: str, stage: int) -> bool:
+        """Whether nothing so near has been said of it; from now on it has."""
+        before = self._told.known(what)
+        if before is not None and before[0] <= stage:
+            return False
+        self._told.of(what)[0] = stage
+        return True
 
     def _broad(self, day: int, now_ns: int) -> Iterator[Finding]:
         for name, hop in self._architecture.hops.items():
             for limit in hop.limit:
-                use = self._use.known(f"{name}|{limit}")
-                if use is None or day - use.first_day < BROAD_DAYS or "broad" in use.told:
+                key = f"hop:{name}#{limit.unit}/{limit.period}"
+                peaks = self._peaks.known(key)
+                if peaks is None or peaks.told or day - peaks.first_day < BROAD_DAYS:
                     continue
-                peak = max((amount for at, amount in use.peaks if day - at <= BROAD_DAYS), default=0)
+                peak = max((amount for at, amount in peaks.days if day - at <= BROAD_DAYS), default=0)
                 if 0 < peak < BROAD_SHARE * limit.amount:
-                    self._use.of(f"{name}|{limit}").told["broad"] = day
+                    self._peaks.of(key).told = True
                     seen = f"at most {peak} in {BROAD_DAYS} days, {peak / limit.amount:.0%} of it"
                     yield self._said("broad", name, now_ns, "how_much", f"{name}: {limit}", seen, "info")
 
     def _pilots(self, today: date, now_ns: int) -> Iterator[Finding]:
         for name, hop in self._architecture.hops.items():
             began = hop.approved.date if hop.approved is not None else None
-            if "pilot" in hop.tags and began is not None and (today - began).days == PILOT_DAYS_MAX + 1:
+            if PILOT in hop.tags and began is not None and (today - began).days > PILOT_DAYS_MAX and self._first(f"pilot {name}", 0):
                 yield self._said("ending", name, now_ns, "when", f"pilot of at most {PILOT_DAYS_MAX} days", f"runs since {began}", "medium")
 
-    def _said(self, verdict: str, what: str, at_ns: int, question: str, declared: str, seen: str, severity: Severity) -> Finding:
+    def _overshadowed(self, now_ns: int) -> Iterator[Finding]:
+        if self._shadows is None:
+            self._shadows = tuple(overshadowed(self._architecture))
+        for name, wider in self._shadows:
+            if self._first(f"overshadowed {name}", 0):
+                seen = f"{wider} allows everything that it does"
+                yield self._said("overshadowed", name, now_ns, "what", f"{name}: {self._architecture.hops[name].why}", seen, "info")
+
+    def _said(
+        self, verdict: str, what: str, at_ns: int, question: str, declared: str, seen: str, severity: Severity, who: str | None = None
+    ) -> Finding:
         return self._cases.say(
-            verdict, severity, plant=self._architecture.plant, who=None, source=what, destination=what, what=declared,
+            verdict, severity, plant=self._architecture.plant, who=who, source=what, destination=what, what=declared,
             first_ns=at_ns, last_ns=at_ns, differences=[(question, declared, seen)],
         )  # fmt: skip
+
+
+def hop_of(spent: Spent) -> str:
+    """The hop whose own limit it is."""
+    return spent.key.removeprefix("hop:").rpartition("#")[0]
+
+
+def _left(days: int) -> str:
+    return "ends today" if days == 0 else f"{days} day{'s' if days > 1 else ''} left"
 
 
 def _ends(architecture: Architecture) -> Iterator[tuple[str, date]]:
     """Everything of the declaration that ends, and when."""
     yield f"declaration {architecture.plant} v{architecture.version}", architecture.review_by
     for name, hop in architecture.hops.items():
-        if (end := _until(hop)) is not None:
-            yield f"hop {name}", end
+        if hop.approved is not None and hop.approved.until is not None:
+            yield f"hop {name}", hop.approved.until
     for name, account in architecture.accounts.items():
         if account.expires is not None:
             yield f"account {name}", account.expires
     for name, zone in architecture.zones.items():
         if zone.terms is not None:
             yield f"terms {zone.terms.ref} of {name}", zone.terms.until
-
-
-def _until(hop: Hop) -> date | None:
-    return hop.approved.until if hop.approved is not None else None
+    for line in architecture.calendar:
+        if line.until is not None:
+            yield f"calendar line {line.what}", line.until

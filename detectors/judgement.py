@@ -5,10 +5,11 @@ The order of ``TABLE`` is the rule: a window gets the first verdict that applies
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from hopwatch.declared.match import End
 from hopwatch.declared.model import SENSITIVITY_SEVERITY, Architecture
+from hopwatch.declared.quantity import Limit
 from hopwatch.events import QUESTIONS, SEVERITIES, Answer, Difference, Finding, Flow, Severity
 
 Verdict = Literal[
@@ -115,6 +116,19 @@ class Outcome:
     """The edition it was judged against."""
 
 
+class Spent(NamedTuple):
+    """A limit that the window was charged to, and what it has counted now.
+
+    ``key`` begins with what it is a limit of: ``hop:``, ``budget:``, ``account:``, ``session:``, or what a ticket or the judge itself
+    allows. ``name`` says it to a person, except of a hop's own limit.
+    """
+
+    key: str
+    limit: Limit
+    name: str
+    used: int
+
+
 @dataclass(slots=True)
 class Judgement:
     """The one verdict of one window."""
@@ -133,6 +147,9 @@ class Judgement:
 
     complete: bool = True
     """Nothing of it was lost."""
+
+    spent: tuple[Spent, ...] = ()
+    """The limits it was charged to."""
 
     @property
     def verdict(self) -> Verdict:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from detectors.judgement import Spent
 from detectors.memory import Memory
 from hopwatch.declared.match import End
 from hopwatch.events import Finding, Flow, Heartbeat, Loss
@@ -41,6 +42,13 @@ class Moved:
     bytes_back: int
     complete: bool
     """Whether nothing of the window was lost."""
+    spent: tuple[Spent, ...] = ()
+    """The limits it was charged to, and what each has counted now."""
+
+    @property
+    def under_ticket(self) -> bool:
+        """An exception or a calendar line loosens its hop at that time."""
+        return any(one.key.startswith(("exception:", "calendar:")) for one in self.spent)
 
     @property
     def approved(self) -> bool:
@@ -82,9 +90,9 @@ class Question(ABC):
         return {name: memory.state() for name, memory in self.memories().items()}
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
-        """Take over what ``state`` gave."""
+        """Take over what ``state`` gave; a table that is new begins with nothing."""
         for name, memory in self.memories().items():
-            memory.restore(state[name])
+            memory.restore(state.get(name, []))
 
     def changes(self) -> dict[str, Any]:  # Any: JSON values
         """What changed since the last call; the first only begins to note it."""

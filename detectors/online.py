@@ -144,4 +144,5 @@ def moved_of(judgement: Judgement, index: Index) -> Moved:
         bytes=new["bytes"],
         bytes_back=new["back"],
         complete=judgement.complete,
+        spent=judgement.spent,
     )

@@ -2,7 +2,8 @@
 promised.
 
 Asks: does every conduit have a living agent, does each agent see what it should, and is each conduit read as deep as it
-promises? Sees: heartbeats, losses, and the depth of every window. Explains itself by the agent or conduit, since when, and how
+promises? An agent that stops is ``agent-silent`` at once; a conduit whose agent was never heard of, or not for a day, is
+``unwatched``. Sees: heartbeats, losses, and the depth of every window. Explains itself by the agent or conduit, since when, and how
 much.
 
 Blind to: an agent that lives and lies. Raised wrongly by: a maintenance nobody announced; a hop that is used once a year.
@@ -26,6 +27,9 @@ from hopwatch.events import Declaration, Finding, Heartbeat, Loss, time_ns
 
 AGENT_QUIET_S: Final = 45
 """Seconds without heartbeat or window after which an agent is silent: four heartbeats and a half."""
+
+UNWATCHED_NS: Final = 86_400 * 10**9
+"""How long nothing may be heard of a conduit's agent before the conduit counts as unwatched."""
 
 UNSEEN_DAYS: Final = 30
 LOSS_SHARE_MAX: Final = 0.01
@@ -86,8 +90,12 @@ class Silence(Question):
         self._agents: Memory[Life] = Memory(Life, asdict, lambda said: Life(**said), AGENTS_MAX)
         self._conduits: Memory[Depth] = Memory(Depth, asdict, lambda said: Depth(**said))
         self._hops: Memory[Use] = Memory(Use, asdict, lambda said: Use(**said))
-        self._clock: Memory[list[int]] = Memory(lambda: [0], list, list, 1)
+        self._clock: Memory[list[int]] = Memory(lambda: [0], list, list, 2)
+        self._unheard: Memory[list[int]] = Memory(lambda: [0], list, list)
+        """By place, when it was said last that nobody watches it."""
         watched = {line.agent for line in architecture.conduits.values()}
+        inside = {f"hop {name}": hop.agent for name, hop in architecture.hops.items() if hop.agent is not None}
+        self._places = {f"conduit {name}": line.agent for name, line in architecture.conduits.items()} | inside
         self._watched = sorted(watched | {hop.agent for hop in architecture.hops.values() if hop.agent is not None})
         self._zones: dict[tuple[str | None, str | None], str] = {
             (one, other): name for name, line in architecture.conduits.items() for one in line.from_ for other in line.to
@@ -95,7 +103,14 @@ class Silence(Question):
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """What was last heard, and the open findings."""
-        return {"agents": self._agents, "conduits": self._conduits, "hops": self._hops, "clock": self._clock, "cases": self._cases.memory}
+        return {
+            "agents": self._agents,
+            "conduits": self._conduits,
+            "hops": self._hops,
+            "unheard": self._unheard,
+            "clock": self._clock,
+            "cases": self._cases.memory,
+        }
 
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """Nothing is wrong about what is seen, but it may be seen too shallow."""
@@ -129,13 +144,15 @@ class Silence(Question):
             return found
         for name, hop in self._architecture.hops.items():
             found += self._unused(name, hop, min(passed_ns, _DAY_NS), now_ns)
-        return found
+        return [*found, *self._unwatched(now_ns)]
 
     def _passed_ns(self, now_ns: int) -> int | None:
         """Time since the hops were looked at; None if that is no ``LOOK_NS`` ago."""
         looked = self._clock.known("now")
         if looked is not None and now_ns - looked[0] < LOOK_NS:
             return None
+        if self._clock.known("began") is None:
+            self._clock.of("began")[0] = now_ns
         clock = self._clock.of("now")
         passed_ns, clock[0] = now_ns - clock[0] if clock[0] else 0, now_ns
         return passed_ns
@@ -165,6 +182,19 @@ class Silence(Question):
             yield self._said(
                 "agent-silent", agent, life.last_ns, now_ns, "where", "a heartbeat every 10 s", f"none for {quiet_s} s", "high"
             )
+
+    def _unwatched(self, now_ns: int) -> Iterator[Finding]:
+        """Conduits whose agent has not been heard of, if it ever was: nothing that goes through them is seen."""
+        began_ns = self._clock.of("began")[0]
+        for place, agent in self._places.items():
+            life = self._agents.known(agent)
+            last_ns = began_ns if life is None else life.last_ns
+            told = self._unheard.known(place)
+            if now_ns - last_ns < UNWATCHED_NS or (told is not None and told[0] >= last_ns):
+                continue
+            self._unheard.of(place)[0] = now_ns
+            heard = "never heard of" if life is None else "not heard of for a day"
+            yield self._said("unwatched", place, last_ns, now_ns, "where", f"{place} is watched by {agent}", f"{agent} {heard}", "low")
 
     def _unused(self, name: str, hop: Hop, passed_ns: int, now_ns: int) -> Iterator[Finding]:
         """Only time in which the hop's agent lived counts as watched."""

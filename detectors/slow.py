@@ -1,7 +1,8 @@
-"""A little more every day: the daily volume of a pair against the same weekdays before, summed up (CUSUM).
+"""A little more every day: the daily volume of a hop's pair of ends against the same weekdays before, summed up (CUSUM).
 
-Asks: does a pair move more than its weekdays did, by too little for any one day to stand out? Sees: bytes by the plant's
-calendar day. Explains itself by the days since which it has been more, and by how much in all.
+Asks: does a pair move more than its weekdays did, by too little for any one day to stand out? Two hops between the same ends are
+two pairs, so that neither hides the other. Sees: bytes by the plant's calendar day; a day on which something moved under a ticket is
+no day at all, it neither accuses nor teaches. Explains itself by the days since which it has been more, and by how much in all.
 
 Blind to: a pair's first two weeks, and growth slower than the weekly mean follows (some per cent a week). Raised wrongly by: a
 new line, a new report, month ends nobody declared: declare an exception and it is quiet.
@@ -55,6 +56,8 @@ class Days:
     sum: float = 0.0
     since: int | None = None
     more: int = 0
+    excused: bool = False
+    """Something of the day under way moved under a ticket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,8 @@ class Slow:
         self._oldest = 0
         """No pair's day is older."""
 
-    def add(self, key: str, start_s: int, amount: int) -> list[More]:
-        """Count bytes; what the days that ended show is returned."""
+    def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[More]:
+        """Count bytes, ``excused`` if a ticket allows them; what the days that ended show is returned."""
         day = self._day_of(start_s)
         pair = self.memory.of(key)
         if not pair.day:
@@ -86,6 +89,7 @@ class Slow:
             self._oldest = min(self._oldest, day)
         found = self._close(key, pair, day)
         pair.bytes += amount
+        pair.excused = pair.excused or excused
         return found
 
     def advance(self, now_s: int) -> list[More]:
@@ -100,12 +104,12 @@ class Slow:
     def _close(self, key: str, pair: Days, day: int) -> list[More]:
         found = []
         while pair.day < day:
-            more = self._judge(key, pair)
+            more = None if pair.excused else self._judge(key, pair)
             if more is not None:
                 found.append(more)
             # Of a long silence only the last week is gone through.
             pair.day = max(pair.day + 1, day - 7)
-            pair.bytes = 0
+            pair.bytes, pair.excused = 0, False
         return found
 
     def _judge(self, key: str, pair: Days) -> More | None:
@@ -138,7 +142,7 @@ class Slow:
 
 def _said(one: Days) -> list[Any]:  # Any: JSON values
     usual = [[weekday, *said] for weekday, said in one.usual.items()]
-    return [one.day, one.first_day, one.bytes, usual, one.deviation, one.deviations, one.sum, one.since, one.more]
+    return [one.day, one.first_day, one.bytes, usual, one.deviation, one.deviations, one.sum, one.since, one.more, one.excused]
 
 
 def _read(said: list[Any]) -> Days:  # Any: JSON values

@@ -41,7 +41,7 @@ from detectors.compare import (
 )
 from detectors.failover import Failovers
 from detectors.findings import Findings
-from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, raised
+from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, raised
 from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, likeness, moved, narrow
 from detectors.losses import Losses
 from detectors.nearest import nearest
@@ -49,7 +49,7 @@ from detectors.offsite import OffsiteList, shipped
 from detectors.views import Connection, Repeats, Views
 from hopwatch.declared.match import NOTHING_MET, Classified, End, Index, Met, budget_covers_zone, is_for_neighbours
 from hopwatch.declared.model import Architecture, Hop
-from hopwatch.declared.quantity import Limit, Unit
+from hopwatch.declared.quantity import Limit, Period, Unit
 from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, ObjectSet, time_ns
 
 TOGETHER_SETS_MIN: Final = 3
@@ -140,6 +140,11 @@ class VerdictDetector:
         self._budget_limits = [
             (budget, _keyed(f"budget:{budget.class_}|{budget.owner}|{budget.to}", budget.limit)) for budget in architecture.budgets
         ]
+        # By account: what it may move of each object, and in a session.
+        self._object_limits = {name: limits for name, limits in _account_limits(architecture) if limits}
+        self._session_limits = {name: limits for name, limits in _account_limits(architecture, session=True) if limits}
+        self._spent: list[Spent] = []
+        """The limits that the window under way was charged to."""
         self._at = at
         # What peers spend of caps is kept apart: however many they are, they push no hop's budget out.
         self._budgets = Budgets(architecture.timezone)
@@ -296,6 +301,7 @@ class VerdictDetector:
     # One window
 
     def _judge(self, flow: Flow) -> Judgement:
+        self._spent = []
         said_ns = time_ns(flow.start)
         start_ns = self._clocks.right(flow.agent, said_ns)
         self._lives(flow.agent, start_ns)
@@ -313,7 +319,7 @@ class VerdictDetector:
             if self._affords(kept, flow, new, start_ns):
                 self._kept.given_total += 1
                 said = self._said(flow, start_ns, day, kept.opinion, kept.outcome, kept.members)
-                said.new, said.up, said.complete = new, kept.up, complete
+                said.new, said.up, said.complete, said.spent = new, kept.up, complete, tuple(self._spent)
                 return said
             seen = self._seen(flow, start_ns, day, who, complete=complete, again=False)
         else:
@@ -325,7 +331,7 @@ class VerdictDetector:
         if like is not None and seen.asked.keepable:
             self._keep(like, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
         said = self._said(flow, start_ns, day, opinion, outcome, members)
-        said.new, said.up, said.complete = new, seen.source is seen.client, complete
+        said.new, said.up, said.complete, said.spent = new, seen.source is seen.client, complete, tuple(self._spent)
         return said
 
     def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
@@ -429,8 +435,12 @@ class VerdictDetector:
                     pending[one.key] = pending.get(one.key, 0) + shares[one.counts]
             due += [(one, shares[one.counts]) for one in charged]
         for one, amount in due:
-            self._of(one).charge(one.key, one.limit, start_ns, amount, one.objects)
+            self._spend(one, start_ns, amount)
         return True
+
+    def _spend(self, one: Allowance, start_ns: int, amount: int) -> None:
+        used = self._of(one).charge(one.key, one.limit, start_ns, amount, one.objects)
+        self._spent.append(Spent(one.key, one.limit, one.name, used))
 
     def _client(self, client: End, hop: str | None) -> str:
         """Who dialled, as a finding names it: ``mw (10.30.0.20)``, or the relay that hides it."""
@@ -581,7 +591,8 @@ class VerdictDetector:
 
         def opine(name: str) -> Opinion:
             loosening = self._loosening(name, seen)
-            return self._compare(seen, name, part, met, self._allowances(seen, name, part, new, classes, loosening), loosening)
+            bound = self._allowances(seen, name, part, new, met, classes, loosening)
+            return self._compare(seen, name, part, met, bound, loosening)
 
         opinion = nearest(self.index, seen, classes, opine) or Opinion(None)
         seen.asked.step(NEW)
@@ -655,6 +666,10 @@ class VerdictDetector:
             sums.bytes += part.bytes
         if any(name.startswith("account:") for name in names):
             return None
+        account = seen.declared_account
+        if account in self._object_limits and len({entry for one in found.values() for entry in one.entries}) > 1:
+            # Each thing has a limit of its own, and together nobody knows how much is whose.
+            return None
         sums.names = names
         return sums, Met(found, first.classes, unknown=first.unknown)
 
@@ -672,7 +687,7 @@ class VerdictDetector:
         bound: list[list[Allowance]] = []
         opinions: list[Opinion] = []
         for name, loosening in zip(joined, loosenings, strict=True):
-            bound.append(self._allowances(seen, name, part, self._once_over_legs(seen, name, share), met.classes, loosening))
+            bound.append(self._allowances(seen, name, part, self._once_over_legs(seen, name, share), met, met.classes, loosening))
             opinions.append(self._compare(seen, name, part, met, bound[-1], loosening, metadata))
         rows = [ROW[one.verdict] for one in opinions]
         return Weighed(opinions, rows, rows.index(max(rows)), [metadata] * len(bound) if met.metadata else bound)
@@ -688,7 +703,7 @@ class VerdictDetector:
         for place in charged:
             for one in weighed.allowances[place]:
                 if done.setdefault(one.key, one) is one:
-                    self._of(one).charge(one.key, one.limit, seen.start_ns, one.amount, one.objects)
+                    self._spend(one, seen.start_ns, one.amount)
         return list(done.values())
 
     # Amounts
@@ -729,10 +744,11 @@ class VerdictDetector:
         name: str,
         part: ObjectSet | None,
         share: dict[str, int],
+        met: Met,
         classes: Collection[str],
         loosening: Loosening | None,
     ) -> list[Allowance]:
-        """The limits that bind the set at this time: the hop's own and the plant's budgets, or what a ticket puts in their place."""
+        """The limits that bind the set at this time: the hop's own, the plant's budgets and the account's, or a ticket's in their place."""
         unread = part is None
         forward = not unread or self.index.runs_forward(name, seen.source, seen.destination)
         objects = () if part is None else tuple(part.names)
@@ -745,17 +761,35 @@ class VerdictDetector:
             key, limits = loosening
             return allowances(_keyed(f"{key}:{name}", limits))
         found = allowances(self._hop_limits[name])
-        met = classes or self.index.hop_classes(name)
+        classes = classes or self.index.hop_classes(name)
         zone = seen.destination.zone
         for budget, limited in self._budget_limits:
-            if budget.class_ is not None and budget.class_ not in met:
+            if budget.class_ is not None and budget.class_ not in classes:
                 continue
             if budget.owner is not None and self.architecture.accounts[self.architecture.hops[name].who].owner != budget.owner:
                 continue
             ends = [zone, seen.source.zone] if unread else [zone]
             if any(budget_covers_zone(self.architecture, budget.to, end) for end in ends):
-                found.extend(allowances(limited, "all hops: "))
+                found.extend(allowances(limited, f"{budget.title}: "))
+        account = self.architecture.hops[name].who if seen.account is None else seen.declared_account
+        if account in self._object_limits:
+            for entry in self._entries(name, part, met):
+                found.extend(allowances(_keyed(f"account:{account}|{entry}", self._object_limits[account]), f"{account} on {entry}: "))
+        if account in self._session_limits:
+            # Whose session it is says the host; the server is the end that may be one of several members.
+            seen.asked.personal = True
+            server = seen.server.asset or seen.server.host or seen.server.address
+            keyed = _keyed(f"session:{account}|{seen.client.address}|{server}", self._session_limits[account])
+            found.extend(one._replace(cap=True) for one in allowances(keyed, f"{account} from {seen.client.shown}: "))
         return found
+
+    def _entries(self, name: str, part: ObjectSet | None, met: Met) -> list[str]:
+        """What the set moves, as the file names it; where nobody can tell, what the hop names if it is one thing."""
+        entries = {entry for one in met.found.values() for entry in one.entries}
+        if not entries and (part is None or not met.unclassified):
+            hop = self.architecture.hops[name]
+            entries = set(hop.what) if len(hop.what) == 1 else set()
+        return sorted(entries)
 
     def _metadata_allowances(self, seen: Seen, share: dict[str, int]) -> list[Allowance]:
         key = f"metadata:{seen.account or seen.client.address}"
@@ -884,8 +918,14 @@ def _differences(opinion: Opinion) -> tuple[Difference, ...]:
 
 
 def _keyed(key: str, limits: Iterable[Limit]) -> list[tuple[str, Limit]]:
-    """Each limit with the key of its budget."""
-    return [(f"{key}#{limit}", limit) for limit in limits]
+    """Each limit with the key of its budget; what was spent stays spent when somebody changes the amount."""
+    return [(f"{key}#{limit.unit}/{limit.period}", limit) for limit in limits]
+
+
+def _account_limits(architecture: Architecture, *, session: bool = False) -> Iterable[tuple[str, list[Limit]]]:
+    """By account its limits on each object, or those of a session."""
+    for name, account in architecture.accounts.items():
+        yield name, [limit for limit in account.limit if (limit.period is Period.SESSION) == session]
 
 
 def _times(limit: Limit, amount: int, factor: str) -> Limit:

@@ -193,7 +193,6 @@ SAID = {
     "detectors/destinations.py": {AGAIN: "PLACES_MAX", THRESHOLD: "JITTER_MAX"},
     "detectors/dump.py": {SAID_BY_THEN: "OBJECTS_MAX"},
     "detectors/failures.py": {SAID_BY_THEN: "PROBED_MAX"},
-    "detectors/hygiene.py": {THRESHOLD: "PILOT_DAYS_MAX"},
     "detectors/lineage.py": {"none hidden: legs of the last hours are joined, older ones are not": "LEGS_MAX", SHOWN: "CHAIN_MAX"},
     "detectors/silence.py": {THRESHOLD: "LOSS_SHARE_MAX BLIND_SHARE_MAX"},
     "detectors/slow.py": {THRESHOLD: "EXCESS_MAX"},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from hopwatch.declared.model import SOURCE, Architecture, Hop
-from hopwatch.declared.quantity import Unit
+from hopwatch.declared.quantity import Period, Unit
 
 _MULTIPLES = {"k": 10**3, "M": 10**6, "G": 10**9}
 
@@ -31,6 +31,9 @@ def explain_hop(architecture: Architecture, name: str) -> str:
         sentences.append(f"It must not carry {_listed(hop.without)}.")
     sentences.append(f"It may run {hop.when} ({architecture.timezone.key})." if hop.when else "It may run at any time.")
     sentences.append(f"It may move at most {_listed(map(str, hop.limit))}.")
+    shared = list(shared_limits(architecture, hop))
+    if shared:
+        sentences.append(f"It also counts towards {'; '.join(shared)}.")
     transit = architecture.hop_transit(hop)
     why = "as stated" if hop.protect.transit else "as its classes demand"
     sentences.append("Cleartext is accepted." if transit == "any" else f"In transit it needs {transit} or better, {why}.")
@@ -47,6 +50,14 @@ def explain_hop(architecture: Architecture, name: str) -> str:
         sentences.append(f"{hop.approved.by} approved it{f' under {hop.approved.ticket}' if hop.approved.ticket else ''}.")
     sentences.append(f"It ends on {architecture.hop_until(hop)}, that day included.")
     return "\n".join(sentences)
+
+
+def shared_limits(architecture: Architecture, hop: Hop) -> Iterator[str]:
+    """The limits that hold besides the hop's own: those of all hops with its classes or of its owner, and its account's."""
+    for budget in architecture.hop_budgets(hop):
+        yield f"{_listed(map(str, budget.limit))} of {budget.title}"
+    for limit in architecture.accounts[hop.who].limit:
+        yield f"{limit} of {hop.who}" + ("" if limit.period is Period.SESSION else " on each object")
 
 
 _BLIND = {
@@ -102,6 +113,8 @@ def conditions(architecture: Architecture, hop: Hop) -> Iterator[str]:
     for limit in hop.limit:
         if limit.unit is not Unit.ROWS:
             yield f"within {limit}"
+    for shared in shared_limits(architecture, hop):
+        yield f"within {shared}, with what else counts towards it"
     yield f"until {architecture.hop_until(hop)}"
 
 

@@ -33,7 +33,7 @@ from ruamel.yaml.events import (
 
 from hopwatch.declared.model import Architecture, Declaration, PlantFile
 from hopwatch.declared.problem import ArchitectureError, Level, Problem
-from hopwatch.declared.rules import prove, review
+from hopwatch.declared.rules import prove, review, shadows
 from hopwatch.declared.sign import Verdict, verify_file
 
 FILE_BYTES_MAX = 8 * 2**20  # a plant of ten thousand hops is under 4 MiB
@@ -152,6 +152,7 @@ def loads(
         marks.problem(path, message, rule, Level.FINDING if ended else Level.WARNING)
         for ended, rule, path, message in review(architecture, day)
     ]
+    found += [marks.problem(path, message, "overshadowed", Level.WARNING) for path, message in shadows(architecture)]
     return architecture.model_copy(update={"problems": (*notices, *found)})
 
 

@@ -333,6 +333,7 @@ class Account(_Model):
     identities: Annotated[list[Glob], OneOrMore] = []
     applications: Annotated[list[Glob], OneOrMore] = []
     roles: Annotated[list[Glob], OneOrMore] = []
+    limit: Annotated[tuple[LimitPhrase, ...], OneOrMore] = ()
     needs: Literal["ticket"] | None = None
     note: Phrase | None = None
 
@@ -403,6 +404,11 @@ class Budget(_Model):
     to: Name | None = None
     owner: Phrase | None = None
     limit: Limits
+
+    @property
+    def title(self) -> str:
+        """Which movements it counts together."""
+        return f"all hops with {self.class_} to {self.to}" if self.owner is None else f"all hops of owner {self.owner}"
 
 
 class CalendarLine(_Model):
@@ -535,6 +541,18 @@ class Architecture(PlantFile):
         if hop.protect.transit is not None:
             return hop.protect.transit
         return max((self.classes[name].transit for name in self.hop_classes(hop)), key=TRANSIT_ORDER.index, default="any")
+
+    def hop_budgets(self, hop: Hop) -> list[Budget]:
+        """The budgets that what moves over the hop is charged to as well, in file order."""
+        classes, reached = set(self.hop_classes(hop)), set(self.zones_of(hop.to))
+        owner = self.accounts[hop.who].owner
+        return [
+            budget
+            for budget in self.budgets
+            if (budget.owner in (None, owner))
+            and (budget.class_ is None or budget.class_ in classes)
+            and (budget.to is None or budget.to in reached or (budget.to == OFF_SITE and self.off_site(hop)))
+        ]
 
     def hop_sees(self, hop: Hop) -> Depth:
         """How deep the hop's traffic is promised to be read: its conduit's word, else its own, else decoded."""

@@ -19,7 +19,7 @@ _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _BYTE_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _LIMIT = re.compile(
     r"(?P<amount>\d{1,18}(?:\.\d{1,6})?) ?(?:(?P<multiple>[kMG]?) ?(?P<counted>rows|values|messages|objects)|(?P<size>B|KiB|MiB|GiB|TiB))"
-    r" ?/ ?(?P<period>1h|1d)(?P<per_host> per host)?",
+    r" ?/ ?(?P<period>1h|1d|30d|session)(?P<per_host> per host)?",
     re.ASCII,
 )
 _FACTOR = re.compile(r"(?P<factor>\d{1,6}(?:\.\d{1,3})?)x", re.ASCII)
@@ -42,10 +42,15 @@ class Unit(StrEnum):
 
 
 class Period(StrEnum):
-    """Over what a limit counts: an hour slides, a day is the plant's calendar day."""
+    """Over what a limit counts: an hour slides, a day is the plant's calendar day, thirty such days slide by whole days.
+
+    A session is what one account does from one host at one server until it rests (see ``detectors.budget``).
+    """
 
     HOUR = "1h"
     DAY = "1d"
+    MONTH = "30d"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,9 @@ class Limit:
     text: str = field(default="", compare=False)
 
     @property
-    def period_s(self) -> int:
-        """Nominal length of the period; a calendar day may be 23 or 25 hours long."""
-        return 3600 if self.period is Period.HOUR else 86_400
+    def counts(self) -> tuple[Unit, Period]:
+        """What two limits of one list may not have in common, and what stays the same when an amount is changed."""
+        return self.unit, self.period
 
     def __str__(self) -> str:
         return self.text or f"{self.amount} {'B' if self.unit is Unit.BYTES else self.unit.value} / {self.period.value}" + (
@@ -77,7 +82,8 @@ class Limit:
         """
         match = _LIMIT.fullmatch(text)
         if match is None:
-            raise ValueError(f'"{text}": expected an amount, a unit and 1h or 1d, such as 200k rows / 1h or 300 MiB / 1d{_unit_hint(text)}')
+            expected = "an amount, a unit and 1h, 1d or 30d, such as 200k rows / 1h or 300 MiB / 1d"
+            raise ValueError(f'"{text}": expected {expected}{_unit_hint(text)}')
         size = match["size"]
         exact = Decimal(match["amount"]) * (_BYTE_UNITS[size] if size else _MULTIPLES[match["multiple"]])
         if exact != exact.to_integral_value():

@@ -30,6 +30,7 @@ from hopwatch.declared.model import (
 )
 from hopwatch.declared.quantity import Limit, Period, Unit
 from hopwatch.declared.schedule import Days
+from hopwatch.declared.shadow import overshadowed
 
 PILOT_DAYS_MAX = 60
 WARN_DAYS = (1, 7, 30)  # nearest first
@@ -66,6 +67,12 @@ def review(architecture: Architecture, at: date) -> Iterator[tuple[bool, str, tu
         if last < at:
             # Nothing is broken: its hours were all it was for. It only makes the file longer to read.
             yield False, "past", path, f"{thing} was for {last}, {_days((at - last).days)} ago, and loosens nothing any more; remove it"
+
+
+def shadows(architecture: Architecture) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Hops that decide nothing: no error, and never what somebody meant."""
+    for name, wider in overshadowed(architecture):
+        yield ("hops", name), f"is overshadowed by {wider}, which allows everything that it does; remove it, or narrow {wider}"
 
 
 def _days(count: int) -> str:
@@ -460,15 +467,25 @@ def _limits(architecture: Architecture) -> Broken:
         *((("hops", name, "limit"), hop.limit) for name, hop in architecture.hops.items()),
         *((("budgets", str(place), "limit"), budget.limit) for place, budget in enumerate(architecture.budgets)),
         *((("exceptions", name, "limit"), exception.limit) for name, exception in architecture.exceptions.items()),
+        *((("accounts", name, "limit"), account.limit) for name, account in architecture.accounts.items()),
     ]
     for path, limits in lists:
         seen: dict[tuple[Unit, Period], Limit] = {}
         for limit in limits:
             if limit.per_host:
                 yield path, f'limit "{limit}": per host is for the cap of a service'
-            twin = seen.setdefault((limit.unit, limit.period), limit)
+            twin = seen.setdefault(limit.counts, limit)
             if twin is not limit:
                 yield path, f'"{twin}" and "{limit}" limit the same thing'
+            if limit.period is Period.SESSION and path[0] != "accounts":
+                yield path, f'limit "{limit}": a session is that of an account, limit it there'
+    for name, account in architecture.accounts.items():
+        for limit in account.limit:
+            if limit.unit is Unit.OBJECTS:
+                yield ("accounts", name, "limit"), f'limit "{limit}": each object has a limit of its own, limit how many on the hops'
+            if limit.period is Period.SESSION and account.kind == "service":
+                # The connections of a pool never rest.
+                yield ("accounts", name, "limit"), f'limit "{limit}": a service does not rest, limit its hours or days'
 
 
 def _promises(architecture: Architecture) -> Broken:

@@ -3,6 +3,7 @@
 import csv
 import io
 
+from hopwatch.declared.explain import shared_limits
 from hopwatch.declared.model import Architecture
 
 COLUMNS = (
@@ -17,6 +18,7 @@ COLUMNS = (
     "classes",
     "when",
     "limit",
+    "shared limits",
     "transit",
     "keep",
     "until",
@@ -40,6 +42,7 @@ def rows(architecture: Architecture) -> list[tuple[str, ...]]:
             ", ".join(architecture.hop_classes(hop)),
             str(hop.when or "any time"),
             ", ".join(map(str, hop.limit)),
+            "; ".join(shared_limits(architecture, hop)),
             architecture.hop_transit(hop),
             str(hop.keep),
             str(architecture.hop_until(hop)),

@@ -52,7 +52,20 @@ def test_explain_hop_says_what_is_hidden_in_the_file(capsys: pytest.CaptureFixtu
     assert "*.operator_id must be pseudonymised first." in said
     assert "The data leaves the site: CloudCo in DE, terms VND-031." in said
     assert "only ends, bytes, times and TLS version are known" in said
+    assert "It also counts towards 300 MiB / 1d of all hops with quality to off-site." in said
     assert declared("explain-hop", PLANT, "nothing") == 2
+
+
+def test_limits_of_an_account_are_shown_where_its_hops_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plant.yaml"
+    own = "expires: 2026-06-30, limit: [1 GiB / 30d, 9k values / session]"
+    path.write_text(PLANT.read_text("utf-8").replace("expires: 2026-06-30", own, 1), "utf-8")
+    assert declared("explain-hop", path, "acme-diagnose", "--at", "2026-04-07") == 0
+    assert "It also counts towards 1 GiB / 30d of acme on each object; 9k values / session of acme." in capsys.readouterr().out
+    assert declared("table", path, "--at", "2026-04-07") == 0
+    assert "| 1 GiB / 30d of acme on each object; 9k values / session of acme |" in capsys.readouterr().out
+    assert declared("what-if", path, "acme", "opc-l2", "acme-rs", "line-tags", "9", "--at", "2026-04-07") in (0, 1)
+    assert "within 1 GiB / 30d of acme on each object, with what else counts towards it" in capsys.readouterr().out
 
 
 def test_what_if_is_headed_by_the_declaration_and_ends_with_0_1_or_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,8 @@ from hopwatch.declared.quantity import Duration, Factor, Limit, Period, Unit
         ("20 MiB / 1d per host", 20 * 2**20, Unit.BYTES, Period.DAY, True),
         ("1.5 GiB / 1h", 3 * 2**29, Unit.BYTES, Period.HOUR, False),
         ("12 objects / 1d", 12, Unit.OBJECTS, Period.DAY, False),
+        ("20 GiB / 30d", 20 * 2**30, Unit.BYTES, Period.MONTH, False),
+        ("10k rows / session", 10_000, Unit.ROWS, Period.SESSION, False),
     ],
 )
 def test_limit_phrase_is_read_exactly(text: str, amount: int, unit: Unit, period: Period, per_host: bool) -> None:
@@ -29,7 +31,7 @@ def test_limit_phrase_is_read_exactly(text: str, amount: int, unit: Unit, period
     [
         ("200 MB / 1d", "write MiB"),
         ("200k rows", "the period is missing"),
-        ("200k rows / 2h", "1h or 1d"),
+        ("200k rows / 2h", "1h, 1d or 30d"),
         ("1.5 rows / 1h", "whole number of rows"),
         ("-1 rows / 1h", "expected an amount"),
         ("200k rows / 1h ", "expected an amount"),

@@ -4,11 +4,15 @@ import json
 from zoneinfo import ZoneInfo
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
-from north import architecture, extract
+from north import NIGHT, architecture, extract, objects
 
 from detectors.anomaly import ALERTS_A_DAY, Anomaly, days_of
+from detectors.online import Online
 from detectors.slow import Slow
+from detectors.verdict import VerdictDetector
 from detectors.volume import SLOT_S, Volumes
+from hopwatch.declared.model import Architecture
+from hopwatch.events import Finding, time_ns, time_text
 
 BERLIN = ZoneInfo("Europe/Berlin")
 # A Monday, in winter time.
@@ -133,3 +137,54 @@ def test_an_interval_that_was_lost_in_part_teaches_nothing() -> None:
     assert len(anomaly.memories()["volumes"]) == 0
     anomaly.observe(later(window, 3 * DAY_NS))
     assert len(anomaly.memories()["volumes"]) == 1
+
+
+def grown(days: int, *, first: int, percent: int, plant: Architecture | None = None, hops: int = 1) -> list[Finding]:
+    """What is said of a hop's nights, the last five of which move more, and of a neighbour's between the same ends."""
+    judge = VerdictDetector(plant or architecture())
+    online = Online(judge, [Anomaly(judge.architecture, judge.quoted)])
+    found = []
+    for day in range(days):
+        for hop in range(hops):
+            wobble = 100 + (day * 7919 + hop) % 11 - 5
+            usual = (90 if day % 7 < 5 else 30) * MIB * wobble // 100 * (9 if hop else 1)
+            size = usual * (100 + percent) // 100 if day >= first and not hop else usual
+            night = extract(
+                at=time_text(time_ns(NIGHT) + day * DAY_NS), n=day, application="other/1" if hop else "quality-extract/2.1",
+                account="svc_other" if hop else "svc_mw", objects=[objects("quality.inspection", columns=("lot",), rows=9, bytes=size)],
+            )  # fmt: skip
+            found += [one for one in online.observe(night) if isinstance(one, Finding)]
+    found += [one for one in online.advance(time_ns(NIGHT) + days * DAY_NS) if isinstance(one, Finding)]
+    return [one for one in found if one.verdict == "slow"]
+
+
+def test_three_tenths_more_on_an_approved_hop_for_five_days_are_found_by_the_hop() -> None:
+    found = grown(35, first=30, percent=30)
+    assert len({one.finding_id for one in found}) == 1
+    finding = found[0]
+    assert (finding.nearest_hop, finding.source, finding.destination) == ("extract-quality", "mes-db", "mw")
+    assert finding.first_seen.startswith("2026-05-07")
+    assert grown(35, first=30, percent=0) == []
+
+
+def test_growth_under_an_exception_is_quiet_and_teaches_nothing() -> None:
+    lines = "".join(
+        f"\n  line-{day}: {{hop: extract-quality, limit: [2 GiB / 1d], when: 2026-05-{day:02} 00:00-24:00, ticket: CHG-{day}, by: a.ruiz}}"
+        for day in range(7, 12)
+    )
+    planned = architecture(exceptions=("exceptions:", f"exceptions:{lines}"))
+    assert grown(35, first=30, percent=30, plant=planned) == []
+    # After the ticket what has grown is growth again.
+    assert grown(40, first=30, percent=30, plant=planned)[0].first_seen.startswith("2026-05-12")
+
+
+def test_a_larger_hop_between_the_same_ends_hides_no_growth() -> None:
+    second = (
+        "  lake-upload:\n    who: svc_lake",
+        "  big-copy:\n    {who: svc_other, from: mes-db, to: mw, via: c-ops, may: [select], what: [inspection], limit: 9 GiB / 1d,\n"
+        '     keep: 7d, why: copies, approved: {by: a.ruiz, ticket: CHG-1}, without: ["*.operator_name"]}\n'
+        "  lake-upload:\n    who: svc_lake",
+    )
+    account = ("  svc_lake: {kind", "  svc_other: {kind: service, owner: other, from: [mw], auth: scram-sha-256}\n  svc_lake: {kind")
+    found = grown(35, first=30, percent=30, plant=architecture(second=second, account=account), hops=2)
+    assert {one.nearest_hop for one in found} == {"extract-quality"}

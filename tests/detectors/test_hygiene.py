@@ -27,7 +27,7 @@ def said(found: list[Finding], verdict: str) -> list[tuple[str, str]]:
 
 def test_a_limit_of_which_more_than_four_fifths_are_used_is_drifting() -> None:
     assert said(night(watch(), 160_000, 0), "drifting") == []
-    assert said(night(watch(), 170_000, 0), "drifting") == [("extract-quality: 200k rows / 1h", "85% of it used")]
+    assert said(night(watch(), 170_000, 0), "drifting") == [("extract-quality: 200k rows / 1h", "85% of it used: 170000 rows")]
 
 
 def test_a_limit_far_above_every_peak_of_thirty_days_is_broad_and_said_once() -> None:
@@ -55,6 +55,27 @@ def test_ends_are_said_thirty_seven_and_one_day_ahead() -> None:
         ("account acme until 2026-06-30", "7 days left"),
         ("account acme until 2026-06-30", "1 day left"),
     ]
+
+
+def test_an_end_whose_day_nobody_looked_at_is_said_on_the_next_and_once() -> None:
+    detector = watch()
+    first = (date(2026, 6, 30) - date(2026, 4, 7)).days
+    found = [one for left in (20, 19, 5, 4) for one in detector.advance(START_NS + (first - left) * DAY_NS)]
+    assert [one[1] for one in said(found, "ending") if one[0].startswith("account acme")] == ["20 days left", "5 days left"]
+    again = watch()
+    again.restore(detector.state())
+    assert said(list(again.advance(START_NS + (first - 3) * DAY_NS)), "ending") == []
+
+
+def test_a_hop_that_another_covers_is_said_once() -> None:
+    same = (
+        "  again:\n    {who: svc_edge, from: opc-l1, to: uns, via: c-edge, may: [publish], what: [uns-events], when: daily 06:00-22:00,\n"
+    )
+    plant = architecture(again=("  extract-quality:", same + "     why: again, limit: 4 MiB / 1h, keep: 24h}\n  extract-quality:"))
+    detector = watch(plant)
+    found = [one for day in range(3) for one in detector.advance(START_NS + day * DAY_NS)]
+    assert [(one.source, one.severity) for one in found if one.verdict == "overshadowed"] == [("again", "info")]
+    assert said(found, "overshadowed") == [("again: again", "publish-uns allows everything that it does")]
 
 
 def test_a_pilot_is_said_on_its_sixty_first_day() -> None:

@@ -64,7 +64,7 @@ def test_the_hops_of_one_owner_share_his_budget_to_the_last_row() -> None:
     assert watching.observe(extract(**order, objects=rows(500_000, "mes.work_order")))[0].verdict == "declared"
     (judgement,) = watching.observe(extract(**order, n=1, objects=rows(1, "mes.work_order")))
     assert (judgement.verdict, judgement.hop) == ("over-limit", "mes-copy")
-    assert said(judgement, "how_much") == ["all hops: 2M rows / 1d: 2000001 rows, 1.0 x"]
+    assert said(judgement, "how_much") == ["all hops of owner integration: 2M rows / 1d: 2000001 rows, 1.0 x"]
     # Another owner's hop moves as before, and the plant's next day begins at its midnight.
     assert watching.observe(mes(objects=rows(400_000, "mes.work_order")))[0].verdict == "declared"
     assert watching.observe(extract(n=2, at="2026-04-08T00:00:00Z", objects=rows(1)))[0].verdict == "declared"
@@ -81,12 +81,12 @@ def test_hops_under_their_own_limits_add_up_to_the_budget_of_a_class_and_destina
     assert [(one.verdict, one.hop) for one in seen] == [
         ("declared-in-part", "lake-upload"), ("declared-in-part", "lake-again"), ("over-limit", "lake-upload"),
     ]  # fmt: skip
-    assert "all hops: 300 MiB / 1d: 314572801 bytes, 1.0 x" in said(seen[2], "how_much")
+    assert "all hops with quality to off-site: 300 MiB / 1d: 314572801 bytes, 1.0 x" in said(seen[2], "how_much")
     budget = architecture(limit=("limit: 250 MiB / 1d", "limit: 900 MiB / 1d"))
     watching = VerdictDetector(budget)
     verdicts = [watching.observe(upload(n=n, bytes=size))[0] for n, size in enumerate((300 * MIB, 1))]
     assert [one.verdict for one in verdicts] == ["declared-in-part", "over-limit"]
-    assert said(verdicts[1], "how_much") == ["all hops: 300 MiB / 1d: 314572801 bytes, 1.0 x"]
+    assert said(verdicts[1], "how_much") == ["all hops with quality to off-site: 300 MiB / 1d: 314572801 bytes, 1.0 x"]
 
 
 @pytest.mark.parametrize(("period", "last_at", "next_at"), [

@@ -85,6 +85,24 @@ def test_a_hop_that_is_used_is_not_unseen() -> None:
     assert ("unseen", "extract-quality") not in found
 
 
+def test_a_conduit_whose_agent_was_never_heard_of_is_unwatched_after_a_day_and_said_once() -> None:
+    detector = watch()
+    assert [one for one in names(watched(detector, 1)) if one[0] == "unwatched"] == []
+    found = [one for one in names(watched(detector, 3, from_ns=START_NS + DAY_NS)) if one[0] == "unwatched"]
+    # tap-l3 lives; every other conduit has another agent, and the two hops inside a zone have tap-l3.
+    assert found == [("unwatched", f"conduit {name}") for name in ("c-edge", "c-ops", "c-ml", "c-lake", "c-acme")]
+
+
+def test_a_conduit_that_was_watched_again_can_be_unwatched_again() -> None:
+    detector = watch()
+    watched(detector, 1)
+    quiet = watched(detector, 2, alive=False, from_ns=START_NS + DAY_NS)
+    assert ("unwatched", "conduit c-cells") in names(quiet)
+    watched(detector, 1, from_ns=START_NS + 3 * DAY_NS)
+    again = names(watched(detector, 2, alive=False, from_ns=START_NS + 4 * DAY_NS))
+    assert again.count(("unwatched", "conduit c-cells")) == 1
+
+
 def loss(lost: int) -> Loss:
     return Loss(event_id="1", plant="north", agent="tap-idmz", stage="kernel", start=NIGHT, end=NIGHT, packets=9, bytes=lost)
 

@@ -27,6 +27,7 @@ def test_the_hop_that_approves_is_named_with_its_conditions() -> None:
         "approved by extract-quality\n  on condition: operation is select or copy\n"
         "  on condition: it runs daily 01:30-03:00 (Europe/Berlin)\n"
         "  on condition: it carries no *.operator_name\n  on condition: in transit tls1.3 or better\n  on condition: within 300 MiB / 1d\n"
+        "  on condition: within 2M rows / 1d of all hops of owner integration, with what else counts towards it\n"
         "  on condition: until 2026-12-31"
     )
 
