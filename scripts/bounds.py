@@ -149,6 +149,7 @@ SAID = {
         "none lost: the wait for an earlier one ends": "WAITING_MAX AHEAD_MAX",
         "none lost: the order begins anew": "SPOOLS_MAX",
     },
+    "hopwatch/store/reading.py": {SHOWN: "CANDIDATES_MAX"},
     "hopwatch/store/postgresql.py": {CACHE: "ACCOUNTS_MAX"},
     "hopwatch/store/progress.py": {"none lost: a snapshot takes their place": "CHANGES_MAX"},
     "hopwatch/bus/kafka.py": {
@@ -166,7 +167,7 @@ SAID = {
     "hopwatch/show.py": {SHOWN: "EVIDENCE_SHOWN_MAX OBJECTS_SHOWN_MAX"},
     "hopwatch/store/embedded.py": {
         "error: the run says so and ends, the log keeps what is left": "STORE_BYTES_MAX",
-        SHOWN: "CANDIDATES_MAX EARLIER_MAX",
+        SHOWN: "EARLIER_MAX",
         PIECES: "IDS_MAX",
     },
     "hopwatch/terminal.py": {SHOWN: "FLOWS_REMEMBERED_MAX FLOWS_SHOWN_MAX FINDINGS_SHOWN_MAX"},

@@ -26,7 +26,7 @@ TIMER_NS: Final = 10**9
 AHEAD_NS_MAX: Final = 24 * 3600 * 10**9
 """One time further ahead of everything before it moves no timer: a wrong clock must not age out a plant."""
 
-SNAPSHOT_VERSION: Final = 2
+SNAPSHOT_VERSION: Final = 3
 
 
 class Bus(Protocol):
