@@ -93,8 +93,9 @@ class ScaleSettings(CaptureSettings):
 
     postgres: SecretStr | None = Field(None, description="the PostgreSQL database, as a URI or a connection string")
     key: Path | None = Field(None, description="the key of the pseudonyms, the same for all that use the database")
-    keep: str = Field("", description="how many days records are kept, flows=30,persons=7; what is not named stays")
+    keep: str = Field("", description="how many days records are kept, flows=30,persons=7,class:process_ip=14; what is not named stays")
     group: str | None = Field(None, min_length=1, max_length=200, description="the consumer group")
+    verdicts: bool = Field(True, description="keep what was said of each flow beside it, as `hopwatch store` keeps the flows")
     declaration: Path | None = Field(None, description="judge by this file only")
     approvers: Path | None = Field(None, description="the keys whose signature approves a declaration")
     at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")

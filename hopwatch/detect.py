@@ -23,6 +23,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from detectors.judgement import Judgement
 from hopwatch.bus.connection import BrokerError
 from hopwatch.bus.kafka import Gap, Partition, Publisher, Reader, Received, Subscriber
 from hopwatch.bus.topics import TOGETHER, topic_name
@@ -34,6 +35,7 @@ from hopwatch.engine import Detector, Engine, SnapshotError
 from hopwatch.engine.order import Order
 from hopwatch.events import DeclaredEdition, Event, EventError, Finding, Flow, Heartbeat, Loss, dump, parse
 from hopwatch.store import StoreError, StoreFull
+from hopwatch.store.judgements import Judged
 from hopwatch.store.postgresql import Hiding, Said, StoreAway, StoreRefused
 from hopwatch.store.progress import Memory, Progress, Step
 from hopwatch.watch import findings_of
@@ -175,6 +177,9 @@ class _Share:
 
     ends: dict[str, int] = field(default_factory=dict)
     findings: dict[str, Finding] = field(default_factory=dict)
+    verdicts: bool = True
+    """Whether verdicts are kept beside the flows."""
+    judged: list[Judged] = field(default_factory=list)
     events: int = 0
     moved: bool = False
     received_ns: int = 0
@@ -182,6 +187,8 @@ class _Share:
 
     def say(self, outcome: Any) -> None:  # Any: what detectors say, a finding or a judgement of a window.
         """The engine's sink. A finding accumulates: of several of one step the last says all."""
+        if self.verdicts and isinstance(outcome, Judgement):
+            self.judged.append(judged_of(outcome))
         for finding in [outcome] if isinstance(outcome, Finding) else findings_of(outcome):
             self.findings.pop(finding.finding_id, None)
             self.findings[finding.finding_id] = finding
@@ -223,11 +230,16 @@ class Detecting:
         say: Callable[[str], None],
         owner: str | None = None,
         keep_s: float = KEEP_S,
+        verdicts: bool = True,
     ) -> None:
-        """``subscribe`` makes the member, given ``on_assigned`` and ``on_revoked``; ``declared`` brings editions while it runs."""
+        """``subscribe`` makes the member, given ``on_assigned`` and ``on_revoked``; ``declared`` brings editions while it runs.
+
+        ``verdicts``: what is said of each window is kept, too, for whoever reads the flows.
+        """
         self._publisher, self._progress, self._detectors, self._editions = publisher, progress, detectors, editions
         self._hiding, self._declared, self._prefix, self._clock, self._say = hiding, declared, prefix, clock, say
         self._owner = owner or secrets.token_hex(8)
+        self._verdicts = verdicts
         self._keep_s, self._wall_ns, self._idle_s = keep_s, wall_ns, clock()
         self._kinds: dict[str, str] = {kind: topic_name(kind, prefix) for kind in TOGETHER}
         self._shares: dict[int, _Share] = {}
@@ -398,7 +410,7 @@ class Detecting:
 
     def _claim(self, number: int) -> None:
         claim = self._progress.claim(number, self._owner)
-        share = _Share(number, claim.epoch, Order(claim.numbers), dict(claim.offsets))
+        share = _Share(number, claim.epoch, Order(claim.numbers), dict(claim.offsets), verdicts=self._verdicts)
         for plant, memory in claim.memories.items():
             edition = self._editions.of.get(plant)
             if edition is None:
@@ -555,7 +567,7 @@ class Detecting:
             except StoreRefused as error:
                 # Whatever it is about them, they reach the bus, and nothing stops.
                 self.counters["unsearchable"] += sum(len(step.findings) for step in steps)
-                self._say(f"findings that the database does not list: {error}")
+                self._say(f"findings and verdicts that the database does not list: {error}")
                 for step in steps:
                     step.listed = False
                 kept = self._progress.keep(steps, arrived)
@@ -569,6 +581,7 @@ class Detecting:
                 self._fenced(share)
                 continue
             share.findings.clear()
+            share.judged.clear()
             for plant in share.plants.values():
                 if share.events and plant.moved:
                     plant.live = abs(self._wall_ns() - plant.engine.now_ns) < LIVE_NS
@@ -581,6 +594,7 @@ class Detecting:
 
     def _step(self, share: _Share) -> Step:
         step = Step(share.number, share.epoch, share.offsets(), share.order.next_numbers())
+        step.judged = share.judged
         step.findings = [Said(dump(finding), finding.model_dump()) for finding in share.findings.values()]
         snapshots, changes = {}, {}
         for name, plant in share.plants.items():
@@ -663,6 +677,19 @@ class Detecting:
     def _say_once(self, about: str, line: str, *, first: bool = True) -> None:
         if self._due(about, first=first):
             self._say(line)
+
+
+def judged_of(judgement: Judgement) -> Judged:
+    """What stands beside a flow of what was said of it."""
+    flow, said = judgement.flow, judgement.outcome
+    return Judged(
+        flow.event_id,
+        flow.start,
+        flow.plant,
+        said,
+        None if judgement.finding is None else judgement.finding.finding_id,
+        (flow.account, flow.role, flow.on_behalf_of) if said.differences else None,
+    )
 
 
 def _edition_of(snapshot: bytes) -> str:

@@ -30,7 +30,7 @@ from hopwatch.store.postgresql import Hiding, PostgresStore, StoreAway
 from hopwatch.store.progress import Progress
 from hopwatch.store.pseudonyms import key_file
 from hopwatch.storing import KINDS as STORED
-from hopwatch.storing import Keeping, Storing, today
+from hopwatch.storing import Keeping, Storing
 
 DONE, WRONG = 0, 2
 
@@ -51,6 +51,7 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-older", action="store_true", help="let an older version take the place of a newer one")
     parser.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     parser.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too")
+    parser.add_argument("--no-verdicts", dest="verdicts", action="store_false", default=None, help="keep no verdict for each flow")
     parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-detect)")
 
 
@@ -60,7 +61,11 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--approvers", type=Path, metavar="FILE", help="the keys whose signature approves a declaration")
     parser.add_argument("--allow-unsigned", action="store_true", help="believe unsigned declarations about accounts, too")
     parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-store)")
-    parser.add_argument("--keep", metavar="NAME=DAYS,…", help="how long: flows=30,persons=7,losses=90,heartbeats=7,findings=730")
+    parser.add_argument(
+        "--keep",
+        metavar="NAME=DAYS,…",
+        help="how long: flows=30,persons=7,losses=90,heartbeats=7,findings=730,class:NAME=14; or keep_max: as classes say",
+    )
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +136,7 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
             clock=time.monotonic,
             wall_ns=time.time_ns,
             say=say,
+            verdicts=settings.verdicts,
         )
         try:
             detecting.read_declarations(stopping)
@@ -157,7 +163,7 @@ def store(arguments: argparse.Namespace, ending: Ending) -> int:
     group = settings.group or "hopwatch-store"
     stopping = _Stop(settings.duration)
     with ending(stopping.ask):
-        held = _patient(lambda: PostgresStore(postgres, hiding, today=today), stopping)
+        held = _patient(lambda: PostgresStore(postgres, hiding), stopping)
         if held is None:
             return DONE
         publisher: Publisher[None] = Publisher(reached, speaker="store")

@@ -7,20 +7,21 @@ back. An event that the database refuses is looked for by halves and goes to the
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from hopwatch.bus.kafka import Partition, Publisher, Reader, Received, Subscriber
 from hopwatch.bus.topics import Kind
-from hopwatch.detect import Editions, read_edition
+from hopwatch.declared.model import NAME_PATTERN
+from hopwatch.detect import Edition, Editions, read_edition
 from hopwatch.events import time_ns
 from hopwatch.store import StoreError, StoreFull
-from hopwatch.store.postgresql import Hiding, PostgresStore, Said, StoreAway, StoreRefused
+from hopwatch.store.postgresql import ClassDays, Hiding, PostgresStore, Said, StoreAway, StoreRefused
 
 KINDS: Final[tuple[Kind, ...]] = ("flow", "loss", "heartbeat", "finding")
 """What is kept."""
@@ -46,31 +47,61 @@ class Subscribe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """How many days records are kept, by table; a table that is not named keeps all. ``person_days`` is for accounts of persons."""
+    """How many days records are kept, by table; a table that is not named keeps all. ``person_days`` is for accounts of persons.
+
+    ``classes`` are days by class of data; ``declared``: what moved data of a class stays no longer than its ``keep_max``.
+    """
 
     days: Mapping[str, int]
     person_days: int | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
+    declared: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Keeping:
-        """From ``flows=30,persons=7,losses=90``.
+        """From ``flows=30,persons=7,losses=90,class:process_ip=14,keep_max``.
 
         Raises:
             ValueError: a name nobody knows, or no number of days.
         """
         days: dict[str, int] = {}
-        for part in filter(None, text.split(",")):
-            name, _, count = part.strip().partition("=")
-            if name not in TABLES or not count.isdigit() or not 0 < int(count) < 100_000:
-                raise ValueError(f"{part}: expected NAME=DAYS, names are {', '.join(TABLES)}")
-            days[name] = int(count)
+        classes: dict[str, int] = {}
+        declared = False
+        for part in filter(None, (each.strip() for each in text.split(","))):
+            if part == DECLARED:
+                declared = True
+                continue
+            name, _, count = part.partition("=")
+            of_class = name.removeprefix(CLASS)
+            if (
+                not count.isdigit()
+                or not 0 < int(count) < 100_000
+                or not (name in TABLES or (of_class != name and _NAME.fullmatch(of_class)))
+            ):
+                raise ValueError(f"{part}: expected NAME=DAYS, names are {', '.join(TABLES)}, {CLASS}NAME; or {DECLARED} alone")
+            (classes if of_class != name else days)[of_class] = int(count)
         persons = days.pop("persons", None)
-        if "findings" in days:
-            days["finding_events"] = days["findings"]
-        return cls(days, persons)
+        # What was said of a window goes with it.
+        for name, with_it in (("findings", ("finding_events",)), ("flows", ("judgements", "outcomes"))):
+            if name in days:
+                days |= dict.fromkeys(with_it, days[name])
+        return cls(days, persons, classes, declared)
+
+    def by_class(self, editions: Mapping[str, Edition]) -> list[ClassDays]:
+        """How long each class is kept, by the declarations in force; of two numbers the smaller."""
+        kept = [ClassDays(None, name, count) for name, count in self.classes.items()]
+        if self.declared:
+            for plant, edition in editions.items():
+                for name, declared in edition.architecture.classes.items():
+                    kept.append(ClassDays(plant, name, max(1, int(declared.keep_max.seconds // DAY_S))))
+        return kept
 
 
 TABLES: Final = ("flows", "losses", "heartbeats", "findings", "persons")
+CLASS: Final = "class:"
+DECLARED: Final = "keep_max"
+DAY_S: Final = 86_400
+_NAME: Final = re.compile(NAME_PATTERN)
 
 
 class Storing:
@@ -135,7 +166,8 @@ class Storing:
         """Let go of what is older than it may be kept."""
         self._tidied_s = self._clock()
         try:
-            for name, count in self._store.keep_only(self._keeping.days, self._keeping.person_days).items():
+            by_class = self._keeping.by_class(self._editions.of)
+            for name, count in self._store.keep_only(self._keeping.days, self._keeping.person_days, by_class).items():
                 self._say(f"{name}: {count} gone, older than they are kept")
         except StoreError as error:
             self._say(f"what is too old could not go: {error}")
@@ -288,8 +320,3 @@ def check(event: Any, kind: str | None) -> None:  # Any: JSON values.
             time_ns(event[name])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-
-
-def today() -> date:
-    """The day it is in UTC, as the days of the tables are."""
-    return datetime.now(UTC).date()

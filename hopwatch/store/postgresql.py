@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Final
 
 import psycopg
@@ -21,8 +22,8 @@ from psycopg import sql
 
 from hopwatch.store import Event, StoreError, StoreFull
 from hopwatch.store.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
-from hopwatch.store.rows import Row, finding_row, heartbeat_row, loss_row, sortable
-from hopwatch.store.schema import PARTITIONED, POSTGRESQL, VERSION
+from hopwatch.store.rows import Row, clean, finding_row, heartbeat_row, loss_row, sortable
+from hopwatch.store.schema import PARTITIONED, POSTGRESQL, POSTGRESQL_VERSION
 
 CONNECT_S: Final = 10
 SILENCE: Final = {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 3}
@@ -37,6 +38,11 @@ _SCHEMA_LOCK: Final = 0x686F7077
 Connection = psycopg.Connection[tuple[Any, ...]]  # Any: SQL values.
 
 FULL: Final = ("53100", "53200")  # disk_full, out_of_memory
+
+
+def today() -> date:
+    """The day it is in UTC, as the days of the tables are."""
+    return datetime.now(UTC).date()
 
 
 class StoreAway(StoreError):
@@ -69,24 +75,27 @@ def connect(address: str, application: str) -> Connection:
 def _prepare(db: Connection) -> None:
     with db.transaction():
         db.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-        if check_version(db):
+        kept = kept_version(db)
+        if kept == POSTGRESQL_VERSION:
             return
+        # What an earlier version made is left as it is, and what it lacks is added.
         for statement in POSTGRESQL:
             db.execute(statement.encode())
-        db.execute("INSERT INTO schema_version VALUES (%s)", (VERSION,))
+        db.execute("DELETE FROM schema_version")
+        db.execute("INSERT INTO schema_version VALUES (%s)", (POSTGRESQL_VERSION,))
 
 
-def check_version(db: Connection) -> bool:
-    """Whether the tables are there.
+def kept_version(db: Connection) -> int | None:
+    """The version of the tables that are there; None if none are.
 
     Raises:
-        StoreError: they are of another version.
+        StoreError: a later version made them.
     """
     row = db.execute("SELECT to_regclass('schema_version')").fetchone()
     kept = None if row is None or row[0] is None else db.execute("SELECT version FROM schema_version").fetchone()
-    if kept is not None and kept[0] != VERSION:
-        raise StoreError(f"postgresql: schema version {kept[0]}, expected {VERSION}")
-    return kept is not None
+    if kept is not None and kept[0] > POSTGRESQL_VERSION:
+        raise StoreError(f"postgresql: schema version {kept[0]}, expected {POSTGRESQL_VERSION}")
+    return None if kept is None else int(kept[0])
 
 
 @contextlib.contextmanager
@@ -110,6 +119,15 @@ def spoken() -> Iterator[None]:
 def _line(error: psycopg.Error) -> str:
     """The first line: what comes after it quotes rows."""
     return str(error.diag.message_primary or error).strip().split("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDays:
+    """How many days what moved data of a class is kept; of every plant that has such a class, if none is named."""
+
+    plant: str | None
+    name: str
+    days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +175,9 @@ class Hiding:
         clear = self._clear.get(str(event.get("plant")))
         return not (clear is not None and isinstance(account, str) and clear(account))
 
+
+EVENTS: Final = ("flows", "losses", "heartbeats", "finding_events")
+"""Tables of what comes off the bus."""
 
 ACCOUNTS_MAX: Final = 65_536
 """Accounts of a plant whose being clear is remembered."""
@@ -219,7 +240,7 @@ class PostgresStore(Connected):
     application = "hopwatch store"
     staged = ("flows", "losses", "heartbeats", "finding_events", "findings")
 
-    def __init__(self, address: str, hiding: Hiding, *, today: Callable[[], date] = date.today) -> None:
+    def __init__(self, address: str, hiding: Hiding, *, today: Callable[[], date] = today) -> None:
         """Connect, and make what is missing.
 
         Raises:
@@ -237,7 +258,7 @@ class PostgresStore(Connected):
         """
         rows = rows_of(self._hiding, events)
         with spoken():
-            for table in PARTITIONED:
+            for table in PARTITIONED.keys() & rows.keys():
                 self._make_days(table, rows[table])
             with self._open.transaction():
                 return add_rows(self._open, rows)
@@ -258,10 +279,10 @@ class PostgresStore(Connected):
                 (consumer, [topic for topic, _ in places], [number for _, number in places], [offsets[place] for place in places]),
             )
 
-    def keep_only(self, days: Mapping[str, int], person_days: int | None = None) -> dict[str, int]:
-        """Let go of what is older than so many days, by table; of accounts that may be persons after ``person_days`` already.
+    def keep_only(self, days: Mapping[str, int], person_days: int | None = None, classes: Iterable[ClassDays] = ()) -> dict[str, int]:
+        """Let go of what is older than so many days, by table; of persons and of ``classes`` of data sooner, if they say so.
 
-        Returns how many days (and of ``findings`` how many rows) went, by table.
+        Returns how many days (and of ``findings``, persons and classes how many rows) went, by table.
         """
         gone: dict[str, int] = {}
         today = self._today()
@@ -284,9 +305,59 @@ class PostgresStore(Connected):
                 gone["findings"] = done.rowcount
             if person_days is not None:
                 oldest = (today - timedelta(days=person_days)).isoformat()
-                done = self._open.execute("DELETE FROM flows WHERE start_time < %s AND account LIKE %s", (oldest, f"{PSEUDONYM_PREFIX}%"))
-                gone["flows of persons"] = done.rowcount
+                gone["flows of persons"] = self._forget_persons((today - timedelta(days=person_days)).isoformat())
+            for one in classes:
+                oldest = (today - timedelta(days=one.days)).isoformat()
+                for kind, count in self._forget_class(one.plant, one.name, oldest).items():
+                    name = f"{kind} of class {one.name}"
+                    gone[name] = gone.get(name, 0) + count
         return {name: count for name, count in gone.items() if count}
+
+    def _forget_persons(self, oldest: str) -> int:
+        """Flows of accounts that may be persons, and what was said of them."""
+        with self._open.transaction():
+            persons = f"%{PSEUDONYM_PREFIX}%"
+            self._open.execute(
+                "DELETE FROM judgements j USING flows f WHERE f.start_time < %s AND f.account LIKE %s"
+                " AND j.event_id = f.event_id AND j.start_time = f.start_time",
+                (oldest, f"{PSEUDONYM_PREFIX}%"),
+            )
+            done = self._open.execute("DELETE FROM flows WHERE start_time < %s AND account LIKE %s", (oldest, f"{PSEUDONYM_PREFIX}%"))
+            # What names one may be said of a role, too; the verdicts of such windows go with it.
+            self._forget_outcomes("day_time < %s AND judgement LIKE %s", (oldest, persons))
+        return done.rowcount
+
+    def _forget_class(self, plant: str | None, name: str, oldest: str) -> dict[str, int]:
+        """Flows that moved data of the class, what was said of them, and findings about it."""
+        which, values = "o.day_time < %s AND %s = ANY(o.classes)", (oldest, name)
+        ours = "" if plant is None else " AND plant = %s"
+        more = () if plant is None else (plant,)
+        gone: dict[str, int] = {}
+        with self._open.transaction():
+            done = self._open.execute(
+                "DELETE FROM flows f USING judgements j, outcomes o WHERE "
+                f"{which}{ours.replace('plant', 'o.plant')} AND j.start_time < %s AND j.outcome = o.outcome"
+                " AND left(j.start_time, 10) = o.day_time AND f.event_id = j.event_id AND f.start_time = j.start_time".encode(),
+                (*values, *more, oldest),
+            )
+            gone["flows"] = done.rowcount
+            self._forget_outcomes(f"{which.replace('o.', '')}{ours}", (*values, *more))
+            # A class is a name of the declaration: letters, digits, hyphen and underscore. What a finding quotes has its marks escaped.
+            naming = rf'"classes"\s*:\s*\[[^\]]*"{re.escape(name)}"'
+            for table in ("finding_events", "findings"):
+                done = self._open.execute(
+                    f"DELETE FROM {table} WHERE last_seen < %s AND event ~ %s{ours}".encode(), (oldest, naming, *more)
+                )
+                gone[table] = done.rowcount
+        return gone
+
+    def _forget_outcomes(self, where: str, values: tuple[Any, ...]) -> None:  # Any: SQL values.
+        self._open.execute(
+            "WITH gone AS (DELETE FROM outcomes WHERE "
+            f"{where} RETURNING outcome, day_time) DELETE FROM judgements j USING gone"
+            " WHERE j.outcome = gone.outcome AND left(j.start_time, 10) = gone.day_time".encode(),
+            values,
+        )
 
     def _days_of(self, table: str) -> list[tuple[str, str]]:
         """The day tables there are, each with its day."""
@@ -328,7 +399,7 @@ def make_day(db: Connection, table: str, column: str, day: str, today: date) -> 
         db.execute(sql.SQL("ALTER TABLE {whole} ATTACH PARTITION {part} FOR VALUES FROM ({first}) TO ({last})").format(**names))
 
 
-def rows_of(hiding: Hiding, events: Iterable[Said], tables: Iterable[str] = (*PARTITIONED, "findings")) -> dict[str, list[Row]]:
+def rows_of(hiding: Hiding, events: Iterable[Said], tables: Iterable[str] = (*EVENTS, "findings")) -> dict[str, list[Row]]:
     """The events as rows of their tables, names of persons hidden.
 
     Raises:
@@ -344,9 +415,9 @@ def rows_of(hiding: Hiding, events: Iterable[Said], tables: Iterable[str] = (*PA
             else:
                 whole = said.line.decode()
             kind = event["kind"]
-            rows[_TABLE[kind]].append(_clean(_ROWS[kind](event, whole)))
+            rows[_TABLE[kind]].append(clean(_ROWS[kind](event, whole)))
             if kind == "finding":
-                rows["findings"].append(_clean(finding_row(event, whole)))
+                rows["findings"].append(clean(finding_row(event, whole)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # Which field, never what stood in it.
             raise StoreRefused(f"event without what the store needs: {type(error).__name__}") from None
@@ -357,7 +428,7 @@ def add_rows(db: Connection, rows: Mapping[str, Sequence[Row]]) -> int:
     """Put rows into their tables inside the caller's transaction; the temporary ``new_`` tables must be there."""
     new = 0
     for table, some in rows.items():
-        if not some:
+        if not some or (table == "judgements" and _at_once(db, some)):
             continue
         with db.cursor() as cursor:
             with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_new(table))) as copy:
@@ -365,10 +436,23 @@ def add_rows(db: Connection, rows: Mapping[str, Sequence[Row]]) -> int:
                     copy.write_row(row)
             if table == "findings":
                 cursor.execute(_UPSERT_FINDINGS)
+            elif table == "judgements":
+                cursor.execute(_UPSERT_JUDGEMENTS)
             else:
                 cursor.execute(sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT DO NOTHING").format(sql.Identifier(table), _new(table)))
                 new += cursor.rowcount
     return new
+
+
+def _at_once(db: Connection, judgements: Sequence[Row]) -> bool:
+    """Judgements by COPY into their table: a window is judged once, as a rule. False if one is there already, and nothing was done."""
+    try:
+        with db.transaction(), db.cursor() as cursor, cursor.copy("COPY judgements FROM STDIN") as copy:
+            for row in judgements:
+                copy.write_row(row)
+    except psycopg.errors.UniqueViolation:
+        return False
+    return True
 
 
 # Read out of the text: jsonb refuses the NUL that a name may hold as an escape.
@@ -383,6 +467,12 @@ _UPSERT_FINDINGS: Final = f"""
         event = excluded.event
     WHERE excluded.last_seen > kept.last_seen
         OR (excluded.last_seen = kept.last_seen AND {_COUNTED.format("excluded.event")} >= {_COUNTED.format("kept.event")})""".encode()
+
+
+# A window judged anew shows what was said last.
+_UPSERT_JUDGEMENTS: Final = b"""
+    INSERT INTO judgements SELECT DISTINCT ON (event_id, start_time) * FROM new_judgements
+    ON CONFLICT (event_id, start_time) DO UPDATE SET outcome = excluded.outcome, finding_id = excluded.finding_id"""
 
 
 def _new(table: str) -> sql.Identifier:
@@ -403,18 +493,6 @@ def _finding_event_row(event: Event, whole: str) -> Row:
     return (*values, sortable(event["last_seen"]), whole)
 
 
-def _clean(row: Row) -> Row:
-    """PostgreSQL's text holds no NUL, and no half of a surrogate pair; JSON may say both (RFC 8259, 8.2)."""
-    for value in row:
-        if isinstance(value, str) and not value.isascii():
-            break
-        if isinstance(value, str) and "\0" in value:
-            break
-    else:
-        return row
-    return tuple(value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in row)
-
-
 _TABLE: Final = {"flow": "flows", "loss": "losses", "heartbeat": "heartbeats", "finding": "finding_events"}
 _ROWS: Final[dict[str, Callable[[Event, str], Row]]] = {
     "flow": _flow_row,
@@ -422,5 +500,5 @@ _ROWS: Final[dict[str, Callable[[Event, str], Row]]] = {
     "heartbeat": heartbeat_row,
     "finding": _finding_event_row,
 }
-_PLACES: Final = {"flows": 5, "losses": 3, "heartbeats": 3, "finding_events": 4}
+_PLACES: Final = {"flows": 5, "losses": 3, "heartbeats": 3, "finding_events": 4, "judgements": 1, "outcomes": 1}
 """Where in a row the time stands that decides its day."""

@@ -21,7 +21,10 @@ from datetime import date
 from typing import Any, Final
 
 from hopwatch.store import StoreError
-from hopwatch.store.postgresql import Connected, Hiding, Said, add_rows, rows_of, spoken
+from hopwatch.store.judgements import Judged, Outcomes
+from hopwatch.store.postgresql import Connected, Hiding, Said, add_rows, rows_of, spoken, today
+from hopwatch.store.rows import Row
+from hopwatch.store.schema import PARTITIONED
 from hopwatch.store.seal import Sealer
 
 CHANGES_BYTES_MIN: Final = 1 << 20
@@ -66,8 +69,11 @@ class Step:
     """The number that the next event of each spool is to have."""
 
     findings: Sequence[Said] = ()
+    judged: Sequence[Judged] = ()
+    """What was said of each window, to stand beside the flows."""
+
     listed: bool = True
-    """Whether the findings are put into the tables that are searched; the outbox has them either way."""
+    """Whether findings and judgements are put into the tables that are searched; the outbox has the findings either way."""
 
     snapshots: Mapping[str, bytes] = field(default_factory=dict)
     changes: Mapping[str, bytes] = field(default_factory=dict)
@@ -95,9 +101,9 @@ class Progress(Connected):
     """The partitions of one consumer group in PostgreSQL; one connection, one thread."""
 
     application = "hopwatch detect"
-    staged = ("finding_events", "findings")
+    staged = ("finding_events", "findings", "outcomes", "judgements")
 
-    def __init__(self, address: str, consumer: str, key: bytes, hiding: Hiding, *, today: Callable[[], date] = date.today) -> None:
+    def __init__(self, address: str, consumer: str, key: bytes, hiding: Hiding, *, today: Callable[[], date] = today) -> None:
         """Connect, and make what is missing.
 
         Raises:
@@ -105,6 +111,7 @@ class Progress(Connected):
         """
         self._consumer, self._hiding = consumer, hiding
         self._sealer = Sealer(key)
+        self._outcomes = Outcomes(hiding)
         self._grown: dict[tuple[int, str], _Grown] = {}
         super().__init__(address, today)
 
@@ -163,12 +170,13 @@ class Progress(Connected):
             StoreAway: the database went away; nothing is kept, or everything is: claim the partitions again to see.
             StoreRefused: something in the findings cannot be kept.
         """
-        rows = {step.number: rows_of(self._hiding, step.findings if step.listed else (), ("finding_events", "findings")) for step in steps}
+        rows = {step.number: self._rows_of(step) for step in steps if step.listed}
         outbox: dict[int, int] = {}
         grown: dict[tuple[int, str], _Grown] = {}
         with spoken():
             for some in rows.values():
-                self._make_days("finding_events", some["finding_events"])
+                for table in PARTITIONED.keys() & some.keys():
+                    self._make_days(table, some[table])
             with self._open.transaction():
                 # Always in one order, or two detectors could wait for one another.
                 found = self._open.execute(
@@ -180,7 +188,7 @@ class Progress(Connected):
                     if epochs.get(step.number) != step.epoch:
                         continue
                     self._remember(step, grown)
-                    add_rows(self._open, rows[step.number])
+                    add_rows(self._open, rows.get(step.number, {}))
                     if step.findings:
                         outbox[step.number] = self._put_out(step)
                     self._open.execute(
@@ -191,6 +199,9 @@ class Progress(Connected):
                     self._open.execute("DELETE FROM detector_outbox WHERE id = ANY(%s)", (list(said),))
         self._grown.update(grown)
         return Kept(outbox, frozenset(step.number for step in steps if epochs.get(step.number) != step.epoch))
+
+    def _rows_of(self, step: Step) -> dict[str, list[Row]]:
+        return rows_of(self._hiding, step.findings, ("finding_events", "findings")) | self._outcomes.rows(step.judged)
 
     def _remember(self, step: Step, grown: dict[tuple[int, str], _Grown]) -> None:
         for plant, snapshot in step.snapshots.items():

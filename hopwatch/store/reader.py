@@ -16,9 +16,10 @@ import psycopg
 
 from hopwatch.store import Reader, StoreError
 from hopwatch.store.embedded import EmbeddedStore
-from hopwatch.store.postgresql import CONNECT_S, SILENCE, check_version, spoken
+from hopwatch.store.postgresql import CONNECT_S, SILENCE, kept_version, spoken
 from hopwatch.store.pseudonyms import Pseudonyms, key_file
 from hopwatch.store.reading import Reading
+from hopwatch.store.schema import POSTGRESQL_VERSION
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 FETCHED: Final = 2_000
@@ -42,6 +43,8 @@ def reader(address: str, key: Path | None = None) -> Reader:
 class PostgresReader(Reading):
     """Events, judgements and findings in PostgreSQL as they are read; one connection, one thread."""
 
+    flows_from = "judged_flows"
+
     def __init__(self, address: str, key: Path | None = None) -> None:
         """Connect; ``key`` is a file that exists.
 
@@ -60,8 +63,11 @@ class PostgresReader(Reading):
         try:
             with spoken():
                 self._open.execute("SET default_transaction_read_only = on")
-                if not check_version(self._open):
-                    raise StoreError(f"{self._name}: no hopwatch store; `hopwatch store` makes one")
+                kept = kept_version(self._open)
+            if kept is None:
+                raise StoreError(f"{self._name}: no hopwatch store; `hopwatch store` makes one")
+            if kept < POSTGRESQL_VERSION:
+                raise StoreError(f"{self._name}: schema version {kept}; `hopwatch store` of this version brings it to {POSTGRESQL_VERSION}")
         except BaseException:
             self.close()
             raise

@@ -24,6 +24,18 @@ def text(record: object) -> str:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
+def clean(row: Row) -> Row:
+    """PostgreSQL's text holds no NUL, and no half of a surrogate pair; JSON may say both (RFC 8259, 8.2)."""
+    for value in row:
+        if isinstance(value, str) and not value.isascii():
+            break
+        if isinstance(value, str) and "\0" in value:
+            break
+    else:
+        return row
+    return tuple(value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in row)
+
+
 def loss_row(loss: Event, whole: str | None = None) -> Row:
     """A row of ``losses``; ``whole`` is the event's text where it is at hand."""
     start, end = sortable(loss["start"]), sortable(loss["end"])

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 VERSION = 1
 
+POSTGRESQL_VERSION = 2
+"""Of the store at scale; version 1 had no judgements."""
+
 COLUMNS = {
     "schema_version": "version INTEGER NOT NULL",
     "flows": """
@@ -59,15 +62,21 @@ UPSERT_FINDING = """INSERT INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     ON CONFLICT (finding_id) DO UPDATE SET severity = excluded.severity, first_seen = excluded.first_seen,
         last_seen = excluded.last_seen, event = excluded.event"""
 
-PARTITIONED = {"flows": "start_time", "losses": "start_time", "heartbeats": "seen_time", "finding_events": "last_seen"}
+PARTITIONED = {"flows": "start_time", "losses": "start_time", "heartbeats": "seen_time", "finding_events": "last_seen",
+               "judgements": "start_time", "outcomes": "day_time"}  # fmt: skip
 """Tables that PostgreSQL cuts into days, by this column."""
 
 _POSTGRESQL_COLUMNS = COLUMNS | {
     "finding_events": """
         event_id TEXT NOT NULL, finding_id TEXT NOT NULL, plant TEXT NOT NULL, verdict TEXT NOT NULL, last_seen TEXT NOT NULL,
         event TEXT NOT NULL""",
+    # What was said of each window, and each thing that was said of any of a day (``judgements``).
+    "judgements": "event_id TEXT NOT NULL, start_time TEXT NOT NULL, outcome TEXT NOT NULL, finding_id TEXT",
+    "outcomes": """
+        outcome TEXT NOT NULL, day_time TEXT NOT NULL, plant TEXT NOT NULL, verdict TEXT NOT NULL, severity TEXT, hop TEXT,
+        classes TEXT[] NOT NULL, judgement TEXT NOT NULL""",
 }
-_POSTGRESQL_KEYS = KEYS | {"finding_events": "event_id"}
+_POSTGRESQL_KEYS = KEYS | {"finding_events": "event_id", "judgements": "event_id", "outcomes": "outcome"}
 
 
 def _postgresql(name: str, columns: str) -> str:
@@ -83,6 +92,15 @@ POSTGRESQL = (
     *(_postgresql(name, columns) for name, columns in _POSTGRESQL_COLUMNS.items()),
     *INDEXES,
     "CREATE INDEX IF NOT EXISTS finding_events_by_finding ON finding_events (finding_id)",
+    "CREATE INDEX IF NOT EXISTS judgements_by_finding ON judgements (finding_id) WHERE finding_id IS NOT NULL",
+    # The text of a judgement as the embedded store has it; the id of a finding holds nothing that JSON would escape.
+    """CREATE OR REPLACE VIEW judged_flows AS
+        SELECT f.event_id, f.flow_id, f.sequence, f.plant, f.agent, f.start_time, f.end_time, f.source, f.destination, f.protocol,
+            f.account, f.operation, o.verdict, o.severity, o.hop, j.finding_id, f.row_count, f.byte_count,
+            left(o.judgement, -1) || ',"finding_id":' || COALESCE('"' || j.finding_id || '"', 'null') || '}' AS judgement, f.event
+        FROM flows f
+        LEFT JOIN judgements j ON j.event_id = f.event_id AND j.start_time = f.start_time
+        LEFT JOIN outcomes o ON o.outcome = j.outcome AND o.day_time = left(j.start_time, 10)""",
     # What does not lie in a day that was made.
     *(f"CREATE TABLE IF NOT EXISTS {name}_other PARTITION OF {name} DEFAULT" for name in PARTITIONED),
     # Where each program that keeps events stands.

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from collectors import packets
+from detectors.judgement import Judgement
 from examples.broker import ROOT
 from hopwatch.bus.numbers import Numbers
 from hopwatch.declared.load import load
@@ -113,6 +114,7 @@ def _compare(plant: House, account: Account) -> None:
     with psycopg.connect(plant.postgres) as db:
         kept = {row[0] for row in db.execute("SELECT finding_id FROM findings").fetchall()}
         rows = db.execute("SELECT event_id, plant, event FROM flows UNION ALL SELECT event_id, plant, event FROM losses").fetchall()
+        verdicts = db.execute("SELECT event_id, plant, verdict, hop, finding_id FROM judged_flows WHERE verdict IS NOT NULL").fetchall()
     account.stored = len(rows)
     account.findings = len(kept)
     for name in PLANTS:
@@ -128,7 +130,10 @@ def _compare(plant: House, account: Account) -> None:
         found = {word.finding_id: _word(word) for word in words if word.plant == name}
         _same(account, f"{name}: findings", _found(plant, name), found)
         account.check(found.keys() <= kept, f"{name}: findings that are on the topic and not in the database")
-        _same(account, f"{name}: budgets", *_budgets(plant, name, lines))
+        judged = {event_id: tuple(said) for event_id, of, *said in verdicts if of == name}
+        said, *budgets = _judged(plant, name, lines)
+        _same(account, f"{name}: verdicts", said, judged)
+        _same(account, f"{name}: budgets", *budgets)
     account.check(len(kept) == len({word.finding_id for word in words}), "the database holds other findings than the topic")
     account.check(account.findings > 0 and account.rounds > 1, "nothing was found: the run shows nothing")
 
@@ -192,13 +197,17 @@ def _found(plant: House, name: str) -> dict[str, Json]:
     return {finding.finding_id: _word(finding) for finding in found if isinstance(finding, Finding)}
 
 
-def _budgets(plant: House, name: str, lines: list[bytes]) -> tuple[Json, Json]:
-    """What the judge remembers after one run in one process, and what the detectors left in the database."""
+def _judged(plant: House, name: str, lines: list[bytes]) -> tuple[Json, Json, Json]:
+    """What one run in one process says of each window and remembers at its end, and what the detectors left in the database."""
     architecture = load(plant.declaration(name), approvers=plant.approvers)
     edition = edition_name(hashlib.sha256(plant.declaration(name).read_bytes()).hexdigest(), None)
     judge: Judge[Any] = Judge(verdict_detectors(None, architecture, edition))
     events: list[Event] = [event for event in map(parse, lines) if isinstance(event, Flow | Loss | Heartbeat)]
-    judge.judge(events)
+    said = {
+        one.flow.event_id: (one.verdict, one.hop, one.finding and one.finding.finding_id)
+        for one in judge.judge(events)
+        if isinstance(one, Judgement)
+    }
     key = key_file(plant.folder / "key")
     progress = Progress(plant.postgres, "hopwatch-detect", key, Hiding(key))
     left = Judge[Any](verdict_detectors(None, architecture, edition)).engine
@@ -211,7 +220,7 @@ def _budgets(plant: House, name: str, lines: list[bytes]) -> tuple[Json, Json]:
                     left.merge(changes)
     finally:
         progress.close()
-    return _unordered(judge.engine), _unordered(left)
+    return said, _unordered(judge.engine), _unordered(left)
 
 
 def _unordered(engine: Engine) -> Json:

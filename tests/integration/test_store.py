@@ -18,7 +18,7 @@ from hopwatch.bus.topics import topic_name
 from hopwatch.detect import Editions
 from hopwatch.events import Heartbeat, dump
 from hopwatch.store.postgresql import Hiding, PostgresStore
-from hopwatch.storing import KINDS, Keeping, Storing, today
+from hopwatch.storing import KINDS, Keeping, Storing
 from tests.bus.real import clear, held, make_topics
 from tests.store.test_store_postgresql import finding, flow
 
@@ -48,7 +48,7 @@ class Cloud:
         made = Storing(
             partial(Subscriber, self.connection, group=f"{self.prefix}store", kinds=KINDS),
             Publisher(self.connection, speaker="store"),
-            PostgresStore(self.postgres, hiding, today=today),
+            PostgresStore(self.postgres, hiding),
             hiding,
             declared=None,
             editions=Editions(),
@@ -147,7 +147,8 @@ def test_findings_are_kept_with_their_latest_word(cloud: Cloud) -> None:
 
 
 def test_how_long_is_kept_is_said_by_name() -> None:
-    assert Keeping.parse("flows=30, persons=7,findings=730") == Keeping({"flows": 30, "findings": 730, "finding_events": 730}, 7)
+    days = {"flows": 30, "judgements": 30, "outcomes": 30, "findings": 730, "finding_events": 730}
+    assert Keeping.parse("flows=30, persons=7,findings=730") == Keeping(days, 7)
     for wrong in ("flow=3", "flows", "flows=0", "flows=x"):
         with pytest.raises(ValueError, match="NAME=DAYS"):
             Keeping.parse(wrong)

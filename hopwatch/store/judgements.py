@@ -1,0 +1,109 @@
+"""What was said of each window, as rows of PostgreSQL: one small row a window, and one of each thing that was said of any, a day.
+
+Windows alike are told the same, so a day has some hundreds of outcomes and millions of windows. An outcome's name is the hash of its
+text; it lies with the day of its windows, so that both go together. The view ``judged_flows`` joins them to the flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, Protocol
+
+from hopwatch.store.postgresql import Hiding
+from hopwatch.store.rows import Row, clean, sortable, text
+
+OUTCOMES_MAX: Final = 16_384
+"""Outcomes whose text and name are remembered; at the bound all are forgotten and made again."""
+
+
+class Difference(Protocol):
+    """One question on which what was observed is not what was declared."""
+
+    def model_dump(self) -> dict[str, Any]: ...  # Any: JSON values.
+
+
+class Outcome(Protocol):
+    """What is said of a window and of every window like it; its classes are those of what moved."""
+
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def severity(self) -> str | None: ...
+    @property
+    def hop(self) -> str | None: ...
+    @property
+    def service(self) -> str | None: ...
+    @property
+    def who(self) -> str | None: ...
+    @property
+    def checked(self) -> Mapping[str, str]: ...
+    @property
+    def differences(self) -> Sequence[Difference]: ...
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def declaration(self) -> Mapping[str, Any]: ...  # Any: JSON values.
+
+
+class Judged(NamedTuple):
+    """One window that was judged. ``named`` are the accounts that what differs may quote; None where nothing differs."""
+
+    event_id: str
+    start: str
+    plant: str
+    outcome: Outcome
+    finding_id: str | None
+    named: tuple[Any, ...] | None  # Any: account, role and on_behalf_of, as they stand in the flow.
+
+
+class Outcomes:
+    """Makes the rows; remembers what it has made of an outcome."""
+
+    def __init__(self, hiding: Hiding) -> None:
+        self._hiding = hiding
+        self._made: dict[int, tuple[Outcome, str, Row]] = {}
+
+    def rows(self, judged: Iterable[Judged]) -> dict[str, list[Row]]:
+        """Rows of ``judgements`` and ``outcomes``, names of persons hidden."""
+        rows: list[Row] = []
+        outcomes: dict[tuple[str, str], Row] = {}
+        for one in judged:
+            start = sortable(one.start)
+            name, tail = self._outcome(one)
+            day = start[:10]
+            if (name, day) not in outcomes:
+                outcomes[name, day] = (name, day, *tail)
+            rows.append(clean((one.event_id, start, name, one.finding_id)))
+        return {"judgements": rows, "outcomes": list(outcomes.values())}
+
+    def _outcome(self, one: Judged) -> tuple[str, Row]:
+        made = None if one.named else self._made.get(id(one.outcome))
+        if made is not None:
+            return made[1], made[2]
+        said = one.outcome
+        differences: list[dict[str, Any]] = [each.model_dump() for each in said.differences]  # Any: JSON values.
+        if one.named and differences:
+            account, role, on_behalf_of = one.named
+            event = {"plant": one.plant, "account": account, "role": role, "on_behalf_of": on_behalf_of, "who": said.who}
+            differences = self._hiding.rewritten(event | {"differences": differences})["differences"]
+        judgement = text(
+            {
+                "verdict": said.verdict,
+                "severity": said.severity,
+                "hop": said.hop,
+                "service": said.service,
+                "checked": dict(said.checked),
+                "differences": differences,
+                "classes": list(said.classes),
+                "declaration": dict(said.declaration),
+            }
+        )
+        tail = clean((one.plant, said.verdict, said.severity, said.hop, list(said.classes), judgement))
+        name = blake2b(f"{one.plant}\0{judgement}".encode(errors="surrogatepass"), digest_size=10).hexdigest()
+        if not one.named:
+            # The outcome is held with it, so that no other can have its place in memory.
+            if len(self._made) >= OUTCOMES_MAX:
+                self._made.clear()
+            self._made[id(said)] = (said, name, tail)
+        return name, tail
