@@ -151,6 +151,7 @@ SAID = {
     },
     "hopwatch/store/reading.py": {SHOWN: "CANDIDATES_MAX"},
     "hopwatch/store/postgresql.py": {CACHE: "ACCOUNTS_MAX"},
+    "hopwatch/store/judgements.py": {CACHE: "OUTCOMES_MAX"},
     "hopwatch/store/progress.py": {"none lost: a snapshot takes their place": "CHANGES_MAX"},
     "hopwatch/bus/kafka.py": {
         "none lost: the spool holds what waits": "IN_FLIGHT_MESSAGES_MAX IN_FLIGHT_BYTES_MAX",
