@@ -121,7 +121,7 @@ SAID = {
     "protocols/quic.rs": {SHOWN: "VERSIONS_MAX", BYTES_ALONE: "ID_BYTES_MAX"},
     "protocols/search.rs": {"told: `lossy`, until a frame is found": "CANDIDATES_MAX"},
     "protocols/tls.rs": {SHOWN: "FACTS_MAX", CLIPPED: "NAME_CHARS_MAX"},
-    "python.rs": {PIECES: "FINISHED_MAX"},
+    "python.rs": {PIECES: "FINISHED_MAX READY_MAX"},
     "quality.rs": {REFUSED: "EXPECTED_MAX"},
     "sensor.rs": {BYTES_ALONE: "RECOGNITIONS_MAX", "told: `one_sided`": "PAIRING_PACKETS_MAX"},
     "source/merge.rs": {"none lost: frames of two files may change places": "FILES_OPEN_MAX"},

@@ -29,13 +29,13 @@ fn run(path: &Path, digest: bool, conversations: bool) -> Result<Run, String> {
     sensor.quality = conversations.then(|| Box::new(Quality::new(Vec::new())));
     let (mut sha, mut events) = (Sha256::new(), 0);
     let mut take = |sensor: &mut Sensor| {
-        for line in sensor.windows.take() {
+        sensor.windows.take_each(|line| {
             events += 1;
             if digest {
-                sha.update(&line);
+                sha.update(line);
                 sha.update(b"\n");
             }
-        }
+        });
     };
     let mut frames = 0;
     let end = loop {

@@ -41,6 +41,16 @@ fn error(wrong: &SourceError) -> PyErr {
 }
 
 /// Each line is freed as soon as Python has it.
+/// Events that one read hands over at a time, about: so many are ready before it looks for more.
+const READY_MAX: usize = 4096;
+
+/// The events that are ready.
+fn taken(py: Python<'_>, windows: &mut windows::Windows) -> Vec<Py<PyBytes>> {
+    let mut lines = Vec::with_capacity(windows.ready());
+    windows.take_each(|line| lines.push(PyBytes::new(py, line).unbind()));
+    lines
+}
+
 fn lines(py: Python<'_>, events: Vec<Vec<u8>>) -> Vec<Py<PyBytes>> {
     events.into_iter().map(|line| PyBytes::new(py, &line).unbind()).collect()
 }
@@ -79,7 +89,7 @@ impl SensorState {
         };
         let until = Instant::now() + timeout;
         let (mut result, mut count) = (Ok(false), 0);
-        while count < packets_max {
+        while count < packets_max && self.sensor.windows.ready() < READY_MAX {
             let (sensor, taps) = (&mut self.sensor, &self.taps);
             // Of one interface are all frames that are lent together.
             let turn = source.read_some(packets_max - count, &mut |frames| {
@@ -247,30 +257,19 @@ impl Sensor {
     /// Events since the last call, and whether the input has ended.
     #[pyo3(signature = (packets_max=65_536, timeout_ms=200))]
     fn read(&self, py: Python<'_>, packets_max: usize, timeout_ms: u64) -> PyResult<(Vec<Py<PyBytes>>, bool)> {
-        let (events, done) = py.detach(|| {
-            let mut state = self.lock();
-            let done = state.read(packets_max, Duration::from_millis(timeout_ms));
-            (state.sensor.windows.take(), done)
-        });
+        let done = py.detach(|| self.lock().read(packets_max, Duration::from_millis(timeout_ms)));
         let done = done.map_err(|wrong| error(&wrong))?;
-        Ok((lines(py, events), done))
+        Ok((taken(py, &mut self.lock().sensor.windows), done))
     }
 
     /// Ends all windows, or so many that about `events_max` events are told; then it is to be called until it gives nothing.
     #[pyo3(signature = (events_max=usize::MAX))]
     fn finish(&self, py: Python<'_>, events_max: usize) -> Vec<Py<PyBytes>> {
-        let events = py.detach(|| {
-            let mut state = self.lock();
-            let mut events = Vec::new();
-            loop {
-                let more = state.sensor.finish_some(FINISHED_MAX);
-                events.append(&mut state.sensor.windows.take());
-                if !more || events.len() >= events_max {
-                    return events;
-                }
-            }
+        py.detach(|| {
+            let sensor = &mut self.lock().sensor;
+            while sensor.finish_some(FINISHED_MAX) && sensor.windows.ready() < events_max {}
         });
-        lines(py, events)
+        taken(py, &mut self.lock().sensor.windows)
     }
 
     /// One line per conversation that has ended since the last call.
@@ -502,8 +501,7 @@ impl Windows {
 
     /// The events that are ready.
     fn take(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
-        let events = self.lock().take();
-        lines(py, events)
+        taken(py, &mut self.lock())
     }
 }
 

@@ -10,18 +10,29 @@ const LINES_MAX: usize = 12;
 
 /// Asks for the memory of a value, as far as this processor can be asked. Changes nothing but time.
 #[inline]
-#[allow(unsafe_code)] // A prefetch is an intrinsic that takes a raw pointer.
 pub fn soon<T: ?Sized>(value: &T) {
+    lines(value, LINES_MAX);
+}
+
+/// Asks for the beginning of a value.
+#[inline]
+pub fn soon_first<T: ?Sized>(value: &T) {
+    lines(value, 1);
+}
+
+#[inline]
+#[allow(unsafe_code)] // A prefetch is an intrinsic that takes a raw pointer.
+fn lines<T: ?Sized>(value: &T, most: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = std::ptr::from_ref(value).cast::<i8>();
-        for line in 0..size_of_val(value).div_ceil(LINE_BYTES).min(LINES_MAX) {
+        for line in 0..size_of_val(value).div_ceil(LINE_BYTES).min(most) {
             // SAFETY: a prefetch is a hint. It reads nothing into the program, writes nothing and faults at no address; this one is
             // within `value` or in the same line as its end. SSE, which has it, is part of x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * LINE_BYTES)) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = (value, most);
 }

@@ -11,17 +11,22 @@
 //! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
 
 use crate::protocols::Shared;
-use crate::soon::soon;
+use crate::soon::{soon, soon_first};
 use crate::table::Map;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
+mod due;
 mod line;
+mod ready;
+use due::{Deadline, Due};
 use line::Line;
+pub use ready::Ready;
 
 pub const WINDOW_NS: i64 = 1_000_000_000;
 /// A window ends at so many rows, so many bytes, and before it would hold more object sets; the next one goes on, and
@@ -36,7 +41,7 @@ pub const NAMES_MAX: usize = 65_536;
 /// Names kept for one (client, address).
 pub const NAMES_OF_ADDRESS_MAX: usize = 8;
 
-/// Identities, and protections, of which one copy serves all connections; the table is emptied when full.
+/// Identities, protections, and where connections are seen, of which one copy serves all connections; the table is emptied when full.
 pub const INTERNED_MAX: usize = 4096;
 
 /// Who sent the bytes, in the protocol's sense. The client opens the session of the protocol, which is not always the
@@ -233,14 +238,14 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Protection {
     /// `none`, `tls1.0`…`tls1.3`, `opcua-none`, `opcua-sign`, `opcua-signandencrypt`.
-    pub transport: String,
+    pub transport: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cipher: Option<String>,
     /// OPC UA security policy, short name (`Basic256Sha256`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// `scram-sha-256`, `md5`, `password`, `trust`, `certificate`, `anonymous`, `username`, …
-    pub authentication: Option<String>,
+    pub authentication: Option<Cow<'static, str>>,
     pub certificate: Option<serde_json::Value>,
     /// Fingerprint of the client's TLS hello (JA4).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,6 +253,13 @@ pub struct Protection {
     /// The hello may hide the name really asked for (Encrypted Client Hello); it cannot be told from one that only looks so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ech: bool,
+}
+
+impl Hash for Protection {
+    /// By what most of them differ in.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.transport, &self.authentication, &self.cipher, &self.ja4).hash(state);
+    }
 }
 
 impl Default for Protection {
@@ -332,6 +344,68 @@ pub struct Opening {
     pub first_ns: i64,
 }
 
+/// What of an [`Opening`] is the same for many connections: transport, tap and context, and who saw it.
+type Where = (Arc<str>, Option<Arc<str>>, Option<Arc<str>>, &'static str);
+
+/// How it is written.
+struct Setting {
+    /// Plant, agent, tap and context; transport; who saw it.
+    json: [Box<str>; 3],
+    /// What the ids of flows begin with.
+    hashed: Box<str>,
+}
+
+impl Setting {
+    fn new(plant: &str, agent: &str, opening: &Opening) -> Self {
+        let written = |write: &dyn Fn(&mut Line)| {
+            let mut line = Line::default();
+            write(&mut line);
+            line.into_text()
+        };
+        let whose = written(&|line| {
+            line.raw("\",\"plant\":").text(plant).raw(",\"agent\":").text(agent);
+            line.raw(",\"tap\":").optional(opening.tap.as_deref()).raw(",\"context\":").optional(opening.context.as_deref());
+            line.raw(",\"connection\":\"");
+        });
+        let transport = written(&|line| {
+            line.raw(",\"transport\":").text(&opening.transport).raw(",\"protocol\":");
+        });
+        let seen_by = written(&|line| {
+            line.raw(",\"seen_by\":").text(opening.seen_by).raw(",\"completeness\":{\"state\":");
+        });
+        Self {
+            json: [whose, transport, seen_by],
+            hashed: format!("{plant}{END}{agent}{END}{}{END}", opening.context.as_deref().unwrap_or_default()).into(),
+        }
+    }
+}
+
+/// An identity, and how it is written: account and role, application; and what of it the ids of flows are made of.
+struct Named {
+    value: Identity,
+    json: [Box<str>; 2],
+    hashed: Box<str>,
+}
+
+impl Named {
+    fn new(value: Identity) -> Arc<Self> {
+        let (mut first, mut second, mut hashed) = (Line::default(), Line::default(), Line::default());
+        first.raw(",\"account\":").optional(value.account.as_deref());
+        first.raw(",\"account_from\":").text(value.account_from.unwrap_or("unknown"));
+        first.raw(",\"role\":").optional(value.role.as_deref()).raw(",\"on_behalf_of\":");
+        second.raw(",\"application\":").optional(value.application.as_deref()).raw(",\"operation\":");
+        for part in [&value.account, &value.role, &value.application] {
+            // An absent part and an empty one must differ.
+            match part {
+                Some(part) => hashed.raw("=").raw(part),
+                None => hashed.raw("-"),
+            }
+            .raw(END);
+        }
+        Arc::new(Self { json: [first.into_text(), second.into_text()], hashed: hashed.into_text(), value })
+    }
+}
+
 /// Where a movement was counted last. A decoder keeps one beside each movement that it repeats: while the same window is
 /// open, the next count finds its place without looking for it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -345,10 +419,62 @@ pub struct Place {
 /// The set of a movement without objects.
 const NO_SET: u16 = u16::MAX;
 
+type Set = (Arc<ObjectSet>, Counts, u64);
+
+/// The object sets of a window. Most have one, which needs no room of its own.
+#[derive(Default)]
+struct Sets {
+    first: Option<Set>,
+    #[allow(clippy::box_collection)] // There may be a hundred thousand windows; this is two words less in each.
+    more: Option<Box<Vec<Set>>>,
+}
+
+impl Sets {
+    fn more(&self) -> &[Set] {
+        self.more.as_ref().map_or(&[], |more| more.as_slice())
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more().len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Set> {
+        self.first.iter().chain(self.more())
+    }
+
+    #[inline]
+    fn get_mut(&mut self, at: usize) -> Option<&mut Set> {
+        match at.checked_sub(1) {
+            None => self.first.as_mut(),
+            Some(at) => self.more.as_mut()?.get_mut(at),
+        }
+    }
+
+    /// Adds one; where it stands.
+    fn push(&mut self, objects: &Arc<ObjectSet>) -> usize {
+        let set = (Arc::clone(objects), Counts::ZERO, 0);
+        if self.first.is_none() {
+            self.first = Some(set);
+        } else {
+            self.more.get_or_insert_default().push(set);
+        }
+        self.len() - 1
+    }
+
+    /// Where a set stands. Nearly always it is the very one that was counted before.
+    fn place_of(&self, objects: &Arc<ObjectSet>) -> Option<usize> {
+        let last = |is_it: &dyn Fn(&Arc<ObjectSet>) -> bool| {
+            let more = self.more().iter().rposition(|(set, ..)| is_it(set)).map(|at| at + 1);
+            more.or_else(|| self.first.as_ref().filter(|(set, ..)| is_it(set)).map(|_| 0))
+        };
+        last(&|set| Arc::ptr_eq(set, objects)).or_else(|| last(&|set| set == objects))
+    }
+}
+
 struct Open {
     start_ns: i64,
     end_ns: i64,
-    sets: Vec<(Arc<ObjectSet>, Counts, u64)>,
+    sets: Sets,
     counts: Counts,
     bytes: u64,
     bytes_back: u64,
@@ -360,11 +486,12 @@ struct Open {
 struct Flow {
     operation: Operation,
     from: Side,
-    identity: Arc<Identity>,
+    identity: Arc<Named>,
     /// Stands for the identity's key: equal numbers, equal keys.
     key: u32,
     id: [u8; 16],
     sequence: u64,
+    /// Of the windows that have ended.
     totals: Counts,
     total_bytes: u64,
     total_bytes_back: u64,
@@ -392,26 +519,32 @@ impl Protected {
 }
 
 /// The identity of a connection that nobody has named.
-static NOBODY: LazyLock<Arc<Identity>> = LazyLock::new(Arc::default);
+static NOBODY: LazyLock<Arc<Named>> = LazyLock::new(|| Named::new(Identity::default()));
 
+/// Lies in one table with all others. What every packet looks at comes first.
+#[repr(C, align(64))]
 struct Connection {
-    opening: Opening,
-    ordinal: u64,
-    hash: [u8; 16],
-    protocol: Option<&'static str>,
-    identity: Arc<Identity>,
-    key: u32,
-    keys: u32,
-    protection: Arc<Protected>,
-    depth: Depth,
-    condition: Condition,
-    /// By side; `None`: none.
-    names: Option<Box<[Vec<Name>; 2]>>,
     flows: Vec<Flow>,
-    last: usize,
+    last: u32,
+    key: u32,
     /// Stream bytes handed in and not yet claimed, by sender.
     pending: [u64; 2],
     packets: u64,
+    keys: u32,
+    depth: Depth,
+    opened_by: Option<Side>,
+    client: Endpoint,
+    server: Endpoint,
+    first_ns: i64,
+    ordinal: u64,
+    hash: [u8; 16],
+    protocol: Option<&'static str>,
+    identity: Arc<Named>,
+    protection: Arc<Protected>,
+    setting: Arc<Setting>,
+    condition: Condition,
+    /// By side; `None`: none.
+    names: Option<Box<[Vec<Name>; 2]>>,
 }
 
 pub type ConnectionId = usize;
@@ -445,16 +578,17 @@ pub struct Loss {
 pub struct Windows {
     plant: String,
     agent: String,
-    connections: Vec<Option<Box<Connection>>>,
+    connections: Vec<Option<Connection>>,
     free: Vec<ConnectionId>,
-    due: BinaryHeap<Reverse<(i64, ConnectionId, usize, u32)>>,
+    due: Due,
     epoch: u32,
     names: HashMap<(IpAddr, IpAddr), Vec<(String, i64)>>,
-    ready: Vec<Vec<u8>>,
-    /// Where a window is written before its length is known.
+    ready: Ready,
+    /// Where ids are made.
     scratch: Line,
-    identities: Map<Arc<Identity>, ()>,
-    protections: Map<Box<str>, Arc<Protected>>,
+    settings: Map<Where, Arc<Setting>>,
+    identities: Map<Identity, Arc<Named>>,
+    protections: Map<Protection, Arc<Protected>>,
     shared: Shared,
     pub counters: WindowCounters,
 }
@@ -467,11 +601,12 @@ impl Windows {
             agent: agent.into(),
             connections: Vec::new(),
             free: Vec::new(),
-            due: BinaryHeap::new(),
+            due: Due::default(),
             epoch: 0,
             names: HashMap::new(),
-            ready: Vec::new(),
+            ready: Ready::default(),
             scratch: Line::default(),
+            settings: Map::default(),
             identities: Map::default(),
             protections: Map::default(),
             shared: Shared::default(),
@@ -505,9 +640,10 @@ impl Windows {
     pub fn open_again(&mut self, opening: Opening, ordinal: u64) -> ConnectionId {
         let asked = self.names_of(opening.client.address, opening.server.address, opening.first_ns);
         let back = self.names_of(opening.server.address, opening.client.address, opening.first_ns);
-        let hash = connection_hash(&self.plant, &opening);
+        let hash = connection_hash(&mut self.scratch, &self.plant, &opening);
         let names = if back.is_empty() && asked.is_empty() { None } else { Some(Box::new([back, asked])) };
-        let connection = Box::new(Connection {
+        let setting = self.setting_of(&opening);
+        let connection = Connection {
             hash,
             protocol: None,
             identity: Arc::clone(&NOBODY),
@@ -522,8 +658,12 @@ impl Windows {
             pending: [0; 2],
             packets: 0,
             ordinal,
-            opening,
-        });
+            opened_by: opening.opened_by,
+            client: opening.client,
+            server: opening.server,
+            first_ns: opening.first_ns,
+            setting,
+        };
         if let Some(id) = self.free.pop() {
             self.connections[id] = Some(connection);
             id
@@ -540,10 +680,10 @@ impl Windows {
 
     /// Asks for what a recorder of `connection` is going to look at first; `flows`: what it looks at next, if the first has come.
     pub(crate) fn soon(&self, connection: ConnectionId, flows: bool) {
-        let Some(connection) = self.connections.get(connection).and_then(Option::as_deref) else { return };
+        let Some(place) = self.connections.get(connection) else { return };
         if !flows {
-            soon(connection);
-        } else if let Some(flow) = connection.flows.get(connection.last) {
+            soon_first(place);
+        } else if let Some(flow) = place.as_ref().and_then(|connection| connection.flows.get(connection.last as usize)) {
             soon(flow);
         }
     }
@@ -559,11 +699,8 @@ impl Windows {
 
     /// Ends every window whose second has passed.
     pub fn advance(&mut self, now_ns: i64) {
-        while let Some(&Reverse((deadline_ns, id, flow, epoch))) = self.due.peek() {
-            if deadline_ns > now_ns {
-                break;
-            }
-            self.due.pop();
+        while let Some(Deadline { connection, flow, epoch, .. }) = self.due.next(now_ns) {
+            let (id, flow) = (connection as usize, usize::from(flow));
             let current = self.connections.get(id).and_then(|c| c.as_ref()).and_then(|c| c.flows.get(flow));
             if current.is_some_and(|f| f.epoch == epoch && f.open.is_some()) {
                 self.emit(id, flow, false);
@@ -593,18 +730,32 @@ impl Windows {
     /// Ends all connections, in the order in which they were first seen.
     pub fn finish(&mut self) {
         let mut open: Vec<_> =
-            self.connections.iter().enumerate().filter_map(|(id, c)| c.as_ref().map(|c| (c.opening.first_ns, c.hash, id))).collect();
+            self.connections.iter().enumerate().filter_map(|(id, c)| c.as_ref().map(|c| (c.first_ns, c.hash, id))).collect();
         open.sort();
         for (_, _, id) in open {
             let last_ns = self.connection(id).flows.iter().filter_map(|f| f.open.as_ref().map(|o| o.end_ns)).max();
-            let first_ns = self.connection(id).opening.first_ns;
+            let first_ns = self.connection(id).first_ns;
             self.close(id, last_ns.unwrap_or(first_ns));
         }
     }
 
     /// The events that are ready, one JSON object each, oldest first.
     pub fn take(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.ready)
+        let mut lines = Vec::with_capacity(self.ready.len());
+        self.take_each(|line| lines.push(line.to_vec()));
+        lines
+    }
+
+    /// The same one by one, as they lie in memory.
+    pub fn take_each(&mut self, each: impl FnMut(&[u8])) {
+        self.ready.iter().for_each(each);
+        self.ready.clear();
+    }
+
+    /// How many events are ready.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// Adds a loss event in its place among the windows.
@@ -627,7 +778,8 @@ impl Windows {
             flows: &loss.flows,
             why: &loss.why,
         };
-        self.ready.push(serde_json::to_vec(&out).expect("a loss serialises"));
+        self.ready.next().raw(&serde_json::to_string(&out).expect("a loss serialises"));
+        self.ready.ended();
     }
 
     /// Remembers a DNS answer: `client` was told that `name` has `address` until `expires_ns`.
@@ -664,28 +816,41 @@ impl Windows {
         names
     }
 
+    fn setting_of(&mut self, opening: &Opening) -> Arc<Setting> {
+        let of = (Arc::clone(&opening.transport), opening.tap.clone(), opening.context.clone(), opening.seen_by);
+        if let Some(known) = self.settings.get(&of) {
+            return Arc::clone(known);
+        }
+        if self.settings.len() >= INTERNED_MAX {
+            self.settings.clear();
+        }
+        let setting = Arc::new(Setting::new(&self.plant, &self.agent, opening));
+        self.settings.insert(of, Arc::clone(&setting));
+        setting
+    }
+
     /// The same identity, of which there is one copy.
-    fn interned(&mut self, identity: Identity) -> Arc<Identity> {
-        if let Some((known, ())) = self.identities.get_key_value(&identity) {
+    fn interned(&mut self, identity: Identity) -> Arc<Named> {
+        if let Some(known) = self.identities.get(&identity) {
             return Arc::clone(known);
         }
         if self.identities.len() >= INTERNED_MAX {
             self.identities.clear();
         }
-        let identity = Arc::new(identity);
-        self.identities.insert(Arc::clone(&identity), ());
-        identity
+        let named = Named::new(identity.clone());
+        self.identities.insert(identity, Arc::clone(&named));
+        named
     }
 
     fn protected(&mut self, value: Protection) -> Arc<Protected> {
-        let protected = Protected::new(value);
-        if let Some(known) = self.protections.get(&protected.json) {
+        if let Some(known) = self.protections.get(&value) {
             return Arc::clone(known);
         }
         if self.protections.len() >= INTERNED_MAX {
             self.protections.clear();
         }
-        self.protections.insert(protected.json.clone(), Arc::clone(&protected));
+        let protected = Protected::new(value.clone());
+        self.protections.insert(value, Arc::clone(&protected));
         protected
     }
 
@@ -697,8 +862,8 @@ impl Windows {
         let connection = self.connection(id);
         let key = connection.key;
         let same = |f: &Flow| f.operation == operation && f.from == from && f.key == key;
-        if connection.flows.get(connection.last).is_some_and(same) {
-            return connection.last;
+        if connection.flows.get(connection.last as usize).is_some_and(same) {
+            return connection.last as usize;
         }
         if let Some(index) = connection.flows.iter().position(same) {
             return index;
@@ -710,7 +875,7 @@ impl Windows {
         let identity = Arc::clone(&connection.identity);
         let mut line = std::mem::take(&mut self.scratch);
         let known = self.connections[id].as_ref().expect("open");
-        let id_hash = flow_hash(&mut line, &self.plant, &self.agent, known, &identity, operation, from);
+        let id_hash = flow_hash(&mut line, known, &identity, operation, from);
         self.scratch = line;
         let connection = self.connection(id);
         // Most connections have one or two.
@@ -735,26 +900,26 @@ impl Windows {
         let connection = self.connections[id].as_mut().expect("the connection is open");
         let flow = &mut connection.flows[flow_index];
         let Some(window) = flow.open.take() else { return };
-        let opening = &connection.opening;
+        let setting = &*connection.setting;
         let mut condition = connection.condition;
         condition.lossy &= condition.sound_ns.is_none_or(|sound_ns| window.start_ns <= sound_ns);
         condition.lossy |= window.lost_bytes > 0;
-        let statement = window.sets.first().and_then(|(set, ..)| set.statement.as_deref());
-        let one_statement = window.sets.iter().all(|(set, ..)| set.statement.as_deref() == statement);
+        flow.totals.add(window.counts);
+        flow.total_bytes += window.bytes;
+        flow.total_bytes_back += window.bytes_back;
+        let statement = window.sets.first.as_ref().and_then(|(set, ..)| set.statement.as_deref());
+        let one_statement = window.sets.more().iter().all(|(set, ..)| set.statement.as_deref() == statement);
         let event_id = event_hash(&mut self.scratch, &flow.id, flow.sequence);
-        let line = &mut self.scratch;
-        line.0.clear();
-        line.raw("{\"kind\":\"flow\",\"event_id\":\"").hex(&event_id);
-        line.raw("\",\"plant\":").text(&self.plant).raw(",\"agent\":").text(&self.agent);
-        line.raw(",\"tap\":").optional(opening.tap.as_deref()).raw(",\"context\":").optional(opening.context.as_deref());
-        line.raw(",\"connection\":\"").hex(&connection.hash).raw("\",\"flow_id\":\"").hex(&flow.id);
+        let line = self.ready.next();
+        line.raw("{\"kind\":\"flow\",\"event_id\":\"").hex(&event_id).raw(&setting.json[0]);
+        line.hex(&connection.hash).raw("\",\"flow_id\":\"").hex(&flow.id);
         line.raw("\",\"sequence\":").number(flow.sequence).raw(",\"final\":").bool(is_final);
         line.raw(",\"start\":\"").time(window.start_ns).raw("\",\"end\":\"").time(window.end_ns);
-        for (role, side) in [("\",\"source\":", flow.from), (",\"destination\":", flow.from.other())] {
-            let end = if side == Side::Client { &opening.client } else { &opening.server };
-            line.raw(role).raw("{\"address\":").address(end.address).raw(",\"port\":").number(end.port.into()).raw(",\"names\":");
+        for (role, side) in [("\",\"source\":{\"address\":", flow.from), (",\"destination\":{\"address\":", flow.from.other())] {
+            let end = if side == Side::Client { &connection.client } else { &connection.server };
+            line.raw(role).address(end.address).raw(",\"port\":").number(end.port.into()).raw(",\"names\":");
             let names = connection.names.as_ref().map_or(&[][..], |names| names[side as usize].as_slice());
-            line.each(names, '[', ']', |line, name| {
+            line.each(names, |line, name| {
                 line.raw("{\"name\":").text(&name.name).raw(",\"by\":").text(name.by);
                 if let Some(port) = name.port {
                     line.raw(",\"port\":").number(port.into());
@@ -763,23 +928,18 @@ impl Windows {
             });
             line.raw("}");
         }
-        let opened_by = opening.opened_by.map(|side| if side == flow.from { "source" } else { "destination" });
-        line.raw(",\"opened_by\":").optional(opened_by).raw(",\"transport\":").text(&opening.transport);
-        line.raw(",\"protocol\":").optional(connection.protocol);
-        let identity = &flow.identity;
-        line.raw(",\"account\":").optional(identity.account.as_deref());
-        line.raw(",\"account_from\":").text(identity.account_from.unwrap_or("unknown"));
-        line.raw(",\"role\":").optional(identity.role.as_deref());
-        line.raw(",\"on_behalf_of\":").optional(connection.identity.on_behalf_of.as_deref());
-        line.raw(",\"application\":").optional(identity.application.as_deref());
-        line.raw(",\"operation\":").text(flow.operation.name());
+        let opened_by = connection.opened_by.map(|side| if side == flow.from { "source" } else { "destination" });
+        line.raw(",\"opened_by\":").word(opened_by).raw(&setting.json[1]).word(connection.protocol);
+        let [account, application] = &flow.identity.json;
+        line.raw(account).optional(connection.identity.value.on_behalf_of.as_deref()).raw(application);
+        line.word(Some(flow.operation.name()));
         line.raw(",\"statement\":").optional(statement.filter(|_| one_statement)).raw(",\"objects\":");
-        line.each(&window.sets, '[', ']', |line, (set, counts, bytes)| {
+        line.each(window.sets.iter(), |line, (set, counts, bytes)| {
             line.raw("{\"names\":").texts(&set.names).raw(",\"columns\":").texts(&set.columns).raw(",");
             counts.write(line);
             line.raw(",\"bytes\":").number(*bytes);
             if !set.marks.is_empty() {
-                line.raw(",\"marks\":").each(&set.marks, '[', ']', |line, mark| {
+                line.raw(",\"marks\":").each(&set.marks, |line, mark| {
                     line.text(mark);
                 });
             }
@@ -791,11 +951,11 @@ impl Windows {
         line.raw(",\"packets\":").number(window.packets).raw(",\"totals\":{");
         flow.totals.write(line);
         line.raw(",\"bytes\":").number(flow.total_bytes).raw(",\"bytes_back\":").number(flow.total_bytes_back);
-        line.raw("},\"protection\":").raw(&connection.protection.json).raw(",\"depth\":").text(connection.depth.name());
-        line.raw(",\"seen_by\":").text(opening.seen_by).raw(",\"completeness\":{\"state\":").text(condition.state());
+        line.raw("},\"protection\":").raw(&connection.protection.json).raw(",\"depth\":").word(Some(connection.depth.name()));
+        line.raw(&setting.json[2]).word(Some(condition.state()));
         line.raw(",\"lost_bytes\":").number(window.lost_bytes).raw(",\"joined_late\":").bool(condition.joined_late);
         line.raw(",\"one_sided\":").bool(condition.one_sided).raw(",\"estimated\":").bool(window.estimated).raw("}}");
-        self.ready.push(line.0.as_slice().into());
+        self.ready.ended();
         flow.sequence += 1;
         self.counters.windows_total += 1;
     }
@@ -803,18 +963,19 @@ impl Windows {
     /// Opens the window of a flow if it is closed.
     fn window(&mut self, id: ConnectionId, flow_index: usize, time_ns: i64) -> &mut Open {
         let connection = self.connections[id].as_mut().expect("the connection is open");
-        connection.last = flow_index;
+        connection.last = flow_index as u32;
         let packets = std::mem::take(&mut connection.packets);
         let flow = &mut connection.flows[flow_index];
         if flow.open.is_none() {
             self.epoch = self.epoch.wrapping_add(1).max(1);
             flow.epoch = self.epoch;
-            self.due.push(Reverse((time_ns.saturating_add(WINDOW_NS), id, flow_index, self.epoch)));
+            let at_ns = time_ns.saturating_add(WINDOW_NS);
+            self.due.note(Deadline { at_ns, connection: id as u32, flow: flow_index as u16, epoch: self.epoch });
         }
         let window = flow.open.get_or_insert_with(|| Open {
             start_ns: time_ns,
             end_ns: time_ns,
-            sets: Vec::new(),
+            sets: Sets::default(),
             counts: Counts::ZERO,
             bytes: 0,
             bytes_back: 0,
@@ -887,15 +1048,12 @@ impl Recorder<'_> {
         window.end_ns = window.end_ns.max(self.time_ns);
         window.packets += std::mem::take(&mut connection.packets);
         window.counts.add(counts);
-        flow.totals.add(counts);
         if forward {
             window.bytes += bytes;
-            flow.total_bytes += bytes;
         } else {
             window.bytes_back += bytes;
-            flow.total_bytes_back += bytes;
         }
-        connection.last = usize::from(place.flow);
+        connection.last = place.flow.into();
         true
     }
 
@@ -919,25 +1077,16 @@ impl Recorder<'_> {
         window.counts.add(counts);
         let mut place_of_set = NO_SET;
         if let Some(objects) = &movement.objects {
-            let index = place_of(&window.sets, objects).unwrap_or_else(|| {
-                window.sets.reserve_exact(usize::from(window.sets.len() < 4));
-                window.sets.push((Arc::clone(objects), Counts::ZERO, 0));
-                window.sets.len() - 1
-            });
+            let index = window.sets.place_of(objects).unwrap_or_else(|| window.sets.push(objects));
             place_of_set = index as u16;
-            let set = &mut window.sets[index];
-            set.1.add(counts);
-            set.2 += if forward { bytes } else { 0 };
+            if let Some(set) = window.sets.get_mut(index) {
+                set.1.add(counts);
+                set.2 += if forward { bytes } else { 0 };
+            }
         }
         let full = window.counts.rows >= ROWS_MAX || window.bytes + window.bytes_back >= BYTES_MAX;
-        let flow_state = &mut self.windows.connection(self.connection).flows[flow];
-        flow_state.totals.add(counts);
-        if forward {
-            flow_state.total_bytes += bytes;
-        } else {
-            flow_state.total_bytes_back += bytes;
-        }
-        *place = Place { epoch: flow_state.epoch, flow: flow as u16, set: place_of_set };
+        let epoch = self.windows.connection(self.connection).flows[flow].epoch;
+        *place = Place { epoch, flow: flow as u16, set: place_of_set };
         if full {
             self.windows.emit(self.connection, flow, false);
         }
@@ -951,7 +1100,7 @@ impl Recorder<'_> {
     /// Ends the flow's window if it has no room for one more object set.
     fn room_for(&mut self, flow: usize, objects: &Arc<ObjectSet>) {
         let open = self.connection().flows[flow].open.as_ref();
-        if open.is_some_and(|o| o.sets.len() >= OBJECTS_MAX && place_of(&o.sets, objects).is_none()) {
+        if open.is_some_and(|o| o.sets.len() >= OBJECTS_MAX && o.sets.place_of(objects).is_none()) {
             self.windows.emit(self.connection, flow, false);
         }
     }
@@ -976,18 +1125,18 @@ impl Recorder<'_> {
 
     fn become_identity(&mut self, change: impl FnOnce(&mut Identity), login: bool) {
         let before = Arc::clone(&self.connection().identity);
-        let mut identity = (*before).clone();
+        let mut identity = before.value.clone();
         change(&mut identity);
-        if identity == *before {
+        if identity == before.value {
             return;
         }
         let identity = self.windows.interned(identity);
-        if !same_key(&identity, &before) {
+        if !same_key(&identity.value, &before.value) {
             let connection = self.connection();
-            let known = connection.flows.iter().find(|flow| same_key(&flow.identity, &identity)).map(|flow| flow.key);
+            let known = connection.flows.iter().find(|flow| same_key(&flow.identity.value, &identity.value)).map(|flow| flow.key);
             connection.keys += u32::from(known.is_none());
             let key = known.unwrap_or(connection.keys);
-            let named = login && before.account.is_none() && identity.account.is_some();
+            let named = login && before.value.account.is_none() && identity.value.account.is_some();
             for index in 0..self.connection().flows.len() {
                 if !(named && self.adopt(index, &identity, key)) {
                     self.windows.emit(self.connection, index, false);
@@ -999,7 +1148,7 @@ impl Recorder<'_> {
     }
 
     /// Gives the first, still open window of a login to the account that it named; false if it is not one.
-    fn adopt(&mut self, index: usize, identity: &Arc<Identity>, key: u32) -> bool {
+    fn adopt(&mut self, index: usize, identity: &Arc<Named>, key: u32) -> bool {
         let Recorder { windows, connection, .. } = self;
         let connection = windows.connections[*connection].as_mut().expect("the connection is open");
         let flow = &connection.flows[index];
@@ -1009,7 +1158,7 @@ impl Recorder<'_> {
         if !entry || !untold || flow.key != connection.key {
             return false;
         }
-        let id = flow_hash(&mut windows.scratch, &windows.plant, &windows.agent, connection, identity, flow.operation, flow.from);
+        let id = flow_hash(&mut windows.scratch, connection, identity, flow.operation, flow.from);
         if connection.flows.iter().any(|f| f.id == id) {
             return false;
         }
@@ -1022,7 +1171,7 @@ impl Recorder<'_> {
 
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        &self.windows.connections[self.connection].as_ref().expect("the connection is open").identity
+        &self.windows.connections[self.connection].as_ref().expect("the connection is open").identity.value
     }
 
     pub fn protect(&mut self, change: impl FnOnce(&mut Protection)) {
@@ -1100,7 +1249,7 @@ impl Recorder<'_> {
 
     /// A DNS answer to this connection's client.
     pub fn answered(&mut self, address: IpAddr, name: &str, ttl_s: u32) {
-        let client = self.connection().opening.client.address;
+        let client = self.connection().client.address;
         let (now_ns, ttl_ns) = (self.time_ns, i64::from(ttl_s) * 1_000_000_000);
         self.windows.answered(client, address, name, now_ns, now_ns.saturating_add(ttl_ns));
     }
@@ -1146,37 +1295,34 @@ impl Recorder<'_> {
             }
         }
         let connection = self.connection();
-        if connection.packets > 0 && connection.flows.get(connection.last).is_some_and(|f| f.open.is_some()) {
-            let (last, time_ns) = (connection.last, self.time_ns);
+        if connection.packets > 0 && connection.flows.get(connection.last as usize).is_some_and(|f| f.open.is_some()) {
+            let (last, time_ns) = (connection.last as usize, self.time_ns);
             self.windows.window(self.connection, last, time_ns);
         }
     }
 
     fn last_flow(&mut self) -> usize {
         if self.connection().flows.is_empty() {
-            let from = self.connection().opening.opened_by.unwrap_or(Side::Client);
+            let from = self.connection().opened_by.unwrap_or(Side::Client);
             return self.windows.flow(self.connection, Operation::Transfer, from);
         }
-        self.connection().last
+        self.connection().last as usize
     }
-}
-
-/// Where a set stands among those of a window. Nearly always it is the very one that was counted before.
-fn place_of(sets: &[(Arc<ObjectSet>, Counts, u64)], objects: &Arc<ObjectSet>) -> Option<usize> {
-    let same = sets.iter().rposition(|(set, ..)| Arc::ptr_eq(set, objects));
-    same.or_else(|| sets.iter().rposition(|(set, ..)| set == objects))
 }
 
 fn same_key(a: &Identity, b: &Identity) -> bool {
     a.account == b.account && a.role == b.role && a.application == b.application
 }
 
-/// The first 16 bytes of SHA-256 over the parts, each ended by a byte that occurs in none of them (0x1f).
+/// Ends each part of what is hashed; it occurs in none of them.
+const END: &str = "\u{1f}";
+
+/// The first 16 bytes of SHA-256 over the parts, each ended by [`END`].
 fn hash(parts: &[&str]) -> [u8; 16] {
     let mut sha = Sha256::new();
     for part in parts {
         sha.update(part.as_bytes());
-        sha.update([0x1f]);
+        sha.update(END);
     }
     let digest = sha.finalize();
     let mut out = [0; 16];
@@ -1184,36 +1330,25 @@ fn hash(parts: &[&str]) -> [u8; 16] {
     out
 }
 
-fn connection_hash(plant: &str, opening: &Opening) -> [u8; 16] {
-    let text = |e: &Endpoint| format!("{} {}", e.address, e.port);
-    let mut ends = [text(&opening.client), text(&opening.server)];
-    ends.sort();
-    hash(&[plant, &opening.transport, &ends[0], &ends[1]])
+fn connection_hash(line: &mut Line, plant: &str, opening: &Opening) -> [u8; 16] {
+    line.0.clear();
+    line.raw(plant).raw(END).raw(&opening.transport).raw(END);
+    let start = line.0.len();
+    line.host(opening.client.address).raw(" ").number(opening.client.port.into()).raw(END);
+    let middle = line.0.len();
+    line.host(opening.server.address).raw(" ").number(opening.server.port.into()).raw(END);
+    // As text, the lesser end comes first; what ends each is less than anything in it.
+    if line.0.get(start..middle) > line.0.get(middle..) {
+        line.0[start..].rotate_left(middle - start);
+    }
+    first_16(&line.0)
 }
 
-fn flow_hash(
-    line: &mut Line,
-    plant: &str,
-    agent: &str,
-    connection: &Connection,
-    identity: &Identity,
-    operation: Operation,
-    from: Side,
-) -> [u8; 16] {
-    const END: &str = "\u{1f}";
-    let opening = &connection.opening;
+fn flow_hash(line: &mut Line, connection: &Connection, identity: &Named, operation: Operation, from: Side) -> [u8; 16] {
     line.0.clear();
-    line.raw(plant).raw(END).raw(agent).raw(END).raw(opening.context.as_deref().unwrap_or("")).raw(END).hex(&connection.hash);
+    line.raw(&connection.setting.hashed).hex(&connection.hash);
     line.raw(if from == Side::Client { "\u{1f}client\u{1f}" } else { "\u{1f}server\u{1f}" });
-    for part in [&identity.account, &identity.role, &identity.application] {
-        // An absent part and an empty one must differ.
-        match part {
-            Some(part) => line.raw("=").raw(part),
-            None => line.raw("-"),
-        }
-        .raw(END);
-    }
-    line.raw(operation.name()).raw(END).signed(opening.first_ns);
+    line.raw(&identity.hashed).raw(operation.name()).raw(END).signed(connection.first_ns);
     if connection.ordinal != 0 {
         line.raw(" ").number(connection.ordinal);
     }

@@ -558,7 +558,7 @@ impl Mqtt {
         out.protect(|p| {
             if p.authentication.as_deref() != Some("certificate") || has_password || method.is_some() {
                 let plain = if has_password { "password" } else { "none" };
-                p.authentication = Some(method.map_or_else(|| plain.to_owned(), |method| format!("enhanced:{method}")));
+                p.authentication = Some(method.map_or_else(|| plain.into(), |method| format!("enhanced:{method}").into()));
             }
         });
         Ok(Movement::new(Operation::Connect, Side::Client))

@@ -1589,7 +1589,7 @@ impl Postgresql {
             9 => "sspi",
             10 => {
                 let mechanisms: Vec<_> = head[4..].split(|b| *b == 0).filter(|m| !m.is_empty()).map(text).collect();
-                let offered = mechanisms.first().map(|m| m.to_ascii_lowercase());
+                let offered = mechanisms.first().map(|m| m.to_ascii_lowercase().into());
                 if let Some(g) = &mut self.gathered {
                     g.sasl_mechanisms.clone_from(&mechanisms);
                 }
@@ -1609,7 +1609,7 @@ impl Postgresql {
         // Compared with what was offered: a response is never told, whatever stands first in it.
         let chosen = offered.into_iter().find(|m| until_nul(head) == (m.as_bytes(), true));
         if let Some(mechanism) = chosen {
-            out.protect(|p| p.authentication = Some(mechanism.to_ascii_lowercase()));
+            out.protect(|p| p.authentication = Some(mechanism.to_ascii_lowercase().into()));
         }
     }
 

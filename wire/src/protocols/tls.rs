@@ -327,7 +327,7 @@ impl Tls {
         if kind == APPLICATION_DATA && !self.known_version {
             self.known_version = true;
             let transport = version_name(u16::from(major) << 8 | u16::from(minor));
-            out.protect(|p| p.transport = transport);
+            out.protect(|p| p.transport = transport.into());
         }
         Ok(())
     }
@@ -397,7 +397,7 @@ impl Tls {
                     self.cipher_suite = Some(cipher);
                 }
                 out.protect(|p| {
-                    p.transport = version_name(version);
+                    p.transport = version_name(version).into();
                     p.cipher = cipher.map(cipher_name).or_else(|| p.cipher.take());
                 });
             }

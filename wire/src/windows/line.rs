@@ -10,6 +10,12 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 pub struct Line(pub Vec<u8>);
 
 impl Line {
+    /// What was written.
+    pub fn into_text(self) -> Box<str> {
+        String::from_utf8(self.0).unwrap_or_default().into()
+    }
+
+    #[inline]
     pub fn raw(&mut self, text: &str) -> &mut Self {
         self.0.extend_from_slice(text.as_bytes());
         self
@@ -19,8 +25,11 @@ impl Line {
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.0.push(b'"');
         let mut rest = text.as_bytes();
-        while let Some(at) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
-            let (plain, special) = rest.split_at(at);
+        loop {
+            let (plain, special) = rest.split_at(plain_bytes(rest));
+            if special.is_empty() {
+                break;
+            }
             self.0.extend_from_slice(plain);
             let byte = special.first().copied().unwrap_or(0);
             let short = match byte {
@@ -52,22 +61,31 @@ impl Line {
         }
     }
 
+    /// A string of letters and signs that need no escape, or `null`.
+    pub fn word(&mut self, word: Option<&'static str>) -> &mut Self {
+        match word {
+            Some(word) => self.raw("\"").raw(word).raw("\""),
+            None => self.raw("null"),
+        }
+    }
+
     /// Strings, as an array.
     pub fn texts(&mut self, texts: &[String]) -> &mut Self {
-        self.each(texts, '[', ']', |line, text| {
+        self.each(texts, |line, text| {
             line.text(text);
         })
     }
 
-    pub fn each<T>(&mut self, items: &[T], open: char, close: char, mut write: impl FnMut(&mut Self, &T)) -> &mut Self {
-        self.0.push(open as u8);
-        for (index, item) in items.iter().enumerate() {
+    /// An array.
+    pub fn each<T>(&mut self, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Self, T)) -> &mut Self {
+        self.0.push(b'[');
+        for (index, item) in items.into_iter().enumerate() {
             if index > 0 {
                 self.0.push(b',');
             }
             write(self, item);
         }
-        self.0.push(close as u8);
+        self.0.push(b']');
         self
     }
 
@@ -97,16 +115,19 @@ impl Line {
         self.number(number.unsigned_abs())
     }
 
-    pub fn hex(&mut self, bytes: &[u8]) -> &mut Self {
-        for byte in bytes {
-            self.0.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+    pub fn hex<const N: usize>(&mut self, bytes: &[u8; N]) -> &mut Self {
+        let pairs = bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        self.0.extend_from_slice(pairs.as_flattened());
         self
     }
 
-    /// A string of the address, as the standard library writes it (RFC 5952).
+    /// A string of the address.
     pub fn address(&mut self, address: IpAddr) -> &mut Self {
-        self.0.push(b'"');
+        self.raw("\"").host(address).raw("\"")
+    }
+
+    /// The address, as the standard library writes it (RFC 5952).
+    pub fn host(&mut self, address: IpAddr) -> &mut Self {
         match address {
             IpAddr::V4(v4) => {
                 for (index, octet) in v4.octets().into_iter().enumerate() {
@@ -119,7 +140,6 @@ impl Line {
             // Writing into memory cannot fail.
             IpAddr::V6(v6) => write!(self.0, "{v6}").unwrap_or_default(),
         }
-        self.0.push(b'"');
         self
     }
 
@@ -160,6 +180,26 @@ impl Line {
         self.0.extend_from_slice(digits.get(..width).unwrap_or_default());
         self
     }
+}
+
+/// How many of the first bytes a string holds as they are (RFC 8259, 7): eight are looked at together.
+fn plain_bytes(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    let mut rest = text;
+    while let Some((eight, after)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_ne_bytes(*eight);
+        // Subtracting borrows into the high bit of a byte that is less, if the bit was not set. What borrows further only makes
+        // another byte be looked at.
+        let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word;
+        let special = less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+        if special & HIGH != 0 {
+            break;
+        }
+        rest = after;
+    }
+    text.len() - rest.len() + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
 #[cfg(test)]

@@ -1,0 +1,81 @@
+//! Which window ends when.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// The end of one window: when, its connection and flow, and the epoch that tells it from the window before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Deadline {
+    pub at_ns: i64,
+    pub connection: u32,
+    pub flow: u16,
+    pub epoch: u32,
+}
+
+/// Deadlines, the earliest first. Nearly all of them are noted in their order: windows last equally long, and time goes on.
+#[derive(Default)]
+pub(super) struct Due {
+    /// In order.
+    queue: VecDeque<Deadline>,
+    /// Those that were noted after a later one.
+    late: BinaryHeap<Reverse<Deadline>>,
+}
+
+impl Due {
+    pub fn note(&mut self, deadline: Deadline) {
+        if self.queue.back().is_none_or(|last| *last <= deadline) {
+            self.queue.push_back(deadline);
+        } else {
+            self.late.push(Reverse(deadline));
+        }
+    }
+
+    /// The next window whose time has come.
+    #[inline]
+    pub fn next(&mut self, now_ns: i64) -> Option<Deadline> {
+        let late = self.late.peek().map(|Reverse(late)| *late);
+        let first = self.queue.front().copied();
+        let next = match (first, late) {
+            (Some(first), Some(late)) => first.min(late),
+            (first, late) => first.or(late)?,
+        };
+        if next.at_ns > now_ns {
+            return None;
+        }
+        if first == Some(next) {
+            self.queue.pop_front();
+        } else {
+            self.late.pop();
+        }
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocols::testing::Random;
+
+    #[test]
+    fn deadlines_come_in_order_however_they_were_noted() {
+        for seed in 1..40 {
+            let mut random = Random(seed);
+            let (mut due, mut model) = (Due::default(), BinaryHeap::new());
+            let mut now_ns = 0;
+            for epoch in 0..400 {
+                now_ns += random.below(5) as i64;
+                let at_ns = now_ns + 50 - random.below(3) as i64 * random.below(30) as i64;
+                let deadline = Deadline { at_ns, connection: random.below(4) as u32, flow: random.below(2) as u16, epoch };
+                due.note(deadline);
+                model.push(Reverse(deadline));
+                while model.peek().is_some_and(|Reverse(first)| first.at_ns <= now_ns) {
+                    assert_eq!(due.next(now_ns), model.pop().map(|Reverse(first)| first), "seed {seed}");
+                }
+                assert_eq!(due.next(now_ns), None, "seed {seed}");
+            }
+            while let Some(Reverse(first)) = model.pop() {
+                assert_eq!(due.next(i64::MAX), Some(first), "seed {seed}");
+            }
+        }
+    }
+}
