@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-detection bench-detectors bench-live bench-kafka conformance matrix fuzz fault clean
+.PHONY: help setup demo test test-long bench bench-detection bench-detectors bench-live bench-kafka nuisance conformance matrix fuzz fault clean
 SEED ?=
 DURATION_S ?= 90
 BROKERS ?= 1
@@ -33,6 +33,10 @@ bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts agai
 bench-detection: setup  ## incidents in a simulated plant: found, how soon, how often nothing was the matter (SEED=1 SEEDS=20)
 	@.venv/bin/python -m pip install -q river==0.26.1
 	@.venv/bin/python -m benchmarks.detection.level2 --seed $(or $(SEED),1) --seeds $(or $(SEEDS),20)
+
+nuisance:  ## every-day work of real tools that must call nobody, and its evil twins that must (SEED=n)
+	@scripts/setup.sh nuisance
+	@.venv/bin/python -m benchmarks.detection.nuisance --seed $(or $(SEED),1) --traces $(TRACES) --save docs/measurements/nuisance.md
 
 bench-live: setup  ## the highest rate on a veth pair without loss, beside a reader of nothing (quick: SECONDS_HELD=5)
 	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)

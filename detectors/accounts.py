@@ -4,9 +4,9 @@ Asks: was an account made or given rights on the wire, is one used for the first
 used, after a long rest, from two places at once, with a person's tool, or on more objects than ever? Sees: the account, client,
 application and objects of every window; what is declared of it (hosts, applications, kind) is known and quiet.
 
-Blind to: accounts nobody could read (an encrypted login without a feed), and who sits before a shared one. Raised wrongly by: a
-driver upgrade nobody declared; an operator who helps out from another desk; the first two weeks of a plant are learnt, not
-judged.
+Blind to: accounts nobody could read (an encrypted login without a feed), who sits before a shared one, and the names that hosts of
+a declared service give themselves inside it (a health check logs in as nobody). Raised wrongly by: a driver upgrade nobody declared;
+an operator who helps out from another desk; the first two weeks of a plant are learnt, not judged.
 What to do: ask the owner of the account; if the change is wanted, add host or application to it, else lock it and rotate its
 secret.
 """
@@ -87,7 +87,8 @@ class Accounts(Question):
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """What the window says of its account, and of the accounts it administers."""
         found = [*self._administered(moved)]
-        if moved.account is not None and moved.flow.operation != "refused":
+        # What a health check, an exporter or the declared scanner calls itself is its service's affair.
+        if moved.account is not None and moved.flow.operation != "refused" and moved.verdict != "service":
             found += self._used(moved, moved.account)
         return found
 

@@ -13,7 +13,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from detectors.judgement import Opinion, class_severity, raised
-from detectors.kept import UNNAMED_BYTES_MAX, UNNAMED_ROWS_MAX, Allowance, Asked
+from detectors.kept import Allowance, Asked, is_much
 from hopwatch.declared.match import Classified, End, Index, Met, glob
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Hop, PlannedException
 from hopwatch.declared.quantity import Unit
@@ -274,7 +274,7 @@ def _what(
     if not part.names:
         if seen.flow.operation == "admin":
             return False
-        if part.rows > UNNAMED_ROWS_MAX or part.values > UNNAMED_ROWS_MAX or part.bytes > UNNAMED_BYTES_MAX:
+        if is_much(part.rows, part.values, part.bytes, part.messages):
             opinion.answer("what", "unknown")
         return False
     if all(name.startswith("account:") for name in part.names):
@@ -284,7 +284,7 @@ def _what(
     if met.unknown:
         opinion.answer("what", "unknown")
     asset = holder(index, seen.server, seen.client)
-    if asset is None or not index.holds_data(asset):
+    if not index.holds_data(asset):
         # What the receiving side calls its objects says nothing about the class; the class travels with the hop.
         opinion.classes.update(index.hop_classes(hop_name))
         opinion.answer("what", missing("decoded"))
@@ -446,10 +446,13 @@ def overdue(day: date, until: date) -> Severity:
 
 
 def holder(index: Index, server: End, client: End) -> str | None:
-    """The asset whose names the objects bear: the server, else a client that holds classed data."""
+    """The asset whose names the objects bear: the server, the one behind a relay, else a client that holds classed data."""
     asset = server.asset or server.host
     if index.holds_data(asset):
         return asset
+    behind = index.behind(index.relay(server))
+    if behind is not None:
+        return behind
     own = client.asset or client.host
     # A device that dials a server of nobody's still names its own nodes and topics.
     return own if asset is None and index.holds_data(own) else asset

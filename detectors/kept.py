@@ -33,7 +33,7 @@ KEPT_MAX: Final = 32_768
 
 UNNAMED_ROWS_MAX: Final = 1
 UNNAMED_BYTES_MAX: Final = 1024
-"""What a statement that names no table may return before its objects count as unknown."""
+"""What each statement that names no table may return before its objects count as unknown."""
 
 Likeness = tuple[Any, ...]  # Any: whatever of a window a judgement follows from
 
@@ -172,7 +172,7 @@ def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bo
         part = sets[0]
         objects = (tuple(part.names), tuple(part.columns))
         if not part.names:
-            unnamed = _is_much(part.rows, part.values, max(part.bytes, flow.bytes))
+            unnamed = is_much(part.rows, part.values, max(part.bytes, flow.bytes), part.messages)
     elif sets:
         every: list[Any] = []
         for part in sets:
@@ -183,7 +183,7 @@ def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bo
             every.append(part.names[0] if alone else (tuple(part.names), tuple(part.columns)))
         objects = (len(sets), frozenset(every))
     else:
-        unnamed = _is_much(flow.rows, flow.values, flow.bytes)
+        unnamed = is_much(flow.rows, flow.values, flow.bytes, flow.messages)
     return (
         _ends(index, flow), flow.agent, flow.opened_by, flow.transport, flow.protocol, flow.account is None, who, flow.operation,
         flow.depth, protection.transport, protection.authentication, protection.policy,
@@ -220,8 +220,10 @@ def _names(end: Endpoint) -> tuple[Any, ...]:  # Any: as above
     return tuple([(name.name, name.by, name.port) for name in end.names])
 
 
-def _is_much(rows: int, values: int, count_bytes: int) -> bool:
-    return rows > UNNAMED_ROWS_MAX or values > UNNAMED_ROWS_MAX or count_bytes > UNNAMED_BYTES_MAX
+def is_much(rows: int, values: int, count_bytes: int, statements: int) -> bool:
+    """Whether statements that name no table have returned more than each may: a pool asks `select 1` again and again."""
+    each = max(1, statements)
+    return max(rows, values) > UNNAMED_ROWS_MAX * each or count_bytes > UNNAMED_BYTES_MAX * each
 
 
 def moved(flow: Flow, part: int, counts: str) -> int:

@@ -6,7 +6,8 @@ promises? An agent that stops is ``agent-silent`` at once; a conduit whose agent
 ``unwatched``. Sees: heartbeats, losses, and the depth of every window. Explains itself by the agent or conduit, since when, and how
 much.
 
-Blind to: an agent that lives and lies. Raised wrongly by: a maintenance nobody announced; a hop that is used once a year.
+Blind to: an agent that lives and lies; one that was never heard to beat, such as a capture that is read, is not expected to.
+Raised wrongly by: a maintenance nobody announced; a hop that is used once a year.
 What to do: look at the agent and its tap first; nothing else that hopwatch says of that conduit can be relied on until it is
 back.
 
@@ -59,6 +60,7 @@ class Life:
     lost_bytes: int = 0
     lost_packets: int = 0
     told: bool = False
+    beats: bool = False
 
 
 @dataclass(slots=True)
@@ -128,6 +130,7 @@ class Silence(Question):
 
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
         """The agent is back, if it was silent."""
+        self._agents.of(heartbeat.agent).beats = True
         return list(self._alive(heartbeat.agent, time_ns(heartbeat.time), 0))
 
     def blind(self, loss: Loss) -> None:
@@ -175,7 +178,7 @@ class Silence(Question):
     def _silent(self, now_ns: int) -> Iterator[Finding]:
         for agent in self._watched:
             life = self._agents.known(agent)
-            if life is None or life.told or now_ns - life.last_ns <= AGENT_QUIET_S * 10**9:
+            if life is None or not life.beats or life.told or now_ns - life.last_ns <= AGENT_QUIET_S * 10**9:
                 continue
             self._agents.of(agent).told = True
             quiet_s = (now_ns - life.last_ns) // 10**9

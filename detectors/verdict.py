@@ -48,7 +48,7 @@ from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
 from detectors.views import Connection, Repeats, Views
 from hopwatch.declared.match import NOTHING_MET, Classified, End, Index, Met, budget_covers_zone, is_for_neighbours
-from hopwatch.declared.model import Architecture, Hop
+from hopwatch.declared.model import Architecture, Hop, Service
 from hopwatch.declared.quantity import Limit, Period, Unit
 from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, ObjectSet, time_ns
 
@@ -61,7 +61,7 @@ FEED_QUIET_S: Final = 120
 AGENTS_MAX: Final = 4_096
 """Agents and feeds whose last sign of life is remembered."""
 
-METADATA_LIMITS: Final = tuple(Limit(10_000, unit, Limit.parse("1 rows / 1h").period) for unit in (Unit.ROWS, Unit.VALUES, Unit.MESSAGES))
+METADATA_LIMITS: Final = tuple(Limit(50_000, unit, Limit.parse("1 rows / 1h").period) for unit in (Unit.ROWS, Unit.VALUES, Unit.MESSAGES))
 """What a declared account may read of catalogues in an hour, whatever its hops say."""
 
 DISCOVERY_LIMIT: Final = Limit.parse("1 MiB / 1d")
@@ -540,7 +540,10 @@ class VerdictDetector:
         asset = seen.server.asset
         if asset is not None and asset == (seen.client.asset or seen.client.host):
             replication = self.architecture.assets[asset].replication
-            if replication is not None and seen.declared_account == replication and flow.operation in ("replicate", *CONTROL):
+            # A standby that was cut off knocks until the primary is back, and begins as a base backup.
+            knocks = seen.account is None and flow.operation in (ATTEMPT, *CONTROL)
+            works = seen.declared_account == replication and flow.operation in ("replicate", "backup", *CONTROL)
+            if replication is not None and (works or knocks):
                 return "replication", Opinion(None)
         port = seen.server.port
         for name, service in self.index.services(seen.server, seen.client, port, flow.protocol):
@@ -548,6 +551,8 @@ class VerdictDetector:
                 continue
             if service.when is not None and not seen.within(service.when, self.architecture.timezone):
                 continue
+            if self._is_no_service(seen, service):
+                return None
             cap = service.cap
             key = f"service:{name}" + (f"|{seen.client.address}" if cap.per_host else "")
             seen.asked.personal = seen.asked.personal or cap.per_host
@@ -562,6 +567,16 @@ class VerdictDetector:
                 opinion.differ("over-limit", raised("medium", ratio), "how_much", f"{name}: {cap}", f"{used} {cap.unit}, {ratio:.1f} x")
             return name, opinion
         return None
+
+    def _is_no_service(self, seen: Seen, service: Service) -> bool:
+        """Whether it is a hop's affair whoever is listed as a service: somebody's account elsewhere, or data that the file classes."""
+        if seen.declared_account is not None and not self.index.comes_from(self.architecture.accounts[seen.declared_account], seen.client):
+            return True
+        if any(met.classes for met in seen.met):
+            return True
+        # What nobody classed is the service's own where it names the operation: a scanner may get, a backup may copy.
+        named = bool(service.may) or not self.index.holds_data(seen.server.asset)
+        return not named and any(met.unclassified or met.unknown for met in seen.met)
 
     def _cap(self, seen: Seen, key: str, cap: Limit, amount: int) -> None:
         """Count the whole window against what peers spend."""

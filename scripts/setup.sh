@@ -67,6 +67,9 @@ missing_packages() {
     have ssh-keygen || echo openssh-client
     have minisign || echo minisign
     have openssl || echo openssl
+    # What a plant has beside its servers, and what asks them all day.
+    have haproxy || echo haproxy
+    have prometheus-postgres-exporter || echo prometheus-postgres-exporter
     # The broker of the tests is Java's; Maven brings its jars, once.
     java_works || echo default-jre-headless
     kafka_whole || have mvn || echo maven
@@ -78,6 +81,20 @@ matrix_packages() {
     have mvn || echo maven
     compgen -G '/usr/lib/*/odbc/psqlodbcw.so' >/dev/null || echo odbc-postgresql
     have isql || echo unixodbc
+}
+
+# What only `make nuisance` and the long tests need: tools that a monitor must not cry wolf over.
+nuisance_packages() {
+    have nmap || echo nmap
+    have dnsmasq || echo dnsmasq-base
+    have dig || echo bind9-dnsutils
+    have chronyd || echo chrony
+    have slapd || echo slapd
+    have ldapsearch || echo ldap-utils
+    have javac || echo default-jdk-headless
+    [ -e /usr/share/java/postgresql.jar ] || echo libpostgresql-jdbc-java
+    compgen -G '/usr/lib/*/odbc/psqlodbcw.so' >/dev/null || echo odbc-postgresql
+    ldconfig -p 2>/dev/null | grep -q 'libodbc\.so\.2' || echo libodbc2
 }
 
 install_packages() {
@@ -100,7 +117,8 @@ install_packages() {
 system_part() {
     local packages
     # shellcheck disable=SC2207  # package names hold no blanks
-    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages) $([ "$what" != long ] || have valgrind || echo valgrind))
+    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages) $([ "$what" != long ] || have valgrind || echo valgrind)
+        $([ "$what" != long ] && [ "$what" != nuisance ] || nuisance_packages))
     if ! rust_works; then
         if have apt-get; then
             if [ "$(id -u)" = 0 ] && ! apt-cache policy rustc 2>/dev/null | grep -q Candidate; then apt-get update -qq; fi

@@ -10,6 +10,7 @@ import heapq
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +55,12 @@ def packets(capture: Path) -> Iterator[Packet]:
     Raises:
         ValueError: not a capture of `examples.plant.record`.
     """
+    yield from _read(capture)
+
+
+# A story of a day plays some recordings thousands of times.
+@lru_cache(maxsize=64)
+def _read(capture: Path) -> list[Packet]:
     with gzip.open(capture, "rb") as read:
         if read.read(len(HEADER)) != HEADER:
             raise ValueError(f"{capture}: expected a capture that examples.plant.record wrote")
@@ -62,7 +69,7 @@ def packets(capture: Path) -> Iterator[Packet]:
             seconds, nanoseconds, kept, _ = RECORD.unpack(head)
             found.append((seconds * SECOND_NS + nanoseconds, read.read(kept)))
     # The kernel's stamps of two veth ends may pass one another by microseconds.
-    yield from sorted(found, key=lambda packet: packet[0])
+    return sorted(found, key=lambda packet: packet[0])
 
 
 def _placed(played: Played) -> Iterator[Packet]:

@@ -22,14 +22,14 @@ HEADER = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1)
 
 
 @contextlib.contextmanager
-def recording(network: Network, path: Path) -> Iterator[None]:
-    """Write what the tap sees while the body runs to ``path`` (gzip)."""
+def recording(network: Network, path: Path, *, level: int = 9) -> Iterator[None]:
+    """Write what the tap sees while the body runs to ``path`` (gzip of that level: 1 keeps up with what is not kept for long)."""
     ready, stop = threading.Event(), threading.Event()
 
     def record() -> None:
         with (
             socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as tap,
-            gzip.GzipFile(path, "wb", compresslevel=9, mtime=0) as out,
+            gzip.GzipFile(path, "wb", compresslevel=level, mtime=0) as out,
         ):
             tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
             tap.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -61,4 +61,4 @@ def recording(network: Network, path: Path) -> Iterator[None]:
     finally:
         time.sleep(0.5)
         stop.set()
-        thread.join(10)
+        thread.join(30)

@@ -342,6 +342,10 @@ class Index:
         """Whether the declaration classes what the asset holds."""
         return asset is not None and asset in self._data
 
+    def behind(self, relay: str | None) -> str | None:
+        """The one asset with classed data that hops through the relay begin or end at; None if there are none or several."""
+        return self._behind.get(relay or "")
+
     def highest(self, classes: Iterable[str]) -> str | None:
         """The class listed last among these; None of none."""
         known = [name for name in classes if name in self._class_order]
@@ -460,6 +464,12 @@ class Index:
                 self._columns.setdefault(asset, []).extend((glob(pattern), entry.class_) for pattern in entry.columns)
                 if not (entry.tables or entry.nodes or entry.paths or entry.topics or entry.columns):
                     tried.append((lambda _: True, name))
+
+        behind: dict[str, set[str]] = {}
+        for relay, kind, place in self._through:
+            if kind == "asset" and place in self._data:
+                behind.setdefault(relay, set()).add(place)
+        self._behind = {relay: next(iter(assets)) for relay, assets in behind.items() if len(assets) == 1}
 
     def _build_accounts(self) -> None:
         self._identities = [(glob(pattern), name) for name, account in self.architecture.accounts.items() for pattern in account.identities]

@@ -252,7 +252,7 @@ def test_recipe_nodes_are_outside_a_telemetry_hop() -> None:
 
 def test_metadata_is_free_to_its_limit_and_low_beyond() -> None:
     watching = detector()
-    listing = [objects("pg_catalog.pg_class", columns=("*",), rows=10_000)]
+    listing = [objects("pg_catalog.pg_class", columns=("*",), rows=50_000)]
     assert watching.observe(extract(at=NOON, objects=listing))[0].verdict == "declared"
     (judgement,) = watching.observe(extract(at=NOON, n=1, objects=[objects("pg_catalog.pg_class", rows=1)]))
     assert (judgement.verdict, judgement.severity) == ("undeclared-data", "low")

@@ -368,6 +368,20 @@ enum Opens {
     },
 }
 
+/// Functions that stand where a table would and list what the server itself knows, nothing that anybody has stored: drivers call them
+/// (`DatabaseMetaData.getSQLKeywords`).
+const CATALOGUES: &[&str] =
+    &["pg_get_keywords", "pg_available_extensions", "pg_available_extension_versions", "pg_timezone_names", "pg_timezone_abbrevs"];
+
+/// Whether a function's name is one of them; PostgreSQL looks in `pg_catalog` first.
+fn is_catalogue(parts: &[String]) -> bool {
+    match parts {
+        [name] => CATALOGUES.contains(&name.as_str()),
+        [schema, name] => schema == "pg_catalog" && CATALOGUES.contains(&name.as_str()),
+        _ => false,
+    }
+}
+
 /// Words of expressions that can be no column's name unless quoted (PostgreSQL, appendix C).
 const NO_COLUMNS: &[&str] = &[
     "all",
@@ -1137,6 +1151,8 @@ impl<'a> Reader<'a> {
         let cte = parts.len() == 1 && ctes.contains(&parts[0]);
         if !function && !cte {
             self.add_table(&parts);
+        } else if function && is_catalogue(&parts) {
+            self.add_table(&["pg_catalog".to_string(), parts[parts.len() - 1].clone()]);
         }
         end
     }

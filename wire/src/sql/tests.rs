@@ -50,6 +50,8 @@ fn tables_are_those_that_the_statement_reads_or_writes() {
         ("SELECT * FROM a WHERE x IS NOT DISTINCT FROM y", Select, "a"),
         ("SELECT * FROM generate_series(1, 3) n, mes.f(1) f, a", Select, "a"),
         ("SELECT * FROM ROWS FROM (f(1), g(2)) r, a", Select, "a"),
+        ("SELECT string_agg(word, ',') FROM pg_catalog.pg_get_keywords()", Select, "pg_catalog.pg_get_keywords"),
+        ("SELECT * FROM pg_timezone_names() z, mes.pg_get_keywords() f", Select, "pg_catalog.pg_timezone_names"),
         ("SELECT * INTO TEMP TABLE b FROM a", Select, "b a"),
         ("SELECT * FROM a FOR UPDATE OF a", Select, "a"),
         ("EXPLAIN (ANALYZE, VERBOSE) SELECT * FROM a", Select, "a"),

@@ -1,0 +1,92 @@
+"""What every plant has calls nobody, and what only looks like it does: each rule that a week of real tools has asked for."""
+
+from moves import HOUR_NS, QUOTED, moved
+from north import MES_DB, MW, NOON, architecture, end, extract, flow, judge, objects
+
+from detectors.accounts import Accounts
+from detectors.silence import Silence
+from hopwatch.events import time_ns
+
+SCANNER = ("10.30.0.8", 50000)
+SUNDAY = "2026-04-05T01:00:00Z"
+STANDBY = ("10.20.1.22", 50100)
+POOL = ("10.30.0.25", 6432)
+SCAN = {"source": end(SCANNER), "destination": end(MES_DB), "opened_by": "source", "at": SUNDAY}
+FETCH = {"source": end(MES_DB), "destination": end(SCANNER), "opened_by": "destination", "at": SUNDAY}
+WATCHING = (
+    "  watching:  {ports: [161, 9100, 9187], to: [site-ops, idmz],      from: [10.30.0.7], ",
+    "  watching:  {ports: [5432], to: [mes-db], from: [10.30.0.7], ",
+)
+
+
+# A service answers for what it is listed for
+
+
+def test_a_scanner_may_get_what_nobody_classed_and_never_what_the_file_classes() -> None:
+    assert judge(flow(**FETCH, operation="get", protocol="http", objects=[objects("/", bytes=300)])).verdict == "service"
+    assert judge(flow(**FETCH, operation="get", protocol="http", objects=[objects("mes.genealogy", rows=1)])).verdict != "service"
+
+
+def test_a_service_without_operations_reads_catalogues_and_no_table() -> None:
+    watching = architecture(watching=WATCHING)
+    read = {"source": end(MES_DB), "destination": end(("10.30.0.7", 50001)), "account": "svc_watch", "operation": "select", "at": NOON}
+    assert judge(flow(**read, objects=[objects("pg_stat_database", rows=15)]), architecture=watching).verdict == "service"
+    for table in ("mes.genealogy", "mes.nobody_classed_this", "unknown"):
+        assert judge(flow(**read, objects=[objects(table, rows=15)]), architecture=watching).verdict != "service", table
+
+
+def test_a_health_check_that_logs_in_as_somebody_is_no_service_any_more() -> None:
+    assert judge(flow(**SCAN, operation="connect", account="haproxy")).verdict == "service"
+    assert judge(flow(**SCAN, operation="connect", account="svc_mes")).verdict != "service"
+
+
+def test_the_name_a_health_check_gives_itself_is_no_new_account() -> None:
+    accounts = Accounts(architecture(), QUOTED)
+    assert list(accounts.observe(moved(flow(**SCAN, operation="connect", account="haproxy")))) == []
+    outside = flow(**SCAN | {"at": NOON}, operation="connect", account="haproxy")
+    assert [found.verdict for found in accounts.observe(moved(outside))] == ["new-account"]
+
+
+# A standby
+
+
+def test_a_standby_begins_as_a_base_backup_and_knocks_while_the_primary_is_away() -> None:
+    backup = {"source": end(MES_DB), "destination": end(STANDBY), "operation": "backup", "bytes": 10**9, "at": NOON}
+    knock = {"source": end(STANDBY), "destination": end(MES_DB), "opened_by": "source", "operation": "attempt", "bytes": 0, "at": NOON}
+    assert judge(flow(account="replicator", **backup)).verdict == "service"
+    assert judge(flow(account="svc_mes", **backup)).verdict != "service"
+    assert judge(flow(account="replicator", **backup | {"destination": end(("10.20.1.77", 50100))})).verdict != "service"
+    assert judge(flow(**knock)).verdict == "service"
+
+
+# A pool
+
+
+def test_what_leaves_a_pool_is_classed_as_what_came_into_it() -> None:
+    through = architecture(
+        pool=("  jump-1: ", '  pool:      {zone: idmz, kind: pooler, at: "10.30.0.25:6432", relay: true}\n  jump-1: '),
+        ops=("through: fw-ot}\n  c-ml:", "through: pool}\n  c-ml:"),
+    )
+    leg = {"source": end(POOL), "destination": end(MW), "application": "quality-extract/2.1", "connection": "to the client"}
+    wanted = judge(extract(**leg), architecture=through)
+    assert (wanted.verdict, wanted.checked["what"]) == ("declared-in-part", "checked")
+    taken = judge(extract(**leg, objects=[objects("mes.genealogy", columns=("id",), rows=3)]), architecture=through)
+    assert (taken.verdict, taken.severity) == ("undeclared-data", "high")
+
+
+# Catalogues and what names no table
+
+
+def test_small_answers_that_name_no_table_are_small_however_many_there_are() -> None:
+    asked = {"messages": 30, "bytes": 2_000}
+    assert judge(extract(objects=[objects(rows=30, **asked)])).verdict == "declared"
+    assert judge(extract(objects=[objects(rows=31, **asked)])).verdict == "blind"
+
+
+# An agent that was never heard to beat
+
+
+def test_a_capture_that_is_read_has_no_heartbeat_to_miss() -> None:
+    silence = Silence(architecture(), QUOTED)
+    silence.observe(moved(extract()))
+    assert list(silence.advance(time_ns(NOON) + 5 * HOUR_NS)) == []
