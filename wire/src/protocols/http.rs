@@ -8,6 +8,8 @@
 //! CONNECT and the absolute form name the destination that a relay is asked for. What follows a CONNECT that was
 //! granted, or an Upgrade, is read on by whoever recognises it.
 
+mod secrets;
+
 use super::inner::Inner;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, websocket};
 use crate::windows::{Counts, Depth, Facts, Movement, Name, ObjectSet, Operation, Recorder, Side};
@@ -285,6 +287,8 @@ struct Fields {
     user: Option<String>,
     upgrade: Option<String>,
     mqtt: bool,
+    /// Secrets that header lines say.
+    marks: Vec<&'static str>,
 }
 
 #[derive(Default)]
@@ -571,7 +575,7 @@ impl Http {
     }
 
     /// The head of a request is whole.
-    fn request(&mut self, fields: Fields, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+    fn request(&mut self, mut fields: Fields, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         let idle = self.open.is_empty() && self.halves[1].place == Place::Head && self.halves[1].head_bytes == 0;
         self.doubt &= !idle;
         let connect = fields.method == "CONNECT";
@@ -587,7 +591,9 @@ impl Http {
             method if GETS.contains(&method) => Operation::Get,
             _ => Operation::Put,
         };
-        let objects = (!connect).then(|| Arc::new(ObjectSet { names: vec![object(path)], ..ObjectSet::default() }));
+        let mut marks = std::mem::take(&mut fields.marks);
+        secrets::note_query(&mut marks, path);
+        let objects = (!connect).then(|| Arc::new(ObjectSet { names: vec![object(path)], marks, ..ObjectSet::default() }));
         let exchange = Arc::new(Exchange {
             head_only: fields.method == "HEAD",
             connect,
@@ -776,6 +782,8 @@ fn field(fields: &mut Fields, line: &[u8]) -> Result<(), DecodeError> {
         fields.upgrade = Some(text(first, NAME_CHARS_MAX)).filter(|upgrade| !upgrade.is_empty());
     } else if is("sec-websocket-protocol") {
         fields.mqtt = value.split(|b| *b == b',').any(|one| one.trim_ascii().to_ascii_lowercase().starts_with(b"mqtt"));
+    } else {
+        secrets::note_header(&mut fields.marks, name, value);
     }
     Ok(())
 }
@@ -1164,6 +1172,23 @@ mod tests {
         assert_eq!(said("Digest realm=\"p\", username=\"svc_mw\", nonce=\"0\""), (json!("svc_mw"), json!("digest")));
         assert_eq!(said("Bearer eyJhbGciOi.eyJzdWIi.c2ln"), (Value::Null, json!("bearer")));
         assert_eq!(said("Basic !!!"), (Value::Null, json!("basic")));
+    }
+
+    /// Secrets beside the credentials are told by the name that they go under.
+    #[test]
+    fn a_secret_in_a_url_or_a_header_is_marked_by_its_name_and_never_told() {
+        let marks = |head: &str| {
+            let played = play(&format!("> {head}\n>"));
+            let told = serde_json::to_string(&played.events).unwrap() + &serde_json::to_string(&played.facts).unwrap();
+            assert!(!told.contains("hidden"), "{told}");
+            played.events[0]["objects"][0]["marks"].clone()
+        };
+        assert_eq!(marks("GET /a?x=1&Token=hidden&sig=hidden&token=hidden#key=1 HTTP/1.1"), json!(["secret-url:token", "secret-url:sig"]));
+        assert_eq!(marks("GET http://lake/a?api_key=hidden HTTP/1.1"), json!(["secret-url:api_key"]));
+        assert_eq!(marks("GET /v1/kv HTTP/1.1\n> X-Vault-Token: hidden"), json!(["secret-header:x-vault-token"]));
+        for none in ["GET /a?token=&tokens=2&keyword=x HTTP/1.1", "GET /token=x HTTP/1.1", "GET /a HTTP/1.1\n> X-Api-Key:\n> X-Other: 1"] {
+            assert_eq!(marks(none), Value::Null, "{none}");
+        }
     }
 
     #[test]
