@@ -16,11 +16,14 @@ from detectors.destinations import Destinations
 from detectors.dump import Dump
 from detectors.extraction import Extraction
 from detectors.failures import Failures
+from detectors.hidden import hidden
 from detectors.hygiene import Hygiene
+from detectors.inherited import Inherited
 from detectors.judgement import Judgement
 from detectors.lineage import Lineage
 from detectors.moved import Moved, Question
 from detectors.offsite import shipped
+from detectors.secrets import Secrets
 from detectors.silence import Silence
 from detectors.verdict import VerdictDetector
 from detectors.writeback import WriteBack
@@ -33,13 +36,16 @@ def online(architecture: Architecture, *, at: date | None = None, edition: str =
     """Every question that is asked of a plant; ``at``, ``edition`` and ``clocks`` as for the verdict."""
     verdict = VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)
     index, quoted = verdict.index, verdict.quoted
+    inherited, hides = hidden(architecture, quoted, index)
     return Online(
         verdict,
         (
             Extraction(architecture, quoted, index),
             Dump(architecture, quoted),
+            hides,
             Accounts(architecture, quoted, index),
             Failures(quoted),
+            Secrets(architecture, quoted),
             Destinations(architecture, quoted, shipped()),
             Lineage(architecture, quoted, index),
             WriteBack(architecture, quoted),
@@ -47,16 +53,21 @@ def online(architecture: Architecture, *, at: date | None = None, edition: str =
             Silence(architecture, quoted),
             Hygiene(architecture, quoted),
         ),
+        inherited,
     )
 
 
 class Online:
-    """One plant's verdicts and questions; the state of each lies under its name."""
+    """One plant's verdicts and questions; the state of each lies under its name.
+
+    Questions see a copy with the classes of what filled it, if there is something ``inherited`` that a question remembers.
+    """
 
     name = "online"
 
-    def __init__(self, verdict: VerdictDetector, questions: Sequence[Question]) -> None:
+    def __init__(self, verdict: VerdictDetector, questions: Sequence[Question], inherited: Inherited | None = None) -> None:
         self.verdict = verdict
+        self._inherited = inherited
         self.questions = tuple(questions)
 
     def observe(self, event: Event) -> list[Judgement | Finding]:
@@ -70,6 +81,8 @@ class Online:
             if not self.questions:
                 continue
             moved = moved_of(judgement, self.verdict.index)
+            if self._inherited is not None:
+                moved = self._inherited.learn(moved)
             for question in self.questions:
                 said += question.observe(moved)
         return said

@@ -15,6 +15,7 @@ No payload, row value, SQL literal, password or token is part of any event.
 import json
 import re
 from calendar import timegm
+from collections.abc import Sequence
 from copy import deepcopy
 from datetime import date, timedelta
 from functools import cache, lru_cache
@@ -119,7 +120,7 @@ class Endpoint(Part):
 class ObjectSet(Part):
     """What one kind of statement or message touched; the counts of a join over several tables are never split.
 
-    ``marks`` say by kind what was done besides; ``marked`` asks for one.
+    ``marks`` say by kind what was done besides; ``kinds`` has them for whoever asks.
     """
 
     names: list[str]
@@ -130,9 +131,10 @@ class ObjectSet(Part):
     bytes: Count = 0
     marks: list[str] | UnsetType = UNSET
 
-    def marked(self, mark: str) -> bool:
-        """Whether the statement or request bears the mark."""
-        return self.marks is not UNSET and mark in self.marks
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The marks; none where none was said."""
+        return () if self.marks is UNSET else self.marks
 
 
 class Totals(Part):

@@ -1,0 +1,130 @@
+"""Secrets in clear: said once for who and where and how, never shown, and quiet inside encryption."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from moves import DAY_NS, QUOTED, later, moved
+from north import MES_DB, NOON, UNS, architecture, end, flow, objects
+from spoken import Script, recording, spoken
+
+from detectors.online import online
+from detectors.secrets import Secrets
+from hopwatch.events import Finding, Flow
+
+LAPTOP = ("10.20.1.77", 51512)
+VAULT = ("10.30.0.9", 8200)
+CLEAR = {"transport": "none", "authentication": "scram-sha-256"}
+TLS = CLEAR | {"transport": "tls1.3"}
+
+
+def stated(marks: str, protection: dict[str, str] = CLEAR, account: str = "dba", number: int = 0) -> Flow:
+    part = objects("account:clerk", columns=("alter", "password"), messages=1) | {"marks": marks.split()}
+    return flow(
+        source=end(LAPTOP), destination=end(MES_DB), opened_by="source", account=account, operation="admin", at=NOON, n=number,
+        protection=protection, objects=[part],
+    )  # fmt: skip
+
+
+def login(protocol: str, authentication: str, transport: str = "none") -> Flow:
+    return flow(
+        source=end(LAPTOP), destination=end(UNS if protocol == "mqtt" else MES_DB), opened_by="source", protocol=protocol,
+        account="someone", operation="connect", at=NOON, protection={"transport": transport, "authentication": authentication},
+    )  # fmt: skip
+
+
+def seen(windows: Iterable[Flow], **changes: object) -> list[str]:
+    detector = Secrets(architecture(), QUOTED)
+    return [found.differences[0].observed for window in windows for found in detector.observe(moved(window, **changes))]
+
+
+def heard(script: Script, server: tuple[str, int], folder: Path) -> list[Finding]:
+    """What is said of a conversation from the wire."""
+    watch = online(architecture())
+    said = [one for window in spoken(script, LAPTOP, server, NOON, folder) for one in watch.observe(window)]
+    return [one for one in said if isinstance(one, Finding) and one.verdict == "secret-in-clear"]
+
+
+def test_a_password_in_a_statement_is_said_once_for_the_account_and_the_kind() -> None:
+    windows = [stated("secret-password", number=number) for number in range(5)]
+    assert seen(windows) == ["a password in the text of a statement"]
+    assert seen([*windows, stated("secret-connection to-server", number=9)])[1:] == ["a password in a connection string or options"]
+    assert len(seen([*windows, stated("secret-password", account="other")])) == 2
+
+
+def test_the_next_day_the_finding_is_brought_up_to_date_under_the_same_identity() -> None:
+    detector, first = Secrets(architecture(), QUOTED), moved(stated("secret-password"))
+    (one,) = detector.observe(first)
+    (other,) = detector.observe(later(first, DAY_NS))
+    assert (one.finding_id, one.windows, other.windows) == (other.finding_id, 1, 2)
+
+
+def test_inside_encryption_and_without_a_secret_it_is_quiet() -> None:
+    assert seen([stated("secret-password", TLS), stated("fills folded", number=1)]) == []
+
+
+def test_a_url_or_a_header_line_is_said_with_the_name_that_the_secret_goes_under() -> None:
+    assert seen([stated("secret-url:sig secret-header:x-vault-token")]) == [
+        "a secret in a URL: sig", "a secret in a header line: x-vault-token",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protocol", "clear", "hidden"),
+    [
+        ("postgresql", "password", "scram-sha-256"),
+        ("mqtt", "password", "none"),
+        ("http", "basic", "digest"),
+        ("http", "bearer", "negotiate"),
+    ],
+)
+def test_a_login_that_says_the_secret_is_said_and_one_that_proves_it_is_not(protocol: str, clear: str, hidden: str) -> None:
+    assert seen([login(protocol, clear)]) == [f"a login that says the secret: {clear}"]
+    assert seen([login(protocol, hidden), login(protocol, clear, "tls1.3")]) == []
+
+
+def test_a_cleartext_login_that_is_approved_is_quiet_and_a_password_in_a_statement_never_is() -> None:
+    approved = {"verdict": "declared", "hop": "mes-works"}
+    assert seen([login("mqtt", "password")], **approved) == []
+    assert seen([stated("secret-password")], **approved) != []
+
+
+def test_http_in_clear_to_a_vault_is_said_by_its_port_or_its_kind_and_tls_is_not() -> None:
+    def asked(port: int, protocol: str = "http", transport: str = "none") -> Flow:
+        place = end((VAULT[0], port))
+        return flow(
+            source=place, destination=end(LAPTOP), protocol=protocol, operation="get", at=NOON, protection={"transport": transport},
+            key=f"{port}{protocol}",
+        )  # fmt: skip
+
+    assert seen([asked(8200)]) == ["HTTP in clear to a vault"]
+    assert seen([asked(8080), asked(8200, "tls", "tls1.3"), asked(8200, "postgresql")]) == []
+    declared = architecture(
+        vault=("  mw:        {zone: idmz", "  vault: {zone: idmz, kind: vault, at: '10.30.0.9:8080'}\n  mw:        {zone: idmz")
+    )
+    (finding,) = Secrets(declared, QUOTED).observe(moved(asked(8080), declared))
+    assert finding.destination == "vault"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("accounts", ["a password in the text of a statement"]), ("hashed-password", []), ("login-scram", []), ("login-md5", []),
+        ("login-password", ["a login that says the secret: password"]), ("elsewhere", ["a password in a connection string or options"]),
+    ],
+)  # fmt: skip
+def test_conversations_with_a_real_server_are_told_apart(name: str, told: list[str], tmp_path: Path) -> None:
+    found = heard(recording(name), MES_DB, tmp_path)
+    assert sorted({one.differences[0].observed for one in found}) == told
+    assert not any("synthetic-pw-71" in one.model_dump_json() for one in found)
+
+
+def test_a_request_to_a_vault_is_heard_on_the_wire_and_its_token_is_in_nothing_that_is_said(tmp_path: Path) -> None:
+    request = b"GET /v1/kv/data/mes?token=s.hidden HTTP/1.1\r\nHost: vault\r\nX-Vault-Token: s.hidden\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    found = heard([("client", request), ("server", answer)], VAULT, tmp_path)
+    assert {one.differences[0].observed for one in found} == {
+        "HTTP in clear to a vault", "a secret in a URL: token", "a secret in a header line: x-vault-token",
+    }  # fmt: skip
+    windows = spoken([("client", request), ("server", answer)], LAPTOP, VAULT, NOON, tmp_path)
+    assert not any("hidden" in str(one.model_dump()) for one in (*found, *windows))
