@@ -221,9 +221,14 @@ def _add_declared(commands: Any) -> None:  # Any: argparse names the type of its
 
         return run(arguments)
 
+    def look(arguments: argparse.Namespace) -> int:
+        from hopwatch.backtest import run
+
+        return run(arguments)
+
     declared.add_parser(commands)
     # Its parser sets no ``run`` of ours: the commands of the declaration have one entrance.
-    commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments, what_if, apply))
+    commands.choices["declared"].set_defaults(run=lambda arguments, sensors: declared.run(arguments, what_if, apply, look))
 
 
 def _capturing(parser: argparse.ArgumentParser) -> None:

@@ -164,6 +164,8 @@ SAID = {
     "hopwatch/declared/quantity.py": {REFUSED: "AMOUNT_MAX"},
     "hopwatch/declared/rules.py": {REFUSED: "PILOT_DAYS_MAX"},
     "hopwatch/declared/sign.py": {REFUSED: "APPROVERS_MAX SIGNATURE_BYTES_MAX"},
+    "hopwatch/backtest.py": {SHOWN: "CASES_SHOWN_MAX"},
+    "hopwatch/history.py": {"`beyond` and `strangers_windows` of the answer": "CASES_MAX STRANGERS_MAX"},
     "hopwatch/engine/__init__.py": {"none lost: the event is judged, its time moves no timer": "AHEAD_NS_MAX"},
     "hopwatch/events.py": {PIECES: "OBJECTS_MAX", REFUSED: "COUNT_MAX TREES_MAX COMMITS_MAX", SHOWN: "EVIDENCE_MAX"},
     "hopwatch/show.py": {SHOWN: "EVIDENCE_SHOWN_MAX OBJECTS_SHOWN_MAX"},

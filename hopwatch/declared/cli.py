@@ -1,7 +1,7 @@
-"""``hopwatch declared``: validate, sign, apply, table, draw, explain-hop, what-if, schema.
+"""``hopwatch declared``: validate, sign, apply, table, draw, explain-hop, what-if, hits, backtest, diff, schema.
 
-Exit codes: 0 it holds; 1 it loads, and something in it has ended, or the movement asked about is not approved; 2 the
-input is refused.
+Exit codes: 0 it holds; 1 it loads, and something in it has ended, the movement asked about is not approved, a line is unused or far
+too wide, findings would appear, or two editions differ; 2 the input is refused.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from hopwatch.declared.load import load, today
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError, Level, Problem
 from hopwatch.declared.sign import SignatureError, sign, signature_path
+from hopwatch.events import time_ns
 
 OK, FOUND, REFUSED = 0, 1, 2
 
@@ -30,8 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         parser = commands.add_parser(name, help=about)
         if name != "schema":
             parser.add_argument("file", type=Path, help="the declaration, such as plant-north.yaml")
-            parser.add_argument("--at", type=_day, metavar="DATE", help="the day expiries are judged on; today if left out")
-            parser.add_argument("--approvers", type=Path, metavar="FILE", help="the approver keys; HOPWATCH_APPROVERS if left out")
+            _judged_on(parser)
         return parser
 
     command("validate", "prove every rule; exit 1 if something has ended").add_argument(
@@ -59,21 +59,47 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     for name in ("who", "source", "destination", "what"):
         asking.add_argument(name)
     asking.add_argument("rows", type=_count, help="how many, such as 200000 or 200k: rows, or messages of a topic, values of a node")
+    _past(command("hits", "how often each hop and line was used, when last, and its peak against its limit"))
+    testing = _past(command("backtest", "what it would have said of the stored windows: which findings appear, which disappear"))
+    testing.add_argument("--against", metavar="FILE|REVISION", help="compare with this edition, not with what was said on the day")
+    comparing = commands.add_parser("diff", help="what two editions say differently, and its effect on past traffic")
+    comparing.add_argument("compared", nargs="+", metavar="EDITIONS", help="OLD NEW or OLD..NEW, two files; or REVISION..[REVISION] FILE")
+    _judged_on(_past(comparing))
     command("schema", "the JSON Schema of the format, for an editor")
+
+
+def _judged_on(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--at", type=_day, metavar="DATE", help="the day expiries are judged on; today, or that of old packets, if left out"
+    )
+    parser.add_argument("--approvers", type=Path, metavar="FILE", help="the approver keys; HOPWATCH_APPROVERS if left out")
+
+
+def _past(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """What the commands have in common that ask the store."""
+    parser.add_argument("--store", metavar="PATH", help="the store's file, or postgresql://… (default hopwatch.db)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
+    parser.add_argument("--days", type=_days, default=31, metavar="N", help="how many days are looked at (default 31)")
+    parser.add_argument("--until", type=_instant, metavar="TIME", help="where they end, RFC 3339 (default: the newest window)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    return parser
 
 
 Asker = Callable[[Architecture, str, str, str, str, int, date], explain.Answer]
 """Who answers ``what-if``: the judge of windows, which knows declarations and is not known by them."""
 
 
-Applier = Callable[[argparse.Namespace], int]
-"""Who runs ``apply``: it speaks with a cluster, which declarations know nothing of."""
+Runner = Callable[[argparse.Namespace], int]
+"""Who runs ``apply``, which speaks with a cluster, and ``hits``, ``backtest``, ``diff``, which read a store: declarations know neither."""
 
 
-def run(args: argparse.Namespace, ask: Asker, apply: Applier) -> int:
-    """Run the command that was parsed; returns the exit code. ``ask`` answers ``what-if``, ``apply`` publishes."""
+def run(args: argparse.Namespace, ask: Asker, apply: Runner, look: Runner) -> int:
+    """Run the command that was parsed; returns the exit code. ``ask`` answers ``what-if``, ``apply`` publishes, ``look`` looks back."""
     if args.declared_command == "apply":
         return apply(args)
+    if args.declared_command in ("hits", "backtest", "diff"):
+        return look(args)
     if args.declared_command == "schema":
         print(json.dumps(schema.json_schema(), indent=2))
         return OK
@@ -166,6 +192,21 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f'"{text}": expected a day such as 2026-04-07') from error
+
+
+def _days(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 3660:
+        raise argparse.ArgumentTypeError(f'"{text}": expected a number of days, 1 to 3660')
+    return int(text)
+
+
+def _instant(text: str) -> str:
+    full = f"{text}T00:00:00Z" if len(text) == 10 else text
+    try:
+        time_ns(full)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}": {error}') from error
+    return full
 
 
 def _count(text: str) -> int:

@@ -20,7 +20,7 @@ PLANT = Path(__file__).parents[2] / "examples" / "plant-north.yaml"
 def declared(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
-    return run(parser.parse_args(["declared", *map(str, arguments)]), what_if, lambda args: 3)
+    return run(parser.parse_args(["declared", *map(str, arguments)]), what_if, lambda args: 3, lambda args: 4)
 
 
 def test_validate_holds_on_its_day_and_finds_what_ended_later(capsys: pytest.CaptureFixture[str]) -> None:
