@@ -14,6 +14,7 @@ secret.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from detectors.budget import digest
@@ -21,7 +22,7 @@ from detectors.cases import Cases
 from detectors.compare import CONTROL
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
-from hopwatch.declared.match import Index, glob
+from hopwatch.declared.match import End, Index, Remembered, glob
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Severity, time_text
 
@@ -79,6 +80,8 @@ class Accounts(Question):
         self._index = index or Index(architecture)
         self._cases = Cases(quoted)
         self._known: Memory[Known] = Memory(Known, asdict, _read)
+        self._from = Remembered[tuple[str, End], bool](lambda asked: self._comes_from(*asked))
+        self._with = Remembered[tuple[str, str | None], bool](lambda asked: self._goes_with(*asked))
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """The accounts and the open findings."""
@@ -86,17 +89,16 @@ class Accounts(Question):
 
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """What the window says of its account, and of the accounts it administers."""
-        found = [*self._administered(moved)]
+        if moved.flow.operation == "admin":
+            return [*self._administered(moved), *(self._used(moved, moved.account) if moved.account is not None else ())]
         # What a health check, an exporter or the declared scanner calls itself is its service's affair.
-        if moved.account is not None and moved.flow.operation != "refused" and moved.verdict != "service":
-            found += self._used(moved, moved.account)
-        return found
+        if moved.account is None or moved.flow.operation == "refused" or moved.verdict == "service":
+            return ()
+        return self._used(moved, moved.account)
 
     # Accounts that are made or given rights
 
     def _administered(self, moved: Moved) -> Iterator[Finding]:
-        if moved.flow.operation != "admin":
-            return
         for part in moved.flow.objects:
             gained = [column for column in part.columns if column == "create" or column.startswith("grant:")]
             for name in (one.removeprefix("account:") for one in part.names if one.startswith("account:")):
@@ -118,7 +120,8 @@ class Accounts(Question):
 
     # Accounts that are used
 
-    def _used(self, moved: Moved, name: str) -> Iterator[Finding]:
+    def _used(self, moved: Moved, name: str) -> list[Finding]:
+        found: list[Finding] = []
         known = self._known.of(_key(moved, name))
         fresh = not known.first_ns
         host, program = moved.client.host or moved.client.address, _program(moved.flow.application)
@@ -126,23 +129,29 @@ class Accounts(Question):
             known.first_ns = moved.start_ns
             if known.made or not moved.declared:
                 made = f", made {known.made}" if known.made else ""
-                yield self._new(moved, name, f"first use from {moved.client.shown} with {program or 'an unnamed program'}{made}")
+                found.append(self._new(moved, name, f"first use from {moved.client.shown} with {program or 'an unnamed program'}{made}"))
         elif moved.start_ns - known.last_ns > DORMANT_NS:
             rest = (moved.start_ns - known.last_ns) // _DAY_NS
-            yield self._changed(moved, name, "dormant-account", "when", "an account in use", f"used again after {rest} days")
-        yield from self._places(moved, name, known, host, fresh)
-        yield from self._tools(moved, name, known, program)
+            found.append(self._changed(moved, name, "dormant-account", "when", "an account in use", f"used again after {rest} days"))
+        if not self._from((name, moved.client)):
+            found += self._places(moved, name, known, host, fresh)
+        _touch(known.hosts, host, moved.start_ns)
+        if program is not None:
+            if not self._with((name, moved.flow.application)):
+                found += self._tools(moved, name, known, program)
+            _touch(known.programs, program, moved.start_ns)
         known.last_ns = max(known.last_ns, moved.start_ns)
         if moved.flow.operation not in CONTROL:
-            yield from self._breadth(moved, name, known)
+            found += self._breadth(moved, name, known)
+        return found
 
     def _places(self, moved: Moved, name: str, known: Known, host: str, fresh: bool) -> Iterator[Finding]:
-        approved = self._comes_from(moved, name)
+        """What an account says that comes from where it is not declared to."""
         others = [one for one, at in known.hosts.items() if one != host and moved.start_ns - at <= TOGETHER_NS]
-        if host not in known.hosts and not approved and not fresh and self._learnt(moved, known):
+        if host not in known.hosts and not fresh and self._learnt(moved, known):
             usual = ", ".join(list(known.hosts)[-4:])
             yield self._changed(moved, name, "new-client", "who", f"{name} from {usual}", f"{name} from {moved.client.shown}")
-        if others and not approved:
+        if others:
             yield self._changed(
                 moved,
                 name,
@@ -151,23 +160,19 @@ class Accounts(Question):
                 f"{name} in one place at a time",
                 f"{', '.join(sorted((host, *others))[:4])} within 5 min",
             )
-        _touch(known.hosts, host, moved.start_ns)
 
-    def _tools(self, moved: Moved, name: str, known: Known, program: str | None) -> Iterator[Finding]:
-        if program is None:
-            return
+    def _tools(self, moved: Moved, name: str, known: Known, program: str) -> Iterator[Finding]:
+        """What an account says that is used with what it is not declared for."""
         account = self._architecture.accounts.get(name)
-        approved = account is not None and any(glob(pattern)(moved.flow.application or "") for pattern in account.applications)
-        if not approved and account is not None and account.kind == "service" and _is_tool(program):
+        if account is not None and account.kind == "service" and _is_tool(program):
             yield self._changed(
                 moved, name, "shared-account", "who", f"{name} is a service account", f"used with {program}, a person's tool"
             )
-        elif program not in known.programs and known.programs and not approved and self._learnt(moved, known):
+        elif program not in known.programs and known.programs and self._learnt(moved, known):
             usual = ", ".join(list(known.programs)[-4:])
             yield self._changed(moved, name, "new-client", "who", f"{name} with {usual}", f"{name} with {program}")
-        _touch(known.programs, program, moved.start_ns)
 
-    def _breadth(self, moved: Moved, name: str, known: Known) -> Iterator[Finding]:
+    def _breadth(self, moved: Moved, name: str, known: Known) -> Sequence[Finding]:
         day = moved.start_ns // _DAY_NS
         if day > known.day:
             if known.day:
@@ -180,14 +185,15 @@ class Accounts(Question):
                     known.objects[digest(one)] = None
         reached = len(known.objects)
         if known.broad or reached < BREADTH_MIN or not self._learnt(moved, known) or reached <= BREADTH_RATIO * known.breadth:
-            return
+            return ()
         peers = sorted(
             other.breadth for key, other in self._known.items() if other.days and key.split("|")[0] == _key(moved, name).split("|")[0]
         )
         if peers and reached <= BREADTH_RATIO * peers[len(peers) // 2]:
-            return
+            return ()
         known.broad = True
-        yield self._changed(moved, name, "broad-account", "what", f"about {known.breadth:.0f} objects a day", f"{reached} objects today")
+        usual, today = f"about {known.breadth:.0f} objects a day", f"{reached} objects today"
+        return (self._changed(moved, name, "broad-account", "what", usual, today),)
 
     def _changed(self, moved: Moved, name: str, verdict: str, question: str, declared: str, seen: str) -> Finding:
         severity: Severity = "high" if verdict == "shared-account" else "medium"
@@ -200,15 +206,20 @@ class Accounts(Question):
     def _learnt(self, moved: Moved, known: Known) -> bool:
         return bool(known.first_ns) and moved.start_ns - known.first_ns >= LEARNING_NS
 
-    def _comes_from(self, moved: Moved, name: str) -> bool:
+    def _comes_from(self, name: str, client: End) -> bool:
         account = self._architecture.accounts.get(name)
-        return account is not None and self._index.comes_from(account, moved.client)
+        return account is not None and self._index.comes_from(account, client)
+
+    def _goes_with(self, name: str, application: str | None) -> bool:
+        account = self._architecture.accounts.get(name)
+        return account is not None and any(glob(pattern)(application or "") for pattern in account.applications)
 
 
 def _key(moved: Moved, name: str) -> str:
     return f"{moved.server.asset or moved.server.address}|{name}"
 
 
+@lru_cache(maxsize=4_096)
 def _program(application: str | None) -> str | None:
     """A program without its version: an upgrade of the same one is no other program."""
     if application is None:
@@ -221,7 +232,8 @@ def _is_tool(program: str) -> bool:
 
 
 def _touch(ways: dict[str, int], way: str, at_ns: int) -> None:
-    ways.pop(way, None)
+    if next(reversed(ways), None) != way:
+        ways.pop(way, None)
     ways[way] = at_ns
     if len(ways) > WAYS_MAX:
         del ways[next(iter(ways))]

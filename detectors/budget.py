@@ -246,6 +246,8 @@ def _day(second: int, timezone: ZoneInfo) -> int:
     return datetime.fromtimestamp(second, UTC).astimezone(timezone).toordinal()
 
 
+# A window names the objects of the one before it.
+@lru_cache(maxsize=16_384)
 def digest(name: str) -> str:
     """What stands for an object's name where only its distinctness counts."""
     return blake2b(name.encode(errors="surrogatepass"), digest_size=8).hexdigest()

@@ -12,7 +12,7 @@ A table's size is what its declaration says (``rows``); without it the fraction 
 compared. One extraction goes on as long as no pause is longer than ``PAUSE_NS``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -20,7 +20,7 @@ from detectors.cases import Cases
 from detectors.judgement import class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
-from hopwatch.declared.match import Index
+from hopwatch.declared.match import Index, Remembered
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, ObjectSet
 
@@ -52,6 +52,10 @@ class Taken:
     last_ns: int = 0
     rows: int = 0
     days: list[list[int]] = field(default_factory=list)
+    before: int = 0
+    most: int = 0
+    """Rows of all days before the last, and of the largest of them."""
+
     told: str = ""
 
 
@@ -64,6 +68,7 @@ class Extraction(Question):
         self._architecture = architecture
         self._index = index or Index(architecture)
         self._cases = Cases(quoted)
+        self._size = Remembered(self._declared_size)
         self._taken: Memory[Taken] = Memory(Taken, asdict, lambda said: Taken(**said), 65_536)
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
@@ -74,18 +79,21 @@ class Extraction(Question):
         """A finding when an extraction grows beyond what is usual, or beyond a fraction of the table."""
         if moved.flow.operation not in READS or (moved.rows <= 0 and moved.values <= 0):
             return ()
-        whole = sum(part.rows + part.values for part in moved.flow.objects)
         new = moved.rows + moved.values
+        parts = moved.flow.objects
+        if len(parts) == 1:
+            return self._take(moved, parts[0], new) if parts[0].rows or parts[0].values else ()
+        whole = sum([part.rows + part.values for part in parts])
         found: list[Finding] = []
-        for part in moved.flow.objects:
+        for part in parts:
             # Of a window that another view has counted in part, every set counts its share.
             rows = (part.rows + part.values) * new // max(1, whole)
             if rows > 0:
                 found += self._take(moved, part, rows)
         return found
 
-    def _take(self, moved: Moved, part: ObjectSet, rows: int) -> Iterator[Finding]:
-        name = ", ".join(part.names[:4])
+    def _take(self, moved: Moved, part: ObjectSet, rows: int) -> Sequence[Finding]:
+        name = part.names[0] if len(part.names) == 1 else ", ".join(part.names[:4])
         taken = self._taken.of(f"{moved.server.asset or moved.server.address}|{moved.who}|{name}")
         if moved.start_ns - taken.last_ns > PAUSE_NS:
             taken.since_ns, taken.rows, taken.told = moved.start_ns, 0, ""
@@ -93,47 +101,48 @@ class Extraction(Question):
         taken.last_ns = max(taken.last_ns, moved.end_ns)
         day = moved.start_ns // _DAY_NS
         if not taken.days or taken.days[-1][0] < day:
-            taken.days.append([day, 0])
             taken.days = [one for one in taken.days if one[0] > day - DAYS_KEPT]
+            taken.before, taken.most = sum(rows for _, rows in taken.days), max((rows for _, rows in taken.days), default=0)
+            taken.days.append([day, 0])
         taken.days[-1][1] += rows
-        kind, declared, seen = self._large(moved, part, taken)
+        kind, declared, seen = self._large(self._size((moved.server.asset or moved.server.host, tuple(part.names))), taken)
         if not kind or kind == taken.told:
-            return
+            return ()
         taken.told = kind
-        yield self._cases.say(
-            "bulk-extraction",
-            class_severity(self._architecture, moved.classes, unclassified=not moved.classes),
-            plant=moved.flow.plant,
-            who=moved.account,
-            source=moved.source.shown,
-            destination=moved.destination.shown,
-            what=name,
-            first_ns=taken.since_ns,
-            last_ns=moved.end_ns,
-            differences=[("how_much", declared, seen)],
-            moved=moved,
-            hop=moved.hop,
-            taken_rows=taken.rows,
+        return (
+            self._cases.say(
+                "bulk-extraction",
+                class_severity(self._architecture, moved.classes, unclassified=not moved.classes),
+                plant=moved.flow.plant,
+                who=moved.account,
+                source=moved.source.shown,
+                destination=moved.destination.shown,
+                what=name,
+                first_ns=taken.since_ns,
+                last_ns=moved.end_ns,
+                differences=[("how_much", declared, seen)],
+                moved=moved,
+                hop=moved.hop,
+                taken_rows=taken.rows,
+            ),
         )
 
-    def _large(self, moved: Moved, part: ObjectSet, taken: Taken) -> tuple[str, str, str]:
+    def _large(self, size: int | None, taken: Taken) -> tuple[str, str, str]:
         """Why what was taken is much: a word for it, what would not be, and what was seen."""
-        size = self._size(moved, part)
-        in_all = sum(rows for _, rows in taken.days)
+        in_all, most = taken.before + taken.days[-1][1], taken.most
         if size and taken.rows >= max(FRACTION_AT_ONCE * size, 1):
             return "whole", f"a part of {size} rows", f"{taken.rows} rows, {taken.rows / size:.0%} of the table in one go"
-        before = [rows for _, rows in taken.days[:-1]]
         # A flow that never pauses is one extraction for ever: against days only what it took today counts.
         today = min(taken.rows, taken.days[-1][1])
-        if size and before and in_all >= FRACTION_IN_ALL * size and max(before) < FRACTION_AT_ONCE * size:
+        if size and taken.before and in_all >= FRACTION_IN_ALL * size and most < FRACTION_AT_ONCE * size:
             return "in-all", f"a part of {size} rows", f"{in_all} rows, {in_all / size:.0%} of the table in {len(taken.days)} days"
-        if len(before) >= DAYS_LEARNT and today >= max(ROWS_MIN, RATIO * max(before)):
+        if len(taken.days) > DAYS_LEARNT and today >= max(ROWS_MIN, RATIO * most):
             known = "" if size else ", fraction unknown"
-            return "unusual", f"at most {max(before)} rows a day", f"{today} rows in one go{known}"
+            return "unusual", f"at most {most} rows a day", f"{today} rows in one go{known}"
         return "", "", ""
 
-    def _size(self, moved: Moved, part: ObjectSet) -> int | None:
-        """Rows of the table as declared; of several tables the largest counts."""
-        asset = moved.server.asset or moved.server.host
-        entries = {entry for name in part.names for entry in self._index.classify(asset, name).entries}
+    def _declared_size(self, asked: tuple[str | None, tuple[str, ...]]) -> int | None:
+        """Rows of the asset's table as declared; of several tables the largest counts."""
+        asset, names = asked
+        entries = {entry for name in names for entry in self._index.classify(asset, name).entries}
         return max((rows for entry in entries if (rows := self._architecture.data[entry].rows) is not None), default=None)

@@ -151,6 +151,9 @@ class Judgement:
     spent: tuple[Spent, ...] = ()
     """The limits it was charged to."""
 
+    start_ns: int = 0
+    """When it began, by a clock put right."""
+
     @property
     def verdict(self) -> Verdict:
         """The first row of the table that applies."""

@@ -14,7 +14,7 @@ two clients fit. Times of two agents may differ by their clocks' errors; the int
 them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Final
@@ -34,8 +34,11 @@ RELAY_NS: Final = 5 * 10**9
 SLOT_NS: Final = 60 * 10**9
 """Legs are counted by the minute."""
 
-LEGS_MAX: Final = 512
-"""Minutes and origins remembered of one host; the oldest is forgotten."""
+LEGS_MAX: Final = 65_536
+"""Ways into hosts remembered (host, chain and class); the one used longest ago is forgotten."""
+
+GROWN: Final = 1.05
+"""What a host has sent is looked at again when it has become so much more, or a minute is over."""
 
 CHAIN_MAX: Final = 8
 """Hosts a chain names; a longer one keeps its first and its last."""
@@ -54,6 +57,9 @@ SOON_NS: Final = 15 * 60 * 10**9
 UNREAD: Final = "unread data"
 """The class of what nobody could read or class."""
 
+EXPLAINING: Final = ("declared", "declared-in-part", "blind")
+"""Verdicts under which a hop explains what goes out on it."""
+
 STAGED_SOURCES_MIN: Final = 3
 """Declared sources from which an undeclared host has gathered data before it is called a staging place."""
 
@@ -62,21 +68,50 @@ STAGED_BYTES_MIN: Final = 8 << 20
 
 @dataclass(slots=True)
 class Leg:
-    """Bytes of one class from one origin into a host in one minute; ``chain`` are the hosts it came through, the origin first."""
+    """Bytes of one class into a host by the minute, as long as they can be joined; ``chain``: the hosts they came through, in order."""
 
-    slot: int
-    chain: list[str]
-    class_: str
-    bytes: int
+    chain: list[str] = field(default_factory=list)
+    class_: str = ""
+    minutes: list[list[int]] = field(default_factory=list)
+    bytes: int = 0
+    """In all of the minutes."""
+
+    def add(self, slot: int, amount: int) -> None:
+        """Count bytes; minutes that are too old are let go."""
+        self.bytes = _count(self.minutes, slot, amount, self.bytes)
+
+    def since(self, slot: int) -> int:
+        """Bytes from this minute on."""
+        if not self.minutes or slot <= self.minutes[0][0]:
+            return self.bytes
+        return sum(amount for at, amount in self.minutes if at >= slot)
+
+
+@dataclass(slots=True)
+class Sent:
+    """What one host sent to another by the minute, when that was looked at, and the legs it goes on with."""
+
+    minutes: list[list[int]] = field(default_factory=list)
+    bytes: int = 0
+    looked_slot: int = 0
+    looked_bytes: int = 0
+    passed: list[str] = field(default_factory=list)
+
+    def add(self, slot: int, amount: int) -> None:
+        """As for a leg."""
+        self.bytes = _count(self.minutes, slot, amount, self.bytes)
+
+    def is_due(self, slot: int) -> bool:
+        """Whether it is time to look at it again; if so, it counts as looked at."""
+        due = self.bytes >= BYTES_MIN and (slot != self.looked_slot or self.bytes >= GROWN * self.looked_bytes)
+        if due:
+            self.looked_slot, self.looked_bytes = slot, self.bytes
+        return due
 
 
 @dataclass(slots=True)
 class Host:
-    """What came in and what went out, to whom, lately; and where it gathers from."""
-
-    legs: list[Leg] = field(default_factory=list)
-    out: dict[str, list[list[int]]] = field(default_factory=dict)
-    """By destination: minute and bytes."""
+    """Where a host gathers from."""
 
     sources: dict[str, int] = field(default_factory=dict)
     staged: bool = False
@@ -91,13 +126,18 @@ class Lineage(Question):
         self._architecture = architecture
         self._index = index or Index(architecture)
         self._cases = Cases(quoted)
-        self._hosts: Memory[Host] = Memory(Host, asdict, _read)
+        self._hosts: Memory[Host] = Memory(Host, asdict, lambda said: Host(**said))
+        self._legs: Memory[Leg] = Memory(Leg, _said_leg, lambda said: Leg(*said), LEGS_MAX, self._unlink)
+        self._sent: Memory[Sent] = Memory(Sent, _said_sent, lambda said: Sent(*said))
+        self._into: dict[str, dict[str, None]] = {}
+        """The keys of the legs into each host."""
+
         self._errors: Memory[list[float]] = Memory(lambda: [0.0], list, list)
         self._hop_classes = {name: frozenset(_classes(architecture, hop.what)) for name, hop in architecture.hops.items()}
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
-        """Hosts, clock errors of agents, open findings."""
-        return {"hosts": self._hosts, "errors": self._errors, "cases": self._cases.memory}
+        """Legs into hosts, what went out, hosts that gather, clock errors of agents, open findings."""
+        return {"legs": self._legs, "sent": self._sent, "hosts": self._hosts, "errors": self._errors, "cases": self._cases.memory}
 
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
         """How wrong the agent's clock may be."""
@@ -105,59 +145,95 @@ class Lineage(Question):
             self._errors.of(heartbeat.agent)[0] = abs(heartbeat.clock.offset_s) + heartbeat.clock.error_s
         return ()
 
+    def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``state`` gave."""
+        super().restore(state)
+        self._link()
+
+    def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
+        """Take over what ``changes`` gave."""
+        super().merge(changes)
+        self._link()
+
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """The window's leg out, joined with what came in before; then its leg in."""
         found: list[Finding] = []
         for source, destination, amount in _ways(moved):
-            if amount <= 0 or _name(source) == _name(destination):
+            here, there = _name(source), _name(destination)
+            if amount <= 0 or here == there:
                 continue
-            joined = list(self._leaves(moved, source, destination, amount))
-            found += [finding for finding, _ in joined]
+            sent = None
+            if here in self._into:
+                sent = self._sent.of(f"{here}|{there}")
+                slot = moved.start_ns // SLOT_NS
+                sent.add(slot, amount)
+                if sent.is_due(slot):
+                    found += self._leaves(moved, source, destination, sent)
             # What a chain brought here goes on under its own classes; what is new begins one.
-            for chain, class_, share in self._arriving(moved, source, amount):
-                found += self._arrives(moved, destination, chain, class_, share)
+            for chain, class_, share in self._carried(moved, here, there, sent, amount):
+                self._arrives(moved, there, chain, class_, share)
+                if moved.verdict not in QUIET:
+                    found += self._gathers(moved, there, chain[0], share)
         return found
 
     # In
 
-    def _arriving(self, moved: Moved, source: End, amount: int) -> Iterator[tuple[list[str], str, int]]:
+    def _carried(self, moved: Moved, here: str, there: str, sent: Sent | None, amount: int) -> Iterable[tuple[list[str], str, int]]:
         """Chains, classes and bytes of what the window carries: read off the window, else what its source had received."""
         if moved.classes:
-            yield from (([_name(source)], class_, amount) for class_ in moved.classes)
-            return
-        host = self._hosts.known(_name(source))
-        received: dict[tuple[str, ...], tuple[str, int]] = {}
-        for leg in () if host is None else host.legs:
-            if moved.start_ns - leg.slot * SLOT_NS <= LOOKBACK_NS:
-                _, before = received.get(tuple(leg.chain), ("", 0))
-                received[tuple(leg.chain)] = leg.class_, before + leg.bytes
-        fitting = [(chain, class_) for chain, (class_, bytes_) in received.items() if _fits(amount, bytes_)]
-        for chain, class_ in fitting:
-            yield [*chain, _name(source)][-CHAIN_MAX:], class_, amount
-        if not fitting and _name(source) in self._architecture.assets:
+            return [([here], class_, amount) for class_ in moved.classes]
+        return self._unread(moved, here, there, sent, amount)
+
+    def _unread(self, moved: Moved, here: str, there: str, sent: Sent | None, amount: int) -> Iterator[tuple[list[str], str, int]]:
+        if sent is not None and sent.looked_bytes == sent.bytes:
+            before, sent.passed = sent.passed, self._passing(moved, here, there, sent)
+            for key in sent.passed:
+                # It fits by all that was sent so far, so all of it goes on.
+                yield *self._longer(key, here), sent.bytes if key not in before else amount
+        elif sent is not None:
+            yield from ((*self._longer(key, here), amount) for key in sent.passed if self._legs.known(key) is not None)
+        if (sent is None or not sent.passed) and here in self._architecture.assets:
             # Nobody could read or class it: on a hop it is taken for what the hop carries.
-            for class_ in sorted(self._hop_classes.get(moved.hop or "", frozenset())) or [UNREAD]:
-                yield [_name(source)], class_, amount
+            yield from (([here], class_, amount) for class_ in sorted(self._hop_classes.get(moved.hop or "", ())) or [UNREAD])
 
-    def _arrives(self, moved: Moved, destination: End, chain: list[str], class_: str, amount: int) -> Iterator[Finding]:
-        host = self._hosts.of(_name(destination))
-        slot = moved.start_ns // SLOT_NS
-        for leg in reversed(host.legs):
-            if leg.slot != slot:
-                break
-            if leg.chain == chain and leg.class_ == class_:
-                leg.bytes += amount
-                break
-        else:
-            host.legs.append(Leg(slot, chain, class_, amount))
-            del host.legs[:-LEGS_MAX]
-        if moved.verdict not in QUIET:
-            yield from self._gathers(moved, destination, host, chain[0], amount)
+    def _passing(self, moved: Moved, here: str, there: str, sent: Sent) -> list[str]:
+        """The legs into a host that what it sends may be."""
+        since = _minute(moved.start_ns - LOOKBACK_NS)
+        legs = ((key, self._legs.known(key)) for key in self._into.get(here, ()))
+        return [key for key, leg in legs if leg is not None and there not in leg.chain and _fits(sent.bytes, leg.since(since))]
 
-    def _gathers(self, moved: Moved, destination: End, host: Host, origin: str, amount: int) -> Iterator[Finding]:
+    def _longer(self, key: str, here: str) -> tuple[list[str], str]:
+        """The chain and class of a leg into ``here`` that goes on from there."""
+        leg = self._legs.known(key)
+        assert leg is not None, "it was just looked at"
+        first, *rest = *leg.chain, here
+        return [first, *rest[-(CHAIN_MAX - 1) :]], leg.class_
+
+    def _arrives(self, moved: Moved, there: str, chain: list[str], class_: str, amount: int) -> None:
+        key = "|".join((there, class_, *chain))
+        leg = self._legs.of(key)
+        if not leg.chain:
+            leg.chain, leg.class_ = chain, class_
+            self._into.setdefault(there, {})[key] = None
+        leg.add(moved.start_ns // SLOT_NS, amount)
+
+    def _link(self) -> None:
+        self._into = {}
+        for key, _ in self._legs.items():
+            self._into.setdefault(key.split("|", 1)[0], {})[key] = None
+
+    def _unlink(self, key: str) -> None:
+        there = key.split("|", 1)[0]
+        keys = self._into.get(there, {})
+        keys.pop(key, None)
+        if not keys:
+            self._into.pop(there, None)
+
+    def _gathers(self, moved: Moved, there: str, origin: str, amount: int) -> Iterator[Finding]:
         """A host that nobody declared as their destination gathers from many sources."""
         if origin not in self._architecture.assets:
             return
+        host = self._hosts.of(there)
         host.sources[origin] = host.sources.get(origin, 0) + amount
         gathered = {name: bytes_ for name, bytes_ in host.sources.items() if bytes_ >= BYTES_MIN}
         if host.staged or len(gathered) < STAGED_SOURCES_MIN or sum(gathered.values()) < STAGED_BYTES_MIN:
@@ -165,57 +241,40 @@ class Lineage(Question):
         host.staged = True
         seen = f"{sum(gathered.values())} bytes from {', '.join(sorted(gathered))}"
         yield self._cases.say(
-            "staging", "high", plant=moved.flow.plant, who=moved.account, source=_name(destination), destination=_name(destination),
+            "staging", "high", plant=moved.flow.plant, who=moved.account, source=there, destination=there,
             first_ns=moved.start_ns, last_ns=moved.end_ns,
             differences=[("where", "no hop to this host", seen)], moved=moved,
         )  # fmt: skip
 
     # Out
 
-    def _leaves(self, moved: Moved, source: End, destination: End, amount: int) -> Iterator[tuple[Finding, list[str]]]:
-        host = self._hosts.known(_name(source))
-        if host is None or not host.legs:
-            return
-        host = self._hosts.of(_name(source))
-        to = _name(destination)
-        slot = moved.start_ns // SLOT_NS
-        sent = host.out.setdefault(to, [])
-        if sent and sent[-1][0] == slot:
-            sent[-1][1] += amount
-        else:
-            sent.append([slot, amount])
+    def _leaves(self, moved: Moved, source: End, destination: End, sent: Sent) -> Iterator[Finding]:
+        """What went out to the destination, less what its hop explains, held against each leg in."""
         relay = self._index.relay(source) is not None
         reach_ns = (RELAY_NS if relay else LOOKBACK_NS) + int(self._errors_s(moved.flow.agent) * 10**9)
-        sent[:] = [one for one in sent if (slot - one[0]) * SLOT_NS <= LOOKBACK_NS]
-        if len(host.out) > LEGS_MAX:
-            host.out.pop(next(iter(host.out)))
-        out = sum(bytes_ for _, bytes_ in sent)
-        if out < BYTES_MIN:
+        since = _minute(moved.start_ns - reach_ns)
+        allowed = self._hop_classes.get(moved.hop or "", frozenset()) if moved.verdict in EXPLAINING else frozenset()
+        explained, came = 0, []
+        for key in self._into[_name(source)]:
+            leg = self._legs.known(key)
+            bytes_ = leg.since(since) if leg is not None else 0
+            if leg is None or not bytes_ or leg.chain[0] == _name(destination):
+                continue
+            if leg.class_ in allowed:
+                explained += bytes_
+            else:
+                came.append((leg, bytes_))
+        left = sent.bytes - explained
+        if allowed and left <= SAME * sent.bytes:
             return
-        allowed = (
-            self._hop_classes.get(moved.hop or "", frozenset())
-            if moved.verdict in ("declared", "declared-in-part", "blind")
-            else frozenset()
-        )
-        lately = [leg for leg in host.legs if -SLOT_NS <= moved.start_ns - leg.slot * SLOT_NS <= reach_ns + SLOT_NS]
-        explained = sum(leg.bytes for leg in lately if leg.class_ in allowed)
-        left = out - explained
-        if allowed and left <= SAME * out:
-            return
-        came: dict[tuple[str, ...], list[Leg]] = {}
-        for leg in lately:
-            if leg.class_ not in allowed and leg.chain[0] != to:
-                came.setdefault((*leg.chain, leg.class_), []).append(leg)
-        fitting = {key: legs for key, legs in came.items() if _fits(left, sum(leg.bytes for leg in legs))}
-        for key, legs in fitting.items():
-            yield self._joined(moved, list(key[:-1]), key[-1], legs, source, destination, left, relay and len(fitting) > 1), list(key[:-1])
+        fitting = [(leg, bytes_) for leg, bytes_ in came if _fits(left, bytes_)]
+        for leg, bytes_ in fitting:
+            yield self._joined(moved, leg, bytes_, source, destination, left, ambiguous=relay and len(fitting) > 1)
 
-    def _joined(
-        self, moved: Moved, chain: list[str], class_: str, legs: list[Leg], source: End, destination: End, out: int, ambiguous: bool
-    ) -> Finding:
-        came = sum(leg.bytes for leg in legs)
-        first_ns = legs[0].slot * SLOT_NS
-        soon = moved.start_ns - legs[-1].slot * SLOT_NS <= SOON_NS
+    def _joined(self, moved: Moved, leg: Leg, came: int, source: End, destination: End, out: int, *, ambiguous: bool) -> Finding:
+        chain, class_ = leg.chain, leg.class_
+        last_slot = leg.minutes[-1][0]
+        soon = moved.start_ns - last_slot * SLOT_NS <= SOON_NS
         sure = "ambiguous" if ambiguous else "high" if soon and abs(out - came) <= SAME * came else "medium"
         off_site = destination.zone is None or self._architecture.zones[destination.zone].off_site
         path = [*chain, _name(source), _name(destination)]
@@ -229,14 +288,14 @@ class Lineage(Question):
             source=chain[0],
             destination=destination.shown,
             what=class_,
-            first_ns=first_ns,
+            first_ns=leg.minutes[0][0] * SLOT_NS,
             last_ns=moved.end_ns,
             differences=[("where", declared, seen)],
             observed=Observed(bytes=out, classes=[] if class_ == UNREAD else [class_]),
             hop=moved.hop,
             confidence=sure,
             legs=[{"from": one, "to": other} for one, other in pairwise(path)],
-            joined=f"{came} bytes until {time_text((legs[-1].slot + 1) * SLOT_NS)}",
+            joined=f"{came} bytes until {time_text((last_slot + 1) * SLOT_NS)}",
         )
 
     def _errors_s(self, agent: str) -> float:
@@ -264,5 +323,25 @@ def _classes(architecture: Architecture, names: Sequence[str]) -> Iterator[str]:
     return (architecture.data[name].class_ for name in names if name in architecture.data)
 
 
-def _read(said: dict[str, Any]) -> Host:  # Any: JSON values
-    return Host([Leg(**leg) for leg in said["legs"]], said["out"], said["sources"], said["staged"])
+def _minute(instant_ns: int) -> int:
+    """The first minute that is not over by more than one at this time: legs are counted by the minute."""
+    return -(-(instant_ns - SLOT_NS) // SLOT_NS)
+
+
+def _count(minutes: list[list[int]], slot: int, amount: int, total: int) -> int:
+    """Add to the minute, let go of what is older than ``LOOKBACK_NS``; returns the new total."""
+    if minutes and minutes[-1][0] >= slot:
+        minutes[-1][1] += amount
+    else:
+        minutes.append([slot, amount])
+    while (slot - minutes[0][0]) * SLOT_NS > LOOKBACK_NS + SLOT_NS:
+        total -= minutes.pop(0)[1]
+    return total + amount
+
+
+def _said_leg(leg: Leg) -> list[Any]:  # Any: JSON values
+    return [leg.chain, leg.class_, leg.minutes, leg.bytes]
+
+
+def _said_sent(sent: Sent) -> list[Any]:  # Any: JSON values
+    return [sent.minutes, sent.bytes, sent.looked_slot, sent.looked_bytes, sent.passed]

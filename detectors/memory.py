@@ -18,7 +18,10 @@ KEYS_MAX: Final = 16_384
 
 
 class Memory(Generic[Entry]):
-    """Entries by key. ``made`` gives a new one; ``said`` and ``read`` turn one into JSON values and back."""
+    """Entries by key. ``made`` gives a new one; ``said`` and ``read`` turn one into JSON values and back.
+
+    ``forgets`` is called with each key that the bound pushes out.
+    """
 
     def __init__(
         self,
@@ -26,8 +29,9 @@ class Memory(Generic[Entry]):
         said: Callable[[Entry], Any],  # Any: JSON values
         read: Callable[[Any], Entry],  # Any: JSON values
         most: int = KEYS_MAX,
+        forgets: Callable[[str], object] | None = None,
     ) -> None:
-        self._made, self._said, self._read, self._most = made, said, read, most
+        self._made, self._said, self._read, self._most, self._forgets = made, said, read, most, forgets
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._touched: set[str] | None = None
         self.forgotten_total = 0
@@ -40,8 +44,10 @@ class Memory(Generic[Entry]):
         if entry is None:
             entry = self._entries[key] = self._made()
             if len(self._entries) > self._most:
-                self._entries.popitem(last=False)
+                oldest, _ = self._entries.popitem(last=False)
                 self.forgotten_total += 1
+                if self._forgets is not None:
+                    self._forgets(oldest)
         else:
             self._entries.move_to_end(key)
         return entry

@@ -6,8 +6,9 @@ that ends, accounts and classes are looked up once and amounts that two views sa
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import msgspec
 
 from detectors.judgement import Spent
 from detectors.memory import Memory
@@ -15,9 +16,11 @@ from hopwatch.declared.match import End
 from hopwatch.events import Finding, Flow, Heartbeat, Loss
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """``rows`` to ``bytes_back`` are what no other view of the connection has counted yet; times are packet time."""
+class Moved(msgspec.Struct, frozen=True):
+    """``rows`` to ``bytes_back`` are what no other view of the connection has counted yet; times are packet time, clocks put right.
+
+    The ends say nothing of ports that nobody declared.
+    """
 
     flow: Flow
     verdict: str

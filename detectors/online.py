@@ -135,8 +135,7 @@ def moved_of(judgement: Judgement, index: Index) -> Moved:
     """The window as the questions see it; ``index`` is that of the declaration it was judged by."""
     flow, outcome, new = judgement.flow, judgement.outcome, judgement.new
     # Not the outcome's own ends: what is said of one client is said of others like it.
-    source = index.end(flow.source.address, flow.source.port, flow.source.names)
-    destination = index.end(flow.destination.address, flow.destination.port, flow.destination.names)
+    source, destination = index.place(flow.source), index.place(flow.destination)
     client, server = (source, destination) if judgement.up else (destination, source)
     return Moved(
         flow=flow,
@@ -149,8 +148,8 @@ def moved_of(judgement: Judgement, index: Index) -> Moved:
         client=client,
         server=server,
         classes=outcome.classes,
-        start_ns=time_ns(flow.start),
-        end_ns=time_ns(flow.end),
+        start_ns=judgement.start_ns,
+        end_ns=time_ns(flow.end) + judgement.start_ns - time_ns(flow.start),
         rows=new["rows"],
         values=new["values"],
         messages=new["messages"],

@@ -117,7 +117,7 @@ class Silence(Question):
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """Nothing is wrong about what is seen, but it may be seen too shallow."""
         flow = moved.flow
-        found = list(self._alive(flow.agent, moved.start_ns, moved.bytes + moved.bytes_back))
+        found = self._alive(flow.agent, moved.start_ns, moved.bytes + moved.bytes_back)
         if moved.hop is not None and moved.verdict != "expired":
             use = self._hops.of(moved.hop)
             use.last_ns, use.watched_ns, use.told = max(use.last_ns, moved.start_ns), 0, False
@@ -131,7 +131,7 @@ class Silence(Question):
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
         """The agent is back, if it was silent."""
         self._agents.of(heartbeat.agent).beats = True
-        return list(self._alive(heartbeat.agent, time_ns(heartbeat.time), 0))
+        return self._alive(heartbeat.agent, time_ns(heartbeat.time), 0)
 
     def blind(self, loss: Loss) -> None:
         """Count it with the agent; the day's end says whether it was much."""
@@ -160,20 +160,20 @@ class Silence(Question):
         passed_ns, clock[0] = now_ns - clock[0] if clock[0] else 0, now_ns
         return passed_ns
 
-    def _alive(self, agent: str, at_ns: int, seen: int) -> Iterator[Finding]:
+    def _alive(self, agent: str, at_ns: int, seen: int) -> list[Finding]:
+        found: list[Finding] = []
         life = self._agents.of(agent)
         day = at_ns // _DAY_NS
         if day > life.day:
             lost = life.lost_bytes / max(1, life.lost_bytes + life.seen_bytes)
             if life.day and life.lost_bytes >= BYTES_MIN and lost > LOSS_SHARE_MAX:
-                yield self._said(
-                    "loss", agent, life.day * _DAY_NS, at_ns, "how_much",
-                    f"at most {LOSS_SHARE_MAX:.0%} of a day's bytes lost",
-                    f"{lost:.1%}: {life.lost_bytes} bytes, {life.lost_packets} packets",
-                )  # fmt: skip
+                most, seen_lost = f"at most {LOSS_SHARE_MAX:.0%} of a day's bytes lost", f"{lost:.1%}: {life.lost_bytes} bytes"
+                seen_lost += f", {life.lost_packets} packets"
+                found.append(self._said("loss", agent, life.day * _DAY_NS, at_ns, "how_much", most, seen_lost))
             life.day, life.seen_bytes, life.lost_bytes, life.lost_packets = day, 0, 0, 0
         life.seen_bytes += seen
         life.last_ns, life.told = max(life.last_ns, at_ns), False
+        return found
 
     def _silent(self, now_ns: int) -> Iterator[Finding]:
         for agent in self._watched:

@@ -384,7 +384,7 @@ class VerdictDetector:
         verdict = outcome.verdict
         self.counted[verdict] = self.counted.get(verdict, 0) + 1
         finding = None if verdict in QUIET else self._findings.update(flow, outcome)
-        return Judgement(flow, outcome, finding, tuple(notices))
+        return Judgement(flow, outcome, finding, tuple(notices), start_ns=start_ns)
 
     # What was said before
 

@@ -199,7 +199,7 @@ SAID = {
     "detectors/dump.py": {SAID_BY_THEN: "OBJECTS_MAX"},
     "detectors/failures.py": {SAID_BY_THEN: "PROBED_MAX"},
     "detectors/inherited.py": {"none hidden: the classes then hold in any schema": "SCHEMAS_MAX"},
-    "detectors/lineage.py": {"none hidden: legs of the last hours are joined, older ones are not": "LEGS_MAX", SHOWN: "CHAIN_MAX"},
+    "detectors/lineage.py": {FORGOTTEN: "LEGS_MAX", SHOWN: "CHAIN_MAX"},
     "detectors/silence.py": {THRESHOLD: "LOSS_SHARE_MAX BLIND_SHARE_MAX"},
     "detectors/slow.py": {THRESHOLD: "EXCESS_MAX"},
     "detectors/tail.py": {"none lost: the tail is that of the latest peaks": "PEAKS_MAX", THRESHOLD: "SHAPE_MAX"},

@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Architecture, Conduit, Hop, PlannedException, Service
 from hopwatch.declared.rules import shared
-from hopwatch.events import Name
+from hopwatch.events import Endpoint, Name
 
 CACHE_ENTRIES_MAX: Final = 65_536
 """Answers remembered per question; the one asked longest ago is forgotten."""
@@ -80,7 +80,8 @@ class End:
 
     ``asset`` is the asset that answers at this address and port; ``host`` any asset of the address, whatever the port.
     ``name`` is the name that led to the zone or asset, ``claimed`` one that nothing confirmed. ``places`` is everything a list of
-    places may call the end: its address, asset, host and zone.
+    places may call the end: its address, asset, host and zone. ``shown`` is how a finding names it: its asset, a confirmed name, or
+    the address.
     """
 
     address: str
@@ -91,14 +92,11 @@ class End:
     name: str | None = None
     claimed: str | None = None
     places: frozenset[str | None] = field(init=False, compare=False, repr=False)
+    shown: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", frozenset((self.address, self.asset, self.host, self.zone)))
-
-    @property
-    def shown(self) -> str:
-        """How a finding names the end: its asset, a confirmed name, or the address."""
-        return self.asset or self.host or self.name or self.address
+        object.__setattr__(self, "shown", self.asset or self.host or self.name or self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +142,7 @@ class Index:
         self._build_data()
         self._build_accounts()
         self._zones = Remembered(self._zone)
+        self._places = Remembered[tuple[str, int], End](lambda key: self.end(*key))
         self.anyone = Remembered(self._anyone)
         """What stands for every host of the zone that nothing in the file tells from the others; None of any other address."""
         self._classified = Remembered(self._classify)
@@ -183,6 +182,12 @@ class Index:
                     continue
             claimed = claimed or name
         return End(address, port, zone, asset, host, None, claimed)
+
+    def place(self, seen: Endpoint) -> End:
+        """The same of an end whose port is not asked for: a client is the same end on all its connections, and known at once."""
+        if seen.names:
+            return self.end(seen.address, seen.port, seen.names)
+        return self._places((seen.address, seen.port if self.listens(seen.address, seen.port) else 0))
 
     def listens(self, address: str, port: int) -> bool:
         """Whether an asset answers at this very port."""
@@ -272,6 +277,7 @@ class Index:
     def _caches(self) -> dict[str, Remembered[Any, Any]]:  # Any: each question has its own key and answer
         return {
             "zones": self._zones,
+            "places": self._places,
             "anyones": self.anyone,
             "objects": self._classified,
             "identities": self._account_names,

@@ -1,9 +1,9 @@
 """Judged windows of plant-north, as the online detectors get them."""
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from msgspec.structs import replace
 from north import architecture, detector
 
 from detectors.moved import Moved

@@ -1,9 +1,9 @@
 """Accounts that are new, and accounts that are not who they were."""
 
-from dataclasses import replace
 from typing import Any
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
+from msgspec.structs import replace
 from north import MES_DB, MW, architecture, end, extract, flow, objects
 
 from detectors.accounts import BREADTH_MIN, WAYS_MAX, Accounts

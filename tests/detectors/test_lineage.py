@@ -1,12 +1,12 @@
 """Legs joined: what arrives on a host and leaves it again is one movement."""
 
-from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from moves import QUOTED, later, moved
 from north import LAKE, LAKE_NAME, MES_DB, MW, architecture, end, extract, flow, objects, upload
 
-from detectors.lineage import BYTES_MIN, LOOKBACK_NS, Lineage
+from detectors.lineage import BYTES_MIN, CHAIN_MAX, LOOKBACK_NS, Lineage
 from detectors.moved import Moved
 from hopwatch.events import Clock, Finding, Heartbeat
 
@@ -71,6 +71,23 @@ def test_three_legs_are_one_chain_from_the_first_host() -> None:
     assert last["destination"] == AWAY[0]
 
 
+def test_legs_of_many_windows_are_one_chain_too() -> None:
+    windows = [(n * 10**9, genealogy(0.5)) for n in range(20)]
+    windows += [(2 * MINUTE_NS + n * 10**9, sent(0.5, LAPTOP, SHARE)) for n in range(20)]
+    windows += [(6 * MINUTE_NS + n * 10**9, sent(0.5, SHARE, AWAY)) for n in range(20)]
+    last = run(watch(), *windows)[-1].model_dump()
+    assert [leg["from"] for leg in last["legs"]] == ["mes-db", LAPTOP[0], SHARE[0]]
+    assert (last["source"], last["destination"], last["confidence"]) == ("mes-db", AWAY[0], "high")
+
+
+def test_a_chain_longer_than_is_shown_keeps_its_first_and_last() -> None:
+    hosts = [(f"10.50.1.{n}", 445) for n in range(1, 12)]
+    windows = [(0, genealogy(10, hosts[0]))]
+    windows += [(n * MINUTE_NS, sent(10, one, other)) for n, (one, other) in enumerate(pairwise(hosts), 1)]
+    last = run(watch(), *windows)[-1].model_dump()
+    assert (last["legs"][0]["from"], last["legs"][-1]["to"], len(last["legs"])) == ("mes-db", hosts[-1][0], CHAIN_MAX + 1)
+
+
 def test_what_a_hop_is_declared_for_explains_what_goes_out_on_it() -> None:
     quality = moved(extract(objects=[objects("quality.inspection", columns=("lot",), rows=9000, bytes=10 * MIB)]))
     declared = moved(upload(bytes=10 * MIB))
@@ -97,7 +114,7 @@ def test_small_movements_are_joined_with_nothing() -> None:
 def test_behind_a_relay_two_clients_that_fit_are_called_ambiguous() -> None:
     proxy = ("10.30.0.40", 3128)
     into = [genealogy(10, proxy, connection="a"), genealogy(10.1, proxy, connection="b", source=end(("10.20.1.22", 5432)))]
-    other = [replace(into[1], classes=("quality",))]
+    other = [later(into[1], 0, classes=("quality",))]
     found = run(watch(), (0, into[0]), (0, other[0]), (10**9, sent(10, proxy, AWAY)))
     assert {finding.model_dump()["confidence"] for finding in found} == {"ambiguous"}
     alone = run(watch(), (0, into[0]), (10**9, sent(10, proxy, AWAY)))

@@ -1,8 +1,7 @@
 """What is not seen is said; nothing is concluded from what nobody watched."""
 
-from dataclasses import replace
-
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
+from msgspec.structs import replace
 from north import NIGHT, architecture, extract, upload
 
 from detectors.silence import AGENT_QUIET_S, BYTES_MIN, UNSEEN_DAYS, Silence
