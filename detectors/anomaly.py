@@ -55,9 +55,10 @@ class Anomaly(Question):
         start_s = moved.start_ns // 10**9
         key = f"{moved.source.shown}|{moved.destination.shown}"
         amount = moved.bytes + moved.bytes_back
-        more = self._slow.add(f"{key}|{moved.hop or ''}", start_s, amount, excused=moved.under_ticket)
         # What a ticket allows is neither rare nor usual.
-        return [*self._rare([] if moved.under_ticket else self._volumes.add(key, start_s, amount)), *self._more(more)]
+        rare = self._volumes.add(key, start_s, amount, excused=moved.under_ticket)
+        more = self._slow.add(f"{key}|{moved.hop or ''}", start_s, amount, excused=moved.under_ticket)
+        return [*self._rare(rare), *self._more(more)]
 
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """What the slots and days that are over show."""
@@ -79,9 +80,10 @@ class Anomaly(Question):
 
     def _said(self, verdict: str, key: str, first_s: int, last_s: int, amount: int, declared: str, seen: str) -> Finding:
         source, destination, *hop = key.split("|", 2)
+        severity, alerted = self._severity(f"{verdict}|{key}", last_s)
         return self._cases.say(
             verdict,
-            self._severity(f"{verdict}|{key}", last_s),
+            severity,
             plant=self._plant,
             who=None,
             source=source,
@@ -91,19 +93,24 @@ class Anomaly(Question):
             differences=[("how_much", declared, seen)],
             observed=Observed(bytes=amount),
             hop=(hop[0] or None) if hop else None,
+            # A finding keeps its highest severity: what calls nobody must be no update of what called somebody long ago.
+            what=str(alerted),
         )
 
-    def _severity(self, key: str, at_s: int) -> Severity:
-        """``medium`` inside the day's budget, ``info`` beyond it, or where the pair was alerted lately."""
+    def _severity(self, key: str, at_s: int) -> tuple[Severity, int]:
+        """``medium`` inside the day's budget, ``info`` beyond it; what follows an alert within ``QUIET_DAYS`` belongs to it.
+
+        The day of the alert stands beside it, 0 where there is none.
+        """
         day = self._day_of(at_s)
         said = self._alerts.of(key)
         if said[0] and day - said[0] < QUIET_DAYS:
-            return "info"
+            return "info", said[0]
         spent = self._alerts.of(f"day {day}")
         if spent[1] >= self._alerts_a_day:
-            return "info"
+            return "info", 0
         spent[0], spent[1], said[0] = day, spent[1] + 1, day
-        return "medium"
+        return "medium", day
 
 
 def days_of(timezone: ZoneInfo) -> Callable[[int], int]:

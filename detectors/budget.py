@@ -38,6 +38,9 @@ OBJECTS_COUNTED_MAX: Final = 65_536
 BUDGETS_MAX: Final = 65_536
 """Budgets kept (hop and limit, and host where the limit is per host); the one charged longest ago is forgotten."""
 
+STEPS_MAX: Final = 8
+"""Slots by which time may go on before a sum is taken anew."""
+
 SESSION: Final = 0
 """The width of a session: as many slots as follow one another."""
 
@@ -55,23 +58,29 @@ class Budget:
     """How many of ``objects`` were last touched in each slot."""
     purged: bool = False
     """Whether objects were let go since the changes were asked for."""
-    _summed: tuple[int, int] | None = field(default=None, compare=False)
-    """The slot asked for last, and what lay in the slots that end at it: a window asks for the minute of the one before."""
+    _summed: tuple[int, int, int] | None = field(default=None, compare=False)
+    """The slot asked for last, what lay in the slots that end at it, and the width: a window asks for the minute of the one before."""
+    _newest: int = field(default=-1, compare=False)
 
     def __post_init__(self) -> None:
+        self._newest = max(self.spent, default=-1)
         for at in self.objects.values():
             self.touched[at] = self.touched.get(at, 0) + 1
 
     def used(self, slot: int, width: int) -> int:
         """What lies in the ``width`` slots that end at ``slot``, or at the newest one that a late slot still counts in."""
-        if self._summed is not None and self._summed[0] == slot:
-            return self._summed[1]
+        known = self._summed
+        if known is not None and known[0] == slot:
+            return known[1]
         if width == SESSION:
             total = self._in_a_row(slot)
+        elif known is not None and self._newest <= known[0] < slot <= known[0] + STEPS_MAX:
+            # Time has gone on by a few slots, and nothing lies beyond: what leaves the period is all that changes.
+            total = known[1] - sum(self.spent.get(at, 0) for at in range(known[0] - width + 1, slot - width + 1))
         else:
             last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
             total = sum(amount for at, amount in self.spent.items() if last - width < at <= last)
-        self._summed = slot, total
+        self._summed = slot, total, width
         return total
 
     def _in_a_row(self, slot: int) -> int:
@@ -91,12 +100,18 @@ class Budget:
         """
         self.spent[slot] = self.spent.pop(slot, 0) + amount
         # The slot asked for lies among those that its sum is of, whichever they end at.
+        self._newest = max(self._newest, slot)
         known = self._summed
-        self._summed = (slot, known[1] + amount) if known is not None and known[0] == slot else None
+        self._summed = (slot, known[1] + amount, known[2]) if known is not None and known[0] == slot else None
         if len(self.spent) <= SLOTS_MAX:
             return 0
-        self._summed = None
-        del self.spent[next(iter(self.spent))]
+        oldest = next(iter(self.spent))
+        # What had left the period already changes no sum.
+        if self._summed is not None and (known is None or not 0 < known[2] <= slot - oldest):
+            self._summed = None
+        del self.spent[oldest]
+        if oldest == self._newest:
+            self._newest = max(self.spent, default=-1)
         return 1
 
     def put(self, slot: int, amount: int) -> None:

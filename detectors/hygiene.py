@@ -63,6 +63,11 @@ class Hygiene(Question):
         self._days: Memory[list[int]] = Memory(lambda: [0], list, list, 1)
         self._told: Memory[list[int]] = Memory(lambda: [_FOREVER], list, list)
         self._day_of = days_of(architecture.timezone)
+        self._pilots = {
+            name: hop.approved.date
+            for name, hop in architecture.hops.items()
+            if PILOT in hop.tags and hop.approved is not None and hop.approved.date is not None
+        }
         self._shadows: tuple[tuple[str, str], ...] | None = None
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
@@ -72,6 +77,8 @@ class Hygiene(Question):
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """What the limits it was charged to have counted now."""
         found: list[Finding] = []
+        if moved.hop in self._pilots:
+            found += self._pilot(moved.hop, self._day_of(moved.start_ns // 10**9), moved.start_ns)
         for spent in moved.spent:
             if not spent.key.startswith(_DECLARED):
                 continue
@@ -108,7 +115,7 @@ class Hygiene(Question):
             return ()
         looked[0] = day
         today = date.fromordinal(day)
-        return [*self._ending(today, now_ns), *self._broad(day, now_ns), *self._pilots(today, now_ns), *self._overshadowed(now_ns)]
+        return [*self._ending(today, now_ns), *self._broad(day, now_ns), *self._overshadowed(now_ns)]
 
     def _ending(self, today: date, now_ns: int) -> Iterator[Finding]:
         """Each stage once, and on the first day that is looked at if its own was not."""
@@ -139,11 +146,11 @@ class Hygiene(Question):
                     seen = f"at most {peak} in {BROAD_DAYS} days, {peak / limit.amount:.0%} of it"
                     yield self._said("broad", name, now_ns, "how_much", f"{name}: {limit}", seen, "info")
 
-    def _pilots(self, today: date, now_ns: int) -> Iterator[Finding]:
-        for name, hop in self._architecture.hops.items():
-            began = hop.approved.date if hop.approved is not None else None
-            if PILOT in hop.tags and began is not None and (today - began).days > PILOT_DAYS_MAX and self._first(f"pilot {name}", 0):
-                yield self._said("ending", name, now_ns, "when", f"pilot of at most {PILOT_DAYS_MAX} days", f"runs since {began}", "medium")
+    def _pilot(self, name: str, day: int, now_ns: int) -> Iterator[Finding]:
+        """A pilot that still moves data after its last day; one that has been closed is quiet."""
+        began = self._pilots[name]
+        if (date.fromordinal(day) - began).days > PILOT_DAYS_MAX and self._first(f"pilot {name}", 0):
+            yield self._said("ending", name, now_ns, "when", f"pilot of at most {PILOT_DAYS_MAX} days", f"runs since {began}", "medium")
 
     def _overshadowed(self, now_ns: int) -> Iterator[Finding]:
         if self._shadows is None:

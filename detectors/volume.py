@@ -94,6 +94,8 @@ class Pair:
     bursts: Usual = field(default_factory=Usual)
     tail: Tail = field(default_factory=Tail)
     burst_tail: Tail = field(default_factory=Tail)
+    excused: bool = False
+    """Something of the slot under way moved under a ticket: the slot is neither judged nor learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class Volumes:
         self._oldest = -1
         """No pair's slot is older: time passes every second, and a slot ends every ten minutes."""
 
-    def add(self, key: str, start_s: int, amount: int) -> list[Rare]:
+    def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[Rare]:
         """Count bytes; what an ended slot shows is returned."""
         slot = start_s // SLOT_S
         pair = self.memory.of(key)
@@ -130,6 +132,7 @@ class Volumes:
             self._oldest = min(self._oldest, slot)
         found = self._close(key, pair, slot)
         pair.bytes += amount
+        pair.excused = pair.excused or excused
         return found
 
     def advance(self, now_s: int) -> list[Rare]:
@@ -145,12 +148,12 @@ class Volumes:
         """Judge the slot that is over, then the empty ones up to ``slot``."""
         found = []
         while pair.slot < slot:
-            rare = self._judge(key, pair)
+            rare = None if pair.excused else self._judge(key, pair)
             if rare is not None:
                 found.append(rare)
             # Of a long silence only the last day is gone through: it teaches nothing that a day does not.
             pair.slot = max(pair.slot + 1, slot - 86_400 // SLOT_S)
-            pair.bytes = 0
+            pair.bytes, pair.excused = 0, False
         return found
 
     def _judge(self, key: str, pair: Pair) -> Rare | None:
@@ -195,13 +198,13 @@ class Volumes:
 def _said(pair: Pair) -> list[Any]:  # Any: JSON values
     usual = [astuple(one) for one in (pair.all_hours, pair.bursts)]
     hours = [[hour, *astuple(one)] for hour, one in pair.hours.items()]
-    return [pair.slot, pair.first_slot, pair.bytes, hours, *usual, pair.tail.state(), pair.burst_tail.state()]
+    return [pair.slot, pair.first_slot, pair.bytes, hours, *usual, pair.tail.state(), pair.burst_tail.state(), pair.excused]
 
 
 def _read(said: list[Any]) -> Pair:  # Any: JSON values
-    slot, first, amount, hours, all_hours, bursts, tail, burst_tail = said
+    slot, first, amount, hours, all_hours, bursts, tail, burst_tail, excused = said
     known = {int(hour): Usual(*one) for hour, *one in hours}
-    return Pair(slot, first, amount, known, Usual(*all_hours), Usual(*bursts), Tail.of(tail), Tail.of(burst_tail))
+    return Pair(slot, first, amount, known, Usual(*all_hours), Usual(*bursts), Tail.of(tail), Tail.of(burst_tail), excused)
 
 
 def _hour(hour: int, timezone: ZoneInfo) -> int:

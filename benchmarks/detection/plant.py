@@ -1,9 +1,10 @@
-"""A plant's data movement by the minute, with incidents in it: what the statistical detectors are judged by.
+"""A plant's data movement by the minute, with incidents in it: what detection is judged by.
 
-Sixteen pairs of ends of the kinds that plants have (flat OPC UA, shift-shaped MES traffic, nightly batches, people who ask now
+Seventeen pairs of ends of the kinds that plants have (flat OPC UA, shift-shaped MES traffic, nightly batches, people who ask now
 and then), 42 days around a change to summer time, with a weekend's rhythm, a month end, a maintenance day and its backlog,
 growth and heavy tails. The true amounts of every incident are known by the minute, so that what was gone before an alert can be
-said.
+said. Here are amounts only, and the incidents that amounts alone show (``STORIES``); those that show by who, what and where are in
+``scenes``, and what the pairs are called in ``ends``.
 
 All randomness comes from one seed; days are 1,440 minutes of UTC, and the plant's wall clock is Europe/Berlin's.
 """
@@ -11,7 +12,7 @@ All randomness comes from one seed; days are 1,440 minutes of UTC, and the plant
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -69,6 +70,22 @@ class Kind:
     moves: Callable[[Wall, np.random.Generator], Minutes]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Windows beside a pair's own: ``amounts`` by the minute, of a pair that may be new, with what they say otherwise."""
+
+    pair: str
+    like: str
+    """The pair whose windows they resemble."""
+
+    first_minute: int
+    amounts: Minutes
+    said: dict[str, Any] = field(default_factory=dict)  # Any: fields of a flow
+    objects: tuple[str, ...] = ()
+    rows_a_minute: int | None = None
+    """Where it is not what the bytes say."""
+
+
 @dataclass(slots=True)
 class Incident:
     """Data that should not have moved, or (``benign``) that looks so and may."""
@@ -78,8 +95,19 @@ class Incident:
     first_minute: int
     last_minute: int
     benign: bool
+    causes: frozenset[str] = frozenset()
+    """What an alert may state and be right about what happened."""
+
+    scenario: str = ""
     added: dict[str, Minutes] = field(default_factory=dict)
     """Bytes beyond the pair's own, from ``first_minute`` to ``last_minute`` inclusive."""
+
+    parts: tuple[Part, ...] = ()
+    ends: frozenset[str] = frozenset()
+    """The ends that its windows name, where they are not the pairs' own."""
+
+    ticket: str = ""
+    """The hop that an exception of the declaration loosens for it."""
 
     @property
     def bytes(self) -> float:
@@ -91,6 +119,12 @@ class Incident:
         upto = max(0, minute + 1 - self.first_minute)
         return float(sum(part[:upto].sum() for part in self.added.values()))
 
+    def rows_gone(self, minute: int) -> float:
+        """The rows (values, messages) of that; every pair's have a size of their own."""
+        upto = max(0, minute + 1 - self.first_minute)
+        size = {part.pair: BYTES_PER_ROW[part.like] for part in self.parts} | BYTES_PER_ROW
+        return float(sum(part[:upto].sum() / size[name] for name, part in self.added.items()))
+
 
 @dataclass(slots=True)
 class Run:
@@ -100,12 +134,30 @@ class Run:
     days: int
     wall: Wall
     bytes: dict[str, Minutes]
+    """Of the pairs' own windows."""
+
     incidents: list[Incident]
+    silent: list[tuple[str, int, int]] = field(default_factory=list)
+    """Agents that say nothing, from a minute to another inclusive."""
+
+    restarted: set[tuple[str, int]] = field(default_factory=set)
+    """Agents and minutes of which they missed the end."""
+
+    lossy: list[tuple[str, int, int]] = field(default_factory=list)
+    """Agents that lose some of every minute."""
 
     @property
     def pairs(self) -> list[str]:
         """The names, in a fixed order."""
         return list(self.bytes)
+
+    def series(self) -> dict[str, Minutes]:
+        """Everything that moved, by pair and minute, pairs that only an incident has included."""
+        all_ = {name: amount.copy() for name, amount in self.bytes.items()}
+        for part in (part for incident in self.incidents for part in incident.parts):
+            whole = all_.setdefault(part.pair, np.zeros(self.days * 1440))
+            whole[part.first_minute : part.first_minute + len(part.amounts)] += part.amounts
+        return all_
 
 
 # The rhythms of a plant
@@ -202,6 +254,18 @@ def _hourly(mib: float, spread: float) -> Callable[[Wall, np.random.Generator], 
     return moves
 
 
+def _until(days: int, moves: Callable[[Wall, np.random.Generator], Minutes]) -> Callable[[Wall, np.random.Generator], Minutes]:
+    """Something that ends, as it should, with a day."""
+
+    def ends(clock: Wall, random: np.random.Generator) -> Minutes:
+        return np.where(clock.day < days, moves(clock, random), 0.0)
+
+    return ends
+
+
+PILOT_DAYS: Final = 33
+"""Days of the run until the pilot ends."""
+
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("collect-tags-1", 40, _flat(160_000, 0.03)),
     Kind("collect-tags-2", 40, _flat(220_000, 0.04)),
@@ -219,7 +283,9 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("analyst", 250, _people(10, 0.8, 1.6)),
     Kind("vendor", 90, _people(4, 1.5, 2.5, from_h=8, to_h=12, weekdays=(1,))),
     Kind("planner", 250, _people(25, 0.3, 2.2, from_h=6, to_h=18)),
+    Kind("pilot", 200, _until(PILOT_DAYS, _hourly(2, 0.2))),
 )
+BYTES_PER_ROW: Final = {kind.name: kind.bytes_per_row for kind in KINDS}
 
 
 def plant(seed: int, days: int = DAYS, *, incidents: bool = True) -> Run:
@@ -255,25 +321,31 @@ def _maintenance(clock: Wall, moved: dict[str, Minutes]) -> None:
 def _strike(run: Run, random: np.random.Generator) -> None:
     """One incident of every kind and as many benign ones, at times that do not touch for the same pair."""
     taken: dict[str, list[tuple[int, int]]] = {name: [] for name in run.pairs}
-    for kind, benign, make in STORIES:
+    for told in STORIES:
         for _ in range(200):
-            story = make(run, random)
+            story = told.make(run, random)
             if story is None:
                 continue
             pairs, first, parts = story
             last = first + max(len(part) for part in parts.values()) - 1
             if last >= run.days * 1440 or any(first <= end + 120 and begin <= last + 120 for name in pairs for begin, end in taken[name]):
                 continue
-            incident = Incident(kind, pairs, first, last, benign, {name: np.floor(part) for name, part in parts.items()})
-            for name, part in incident.added.items():
+            added = {name: np.floor(part) for name, part in parts.items()}
+            ticket = pairs[0] if told.ticket else ""
+            run.incidents.append(
+                Incident(told.kind, pairs, first, last, told.benign, told.causes, told.scenario, added=added, ticket=ticket)
+            )
+            for name, part in added.items():
                 run.bytes[name][first : first + len(part)] += part
                 taken[name].append((first, last))
-            run.incidents.append(incident)
             break
     run.incidents.sort(key=lambda one: one.first_minute)
 
 
 Story = tuple[tuple[str, ...], int, dict[str, Minutes]]
+
+MUCH: Final = frozenset({"over-limit", "volume", "slow", "bulk-extraction"})
+"""Verdicts that say of an amount that it is too large, by a limit or by what was usual."""
 
 
 def _start(run: Run, random: np.random.Generator, from_h: float, to_h: float, *, working: bool = True) -> int | None:
@@ -342,22 +414,36 @@ def _trickle(mib_a_day: float, days: int) -> Callable[[Run, np.random.Generator]
     return make
 
 
-STORIES: Final[tuple[tuple[str, bool, Callable[[Run, np.random.Generator], Story | None]], ...]] = (
-    ("bulk pull on a hop by day", False, _pull(("extract-quality", "nightly-orders"), 8, 17, (60, 400), (5, 40))),
-    ("history pulled at night", False, _pull(("mes-works", "dashboards"), 22.5, 24, (250, 900), (20, 90))),
-    ("history pulled in a shift", False, _pull(("mes-works",), 7, 13, (400, 1200), (10, 60))),
-    ("weekend extraction", False, _pull(("reporting", "analyst", "planner"), 9, 18, (80, 300), (15, 120), working=False)),
-    ("dump through the analyst", False, _pull(("analyst",), 8, 16, (200, 800), (5, 30))),
-    ("OPC UA history harvest", False, _pull(("collect-tags-1", "collect-tags-2"), 0, 24, (30, 150), (10, 60))),
-    ("vendor takes more", False, _pull(("vendor",), 8.5, 11, (150, 400), (20, 60))),
-    ("nightly batch twice as large", False, _share(("extract-quality", "lake-upload"), 1.2, 1)),
-    ("low and slow", False, _share(("extract-quality", "historian-copy", "lake-upload"), 0.3, 5)),
-    ("trickle", False, _trickle(40, 4)),
-    ("spread over five hops", False, _spread(45)),
-    ("a larger report", True, _pull(("reporting",), 8, 17, (4, 8), (3, 6))),
-    ("reload under a ticket", True, _share(("extract-quality",), 1.0, 1)),
-    ("a planner's long list", True, _pull(("planner",), 8, 16, (2, 6), (3, 10))),
-    ("retained backlog", True, _pull(("ml-features", "publish-uns"), 6, 20, (15, 40), (5, 15))),
-    ("a new line", True, _share(("mes-writes",), 0.15, 7)),
-)
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A kind of incident that amounts alone show: ``causes`` are what an alert may state and be right."""
+
+    kind: str
+    scenario: str
+    benign: bool
+    make: Callable[[Run, np.random.Generator], Story | None]
+    causes: frozenset[str] = MUCH
+    ticket: bool = False
+    """Whether it is planned: an exception of the declaration says so."""
+
+
+STORIES: Final = (
+    Told("bulk pull on a hop by day", "S9", False, _pull(("extract-quality", "nightly-orders"), 8, 17, (60, 400), (5, 40)),
+         MUCH | {"outside-window"}),
+    Told("history pulled at night", "S1", False, _pull(("mes-works", "dashboards"), 22.5, 24, (250, 900), (20, 90))),
+    Told("history pulled in a shift", "S1", False, _pull(("mes-works",), 7, 13, (400, 1200), (10, 60))),
+    Told("weekend extraction", "S1", False, _pull(("reporting", "analyst", "planner"), 9, 18, (80, 300), (15, 120), working=False)),
+    Told("dump through the analyst", "S7", False, _pull(("analyst",), 8, 16, (200, 800), (5, 30))),
+    Told("OPC UA history harvest", "S11", False, _pull(("collect-tags-1", "collect-tags-2"), 0, 24, (30, 150), (10, 60))),
+    Told("vendor takes more", "S1", False, _pull(("vendor",), 8.5, 11, (150, 400), (20, 60))),
+    Told("nightly batch twice as large", "S1", False, _share(("extract-quality", "lake-upload"), 1.2, 1)),
+    Told("low and slow", "S8", False, _share(("extract-quality", "historian-copy", "lake-upload"), 0.3, 5)),
+    Told("trickle", "S8", False, _trickle(40, 4), MUCH | {"outside-window"}),
+    Told("spread over five hops", "S1", False, _spread(45), MUCH | {"outside-window"}),
+    Told("a larger report", "S1", True, _pull(("reporting",), 8, 17, (4, 8), (3, 6))),
+    Told("reload under a ticket", "S1", True, _share(("extract-quality",), 1.0, 1), ticket=True),
+    Told("a planner's long list", "S7", True, _pull(("planner",), 8, 16, (2, 6), (3, 10))),
+    Told("retained backlog", "S10", True, _pull(("ml-features", "publish-uns"), 6, 20, (15, 40), (5, 15))),
+    Told("a new line", "S8", True, _share(("mes-writes",), 0.15, 7), ticket=True),
+)  # fmt: skip
 """What happens, whether it is benign, and how it is made."""

@@ -129,6 +129,31 @@ def test_no_more_alerts_a_day_than_a_person_can_look_at() -> None:
     assert window.bytes == 4 * MIB
 
 
+def test_a_slot_under_a_ticket_is_neither_told_nor_learnt() -> None:
+    volumes = Volumes(BERLIN)
+    fed(volumes, 14)
+    before = volumes.memory.state()
+    night_s = MONDAY_S + 14 * DAY_S + 2 * 3600
+    volumes.advance(night_s)
+    known = volumes.memory.state()[0][1][3:]
+    assert volumes.add("mes|mw", night_s, 400 * MIB, excused=True) + volumes.advance(night_s + SLOT_S) == []
+    assert volumes.memory.state()[0][1][3:] == known != before[0][1][3:]
+    assert len(volumes.add("mes|mw", night_s + SLOT_S, 400 * MIB) + volumes.advance(night_s + 2 * SLOT_S)) == 1
+
+
+def test_what_follows_an_alert_within_a_week_belongs_to_it_and_what_comes_later_is_an_alert_of_its_own() -> None:
+    anomaly = Anomaly(architecture(), QUOTED)
+    window = moved(extract(), bytes=4 * MIB, bytes_back=0)
+    found = []
+    for slot in range(40 * 144):
+        rare = slot // 144 in (14, 16, 30) and slot % 144 == 80
+        wobble = 4 * MIB + slot * 7919 % 97 * 1000
+        found += anomaly.observe(later(window, slot * SLOT_S * 10**9, bytes=400 * MIB if rare else wobble))
+    volumes = [finding for finding in found if finding.verdict == "volume"]
+    assert len({finding.finding_id for finding in volumes}) == 2
+    assert [finding.finding_id == volumes[0].finding_id for finding in volumes] == [True, True, False]
+
+
 def test_an_interval_that_was_lost_in_part_teaches_nothing() -> None:
     anomaly = Anomaly(architecture(), QUOTED)
     window = moved(extract(), bytes=MIB)

@@ -78,11 +78,20 @@ def test_a_hop_that_another_covers_is_said_once() -> None:
     assert said(found, "overshadowed") == [("again: again", "publish-uns allows everything that it does")]
 
 
-def test_a_pilot_is_said_on_its_sixty_first_day() -> None:
+def test_a_pilot_is_said_on_its_sixty_first_day_and_one_that_was_closed_is_not() -> None:
     pilot = architecture(pilot=("why: OEE forecast UC-07,", "why: OEE forecast UC-07, tags: [pilot],"),
                          approved=("CHG-4290, until: 2026-10-01", "CHG-4290, date: 2026-04-01, until: 2026-05-31"))  # fmt: skip
-    detector = watch(pilot)
-    found = {day: said(list(detector.advance(START_NS + day * DAY_NS)), "ending") for day in range(80)}
-    runs = [day for day, ends in found.items() if any("runs since" in observed for _, observed in ends)]
-    # The first day looked at is the sixth of the pilot.
-    assert [day + 6 for day in runs] == [61]
+    window = moved(extract(), hop="ml-features")
+
+    def runs(last_day: int) -> list[int]:
+        detector = watch(pilot)
+        found: dict[int, list[tuple[str, str]]] = {}
+        for day in range(80):
+            seen = list(detector.advance(START_NS + day * DAY_NS))
+            seen += detector.observe(later(window, START_NS - window.start_ns + day * DAY_NS)) if day <= last_day else ()
+            found[day] = said(seen, "ending")
+        # The first day looked at is the sixth of the pilot.
+        return [day + 6 for day, ends in found.items() if any("runs since" in observed for _, observed in ends)]
+
+    assert runs(79) == [61]
+    assert runs(53) == []

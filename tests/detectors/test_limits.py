@@ -1,6 +1,7 @@
 """Budgets over several hops, limits of distinct objects, endings, tickets and relays: both sides of each."""
 
 from datetime import date
+from random import Random
 
 import pytest
 from north import (
@@ -22,6 +23,7 @@ from north import (
     upload,
 )  # fmt: skip
 
+from detectors.budget import BUCKETS, Budget
 from detectors.judgement import Judgement
 from detectors.verdict import VerdictDetector
 
@@ -39,6 +41,19 @@ def said(judgement: Judgement, question: str) -> list[str]:
 
 
 # Budgets
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sum_that_slides_is_the_sum_taken_anew(seed: int) -> None:
+    print(f"seed {seed}")
+    random, budget, width = Random(seed), Budget(), BUCKETS + 1
+    slot = 1_000
+    for _ in range(600):
+        # Time goes on by a minute mostly; now and then it rests, jumps, comes late or from a clock far ahead.
+        slot += random.choice((0, 1, 1, 1, 1, 2, 9, 70))
+        asked = slot + random.choice((0,) * 12 + (-3, -50, 40, 300))
+        assert budget.used(asked, width) == Budget(dict(budget.spent)).used(asked, width)
+        budget.charge(asked, random.randrange(1, 100))
 
 
 def ticket(may: str) -> tuple[str, str]:
