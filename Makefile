@@ -30,9 +30,9 @@ test-long: setup  ## the same with the long tests, every stack of the matrix, an
 bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts against a ledger (quick: PACKETS=300000 RUNS=3)
 	@.venv/bin/python -m benchmarks.bench --packets $(PACKETS) --runs $(RUNS)
 
-bench-detection: setup  ## incidents in a simulated plant: found, how soon, how often nothing was the matter (SEED=1 SEEDS=20)
+bench-detection: setup  ## incidents in a simulated plant: found, how soon, how often nothing was the matter (SEED=1 SEEDS=20; SHAPES=1.5 for one declaration, SAVE=STEM for files)
 	@.venv/bin/python -m pip install -q river==0.26.1
-	@.venv/bin/python -m benchmarks.detection.level2 --seed $(or $(SEED),1) --seeds $(or $(SEEDS),20)
+	@.venv/bin/python -m benchmarks.detection.level2 --seed $(or $(SEED),1) --seeds $(or $(SEEDS),20) $(if $(SHAPES),--shapes $(SHAPES)) $(if $(SAVE),--save $(SAVE))
 
 nuisance:  ## every-day work of real tools that must call nobody, and its evil twins that must (SEED=n)
 	@scripts/setup.sh nuisance
