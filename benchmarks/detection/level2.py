@@ -272,7 +272,7 @@ def thresholds(pool: Any, days: int) -> dict[str, float]:  # Any: a pool of proc
 # The table
 
 
-def rows(task: tuple[int, str], days: int, levels: dict[str, float]) -> tuple[str, dict[str, Score]]:
+def rows(task: tuple[int, str], days: int, levels: dict[str, float]) -> tuple[int, dict[str, Score]]:
     """Every row for one seed and declaration; the baselines know no declaration and stand under the first."""
     seed, shape = task
     gc.disable()  # Nothing here makes cycles, and looking for them costs a tenth of the time.
@@ -288,24 +288,28 @@ def rows(task: tuple[int, str], days: int, levels: dict[str, float]) -> tuple[st
     for name, said in own.items():
         made[name] = Score()
         made[name].add(run, said)
-    return shape, made
+    return seed, made
 
 
-def judged(seeds: list[int], days: int, shapes: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Every row of every declaration, as the report wants them."""
-    results: dict[str, dict[str, Score]] = {}
+Saves = Callable[[str, list[int], dict[str, Score]], None]
+"""What is done with a declaration's rows after every seed."""
+
+
+def judge(seeds: list[int], days: int, shapes: list[str], saves: Saves) -> None:
+    """Every row of every declaration; ``saves`` gets the rows so far, so that a run that is stopped has said something."""
     with Pool(PROCESSES, maxtasksperchild=1) as pool:
         print("choosing the baselines' thresholds", file=sys.stderr, flush=True)
         levels = thresholds(pool, days)
         for shape in shapes:
-            tasks = [(seed, shape) for seed in seeds]
-            with_baselines = levels if shape == shapes[0] else {}
-            for done, (_, made) in enumerate(pool.imap_unordered(partial(rows, days=days, levels=with_baselines), tasks), 1):
-                print(f"{shape}: {done} of {len(seeds)} seeds", file=sys.stderr, flush=True)
-                whole = results.setdefault(shape, {name: Score() for name in made})
+            whole: dict[str, Score] = {}
+            done: list[int] = []
+            work = partial(rows, days=days, levels=levels if shape == shapes[0] else {})
+            for seed, made in pool.imap_unordered(work, [(seed, shape) for seed in seeds]):
+                done.append(seed)
                 for name, score in made.items():
-                    whole[name].merge(score)
-    return {shape: {name: asdict(score) for name, score in whole.items()} for shape, whole in results.items()}
+                    whole.setdefault(name, Score()).merge(score)
+                print(f"{shape}: {len(done)} of {len(seeds)} seeds", file=sys.stderr, flush=True)
+                saves(shape, sorted(done), whole)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -316,22 +320,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=DAYS, help=f"days of each run (default {DAYS})")
     parser.add_argument("--shapes", nargs="+", choices=tuple(SHAPES), default=["1.5", *(one for one in SHAPES if one != "1.5")],
                         help="declarations: limits as multiples of the true peak, a hop missing, a dead hop (default all)")  # fmt: skip
-    parser.add_argument("--save", type=Path, metavar="STEM", help="write STEM.md, STEM.html and STEM.json, and add to STEM.json's figures")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="STEM",
+        help="write STEM.md, STEM.html and STEM.json after every seed; other declarations of STEM.json stay",
+    )
     chosen = parser.parse_args(argv)
     seeds = list(range(chosen.seed, chosen.seed + chosen.seeds))
     if set(seeds) & set(TUNING_SEEDS):
         parser.error(f"seeds {TUNING_SEEDS.start} to {TUNING_SEEDS.stop - 1} are for choosing thresholds")
-    figures = {"days": chosen.days, "results": {}, "seeds": {}}
-    if chosen.save and chosen.save.with_suffix(".json").exists():
-        figures = json.loads(chosen.save.with_suffix(".json").read_text(encoding="utf-8"))
-    results = judged(seeds, chosen.days, chosen.shapes)
-    figures["results"] |= results
-    figures["seeds"] |= {shape: seeds for shape in results}
-    if chosen.save:
-        chosen.save.with_suffix(".json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
-        chosen.save.with_suffix(".md").write_text(markdown(figures) + "\n", encoding="utf-8")
-        chosen.save.with_suffix(".html").write_text(html(figures) + "\n", encoding="utf-8")
-    else:
+    figures: dict[str, Any] = {"days": chosen.days, "results": {}, "seeds": {}}  # Any: JSON values
+    kept = chosen.save.with_suffix(".json") if chosen.save else None
+    if kept is not None and kept.exists():
+        figures = json.loads(kept.read_text(encoding="utf-8"))
+
+    def saves(shape: str, done: list[int], whole: dict[str, Score]) -> None:
+        figures["results"][shape] = {name: asdict(score) for name, score in whole.items()}
+        figures["seeds"][shape] = done
+        if kept is not None:
+            kept.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+            kept.with_suffix(".md").write_text(markdown(figures) + "\n", encoding="utf-8")
+            kept.with_suffix(".html").write_text(html(figures) + "\n", encoding="utf-8")
+
+    judge(seeds, chosen.days, chosen.shapes, saves)
+    if kept is None:
         print(markdown(figures))
     return 0
 

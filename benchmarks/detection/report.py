@@ -69,7 +69,9 @@ def _told(figures: Figures) -> list[str]:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"{len(seeds)} seeds, {seeds[0]} to {seeds[-1]}"
+    whole = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    which = f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
+    return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}: {which}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
