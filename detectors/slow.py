@@ -26,8 +26,11 @@ SLACK: Final = 0.5
 DECISION: Final = 5.0
 """The sum at which it is said: some 465 days between false alarms of one pair (Hawkins and Olwell 1998, table 3.1)."""
 
-EXCESS_MAX: Final = 4.0
-"""What one day can add: a single large day is another question (see ``volume``), two of them are this one."""
+EXCESS_MAX: Final = 2.5
+"""What one day can add: one or two large days are another question (see ``volume``), three of them are this one."""
+
+RATIO_MIN: Final = 1.2
+"""However regular a flow is, less than this ratio to what was usual, over all the days named, is nothing to call anyone for."""
 
 DEVIATION_MIN: Final = 0.05
 BYTES_MIN: Final = 4 << 20
@@ -56,6 +59,9 @@ class Days:
     sum: float = 0.0
     since: int | None = None
     more: int = 0
+    moved: int = 0
+    """All bytes of the days that ``more`` is of."""
+
     excused: bool = False
     """Something of the day under way moved under a ticket."""
 
@@ -123,13 +129,16 @@ class Slow:
         if days and pair.day - pair.first_day >= DAYS_MIN:
             pair.sum = max(0.0, pair.sum + min(excess, EXCESS_MAX) - SLACK)
             if pair.sum == 0.0:
-                pair.since, pair.more = None, 0
+                pair.since, pair.more, pair.moved = None, 0, 0
             else:
                 pair.since = pair.day if pair.since is None else pair.since
                 pair.more += pair.bytes - int(expm1(mean))
+                pair.moved += pair.bytes
             if pair.sum > DECISION and pair.since is not None and pair.bytes >= BYTES_MIN:
-                told = More(key, pair.since, pair.day - pair.since + 1, pair.more, pair.bytes / max(1.0, expm1(mean)))
-                pair.sum, pair.since, pair.more = 0.0, None, 0
+                if pair.moved >= RATIO_MIN * (pair.moved - pair.more):
+                    told = More(key, pair.since, pair.day - pair.since + 1, pair.more, pair.bytes / max(1.0, expm1(mean)))
+                # What is too little to call anyone for is a plant that grows: it becomes usual.
+                pair.sum, pair.since, pair.more, pair.moved = 0.0, None, 0, 0
         if days:
             bounded = min(abs(excess), EXCESS_MAX) * unit
             pair.deviations += 1
@@ -142,7 +151,7 @@ class Slow:
 
 def _said(one: Days) -> list[Any]:  # Any: JSON values
     usual = [[weekday, *said] for weekday, said in one.usual.items()]
-    return [one.day, one.first_day, one.bytes, usual, one.deviation, one.deviations, one.sum, one.since, one.more, one.excused]
+    return [one.day, one.first_day, one.bytes, usual, one.deviation, one.deviations, one.sum, one.since, one.more, one.moved, one.excused]
 
 
 def _read(said: list[Any]) -> Days:  # Any: JSON values

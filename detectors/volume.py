@@ -35,7 +35,7 @@ RISK: Final = 2e-5
 HOUR_RISK: Final = 0.01
 """Being busy at all is rare in an hour of which less than this share of slots was, those beside it included."""
 
-RATIO_MIN: Final = 1.5
+RATIO_MIN: Final = 2.0
 """However regular a flow is, less than this ratio to what was expected is nothing to call anyone for."""
 
 BYTES_MIN: Final = 1 << 20

@@ -173,6 +173,7 @@ def declaration(run: Run, shape: Shape) -> Architecture:
                 "hops:", *hops,
                 "  advice: {who: a3, from: c3, to: s2, via: up, may: [publish], what: [advice], limit: 10 MiB / 1d, keep: 1d,"
                 " why: advisory, validated: VAL-7}",
+                "calendar:", "  - {what: month end, when: last day 18:00-24:00, hops: [mes-works], limit: 3x, ticket: STD-2}",
                 *(["exceptions:", *exceptions] if exceptions else []),
             ]
         )

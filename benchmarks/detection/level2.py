@@ -48,7 +48,7 @@ QUIET_MINUTES: Final = DAY_MINUTES
 """Alerts about the same ends for the same cause closer together than this are one alert, for every row of the table alike."""
 
 STATISTICS: Final = frozenset({"volume", "slow"})
-LATE_MINUTES: Final = {"volume": SLOT_MINUTES, "slow": DAY_MINUTES, "loss": DAY_MINUTES, "score": SLOT_MINUTES}
+LATE_MINUTES: Final = {"over-limit": 60, "volume": SLOT_MINUTES, "slow": DAY_MINUTES, "loss": DAY_MINUTES, "score": SLOT_MINUTES}
 """How long after an incident's end an alert may still be about it: the interval it sums over; one minute for all others."""
 
 
@@ -104,7 +104,8 @@ class Score:
         for alert in kept:
             matching = [place for place, incident in enumerate(run.incidents) if _is_about(alert, incident, ends[place])]
             hostile = [place for place in matching if not run.incidents[place].benign]
-            for place in matching:
+            # What is about an incident is not about a twin that happens to move at the same time.
+            for place in hostile or matching:
                 hits.setdefault(place, []).append(alert)
             if hostile:
                 self.true += 1

@@ -214,11 +214,12 @@ def _batch(
         amount = np.zeros(len(clock.hour))
         for day in range(int(clock.day[-1]) + 1):
             begin = from_h + abs(random.normal(0, 4)) / 60
-            lasts = minutes * random.uniform(0.8, 1.1) / 60
-            inside = (clock.day == day) & (clock.hour >= begin) & (clock.hour < begin + lasts)
-            if inside.any() and int(clock.weekday[inside][0]) in weekdays:
-                night = mib_a_night * MIB * np.exp(random.normal(0, spread))
-                amount[inside] = night / inside.sum() * _noise(int(inside.sum()), 0.2, random)
+            lasts = int(minutes * random.uniform(0.8, 1.1))
+            night = mib_a_night * MIB * np.exp(random.normal(0, spread))
+            # As long as on any other day, whatever the clocks do meanwhile.
+            after = np.flatnonzero((clock.day == day) & (clock.hour >= begin))
+            if len(after) and int(clock.weekday[after[0]]) in weekdays and after[0] + lasts < len(amount):
+                amount[after[0] : after[0] + lasts] = night / lasts * _noise(lasts, 0.2, random)
         return amount
 
     return moves
