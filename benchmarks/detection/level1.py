@@ -261,7 +261,7 @@ def _cell(name: str, kind: Protocol, verdict: str) -> Iterator[Case | Impossible
             yield case("critical", "a declared decoy was touched", window(name, object=kind.bait))
             yield case("critical", "above service: the monitor touches it too", window(name, object=kind.bait, client=MONITOR))
     elif verdict == "service":
-        yield case(None, "inside its servers, users and cap", window(name, client=MONITOR))
+        yield case(None, "inside its servers, users and cap", window(name, client=MONITOR, **_quiet(kind)))
     elif verdict == "undeclared-destination":
         if attempt:
             yield never("nothing is received, and the way runs client -> server")
@@ -272,6 +272,8 @@ def _cell(name: str, kind: Protocol, verdict: str) -> Iterator[Case | Impossible
             yield never("the store is off site: there it is an undeclared destination")
         else:
             yield case(worst, "no hop joins, both zones declared", window(name, client=OFFICE))
+            if not unread:
+                yield case(worst, "a service's host that reads what the file classes", window(name, client=MONITOR, account=None))
     elif verdict == "undeclared-account":
         if attempt:
             yield case("medium", "another host: an attempt is at most medium", window(name, client=STRANGER))
@@ -304,7 +306,7 @@ def _cell(name: str, kind: Protocol, verdict: str) -> Iterator[Case | Impossible
             spent = most * ratio + (ratio == 1)
             yield case(severity, f"{spent} of {most}, by class and ratio", window(name, amount=spent))
         yield case(step[0], "spent before, and one more", window(name, amount=most), window(name, 1, amount=1))
-        yield case("medium", "the cap of a service", window(name, client=MONITOR, bytes=2**20 + 1))
+        yield case("medium", "the cap of a service", window(name, client=MONITOR, **_quiet(kind) | {"bytes": 2**20 + 1}))
     elif verdict == "outside-window":
         if attempt:
             yield never("between the hosts of a hop it is judged for who and where only")
@@ -332,14 +334,18 @@ def _cell(name: str, kind: Protocol, verdict: str) -> Iterator[Case | Impossible
         elif unread:
             yield case(None, "a shallow view while the feed lives", window(name), feed=True)
         else:
-            silent: dict[str, Any] = {"operation": "connect", "objects": [], kind.unit: 0, "account": None}  # Any: fields of a flow
-            yield case(None, "connecting, nobody named yet: who is assumed", window(name, **silent))
+            yield case(None, "connecting, nobody named yet: who is assumed", window(name, **_quiet(kind)))
             yield case(None, "an amount that the wire only estimates", window(name, completeness={"estimated": True}))
     elif unread:
         yield never("who or what is not read, so not all six are checked")
     else:
         yield case(None, "all six checked, and hold", window(name))
         yield case(None, "up to the limit's last one", window(name, amount=1_000))
+
+
+def _quiet(kind: Protocol) -> dict[str, Any]:  # Any: fields of a flow
+    """What a window says that reads nothing of the plant's: the beginning of a connection, or all that can be seen of one."""
+    return {"operation": "connect", "objects": [], kind.unit: 0, "account": None} if kind.unit else {}
 
 
 def _blind(name: str, kind: Protocol, case: Any, never: Any) -> Iterator[Case | Impossible]:  # Any: what ``_cell`` makes of a cell
