@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ SECONDS = "3"
 PORT = 5433
 SENT_BYTES = 400_000
 PAUSE_S = 0.05
-LISTENING_S = 1.3
+PATIENCE_S = 30.0
 PACE_S = 0.0002
 
 
@@ -74,23 +75,33 @@ def _traffic(server: Host, client: Host, address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replay(host: Host, frames: list[Frame]) -> Iterator[None]:
-    """The frames on the cable, once `capture check` listens."""
+def _replay(host: Host, checked: Host, frames: list[Frame]) -> Iterator[None]:
+    """The frames on the cable, once `capture check` listens at its other end."""
 
     def send() -> None:
+        until = time.monotonic() + PATIENCE_S
+        while not checked.call(_is_listened_to) and time.monotonic() < until:
+            time.sleep(PAUSE_S)
+        host.call(replay)
+
+    def replay() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as cable:
             cable.bind(("cable", 0))
-            time.sleep(LISTENING_S)
             for frame in frames:
                 cable.send(frame.data)
                 time.sleep(PACE_S)
 
-    sending = threading.Thread(target=host.call, args=(send,))
+    sending = threading.Thread(target=send)
     sending.start()
     try:
         yield
     finally:
         sending.join()
+
+
+def _is_listened_to() -> bool:
+    """Whether a packet socket is open in the namespace of this thread (packet(7))."""
+    return len(Path("/proc/thread-self/net/packet").read_text().splitlines()) > 1
 
 
 def from_server(frame: Frame) -> bool:
@@ -135,10 +146,10 @@ def test_segments_that_the_kernel_joins_are_offload_and_without_offload_all_is_g
         report = _checked(server, "cable")
         assert report["faults"] == []
         assert report["counters"]["packets"] > 100
-    with _replay(client, [frame.tagged(120) for frame in read() if frame.ends]):
+    with _replay(client, server, [frame.tagged(120) for frame in read() if frame.ends]):
         report = _checked(server, "cable")
         assert report["faults"] == []
         assert [context["vlans"] for context in report["measured"]["contexts"] if context["conversing"]] == [[120]]
-    with _replay(client, [frame.tagged(120) for frame in read() if frame.ends and not from_server(frame)]):
+    with _replay(client, server, [frame.tagged(120) for frame in read() if frame.ends and not from_server(frame)]):
         report = _checked(server, "cable")
         assert [(fault["fault"], fault["context"]) for fault in report["faults"]] == [("one-sided", "vlan:120")]
