@@ -20,6 +20,7 @@ from detectors.compare import CONTROL
 from detectors.judgement import QUIET, class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
+from hopwatch.declared.match import is_metadata
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding
 
@@ -71,6 +72,9 @@ class Dump(Question):
         """A finding when a connection first bears a mark."""
         flow = moved.flow
         if moved.verdict in QUIET or flow.operation in CONTROL or flow.operation == "attempt":
+            return ()
+        if moved.hop is not None and all(is_metadata(name) for part in flow.objects for name in part.names):
+            # Catalogues of any length copy nothing of the plant's; what an approved account does with them, its next windows show.
             return ()
         session = self._sessions.of(flow.connection)
         self._note(session, moved)

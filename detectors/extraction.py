@@ -20,11 +20,14 @@ from detectors.cases import Cases
 from detectors.judgement import class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
-from hopwatch.declared.match import Index, Remembered
+from hopwatch.declared.match import End, Index, Remembered
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, ObjectSet
 
 READS: Final = frozenset({"select", "copy", "history-read", "read", "get", "call", "replicate", "backup"})
+
+WHOLE_KINDS: Final = frozenset({"backup", "replica"})
+"""Kinds of assets that are there to hold the whole: what an approved hop brings there may be all there is."""
 
 PAUSE_NS: Final = 30 * 60 * 10**9
 """A longer pause ends an extraction: cursors, pages and reconnects are closer together."""
@@ -79,6 +82,8 @@ class Extraction(Question):
         """A finding when an extraction grows beyond what is usual, or beyond a fraction of the table."""
         if moved.flow.operation not in READS or (moved.rows <= 0 and moved.values <= 0):
             return ()
+        if moved.approved and self._is_for_all(moved.destination):
+            return ()
         new = moved.rows + moved.values
         parts = moved.flow.objects
         if len(parts) == 1:
@@ -91,6 +96,10 @@ class Extraction(Question):
             if rows > 0:
                 found += self._take(moved, part, rows)
         return found
+
+    def _is_for_all(self, end: End) -> bool:
+        asset = end.host or end.asset
+        return asset is not None and self._architecture.assets[asset].kind in WHOLE_KINDS
 
     def _take(self, moved: Moved, part: ObjectSet, rows: int) -> Sequence[Finding]:
         name = part.names[0] if len(part.names) == 1 else ", ".join(part.names[:4])

@@ -31,6 +31,12 @@ OBJECTS_SHOWN: Final = 64
 DIFFERENCES_SHOWN: Final = 32
 """Differences one finding lists."""
 
+ADDED: Final = "+ "
+"""What begins an observed line that adds to what is declared."""
+
+ADDED_SHOWN: Final = 240
+"""Characters after which what else was added is only said to be more."""
+
 _WEAKNESS: Final[dict[Answer, int]] = {"checked": 0, "assumed": 1, "unknown": 2}
 
 
@@ -201,10 +207,23 @@ def _id_of(identity: tuple[str, ...]) -> str:
 def _distinct(before: Finding | None, differences: Iterable[Difference], *, news: bool) -> list[Difference]:
     """One wording of each difference, named by its question and what is declared: the latest if it is ``news``, as amounts grow."""
     kept = {} if before is None else {(one.question, one.declared): one for one in before.differences}
+    said: dict[tuple[str, str], Difference] = {}
     for one in differences:
-        if news or (one.question, one.declared) not in kept:
-            kept[one.question, one.declared] = one
+        other = said.get((one.question, one.declared))
+        said[one.question, one.declared] = one if other is None else _both(other, one)
+    for key, one in said.items():
+        if news or key not in kept:
+            kept[key] = one
     return list(kept.values())[-DIFFERENCES_SHOWN:]
+
+
+def _both(one: Difference, other: Difference) -> Difference:
+    """What two object sets of a window add to the same, in one line as far as it goes; else the later wording."""
+    if not (one.observed.startswith(ADDED) and other.observed.startswith(ADDED)):
+        return other
+    if len(one.observed) > ADDED_SHOWN:
+        return one if one.observed.endswith(" and more") else one.model_copy(update={"observed": f"{one.observed} and more"})
+    return one.model_copy(update={"observed": f"{one.observed}, {other.observed.removeprefix(ADDED)}"})
 
 
 def _more(were: list[str], names: list[str], most: int) -> list[str]:

@@ -918,7 +918,8 @@ def _merged(opinions: Sequence[Opinion]) -> Opinion:
 
 def _own_password(part: ObjectSet, account: str | None) -> bool:
     """Whether the statement changes the password of the account that makes it, and nothing else."""
-    return account is not None and part.names == [f"account:{account}"] and part.columns == ["password"]
+    # ALTER ROLE says ``alter`` beside what it alters; a right given with it stands there too.
+    return account is not None and part.names == [f"account:{account}"] and set(part.columns) in ({"password"}, {"alter", "password"})
 
 
 def _is_discovery(flow: Flow) -> bool:

@@ -559,18 +559,19 @@ class Index:
         if is_metadata(name):
             return Classified(frozenset(), frozenset(), metadata=True)
         found = {entry for matches, entry in self._data.get(asset or "", ()) if matches(name)}
-        broad = False
+        covered, broad = bool(found), False
         topic = shared_filter(name)
         for pattern, entry in self._topics.get(asset or "", ()):
             if filter_covers(pattern, topic):
                 found.add(entry)
+                covered = True
             elif ("+" in topic or "#" in topic) and filters_overlap(pattern, topic):
-                # A filter wider than the entry reaches the entry's topics and others, which nothing classes.
+                # A filter wider than the entry reaches the entry's topics and others, which something else must class.
                 found.add(entry)
                 broad = True
         decoy = any(self.architecture.data[entry].decoy for entry in found)
         classes = frozenset(self.architecture.data[entry].class_ for entry in found)
-        if not found or broad:
+        if not covered:
             return Classified(frozenset(), classes, decoy=decoy and not broad, unclassified=True)
         highest = self.highest(classes)
         entries = frozenset(entry for entry in found if self.architecture.data[entry].class_ == highest)

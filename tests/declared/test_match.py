@@ -114,6 +114,15 @@ def test_of_several_entries_the_highest_class_holds() -> None:
     assert index.classify("mes-db", "mes.genealogy").classes == {"production", "process_ip"}
 
 
+def test_a_filter_is_classed_by_what_covers_it_and_by_the_highest_class_it_reaches() -> None:
+    index = Index(loads(TEXT.replace('topics: ["north/+/oee/#", "north/+/state"]', 'topics: ["north/+/oee/#", "north/l1/#"]')))
+    # Whole inside an entry, and in part inside another of the same file: nothing of it is unclassified.
+    assert index.classify("uns", "north/+/oee/#").entries == {"uns-events"}
+    assert index.classify("uns", "north/l1/#").entries == {"uns-events"}
+    assert index.classify("uns", "north/l1/#").classes == {"production", "telemetry"}
+    assert index.classify("uns", "north/#").unclassified
+
+
 def test_a_column_glob_classes_the_column_in_every_table() -> None:
     assert INDEX.column_classes("mes-db", ["quality.inspection"], ["lot", "operator_id"]) == {"operator"}
     assert INDEX.column_classes("mes-db", ["quality.inspection"], ["lot"]) == set()

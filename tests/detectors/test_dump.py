@@ -34,6 +34,16 @@ def test_tables_copied_whole_one_after_another_are_a_dump_from_the_eighth_on() -
     assert finding.differences[0].observed.startswith("tables whole")
 
 
+def test_a_dump_program_that_reads_catalogues_on_a_hop_is_told_by_what_it_takes() -> None:
+    catalogue = [objects("pg_catalog.pg_proc", rows=11_000)]
+    dumping = {"application": "pg_dump", "connection": "one"}
+    listed = extract(operation="select", objects=catalogue, **dumping)
+    assert watch([listed], verdict="undeclared-data") == []
+    assert len(watch([listed], verdict="undeclared-account", hop=None)) == 1
+    taken = extract(operation="copy", objects=[objects("mes.genealogy", rows=9)], **dumping)
+    assert len(watch([listed, taken], verdict="undeclared-data")) == 1
+
+
 def test_select_star_counts_like_copy_and_a_select_of_columns_does_not() -> None:
     starred = [objects(f"mes.t{n}", columns=("*",), rows=9) for n in range(TABLES_MIN)]
     assert len(watch([extract(operation="select", account="someone", connection="one", objects=[one]) for one in starred])) == 1

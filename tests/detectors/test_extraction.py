@@ -1,5 +1,6 @@
 """A table that leaves whole is one extraction, however many statements, pages and sessions it takes."""
 
+from dataclasses import replace
 from typing import Any
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
@@ -32,6 +33,14 @@ def test_paging_a_whole_table_is_said_once_when_half_of_it_is_gone() -> None:
     (finding,) = pages(Extraction(plant(), QUOTED), rows=1_000, count=100, apart_ns=60 * 10**9)
     assert finding.verdict == "bulk-extraction"
     assert finding.differences[0].observed == "50000 rows, 50% of the table in one go"
+
+
+def test_a_declared_backup_takes_the_whole_and_is_quiet_and_another_hop_there_is_not() -> None:
+    kept = architecture(sized=SIZED, kind=("mw:        {zone: idmz,      kind: middleware,", "mw:        {zone: idmz,      kind: backup,"))
+    whole = page(100_000)
+    assert not Extraction(kept, QUOTED).observe(replace(whole, verdict="declared"))
+    assert len(Extraction(kept, QUOTED).observe(replace(whole, verdict="outside-window"))) == 1
+    assert len(Extraction(plant(), QUOTED).observe(replace(whole, verdict="declared"))) == 1
 
 
 def test_a_nightly_job_that_takes_the_last_day_is_quiet() -> None:

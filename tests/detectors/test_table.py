@@ -192,6 +192,9 @@ def test_an_account_made_on_the_wire_is_undeclared_and_ones_own_password_is_not(
     assert judge(extract(**admin, objects=[objects("account:svc_new", columns=("create",))])).verdict == "undeclared-account"
     assert judge(extract(**admin, objects=[objects("account:svc_ml", columns=("grant:pg_read_all_data",))])).verdict == "undeclared-account"
     assert judge(extract(**admin, objects=[objects("account:svc_mw", columns=("password",))])).verdict == "declared"
+    assert judge(extract(**admin, objects=[objects("account:svc_mw", columns=("alter", "password"))])).verdict == "declared"
+    more = objects("account:svc_mw", columns=("alter", "grant:superuser", "password"))
+    assert judge(extract(**admin, objects=[more])).verdict == "undeclared-account"
     assert judge(extract(**admin, objects=[objects("account:svc_mes", columns=("password",))])).verdict == "unapproved-operation"
 
 
