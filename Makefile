@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-detection bench-detectors bench-live bench-kafka nuisance conformance matrix fuzz fault clean
+.PHONY: help setup demo test test-long bench bench-detection bench-detectors scenarios bench-live bench-kafka nuisance conformance matrix fuzz fault clean
 SEED ?=
 DURATION_S ?= 90
 BROKERS ?= 1
@@ -37,6 +37,10 @@ bench-detection: setup  ## incidents in a simulated plant: found, how soon, how 
 nuisance:  ## every-day work of real tools that must call nobody, and its evil twins that must (SEED=n)
 	@scripts/setup.sh nuisance
 	@.venv/bin/python -m benchmarks.detection.nuisance --seed $(or $(SEED),1) --traces $(TRACES) --save docs/measurements/nuisance.md
+
+scenarios: setup  ## attacks and their benign twins on real servers: alerted with the right cause, or silent (SEED=n ONLY=S3,S7 SAVE=1)
+	@scripts/setup.sh long
+	@.venv/bin/python -m benchmarks.detection.scenarios $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(SAVE),--save)
 
 bench-live: setup  ## the highest rate on a veth pair without loss, beside a reader of nothing (quick: SECONDS_HELD=5)
 	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)

@@ -97,6 +97,12 @@ nuisance_packages() {
     ldconfig -p 2>/dev/null | grep -q 'libodbc\.so\.2' || echo libodbc2
 }
 
+# What only the long tests need: valgrind, and the server whose dump is one of the scenarios.
+long_packages() {
+    have valgrind || echo valgrind
+    { have mariadbd && have mariadb-dump; } || echo mariadb-server mariadb-client
+}
+
 install_packages() {
     local policy=/usr/sbin/policy-rc.d kept="" no_cluster=/etc/postgresql-common/createcluster.d/hopwatch-no-cluster.conf
     # 101 = "action forbidden by policy": no package may start a daemon on this machine on our account.
@@ -117,7 +123,7 @@ install_packages() {
 system_part() {
     local packages
     # shellcheck disable=SC2207  # package names hold no blanks
-    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages) $([ "$what" != long ] || have valgrind || echo valgrind)
+    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages) $([ "$what" != long ] || long_packages)
         $([ "$what" != long ] && [ "$what" != nuisance ] || nuisance_packages))
     if ! rust_works; then
         if have apt-get; then

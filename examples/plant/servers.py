@@ -130,7 +130,9 @@ def postgresql(held: Processes, host: Host, port: int, password: str, *, certifi
         "jit": "off",
     }
     if certificate is not None:
-        options |= {"ssl": "on", "ssl_cert_file": str(certificate[0]), "ssl_key_file": str(certificate[1])}
+        # In its file, so that it can be switched off while it runs: the command line would hold.
+        with (data / "postgresql.conf").open("a", encoding="ascii") as file:
+            file.write(f"ssl = on\nssl_cert_file = '{certificate[0]}'\nssl_key_file = '{certificate[1]}'\n")
     with (data / "pg_hba.conf").open("a", encoding="ascii") as rules:
         rules.write("host all all 0.0.0.0/0 scram-sha-256\n")
     settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]

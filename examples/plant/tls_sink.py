@@ -1,6 +1,8 @@
 """An off-site upload target: a TLS server that takes HTTP PUT requests and keeps nothing.
 
-python -m examples.plant.tls_sink ADDRESS PORT CERTIFICATE KEY
+python -m examples.plant.tls_sink ADDRESS PORT CERTIFICATE KEY [1.0]
+
+With 1.0 it is one that nobody has updated: TLS 1.0 is all it speaks.
 """
 
 import socketserver
@@ -39,8 +41,12 @@ class Server(socketserver.ThreadingTCPServer):
             return  # A client that only looked whether the port answers.
 
 
-def main(address: str, port: str, certificate: str, key: str) -> None:
+def main(address: str, port: str, certificate: str, key: str, version: str = "") -> None:
     Server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if version == "1.0":
+        Server.context.minimum_version = Server.context.maximum_version = ssl.TLSVersion.TLSv1
+        # OpenSSL 3 signs TLS 1.0 handshakes (MD5 with SHA-1) at its lowest security level only.
+        Server.context.set_ciphers("DEFAULT@SECLEVEL=0")
     Server.context.load_cert_chain(certificate, key)
     with Server((address, int(port)), Put) as server:
         server.serve_forever()
