@@ -136,8 +136,11 @@ class ClockDetector:
         if lead_ns >= _SKEW_NS:
             return self._early(beat, lead_ns)
         agent.early = 0
-        if agent.beats and at_ns <= agent.beats[-1][0] + agent.beats[-1][1]:
-            return []  # A repeated one, or out of order.
+        if agent.beats and at_ns == sum(agent.beats[-1]):
+            return []  # A repeated one.
+        if agent.beats and at_ns < sum(agent.beats[-1]):
+            # The clock was set back, or old ones come again; those come at once, and are late by more and more of one another's time.
+            agent.beats = []
         agent.beats = [*agent.beats, (self._received_ns, lead_ns)][-STEADY_BEATS:]
         self._changed = True
         leads = [lead for _, lead in agent.beats]

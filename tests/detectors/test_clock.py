@@ -57,6 +57,22 @@ def test_what_waited_in_a_spool_is_no_clock() -> None:
     assert heard(ClockDetector(PLANT), *at_once, *slowly) == []
 
 
+@pytest.mark.parametrize("step_s", [90, -90, 7200, -7200])
+def test_a_clock_that_is_set_while_it_runs_is_one_finding_within_a_minute(step_s: int) -> None:
+    detector = ClockDetector(PLANT)
+    assert heard(detector, *minute(0, seconds=120)) == []
+    found = heard(detector, *[(120 + at, event) for at, event in minute(120 + step_s)])
+    assert [(one.verdict, one.source) for one in found] == [("clock", "tap-idmz")]
+    assert found[0].differences[0].observed.startswith(f"{abs(step_s)} s {'ahead' if step_s > 0 else 'behind'}")
+
+
+def test_heartbeats_that_are_sent_again_are_no_clock() -> None:
+    # As an agent does that was killed before it knew of their arrival: the last minute at once, and on from there.
+    again = [(125 + n / 100, beat(60 + n * 10)) for n in range(7)]
+    after = [(at + 130, beat(at + 130)) for at in range(0, 120, 10)]
+    assert heard(ClockDetector(PLANT), *minute(0, seconds=130), *again, *again, *after) == []
+
+
 def test_one_window_with_a_broken_stamp_is_no_clock() -> None:
     broken = extract(at=time_text(BEGIN_NS + 3600 * S))
     assert heard(ClockDetector(PLANT), (0, beat(0)), (1, broken), (10, beat(10)), (20, beat(20))) == []

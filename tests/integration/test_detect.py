@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from detectors.clock import BEATS_NS_MIN
 from detectors.verdict import VerdictDetector
 from examples.broker import Cluster
 from examples.database import Database
@@ -186,6 +187,10 @@ def drive(*detectors: Detecting, until: Callable[[], bool], wait_s: float = WAIT
         assert time.monotonic() < deadline, [dict(one.counters) for one in detectors]
         for one in detectors:
             one.step()
+
+
+def past(moment_s: float) -> bool:
+    return time.monotonic() >= moment_s
 
 
 def expected(events: list[Event]) -> dict[str, dict[str, Any]]:
@@ -388,16 +393,60 @@ def test_what_was_kept_under_one_declaration_is_taken_up_under_another(cloud: Cl
         assert budgets_of(one) == embedded("north", events)[1]["budgets"]
 
 
-def test_a_clock_ninety_seconds_ahead_is_said_and_raises_nothing_else(cloud: Cloud) -> None:
+def around_noon(plant: str, edge_ns: int, skew_s: int) -> Edition:
+    """The plant's declaration, with an extraction that is right at ``edge_ns`` and wrong by a clock that is off by ``skew_s``.
+
+    Its hours end at the next full minute (a clock ahead is past it), or began at the last one (a clock behind is not there yet).
+    """
+    minute_s = (edge_ns // 10**9 + (15 + 59 if skew_s > 0 else -15)) // 60 * 60
+    # Wherever it is noon, so that no hours cross midnight.
+    away = 12 - time.gmtime(minute_s).tm_hour
+    edge = time.strftime("%H:%M", time.gmtime(minute_s + away * 3_600))
+    hours = f"08:00-{edge}" if skew_s > 0 else f"{edge}-17:00"
+    text = text_of(plant)
+    for old, new in (
+        ("    when: daily 01:30-03:00\n", f"    when: daily {hours}\n"),
+        ("timezone: Europe/Berlin", f"timezone: Etc/GMT{-away:+d}"),
+        ("review_by: 2026-09-02", "review_by: 2099-09-02"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    return Edition(loads(text), edition_name(plant, None))
+
+
+@pytest.mark.parametrize("every_s", [0.5, pytest.param(10.0, marks=pytest.mark.long)])
+def test_clocks_ninety_seconds_off_are_said_within_six_heartbeats_and_raise_nothing_else(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, every_s: float
+) -> None:
+    """Six heartbeats are a minute; where they come sooner than every ten seconds, what must lie between them is as much shorter."""
+    monkeypatch.setattr("detectors.clock.BEATS_NS_MIN", int(BEATS_NS_MIN * every_s / 10))
+    off = {"north": 90, "east": -90, "south": 0}
     now_ns = time.time_ns()
-    for n in range(6):
-        cloud.send(Heartbeat(event_id=f"h{n}", plant="north", agent="tap-idmz", time=time_text(now_ns + (90 + 10 * n) * 10**9)))
-        cloud.send(Heartbeat(event_id=f"o{n}", plant="north", agent="tap-egress", time=time_text(now_ns + n * 10**6)))
-    assert cloud.publisher.flush(WAIT_S)
-    with cloud.detector("north") as one:
-        drive(one, until=lambda: cloud.judged(12))
+    editions = Editions(of={plant: around_noon(plant, now_ns, skew_s or 90) for plant, skew_s in off.items()})
+    with cloud.detector(*off, editions=editions) as one:
+        for n in range(6):
+            for plant, skew_s in off.items():
+                at = time_text(time.time_ns() + skew_s * 10**9)
+                cloud.send(Heartbeat(event_id=f"{plant}{n}", plant=plant, agent="tap-idmz", time=at))
+            cloud.publisher.flush(WAIT_S)
+            drive(one, until=partial(past, time.monotonic() + every_s))
+        drive(one, until=lambda: cloud.judged(18))
+        for plant, skew_s in off.items():
+            for n in range(3):
+                at_ns = now_ns + skew_s * 10**9 + n
+                cloud.send(window(plant, n, start=time_text(at_ns), end=time_text(at_ns + 10**6)))
+        assert cloud.publisher.flush(WAIT_S)
+        drive(one, until=lambda: cloud.judged(27))
     found, _ = cloud.findings()
-    assert [(finding["verdict"], finding["source"]) for finding in found.values()] == [("clock", "tap-idmz")]
+    assert {(one["plant"], one["verdict"]) for one in found.values()} == {("north", "clock"), ("east", "clock")}
+    observed = {one["plant"]: one["differences"][0]["observed"] for one in found.values()}
+    assert "s ahead of" in observed["north"] and "s behind" in observed["east"]
+    # By a clock that nobody puts right, each of these windows lies outside its hours.
+    for plant, skew_s in off.items():
+        at_ns = now_ns + skew_s * 10**9
+        judge: Judge[Any] = Judge(verdict_detectors(None, editions.of[plant].architecture, ""))
+        (said,) = judge.judge([window(plant, 0, start=time_text(at_ns), end=time_text(at_ns + 10**6))])
+        assert said.verdict == ("outside-window" if skew_s else "declared")
 
 
 def test_time_passes_for_a_live_plant_of_which_nothing_comes_and_not_for_an_old_capture(
