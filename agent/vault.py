@@ -11,8 +11,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hopwatch.bus.connection import secret_in
+
 TIMEOUT_S: Final = 10.0
-SECRET_BYTES_MAX: Final = 4_096
 
 
 class VaultError(Exception):
@@ -75,10 +76,6 @@ class Vault(BaseModel):
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            text = file.read(SECRET_BYTES_MAX + 1)
-    except OSError as error:
-        raise VaultError(f"{path}: {error.strerror}") from None
-    if not text.strip() or len(text) > SECRET_BYTES_MAX:
-        raise VaultError(f"{path}: holds {len(text)} bytes, expected 1 to {SECRET_BYTES_MAX}")
-    return text.decode("utf-8", "replace").strip()
+        return secret_in(path).strip()
+    except ValueError as error:
+        raise VaultError(str(error)) from None

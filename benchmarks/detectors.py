@@ -1,15 +1,16 @@
 """Topic to finding: what detectors judge in a second with their memory in PostgreSQL, and how long a finding takes.
 
 Run: ``make bench-detectors``. One real broker and one real database of its own share the machine with what is measured. Windows of
-PLANTS plants, each window of one of CONNECTIONS connections a plant, one in a hundred undeclared, lie in the topic before the clock
-starts; then one detector reads them all, then two in another group, in turns; CPU is that of the detectors' own processes. Afterwards
-windows are published at a steady rate, and each undeclared one has an end of its own, so that each raises a finding of its own:
-from the window's end to the finding in its topic is the latency.
+PLANTS plants that lie evenly on the partitions, each window of one of CONNECTIONS connections a plant, one in a hundred undeclared,
+lie in the topic before the clock starts; then one detector reads them all, then two in another group, in turns; CPU is that of the
+detectors' own processes. Afterwards windows are published at a steady rate, and each undeclared one has an end of its own, so that
+each raises a finding of its own: from the window's end to the finding in its topic is the latency.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -34,6 +35,7 @@ from examples.database import Database, database
 from hopwatch.bus.admin import Cluster
 from hopwatch.bus.connection import Connection
 from hopwatch.bus.kafka import Publisher, Reader
+from hopwatch.bus.topics import TOPICS
 from hopwatch.declared.edition import edition_of
 from hopwatch.events import dump, time_ns, time_text
 
@@ -103,8 +105,45 @@ def main() -> int:
     return 0
 
 
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where Kafka's own clients put a key (murmur2 of org.apache.kafka.common.utils.Utils, its sign left out)."""
+    mixed = 0x9747B28C ^ len(key)
+    for at in range(0, len(key) & ~3, 4):
+        four = int.from_bytes(key[at : at + 4], "little") * _MIX & _32_BITS
+        mixed = mixed * _MIX & _32_BITS ^ (four ^ four >> 24) * _MIX & _32_BITS
+    if rest := key[len(key) & ~3 :]:
+        mixed = (mixed ^ int.from_bytes(rest, "little")) * _MIX & _32_BITS
+    mixed = (mixed ^ mixed >> 13) * _MIX & _32_BITS
+    return ((mixed ^ mixed >> 15) & 0x7FFFFFFF) % partitions
+
+
+_MIX, _32_BITS = 0x5BD1E995, 0xFFFFFFFF
+
+
+def even_names() -> list[str]:
+    """Names of plants of which every partition has as many as any other.
+
+    As they come, 24 names lie 6 to 18 on the halves of twelve partitions, and two detectors would be measured by how the larger one
+    does alone.
+    """
+    partitions = TOPICS["flow"].partitions
+    room = dict.fromkeys(range(partitions), PLANTS // partitions)
+    names: list[str] = []
+    numbers = itertools.count()
+    while any(room.values()):
+        name = f"plant{next(numbers):02d}"
+        where = partition_of(name.encode(), partitions)
+        if room[where]:
+            room[where] -= 1
+            names.append(name)
+    return names
+
+
 def plant_name(n: int) -> str:
-    return f"plant{n:02d}"
+    return NAMES[n]
+
+
+NAMES = even_names()
 
 
 def window(n: int, *, undeclared_in: int = 100, end_ns: int | None = None, salt: str = "") -> tuple[str, str, bytes]:

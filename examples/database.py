@@ -45,6 +45,11 @@ class Database:
                 db.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self._uri(name)
 
+    def drop(self, name: str) -> None:
+        """The database is gone, whoever uses it."""
+        with psycopg.connect(self._uri("postgres"), autocommit=True) as db:
+            db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
     def _uri(self, name: str) -> str:
         return f"postgresql://{USER}:{self.password}@{ADDRESS}:{self.port}/{name}"
 

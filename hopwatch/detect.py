@@ -18,22 +18,17 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from detectors.judgement import Judgement
 from hopwatch.bus.connection import BrokerError
 from hopwatch.bus.kafka import Gap, Partition, Publisher, Reader, Received, Subscriber
 from hopwatch.bus.topics import TOGETHER, topic_name
-from hopwatch.declared.edition import architecture_of
-from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
-from hopwatch.declared.problem import ArchitectureError
+from hopwatch.editions import Declarations, Edition, Editions
 from hopwatch.engine import Detector, Engine, SnapshotError
 from hopwatch.engine.order import Order
-from hopwatch.events import DeclaredEdition, Event, EventError, Finding, Flow, Heartbeat, Loss, dump, parse
+from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, dump, parse
 from hopwatch.store import StoreError, StoreFull
 from hopwatch.store.judgements import Judged
 from hopwatch.store.postgresql import Hiding, Said, StoreAway, StoreRefused
@@ -79,74 +74,10 @@ RESEND_MAX: Final = 100_000
 _ELSEWHERE: Final = "(further plants)"
 
 
-@dataclass(frozen=True, slots=True)
-class Edition:
-    """A plant's declaration, as it is judged by, and what names it in a memory."""
-
-    architecture: Architecture
-    name: str
-
-    def is_clear(self) -> Callable[[str], bool]:
-        """Whether an account may rest in clear: services and vendors are no persons."""
-        architecture, index = self.architecture, Index(self.architecture)
-
-        def clear(account: str) -> bool:
-            name = account if account in architecture.accounts else index.account(account)
-            return name is not None and architecture.accounts[name].kind in ("service", "vendor")
-
-        return clear
-
-
-def edition_name(digest: str, at: date | None) -> str:
-    """A name for what judgements are made by: the declaration, by the digest of its bytes, and the stated day."""
-    return blake2b(f"{digest}/{at}".encode(), digest_size=16).hexdigest()
-
-
-def read_edition(message: Received, editions: Editions) -> tuple[str | None, str]:
-    """Put the declaration in a message in force; the plant if it is now, and one line that says what was done or why not."""
-    try:
-        said = parse(message.value)
-    except EventError as error:
-        return None, f"declaration at offset {message.offset} refused: {error}"
-    if not isinstance(said, DeclaredEdition):
-        return None, f"declaration at offset {message.offset} refused: not a declaration"
-    return editions.take(said)
-
-
 class MakeDetectors(Protocol):
     """The questions asked of a plant."""
 
     def __call__(self, architecture: Architecture, edition: str) -> list[Detector]: ...
-
-
-@dataclass(slots=True)
-class Editions:
-    """The declarations in force, by plant. ``unsigned`` and ``older`` say what is let pass beyond a signed newer one."""
-
-    at: date | None = None
-    approvers: Path | None = None
-    unsigned: bool = False
-    older: bool = False
-    of: dict[str, Edition] = field(default_factory=dict)
-
-    def take(self, said: DeclaredEdition) -> tuple[str | None, str]:
-        """Put an edition in force; the plant if it is now, and one line that says what was done or why not."""
-        try:
-            architecture = architecture_of(said, at=self.at, approvers=self.approvers)
-        except ArchitectureError as error:
-            return None, f"declaration of {said.plant} v{said.version} refused: {str(error).splitlines()[0]}"
-        about = architecture.declaration
-        if not about.signed and not self.unsigned:
-            return None, f"declaration of {said.plant} v{said.version} refused: {about.approval}"
-        before = self.of.get(said.plant)
-        if before is not None and before.architecture.version > said.version and not self.older:
-            return None, f"declaration of {said.plant} v{said.version} refused: v{before.architecture.version} is in force"
-        name = edition_name(said.digest, self.at)
-        if before is not None and before.name == name and before.architecture.declaration.commit == about.commit:
-            return None, ""
-        self.of[said.plant] = Edition(architecture, name)
-        signed = about.approval if about.signed else "UNSIGNED"
-        return said.plant, f"declaration of {said.plant} v{said.version} ({about.commit or 'no commit'}) in force: {signed}"
 
 
 @dataclass(slots=True)
@@ -237,7 +168,8 @@ class Detecting:
         ``verdicts``: what is said of each window is kept, too, for whoever reads the flows.
         """
         self._publisher, self._progress, self._detectors, self._editions = publisher, progress, detectors, editions
-        self._hiding, self._declared, self._prefix, self._clock, self._say = hiding, declared, prefix, clock, say
+        self._hiding, self._prefix, self._clock, self._say = hiding, prefix, clock, say
+        self._declared = Declarations(declared, editions, self._in_force, clock, say)
         self._owner = owner or secrets.token_hex(8)
         self._verdicts = verdicts
         self._keep_s, self._wall_ns, self._idle_s = keep_s, wall_ns, clock()
@@ -264,17 +196,11 @@ class Detecting:
 
     def read_declarations(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Read what was declared before this process began; without it the first events would be of nobody's plant."""
-        while self._declared is not None and not stopping():
-            self._declare(POLL_S)
-            if self._declared.caught_up:
-                return
-            if self._declared.trouble:
-                self._say_once("declared", f"declarations: {self._declared.trouble}")
+        self._declared.read(stopping)
 
     def step(self) -> int:
         """Read, judge, keep what is due, and send what was kept; returns how many messages were read."""
-        if self._declared is not None:
-            self._declare(0)
+        self._declared.step(0)
         self._ask_again()
         self._claim_due()
         if self._unclaimed:
@@ -302,8 +228,7 @@ class Detecting:
             with contextlib.suppress(StoreError):  # Then they are said again, with the same ids.
                 self._progress.clear(self._arrived)
         self._progress.close()
-        if self._declared is not None:
-            self._declared.close()
+        self._declared.close()
 
     def assigned(self) -> list[int]:
         """The partitions this process works on."""
@@ -314,15 +239,6 @@ class Detecting:
         return dict(self._undeclared)
 
     # Declarations
-
-    def _declare(self, timeout_s: float) -> None:
-        assert self._declared is not None
-        for message in self._declared.poll(timeout_s):
-            plant, line = read_edition(message, self._editions)
-            if line:
-                self._say(line)
-            if plant is not None:
-                self._in_force(plant, self._editions.of[plant])
 
     def _in_force(self, plant: str, edition: Edition) -> None:
         """From the next event on the plant is judged by this edition; what was spent is spent."""

@@ -24,7 +24,8 @@ from hopwatch.bus.kafka import Publisher, Reader, Subscriber
 from hopwatch.config import ConfigError, ScaleSettings, chosen, kafka
 from hopwatch.declared.load import load
 from hopwatch.declared.model import Architecture
-from hopwatch.detect import KINDS, Detecting, Edition, Editions, Token, edition_name
+from hopwatch.detect import KINDS, Detecting, Token
+from hopwatch.editions import Edition, Editions, edition_name
 from hopwatch.engine import Detector
 from hopwatch.store.postgresql import Hiding, PostgresStore, StoreAway
 from hopwatch.store.progress import Progress

@@ -18,7 +18,7 @@ import msgspec
 from hopwatch.bus.kafka import Partition, Publisher, Reader, Received, Subscriber
 from hopwatch.bus.topics import Kind
 from hopwatch.declared.model import NAME_PATTERN
-from hopwatch.detect import Edition, Editions, read_edition
+from hopwatch.editions import Declarations, Edition, Editions
 from hopwatch.events import time_ns
 from hopwatch.store import StoreError, StoreFull
 from hopwatch.store.postgresql import ClassDays, Hiding, PostgresStore, Said, StoreAway, StoreRefused
@@ -122,7 +122,8 @@ class Storing:
         consumer: str,
     ) -> None:
         """``consumer`` names the group in the database; ``declared`` brings the accounts that are no persons."""
-        self._publisher, self._store, self._hiding, self._declared, self._editions = publisher, store, hiding, declared, editions
+        self._publisher, self._store, self._editions = publisher, store, editions
+        self._declared = Declarations(declared, editions, lambda plant, edition: hiding.declare(plant, edition.is_clear()), clock, say)
         self._keeping, self._clock, self._say, self._consumer = keeping, clock, say, consumer
         self._batch: list[tuple[Received, Said]] = []
         self._offsets: dict[Partition, int] = {}
@@ -136,15 +137,11 @@ class Storing:
 
     def read_declarations(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Read what was declared before this process began: until then every account would be a person's."""
-        while self._declared is not None and not stopping():
-            self._declare(POLL_S)
-            if self._declared.caught_up:
-                return
+        self._declared.read(stopping)
 
     def step(self) -> int:
         """Read, and write what is due; returns how many messages were read."""
-        if self._declared is not None:
-            self._declare(0)
+        self._declared.step(0)
         if self._away:
             self._subscriber.pause(self._subscriber.assigned())
         messages = self._subscriber.poll(POLL_S, BATCH_EVENTS)
@@ -179,17 +176,7 @@ class Storing:
         self._subscriber.close()
         self._publisher.close()
         self._store.close()
-        if self._declared is not None:
-            self._declared.close()
-
-    def _declare(self, timeout_s: float) -> None:
-        assert self._declared is not None
-        for message in self._declared.poll(timeout_s):
-            plant, line = read_edition(message, self._editions)
-            if line:
-                self._say(line)
-            if plant is not None:
-                self._hiding.declare(plant, self._editions.of[plant].is_clear())
+        self._declared.close()
 
     def _assigned(self, partitions: list[Partition]) -> Mapping[Partition, int]:
         try:

@@ -191,7 +191,6 @@ SAID = {
         THRESHOLD: "RESERVE_BYTES_MAX",
         "told: the loss is of any flow of the agent": "FLOWS_NAMED_MAX",
     },
-    "agent/vault.py": {REFUSED: "SECRET_BYTES_MAX"},
     "collectors/packets.py": {PIECES: "PACKETS_MAX EVENTS_MAX"},
     "collectors/quality.py": {"a fault is named": "ONE_SIDED_SHARE_MAX COPIES_SHARE_MAX", SHOWN: "NAMED_MAX"},
     "detectors/accounts.py": {AGAIN: "WAYS_MAX", SAID_BY_THEN: "OBJECTS_MAX"},

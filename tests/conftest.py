@@ -39,9 +39,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 
 @pytest.fixture
-def postgres(server: Database) -> str:
-    """The URI of a database of this test's own."""
-    return server.uri(f"t{next(_numbers)}")
+def postgres(server: Database) -> Iterator[str]:
+    """The URI of a database of this test's own, gone with it: a hundred of them are fifty thousand files."""
+    name = f"t{next(_numbers)}"
+    yield server.uri(name)
+    server.drop(name)
 
 
 @pytest.fixture

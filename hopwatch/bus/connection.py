@@ -122,18 +122,30 @@ def connection(
         raise BrokerError(f"[kafka] {place}: {first['msg']}" if place else f"[kafka]: {first['msg']}") from None
 
 
+def secret_in(path: Path) -> str:
+    """The secret a file holds, without the line's end.
+
+    Raises:
+        ValueError: why it holds none; one line that names the file and quotes nothing.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(SECRET_BYTES_MAX + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    if not text.strip() or len(text) > SECRET_BYTES_MAX:
+        raise ValueError(f"{path}: holds {len(text)} bytes, expected 1 to {SECRET_BYTES_MAX}")
+    try:
+        return text.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is no UTF-8 text") from None
+
+
 def _secret(value: SecretStr | None, path: Path | None, setting: str) -> str:
     if value is not None:
         return value.get_secret_value()
     assert path is not None, "the model asks for one of the two"
     try:
-        with path.open("rb") as file:
-            text = file.read(SECRET_BYTES_MAX + 1)
-    except OSError as error:
-        raise BrokerError(f"{setting} {path}: {error.strerror}") from error
-    if not text.strip() or len(text) > SECRET_BYTES_MAX:
-        raise BrokerError(f"{setting} {path}: holds {len(text)} bytes, expected 1 to {SECRET_BYTES_MAX}")
-    try:
-        return text.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise BrokerError(f"{setting} {path}: is no UTF-8 text") from None
+        return secret_in(path)
+    except ValueError as error:
+        raise BrokerError(f"{setting} {error}") from None

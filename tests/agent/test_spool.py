@@ -14,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from agent.clock import ClockState
+from agent.health import Health
 from agent.spool import Spool
 from hopwatch.bus import LogDamaged, LogError
 from hopwatch.bus.numbers import Numbers
 from hopwatch.events import Loss, parse
-from tests.agent.windows import Event, parsed, stream, sums, window
+from tests.agent.windows import START_NS, Event, parsed, stream, sums, window
 
 BOUND = 1 << 18
 _names = itertools.count()
@@ -121,6 +123,25 @@ def test_a_torn_end_of_the_write_ahead_log_takes_whole_appends_and_no_number_twi
                 assert numbers == list(range(len(numbers)))
                 assert len(numbers) % 3 == 0 and len(numbers) < 63
     spool.close()
+
+
+def test_a_clock_that_jumps_costs_no_event_and_no_number(path: Path) -> None:
+    """Set back by two hours, on by a day, and to zero; a batch and a heartbeat by each, then killed and opened again."""
+    jumps_s = [0, 10, 10 - 7_200, 20 - 7_200, 86_400, 86_410, 30]
+    walls = iter([0, 0, *jumps_s, -START_NS / 10**9])
+    health = Health("north", "tap-idmz", "1.0", ClockState(lambda: (0, 0, 0, 0), lambda: float(next(walls)), lambda: 0.0))
+    with opened(path, LARGE) as spool:
+        for number, at_s in enumerate(jumps_s):
+            spool.append([window(1, number, at_s=at_s), health.heartbeat(START_NS + at_s * 10**9, {})])
+            assert spool.oldest_age_s(START_NS + at_s * 10**9) >= 0
+    with opened(path, LARGE) as spool:
+        spool.append([health.heartbeat(10**9, {})])
+        events = everything(spool)
+    assert [event["agent_sequence"] for event in events] == list(range(2 * len(jumps_s) + 1))
+    assert len({event["event_id"] for event in events}) == len(events)
+    assert losses(events) == [] and not any(numbered(events).holes().values())
+    stepped = [event["clock"]["stepped_s"] for event in events if event["kind"] == "heartbeat"]
+    assert stepped[2] == -7_190 and stepped[4] == 86_400
 
 
 def test_below_the_bound_nothing_is_merged_or_lost(path: Path) -> None:

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from hopwatch.bus.contract import MODELS, kind_schema
 from hopwatch.bus.topics import TOPICS, kind_of
 from hopwatch.events import EventError, dump, parse
+from hopwatch.storing import KINDS, check
 
 FOLDER = Path(__file__).parents[1] / "data" / "messages"
 MESSAGES: list[dict[str, Any]] = [
@@ -33,6 +34,14 @@ def test_a_recorded_message_loads_and_says_what_its_headers_say(message: dict[st
     assert message["key"] == said["plant"]
     assert headers["ce_source"].startswith(f"/plants/{said['plant']}/")
     Draft202012Validator(kind_schema(event.kind)).validate(said)
+
+
+STORED = [(message, name) for message, name in zip(EVENTS, NAMES, strict=True) if kind_of(message["topic"]) in KINDS]
+
+
+@pytest.mark.parametrize("message", [message for message, _ in STORED], ids=[name for _, name in STORED])
+def test_the_store_takes_a_recorded_message(message: dict[str, Any]) -> None:
+    check(json.loads(message["value"]), kind_of(message["topic"]))
 
 
 @pytest.mark.parametrize("message", EVENTS, ids=NAMES)

@@ -18,7 +18,7 @@ from detectors.judgement import Judgement
 from examples.broker import ROOT
 from hopwatch.bus.numbers import Numbers
 from hopwatch.declared.load import load
-from hopwatch.detect import edition_name
+from hopwatch.editions import edition_name
 from hopwatch.engine import Engine, Judge
 from hopwatch.events import Event, Finding, Flow, Heartbeat, Loss, parse
 from hopwatch.scale import verdict_detectors

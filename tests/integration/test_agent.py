@@ -308,10 +308,11 @@ class Line:
 def test_an_outage_longer_than_the_spool_costs_counted_windows_and_no_memory(
     broker: Cluster, topics: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight times what the spool holds: windows are merged, strangers' dropped, no login is; every count is kept or in a loss."""
-    said = [window(100_000 + flow, 0, at_s=flow / 100) for flow in range(3_000)]
-    said += [window(flow % 40, flow // 40, at_s=30 + flow / 100) for flow in range(6_000)]
-    said[::225] = [window(200_000 + number, 0, "connect", at_s=number) for number in range(40)]
+    """Four hours of windows, eight times what the spool holds, come in seconds: windows are merged, strangers' dropped, no login is;
+    every count is kept or in a loss."""
+    said = [window(100_000 + flow, 0, at_s=flow * 1.2) for flow in range(3_000)]
+    said += [window(flow % 40, flow // 40, at_s=3_600 + flow * 1.8) for flow in range(6_000)]
+    said[::225] = [window(200_000 + number, 0, "connect", at_s=number * 360) for number in range(40)]
     # A flow is broken where a login stands in its place; it is the same flow behind it.
     monkeypatch.setenv("HOPWATCH_KAFKA_TOPIC_PREFIX", topics)
     flags = ["agent", "-i", "tap", "--brokers", broker.bootstrap, "--plant", "north", "--agent", "tap-idmz"]
@@ -335,5 +336,8 @@ def test_an_outage_longer_than_the_spool_costs_counted_windows_and_no_memory(
     assert 1 <= len(lost) <= 8
     assert any("merged" in event for event in events)
     assert len({event["event_id"] for event in events if event.get("operation") == "connect"}) == 40
+    # All of the four hours are accounted for: what is left, and what was lost, reaches from their beginning to their end.
+    assert min(event["start"] for event in events if "start" in event) == json.loads(said[0])["start"]
+    assert max(event["end"] for event in events if "end" in event) == json.loads(said[-1])["end"]
     assert holes(events) == {}
     assert grown_mb < 60 and used_s < 20, (grown_mb, used_s)

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from ruamel.yaml import YAML
 
-from examples.broker import HERE, JARS, LOGGING, ROOT, STARTED, free_ports
+from examples.broker import HERE, JARS, LOGGING, ROOT, STARTED, free_ports, shared
 
 COMPOSE: Mapping[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")  # Any: YAML values
 SERVICES: Mapping[str, Any] = COMPOSE["services"]  # Any: as above
@@ -46,7 +46,8 @@ def test_its_command_starts_a_broker_that_lets_in_admin_and_nobody_else_and_agai
     for written, here in (("9092", host), ("9094", network), ("9095", inside), ("9093", quorum)):
         properties = properties.replace(f":{written}", f":{here}")
     (tmp_path / "server.properties").write_text(properties.replace("/var/lib/kafka/data", str(tmp_path / "data")))
-    tool = f"java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile={LOGGING} -cp '{JARS}/*'"
+    quick = " ".join(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *shared()])
+    tool = f"java {quick} -Dlog4j2.configurationFile={LOGGING} -cp '{JARS.resolve()}/*'"
     script = SERVICES["kafka"]["command"][-1].replace("$$", "$")
     for there, here in (
         ("/opt/kafka/bin/kafka-storage.sh", f"{tool} kafka.tools.StorageTool"),

@@ -24,7 +24,8 @@ from hopwatch.bus.connection import Connection
 from hopwatch.bus.kafka import Publisher, Reader, Subscriber
 from hopwatch.declared.edition import edition_of
 from hopwatch.declared.load import loads
-from hopwatch.detect import KINDS, Detecting, Edition, Editions, edition_name
+from hopwatch.detect import KINDS, Detecting
+from hopwatch.editions import Edition, Editions, edition_name
 from hopwatch.engine import Judge
 from hopwatch.events import Event, Finding, Flow, Heartbeat, Loss, dump, parse, time_text
 from hopwatch.scale import verdict_detectors

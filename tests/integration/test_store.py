@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,9 +15,10 @@ from examples.database import Database
 from hopwatch.bus.connection import Connection
 from hopwatch.bus.kafka import Publisher, Subscriber
 from hopwatch.bus.topics import topic_name
-from hopwatch.detect import Editions
+from hopwatch.editions import Editions
 from hopwatch.events import Heartbeat, dump
-from hopwatch.store.postgresql import Hiding, PostgresStore
+from hopwatch.store import StoreFull
+from hopwatch.store.postgresql import Hiding, PostgresStore, Said
 from hopwatch.storing import KINDS, Keeping, Storing
 from tests.bus.real import clear, held, make_topics
 from tests.store.test_store_postgresql import finding, flow
@@ -132,6 +133,22 @@ def test_a_database_that_goes_away_pauses_reading_and_nothing_is_lost(cloud: Clo
         drive(storing, lambda: cloud.count() == 900)
     assert any("away" in line for line in cloud.lines)
     assert cloud.lines[-1] == "the database is back"
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_lost(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.publish(0, 200)
+    add, troubles = PostgresStore.add, [StoreFull("postgresql: could not extend file"), StoreFull("postgresql: could not extend file")]
+
+    def troubled(store: PostgresStore, events: Sequence[Said]) -> int:
+        if troubles:
+            raise troubles.pop()
+        return add(store, events)
+
+    monkeypatch.setattr(PostgresStore, "add", troubled)
+    with cloud.storing() as storing:
+        drive(storing, lambda: cloud.count() == 200)
+        assert storing.counters["away"] == 2 and storing.counters["rejected"] == 0
+    assert any("could not extend file" in line for line in cloud.lines)
 
 
 def test_findings_are_kept_with_their_latest_word(cloud: Cloud) -> None:

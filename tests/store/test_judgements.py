@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from hopwatch.declared.load import load
-from hopwatch.detect import Edition
+from hopwatch.editions import Edition
 from hopwatch.store import Query
 from hopwatch.store.judgements import Judged
 from hopwatch.store.postgresql import ClassDays, Hiding, PostgresStore, Said, connect
