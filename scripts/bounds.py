@@ -200,6 +200,7 @@ SAID = {
     "detectors/inherited.py": {"none hidden: the classes then hold in any schema": "SCHEMAS_MAX"},
     "detectors/lineage.py": {FORGOTTEN: "LEGS_MAX", SHOWN: "CHAIN_MAX"},
     "detectors/silence.py": {THRESHOLD: "LOSS_SHARE_MAX BLIND_SHARE_MAX"},
+    "detectors/budget.py": {THRESHOLD: "STEPS_MAX"},
     "detectors/slow.py": {THRESHOLD: "EXCESS_MAX"},
     "detectors/tail.py": {"none lost: the tail is that of the latest peaks": "PEAKS_MAX", THRESHOLD: "SHAPE_MAX"},
     "detectors/writeback.py": {THRESHOLD: "STEERING_LEVEL_MAX"},
