@@ -4,7 +4,8 @@ Asks: of every statement, does it move rows of a table where nobody counts rows?
 copies inherit (``inherited.py``), which tables were made foreign, and the bytes of rows that stand for many. COPY to a file or a
 program of the server, ``lo_export``, dblink and HTTP from SQL are said at once, whoever does it: the hop of a session says nothing
 about where else data goes. Foreign servers and tables are said when they are made, and when they are filled. A copy is said where its
-name lacks a class that fills it; one value where it is as large as many rows.
+name lacks a class that fills it, and again where a hop that is not for that class reads it; one value where it is as large as many
+rows.
 
 Blind to: SQL built by functions or in DO bodies, second fills of one statement, and folding into values below ``VALUE_BYTES_MIN``. A
 statement that failed for another reason than a missing right counts as one that ran. How many rows went to a file no message of
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
 from detectors.inherited import FILLS, Inherited, place
-from detectors.judgement import class_severity
+from detectors.judgement import QUIET, class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from hopwatch.declared.match import Index, is_metadata
@@ -36,6 +37,8 @@ VALUE_BYTES_MIN: Final = 16 << 10
 
 FOLDED_BYTES_MIN: Final = 32 << 10
 """Bytes of such rows to one account within a day that are said."""
+
+READS: Final = frozenset({"select", "copy"})
 
 COPIED_AT_MOST: Final[Severity] = "medium"
 """A copy has not left its server yet."""
@@ -58,19 +61,22 @@ class Hidden(Question):
 
     name: ClassVar[str] = "hidden"
 
-    def __init__(self, architecture: Architecture, quoted: Declaration, inherited: Inherited) -> None:
+    def __init__(self, architecture: Architecture, quoted: Declaration, index: Index, inherited: Inherited) -> None:
         self._architecture = architecture
+        self._index = index
         self._inherited = inherited
         self._cases = Cases(quoted)
         self._foreign: Memory[dict[str, Any]] = Memory(dict, dict, dict)
         self._folded: Memory[Folded] = Memory(Folded, asdict, lambda said: Folded(**said))
+        self._reads: Memory[list[int]] = Memory(lambda: [-1], list, list)
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
-        """What copies inherit, the foreign tables, what was folded, and the open findings."""
+        """What copies inherit, the foreign tables, what was folded, the day a copy's readers were last said, and the open findings."""
         return {
             "copies": self._inherited.memory,
             "foreign": self._foreign,
             "folded": self._folded,
+            "reads": self._reads,
             "cases": self._cases.memory,
         }
 
@@ -78,7 +84,10 @@ class Hidden(Question):
         """A finding for each set whose mark says that more moved than its rows."""
         if moved.flow.operation == "refused":
             return ()
-        return [found for part in moved.flow.objects if part.kinds for found in self._marked(moved, part)]
+        found = [one for part in moved.flow.objects if part.kinds for one in self._marked(moved, part)]
+        if len(self._inherited.memory) and moved.flow.operation in READS:
+            found += [one for part in moved.flow.objects for one in self._read(moved, part)]
+        return found
 
     def _marked(self, moved: Moved, part: ObjectSet) -> Iterator[Finding]:
         names = [name for name in part.names if not is_metadata(name)]
@@ -111,17 +120,33 @@ class Hidden(Question):
                 yield self._elsewhere(moved, part, sources, "foreign-table", f"the foreign table {target}")
             return
         gained = self._inherited.gained(moved, part)
-        if not gained or moved.approved:
+        if not gained or moved.verdict in QUIET:
             return
         severity = min(class_severity(self._architecture, gained), COPIED_AT_MOST, key=SEVERITIES.index)
         seen = f"{', '.join(sorted(gained))} from {', '.join(sources[:4])}"
         yield self._say(moved, "class-copy", severity, part.names, "what", f"{target}: no such class", seen, "copy")
 
+    def _read(self, moved: Moved, part: ObjectSet) -> Iterator[Finding]:
+        """A read of a copy, by a hop that is not for what it holds or by none."""
+        allowed = self._index.hop_classes(moved.hop) if moved.hop is not None else frozenset()
+        classes = self._inherited.of(moved, part.names) - allowed
+        if not classes or FILLS in part.kinds:
+            return
+        day = moved.start_ns // _DAY_NS
+        told = self._reads.of(f"{place(moved.server)}|{moved.who}|{moved.destination.shown}|{', '.join(part.names[:4])}")
+        if told[0] >= day:
+            return
+        told[0] = day
+        severity = class_severity(self._architecture, classes, leaves=self._index.is_off_site(moved.destination.zone))
+        declared = f"{moved.hop}: {', '.join(sorted(allowed)) or 'no class'}" if moved.hop else "no hop for it"
+        seen = f"{', '.join(sorted(classes))} copied into {', '.join(part.names[:4])}"
+        yield self._say(moved, "class-copy", severity, part.names, "what", declared, seen, f"read|{moved.destination.shown}")
+
     def _fold(self, moved: Moved, part: ObjectSet, names: Sequence[str]) -> Iterator[Finding]:
         # Of a window that another view has counted in part, every set counts its share.
         size = part.bytes * moved.bytes // max(1, moved.flow.bytes)
         rows = max(1, part.rows)
-        if moved.flow.operation not in ("select", "copy") or size < VALUE_BYTES_MIN * rows:
+        if moved.flow.operation not in READS or size < VALUE_BYTES_MIN * rows:
             return
         hop = None if moved.hop is None else self._architecture.hops[moved.hop]
         if moved.approved and hop is not None and any(limit.unit is Unit.BYTES for limit in hop.limit):
@@ -154,4 +179,4 @@ class Hidden(Question):
 def hidden(architecture: Architecture, quoted: Declaration, index: Index) -> tuple[Inherited, Hidden]:
     """The question, and what it shares with whoever shows windows to questions."""
     inherited = Inherited(index)
-    return inherited, Hidden(architecture, quoted, inherited)
+    return inherited, Hidden(architecture, quoted, index, inherited)

@@ -5,8 +5,8 @@ nobody said what it is. The mark ``fills`` of an object set names the table that
 later read of the filled one is a read of their classes, from copy to copy.
 
 Remembered by server and name, without the schema where the session did not say it. It ends when the table is filled again under a
-hop that approves it while the declaration classes it: then its class is what a person said. A DROP does not end it, because the name
-may come back with the same rows.
+hop or ticket that approves it while the declaration classes it: then its class is what a person said. A DROP does not end it,
+because the name may come back with the same rows.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from detectors.compare import holder
+from detectors.judgement import QUIET
 from detectors.memory import Memory
 from detectors.moved import Moved
 from hopwatch.declared.match import End, Index
@@ -80,7 +81,7 @@ class Inherited:
         gained = self.gained(moved, part)
         schema, _, last = part.names[0].rpartition(".")
         key = f"{place(moved.server)}|{last}"
-        if moved.approved and self._index.classify(holder(self._index, moved.server, moved.client), part.names[0]).classes:
+        if moved.verdict in QUIET and self._index.classify(holder(self._index, moved.server, moved.client), part.names[0]).classes:
             if self.memory.known(key):
                 self.memory.of(key).pop(schema, None)
         elif gained:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +12,10 @@ from north import MES_APP, MES_DB, NOON, architecture, end, extract, flow, mes, 
 from spoken import recording, spoken
 
 from detectors.hidden import FOLDED_BYTES_MIN, VALUE_BYTES_MIN
+from detectors.judgement import Judgement
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
-from detectors.online import Online, online
+from detectors.online import Online, moved_of, online
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Finding, Flow, time_ns, time_text
 
@@ -129,6 +131,28 @@ def test_what_a_copy_inherits_survives_a_restart_and_is_told_as_changes() -> Non
     after.merge(changes)
     findings([read("public.scratch")], after)
     assert "process_ip" in probe.classes[-1]
+
+
+def test_a_copy_that_is_read_by_a_hop_that_is_not_for_its_class_is_said_once_a_day() -> None:
+    copied = said("quality.inspection", GENEALOGY, marks="fills", number=1)
+    part = objects("quality.inspection", columns=("lot", "result"), rows=100, bytes=9000)
+    _, finding, *more = findings([copied, extract(objects=[part]), extract(objects=[part], n=1)])
+    assert (finding.verdict, finding.severity, finding.nearest_hop) == ("class-copy", "high", "extract-quality")
+    assert finding.differences[0].observed == "process_ip copied into quality.inspection"
+    assert more == []
+    # The MES's own hop is for the genealogy too.
+    assert len(findings([copied, mes(objects=[part])])) == 1
+    assert findings([extract(objects=[part])]) == []
+
+
+def test_what_a_ticket_covers_may_be_copied() -> None:
+    watch = online(architecture())
+    covered = said("mes.work_order_history", "mes.work_order", marks="fills", operation="insert")
+    (uncovered,) = findings([covered])
+    assert uncovered.verdict == "class-copy"
+    moved = next(moved_of(one, watch.verdict.index) for one in watch.observe(covered) if isinstance(one, Judgement))
+    (question,) = [one for one in online(architecture()).questions if one.name == "hidden"]
+    assert question.observe(replace(moved, verdict="declared", hop=None)) == []
 
 
 def test_an_approved_fill_of_a_classed_table_is_quiet_and_ends_what_it_inherited() -> None:
