@@ -47,7 +47,7 @@ def heard(script: Script, server: tuple[str, int], folder: Path) -> list[Finding
 
 def test_a_password_in_a_statement_is_said_once_for_the_account_and_the_kind() -> None:
     windows = [stated("secret-password", number=number) for number in range(5)]
-    assert seen(windows) == ["a password in the text of a statement"]
+    assert seen(windows) == ["a password in the text of a statement or command"]
     assert seen([*windows, stated("secret-connection to-server", number=9)])[1:] == ["a password in a connection string or options"]
     assert len(seen([*windows, stated("secret-password", account="other")])) == 2
 
@@ -60,7 +60,9 @@ def test_the_next_day_the_finding_is_brought_up_to_date_under_the_same_identity(
 
 
 def test_inside_encryption_and_without_a_secret_it_is_quiet() -> None:
-    assert seen([stated("secret-password", TLS), stated("fills folded", number=1)]) == []
+    encrypted = CLEAR | {"transport": "opcua-signandencrypt"}
+    assert seen([stated("secret-password", TLS), stated("secret-password", encrypted), stated("fills folded", number=1)]) == []
+    assert len(seen([stated("secret-password", CLEAR | {"transport": "opcua-sign"})])) == 1
 
 
 def test_a_url_or_a_header_line_is_said_with_the_name_that_the_secret_goes_under() -> None:
@@ -109,7 +111,7 @@ def test_http_in_clear_to_a_vault_is_said_by_its_port_or_its_kind_and_tls_is_not
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("accounts", ["a password in the text of a statement"]), ("hashed-password", []), ("login-scram", []), ("login-md5", []),
+        ("accounts", ["a password in the text of a statement or command"]), ("hashed-password", []), ("login-scram", []), ("login-md5", []),
         ("login-password", ["a login that says the secret: password"]), ("elsewhere", ["a password in a connection string or options"]),
     ],
 )  # fmt: skip

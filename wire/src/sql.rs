@@ -9,7 +9,7 @@
 use crate::windows::{ObjectSet, Operation, Side, hex};
 use sha2::{Digest, Sha256};
 
-mod marks;
+pub mod marks;
 
 /// Statements read from one text; one more stands for what follows and is unreadable.
 pub const STATEMENTS_MAX: usize = 64;

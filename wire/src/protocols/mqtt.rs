@@ -7,6 +7,7 @@
 use super::read::Read;
 use super::search::{self, Search};
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
+use crate::sql::marks::SECRET_PASSWORD;
 use crate::table::Map;
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Place, Recorder, Side};
 use serde::Deserialize;
@@ -1181,7 +1182,8 @@ fn change(command: &Command) -> Option<ObjectSet> {
         columns.push("password".into());
     }
     columns.extend(command.roles.iter().take(COMMANDS_MAX).map(|role| format!("grant:{}", role.rolename)));
-    Some(ObjectSet { names: vec![name?], columns, statement: None, ..ObjectSet::default() })
+    let marks = command.password.is_some().then_some(SECRET_PASSWORD).into_iter().collect();
+    Some(ObjectSet { names: vec![name?], columns, statement: None, marks })
 }
 
 #[cfg(test)]
@@ -1323,6 +1325,7 @@ mod tests {
             played.events.iter().filter(|e| e["operation"] == "admin").flat_map(|e| e["objects"].as_array().unwrap()).collect();
         assert_eq!((&sets[0]["names"], &sets[0]["columns"]), (&json!(["account:eve"]), &json!(["create", "grant:admin"])));
         assert_eq!((&sets[1]["names"], &sets[1]["columns"]), (&json!(["account:svc_edge"]), &json!(["grant:admin"])));
+        assert_eq!((&sets[0]["marks"], &sets[1]["marks"]), (&json!(["secret-password"]), &Value::Null));
         assert_eq!(flow(&played, "admin")["messages"], 1);
     }
 

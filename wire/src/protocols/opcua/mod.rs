@@ -17,6 +17,7 @@ use self::found::{Found, Nodes};
 use self::services::{Kind, Service};
 use self::types::{Walk, Walker};
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
+use crate::sql::marks::SECRET_PASSWORD;
 use crate::table::Map;
 use crate::windows::{Counts, Depth, Facts, Identity, Movement, ObjectSet, Operation, Recorder, Side};
 use serde_json::{Value, json};
@@ -1331,7 +1332,9 @@ fn user_change(change: Option<(&'static str, Option<String>)>, caller: &Identity
     let (word, name) = change.unwrap_or(("alter", None));
     // ChangePassword names nobody: it changes the caller's own.
     let name = name.or_else(|| caller.account.clone().filter(|_| word == "password")).unwrap_or_else(|| "unknown".to_owned());
-    ObjectSet { names: vec![format!("account:{name}")], columns: vec![word.to_owned()], statement: None, ..ObjectSet::default() }
+    // What could be read was not encrypted, as the methods that carry a password must be (Part 18, 5.2).
+    let marks = matches!(word, "create" | "password").then_some(SECRET_PASSWORD).into_iter().collect();
+    ObjectSet { names: vec![format!("account:{name}")], columns: vec![word.to_owned()], statement: None, marks }
 }
 
 fn note(list: &mut Vec<String>, text: &str) {

@@ -264,6 +264,8 @@ fn user_management_names_the_account_and_never_a_password() {
     let sets = played.events.iter().find(|e| e["operation"] == "admin").unwrap()["objects"].as_array().unwrap().clone();
     let said: Vec<_> = sets.iter().map(|set| (set["names"][0].as_str().unwrap(), set["columns"][0].as_str().unwrap())).collect();
     assert_eq!(said, [("account:operator7", "create"), ("account:operator8", "drop"), ("account:unknown", "password")]);
+    let marks: Vec<_> = sets.iter().map(|set| &set["marks"]).collect();
+    assert_eq!(marks, [&json!(["secret-password"]), &Value::Null, &json!(["secret-password"])]);
     assert!(!serde_json::to_string(&played.events).unwrap().contains("s3cret"));
 }
 
