@@ -5,6 +5,7 @@ attack is found where one of them has the verdict and the cause line that the sc
 are the story's windows up to the one that alerted, that one included.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -153,7 +154,10 @@ def play_scenario(scenario: Scenario, stage: Stage, declaration: Path = DECLARAT
     """Both sides on the stage, both tapes through `hopwatch watch`, and what is to be said of them."""
     attack = watched(scenario.attack(stage), stage.folder / f"{scenario.name}-attack", declaration)
     twin = watched(scenario.twin(stage), stage.folder / f"{scenario.name}-twin", declaration)
-    return judged(scenario, attack, twin)
+    outcome = judged(scenario, attack, twin)
+    said = json.dumps([[side.findings, side.flows, side.errors] for side in (attack, twin)])
+    outcome.misses += [f"the secret of {name} is in an event" for name, secret in stage.plant.passwords.items() if secret in said]
+    return outcome
 
 
 def watched(tape: Tape, folder: Path, declaration: Path) -> Side:

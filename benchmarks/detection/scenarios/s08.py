@@ -7,7 +7,7 @@ from benchmarks.detection.scenarios.stage import Stage, Take, Tape, plant_time
 from examples.plant import clients
 from examples.plant.story import TELEMETRY
 
-FIRST = date(2026, 3, 2)
+LEARNT = timedelta(days=21)
 HOURS = range(1, 24, 3)
 REQUESTS = 20
 MORE = 1.3
@@ -27,7 +27,7 @@ def story(stage: Stage, since: date) -> Tape:
     """The historian's collection, every three hours; more of it on five days."""
     usual = [collected(stage, REQUESTS + more) for more in (-1, 0, 1)]
     more, tape = collected(stage, round(REQUESTS * MORE)), Tape()
-    day = FIRST
+    day = since - LEARNT
     while day < since + timedelta(days=5):
         for hour in HOURS:
             extra = day >= since

@@ -86,8 +86,8 @@ def resuming(address: tuple[str, int], name: str, size: int) -> Iterator[Entry]:
 SCENARIO = Scenario(
     "S15", "cleartext downgrade", attack, twin,
     (
-        Expected("under-protected", "protection", r"tls1\.3 -> none"),
-        Expected("under-protected", "protection", r"tls1\.2 -> tls1\.0"),
+        Expected("under-protected", "protection", r"tls1\.3 -> none", immediate=True),
+        Expected("under-protected", "protection", r"tls1\.2 -> tls1\.0", immediate=True),
     ),
     attacked="the server answers N to SSLRequest; TLS 1.0",
     benign="TLS 1.3, resumed on the second connection",

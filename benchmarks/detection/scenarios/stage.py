@@ -169,6 +169,18 @@ class Stage:
             process.terminate()
             process.wait()
 
+    @contextlib.contextmanager
+    def serving(self, name: str, port: int, argv: Sequence[str]) -> Iterator[None]:
+        """A server of ``argv`` on a host's port while the body acts."""
+        host, title = self.host(name), f"{name}-{port}"
+        process = self.held.start(title, host, argv, unprivileged=servers.nobody_may_run_python())
+        try:
+            self.held.wait_for(title, process, host, (host.address, port))
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
     def upload(self, host: str, name: str, size: int, *, to: str, account: str, context: ssl.SSLContext | None = None) -> Entry:
         """Resolve ``name``, which is ``to``, and PUT ``size`` bytes there over TLS."""
         here, bound = self.host(host), self.host(host).local_address()
