@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
 from detectors.budget import Budgets
@@ -165,6 +166,7 @@ class VerdictDetector:
         self._findings = Findings(quoted, offsite or shipped())
         self._declaration = quoted.model_dump() | {"edition": edition}
         self._alive: OrderedDict[str, int] = OrderedDict()
+        self._heard_last = ""
         self._agents_forgotten = 0
         self._agents_touched: set[str] | None = None
         self._losses = Losses()
@@ -227,6 +229,7 @@ class VerdictDetector:
             self._earlier.absorb(before)
         self._failovers.restore(state["failovers"])
         self._alive = OrderedDict((str(agent), int(at)) for agent, at in state["alive"])
+        self._heard_last = ""
         self._losses.restore(state["losses"])
         self.counted = dict(state["counted"])
 
@@ -251,6 +254,7 @@ class VerdictDetector:
                 table.merge(changes[name])
         for agent, at in changes.get("alive", ()):
             put(self._alive, str(agent), int(at), AGENTS_MAX)
+        self._heard_last = ""
         self._review_said = bool(changes["review_said"])
         self.counted = dict(changes["counted"])
 
@@ -318,9 +322,7 @@ class VerdictDetector:
             new = self._new_amounts(flow, connection, up=kept.up)
             if self._affords(kept, flow, new, start_ns):
                 self._kept.given_total += 1
-                said = self._said(flow, start_ns, day, kept.opinion, kept.outcome, kept.members)
-                said.new, said.up, said.complete, said.spent = new, kept.up, complete, tuple(self._spent)
-                return said
+                return self._said(flow, start_ns, day, kept.opinion, kept.outcome, kept.members, new, up=kept.up, complete=complete)
             seen = self._seen(flow, start_ns, day, who, complete=complete, again=False)
         else:
             seen = self._seen(flow, start_ns, day, who, complete=complete, again=again)
@@ -330,9 +332,7 @@ class VerdictDetector:
         members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
         if like is not None and seen.asked.keepable:
             self._keep(like, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
-        said = self._said(flow, start_ns, day, opinion, outcome, members)
-        said.new, said.up, said.complete, said.spent = new, seen.source is seen.client, complete, tuple(self._spent)
-        return said
+        return self._said(flow, start_ns, day, opinion, outcome, members, new, up=seen.source is seen.client, complete=complete)
 
     def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
         """The service that the window belongs to, what is said of it, and the hops that join it."""
@@ -366,7 +366,19 @@ class VerdictDetector:
             declaration=self._declaration,
         )
 
-    def _said(self, flow: Flow, start_ns: int, day: date, opinion: Opinion | None, outcome: Outcome, members: Sequence[End]) -> Judgement:
+    def _said(
+        self,
+        flow: Flow,
+        start_ns: int,
+        day: date,
+        opinion: Opinion | None,
+        outcome: Outcome,
+        members: Sequence[End],
+        new: dict[str, int],
+        *,
+        up: bool,
+        complete: bool,
+    ) -> Judgement:
         """The judgement, with what of it is not the same for the next window like this one."""
         notices = [] if self._review_said else self._overdue_review(flow, day)
         for end in members:
@@ -384,7 +396,7 @@ class VerdictDetector:
         verdict = outcome.verdict
         self.counted[verdict] = self.counted.get(verdict, 0) + 1
         finding = None if verdict in QUIET else self._findings.update(flow, outcome)
-        return Judgement(flow, outcome, finding, tuple(notices), start_ns=start_ns)
+        return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, tuple(self._spent), start_ns)
 
     # What was said before
 
@@ -419,6 +431,8 @@ class VerdictDetector:
 
     def _affords(self, kept: Kept, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
         """Charge what was charged then, if every limit that was asked for is wide enough for this window too."""
+        if not kept.steps:
+            return True
         due: list[tuple[Allowance, int]] = []
         pending: dict[str, int] = {}
         left = new if len(kept.steps) == 1 else dict(new)
@@ -501,7 +515,7 @@ class VerdictDetector:
         rows, values, messages, size, back = flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back
         names = _UP if up else _DOWN
         counted = {names[0]: rows, names[1]: values, names[2]: messages, names[3]: size, names[4]: back}
-        new = self._views.added_to(connection, f"{flow.agent}/{flow.seen_by}", counted)
+        new = self._views.added_to(connection, _view(flow.agent, flow.seen_by), counted)
         if new is counted:
             return {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
         return dict(zip(_AMOUNTS, [new[name] for name in names], strict=True))
@@ -842,9 +856,13 @@ class VerdictDetector:
     # What is known about agents
 
     def _lives(self, agent: str, at_ns: int) -> None:
+        known_ns = self._alive.get(agent)
+        if agent == self._heard_last and known_ns is not None and known_ns >= at_ns:
+            return
+        self._heard_last = agent
         if self._agents_touched is not None:
             self._agents_touched.add(agent)
-        self._alive[agent] = max(at_ns, self._alive.get(agent, at_ns))
+        self._alive[agent] = at_ns if known_ns is None else max(at_ns, known_ns)
         self._alive.move_to_end(agent)
         if len(self._alive) > AGENTS_MAX:
             self._alive.popitem(last=False)
@@ -862,6 +880,13 @@ class VerdictDetector:
     def _lived(self, agent: str, at_ns: int) -> bool:
         last_ns = self._alive.get(agent)
         return last_ns is not None and abs(at_ns - last_ns) <= FEED_QUIET_S * 10**9
+
+
+# One name for all the connections that it stands in.
+@lru_cache(maxsize=AGENTS_MAX)
+def _view(agent: str, seen_by: str) -> str:
+    """How a view of a connection is called."""
+    return f"{agent}/{seen_by}"
 
 
 def _sets(flow: Flow) -> tuple[ObjectSet, ...]:

@@ -560,14 +560,19 @@ def time_ns(time: str) -> int:
     Raises:
         ValueError: the text is no RFC 3339 instant.
     """
-    fraction = time[20:-1]
-    if time[19:20] == "." and time[-1:] == "Z" and len(fraction) <= 18 and fraction.isascii() and fraction.isdigit():
-        return _second_ns(f"{time[:19]}Z") + int(fraction if len(fraction) == 9 else fraction.ljust(9, "0")[:9])
+    if time[19:20] == "." and time[-1:] == "Z":
+        fraction = time[20:-1]
+        if len(fraction) <= 18 and fraction.isascii() and fraction.isdigit():
+            return _whole_ns(time[:19]) + int(fraction if len(fraction) == 9 else fraction.ljust(9, "0")[:9])
     return _second_ns(time)
 
 
 # Many windows begin or end within one second.
 @lru_cache(maxsize=4_096)
+def _whole_ns(time: str) -> int:
+    return _second_ns(f"{time}Z")
+
+
 def _second_ns(time: str) -> int:
     match = _TIME.fullmatch(time)
     if match is None:

@@ -22,6 +22,9 @@ FLOWS_SHOWN_MAX = 12
 FINDINGS_SHOWN_MAX = 6
 REFRESH_S = 0.25
 
+LINES_MAX = 64
+"""Lines that are written at a time, at the most; what an event costs must not be a call of the system."""
+
 _COLOURS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "blue"}
 T = TypeVar("T")
 
@@ -33,6 +36,7 @@ class JsonView:
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
+        self._lines: list[bytes] = []
 
     def said(self, line: bytes, event: Event) -> None:
         """The line as it came; a heartbeat belongs to the bus, not to this stream."""
@@ -52,6 +56,7 @@ class JsonView:
 
     def progress(self, counters: Mapping[str, int]) -> None:
         """Hand on what is written, so that a reader of a live stream waits for no buffer."""
+        self._hand_on()
         _flush(self._out)
 
     def close(self, summary: Summary) -> None:
@@ -60,8 +65,14 @@ class JsonView:
         self.progress({})
 
     def _write(self, line: bytes) -> None:
+        self._lines.append(line)
+        if len(self._lines) >= LINES_MAX:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        lines, self._lines = [*self._lines, b""], []
         try:
-            self._out.write(line + b"\n")
+            self._out.write(b"\n".join(lines))
         except BrokenPipeError as error:
             raise ViewClosed from error
 

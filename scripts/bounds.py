@@ -174,7 +174,7 @@ SAID = {
         SHOWN: "EARLIER_MAX",
         PIECES: "IDS_MAX",
     },
-    "hopwatch/terminal.py": {SHOWN: "FLOWS_REMEMBERED_MAX FLOWS_SHOWN_MAX FINDINGS_SHOWN_MAX"},
+    "hopwatch/terminal.py": {SHOWN: "FLOWS_REMEMBERED_MAX FLOWS_SHOWN_MAX FINDINGS_SHOWN_MAX", PIECES: "LINES_MAX"},
     "hopwatch/watch.py": {PIECES: "DRAIN_EVENTS_MAX", THRESHOLD: "STATE_SHARE_MAX"},
     "agent/health.py": {"none lost: windows of further contexts are counted under none": "CONTEXTS_MAX"},
     "agent/merge.py": {PIECES: "RANGES_MAX"},

@@ -126,6 +126,7 @@ class Engine:
 
     def take(self, events: Iterable[Event]) -> None:
         """Show the events to every detector, each event to all of them before the next."""
+        say = self.sink.say
         for event in events:
             self.events_total += 1
             self._pass_time(event)
@@ -134,7 +135,7 @@ class Engine:
                     detector.blind(event)
                     continue
                 for outcome in detector.observe(event):
-                    self.sink.say(outcome)
+                    say(outcome)
 
     def received(self, at_ns: int) -> None:
         """The bus received what is taken next at this time; a detector that has a ``received`` is told."""
