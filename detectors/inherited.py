@@ -10,8 +10,9 @@ because the name may come back with the same rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from detectors.compare import holder
 from detectors.judgement import QUIET
@@ -27,6 +28,9 @@ SCHEMAS_MAX: Final = 64
 """Schemas of one name that are told apart; of more, the classes hold in any."""
 
 FILLS: Final = "fills"
+
+SQL: Final = frozenset({"postgresql", "mysql", "tds"})
+"""Protocols that name tables."""
 
 
 def place(end: End) -> str:
@@ -44,7 +48,7 @@ class Inherited:
 
     def learn(self, moved: Moved) -> Moved:
         """Remember what the window fills; the window with the classes that its objects inherit."""
-        if moved.flow.operation == "refused":
+        if moved.flow.protocol not in SQL or moved.flow.operation == "refused":
             return moved
         classes: set[str] = set()
         for part in moved.flow.objects:
@@ -57,9 +61,13 @@ class Inherited:
     def of(self, moved: Moved, names: Sequence[str]) -> set[str]:
         """The classes that these names inherit."""
         found: set[str] = set()
+        server = place(moved.server) + "|"
         for name in names:
             schema, _, last = name.rpartition(".")
-            for other, classes in (self.memory.known(f"{place(moved.server)}|{last}") or {}).items():
+            copy = self.memory.known(server + last)
+            if copy is None:
+                continue
+            for other, classes in copy.items():
                 # A name without a schema may be any schema's.
                 if not schema or not other or schema == other:
                     found.update(classes)

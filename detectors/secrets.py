@@ -71,7 +71,8 @@ class Secrets(Question):
         login = flow.protection.authentication
         if login in LOGINS.get(flow.protocol or "", ()) and not moved.approved:
             kinds[f"login:{login}"] = None
-        if flow.protocol == "http" and (moved.server.port == VAULT_PORT or (moved.server.asset or moved.server.host) in self._vaults):
+        port = (flow.source if moved.server is moved.source else flow.destination).port
+        if flow.protocol == "http" and (port == VAULT_PORT or (moved.server.asset or moved.server.host) in self._vaults):
             kinds["vault"] = None
         return kinds
 

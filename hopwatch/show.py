@@ -187,7 +187,8 @@ def explained_flow(flow: Json) -> str:
         lines.append(f"  so far  {amounts(flow['totals'])}")
     for entry in flow.get("objects", ())[:OBJECTS_SHOWN_MAX]:
         columns = f" ({', '.join(map(clean, entry['columns']))})" if entry.get("columns") else ""
-        lines.append(f"  data    {', '.join(map(clean, entry['names']))}{columns}: {amounts(entry)}")
+        marks = f"; {', '.join(map(clean, entry['marks']))}" if entry.get("marks") else ""
+        lines.append(f"  data    {', '.join(map(clean, entry['names']))}{columns}: {amounts(entry)}{marks}")
     protection = flow.get("protection", {})
     lines.append(
         f"  depth {flow.get('depth')}, seen by {clean(flow.get('agent'))}, {flow.get('completeness', {}).get('state', 'complete')}; "

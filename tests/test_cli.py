@@ -188,6 +188,17 @@ def test_store_answers_flows_findings_and_explain(capsys: pytest.CaptureFixture[
     assert "10.20.0.21:5432 -> 10.30.0.20:40000" in capsys.readouterr().out
 
 
+def test_what_a_statement_did_besides_is_stored_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    part = {"names": ["mes.orders"], "columns": ["id"], "rows": 10, "bytes": 1000}
+    watch(Replay(a=[[flow(1, objects=[part | {"marks": ["to-file", "folded"]}])]]), "--store", "s.db")
+    capsys.readouterr()
+    assert main(["flows", "--store", "s.db", "--json"]) == 0
+    (kept,) = lines(capsys.readouterr().out)
+    assert kept["objects"][0]["marks"] == ["to-file", "folded"]
+    assert main(["explain", kept["event_id"], "--store", "s.db"]) == 0
+    assert re.search(r"  data    mes.orders \(id\): .*; to-file, folded\n", capsys.readouterr().out)
+
+
 def test_a_line_of_flows_and_the_live_screen_show_the_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     out = io.StringIO()
     monkeypatch.setattr("hopwatch.terminal.REFRESH_S", 0.0)

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from moves import DAY_NS
+from msgspec.structs import replace
 from north import MES_APP, MES_DB, NOON, architecture, end, extract, flow, mes, objects
 from spoken import recording, spoken
 
