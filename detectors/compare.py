@@ -156,7 +156,9 @@ def compare(
     return opinion
 
 
-def under_ticket(index: Index, seen: Seen, name: str, planned: PlannedException) -> Opinion:
+def under_ticket(
+    index: Index, seen: Seen, name: str, planned: PlannedException, allowances: Sequence[Allowance], used_with: UsedWith
+) -> Opinion:
     """What the exception says of a window of the account it lets work: everything but the hop's own questions."""
     opinion = Opinion(None)
     opinion.classes.update(*(met.classes for met in seen.met))
@@ -173,6 +175,8 @@ def under_ticket(index: Index, seen: Seen, name: str, planned: PlannedException)
         opinion.answer("what", "unknown")
     if not seen.complete:
         opinion.answer("how_much", "unknown")
+    if allowances:
+        _how_much(index, seen, opinion, allowances, used_with, lambda depth: "assumed")
     _leaving(index, seen, opinion)
     _protection(index, seen, 0, name, opinion, lambda depth: "assumed")
     return opinion

@@ -7,7 +7,7 @@ another one allows the same. Sees: what the verdict has counted against each lim
 
 ``drifting`` is the early warning: more than four fifths of a limit are used, and it still holds. It is said of every limit somebody
 declared (of a hop, of all hops with a class to a zone or of an owner, of an account on an object or in a session), once in its
-period, and of an hour's once a day; beyond the limit the verdict speaks. What moves under a ticket warns nobody.
+period, and of an hour's once a day; beyond the limit the verdict speaks. What a ticket loosens warns nobody.
 
 Blind to: use that no agent saw. Raised wrongly by: a limit that is meant for a yearly event (say so in ``note``, and keep the
 finding).

@@ -50,8 +50,10 @@ class Moved(msgspec.Struct, frozen=True):
 
     @property
     def under_ticket(self) -> bool:
-        """An exception or a calendar line loosens its hop at that time."""
-        return any(one.key.startswith(("exception:", "calendar:")) for one in self.spent)
+        """An exception or a calendar line loosens its hop at that time, or lets its account work."""
+        return (self.hop is None and self.verdict in ("declared", "declared-in-part")) or any(
+            one.key.startswith(("exception:", "calendar:")) for one in self.spent
+        )
 
     @property
     def approved(self) -> bool:

@@ -340,7 +340,7 @@ class VerdictDetector:
         if quiet is not None:
             return *quiet, []
         joined = self.index.joined(seen.server, seen.client)
-        opinion = self._ticket(seen) or (self._by_hops(seen, joined, new) if joined else self._by_none(seen, new))
+        opinion = self._ticket(seen, new) or (self._by_hops(seen, joined, new) if joined else self._by_none(seen, new))
         self._decoys(seen, opinion)
         return None, opinion, joined
 
@@ -599,8 +599,11 @@ class VerdictDetector:
         seen.asked.limits.append(one)
         seen.asked.step(WHOLE, (one,))
 
-    def _ticket(self, seen: Seen) -> Opinion | None:
-        """What a ``needs: ticket`` account may do under an exception; None if no exception covers the window."""
+    def _ticket(self, seen: Seen, new: dict[str, int]) -> Opinion | None:
+        """What a ``needs: ticket`` account may do under an exception; None if no exception covers the window.
+
+        No hop limits it, so the account's own limits are all there is.
+        """
         name = seen.declared_account
         if name is None or self.architecture.accounts[name].needs is None:
             return None
@@ -610,8 +613,31 @@ class VerdictDetector:
                 continue
             if not seen.within(planned.when, self.architecture.timezone) or not self.index.comes_from(account, seen.client):
                 continue
-            return under_ticket(self.index, seen, name, planned)
+            bound = self._bound_by_own(seen, name, new)
+            opinion = under_ticket(self.index, seen, name, planned, bound, lambda one: self._used_with(seen, one))
+            for one in bound:
+                self._spend(one, seen.start_ns, one.amount)
+            return opinion
         return None
+
+    def _bound_by_own(self, seen: Seen, name: str, new: dict[str, int]) -> list[Allowance]:
+        """The account's own limits, each with what the window as a whole counts towards it."""
+        if seen.control or seen.flow.operation == ATTEMPT or not (name in self._object_limits or name in self._session_limits):
+            return []
+        # What of it is whose is worked out each time.
+        seen.asked.anew = True
+        found: dict[str, Allowance] = {}
+        left = dict(new)
+        for part, met in seen.sets:
+            share = dict(new) if seen.again else _share(part, left)
+            if met.metadata:
+                continue
+            for keyed, title, of_session in self._own_limits(seen, name, part, met, ()):
+                for key, limit in keyed:
+                    counts = counted_as(limit.unit, unread=part is None, forward=True)
+                    before = found[key].amount if key in found else 0
+                    found[key] = Allowance(key, limit, before + share.get(counts, 0), counts, name=title, cap=of_session)
+        return list(found.values())
 
     def _by_none(self, seen: Seen, new: dict[str, int]) -> Opinion:
         """No hop joins: the destination or the hop is undeclared, and the nearest hop says what else differs."""
@@ -801,24 +827,31 @@ class VerdictDetector:
             if any(budget_covers_zone(self.architecture, budget.to, end) for end in ends):
                 found.extend(allowances(limited, f"{budget.title}: "))
         account = self.architecture.hops[name].who if seen.account is None else seen.declared_account
+        for keyed, title, of_session in self._own_limits(seen, account, part, met, self.architecture.hops[name].what):
+            found.extend(one._replace(cap=of_session) for one in allowances(keyed, title))
+        return found
+
+    def _own_limits(
+        self, seen: Seen, account: str | None, part: ObjectSet | None, met: Met, what: Sequence[str]
+    ) -> list[tuple[list[tuple[str, Limit]], str, bool]]:
+        """The account's limits on each object of the set and in its session, by key and title; the last says whether of a session.
+
+        Where nobody can tell the objects they are ``what``, if that is one thing.
+        """
+        found: list[tuple[list[tuple[str, Limit]], str, bool]] = []
         if account in self._object_limits:
-            for entry in self._entries(name, part, met):
-                found.extend(allowances(_keyed(f"account:{account}|{entry}", self._object_limits[account]), f"{account} on {entry}: "))
+            entries = {entry for one in met.found.values() for entry in one.entries}
+            if not entries and len(what) == 1 and (part is None or not met.unclassified):
+                entries = set(what)
+            limits = self._object_limits[account]
+            found += [(_keyed(f"account:{account}|{entry}", limits), f"{account} on {entry}: ", False) for entry in sorted(entries)]
         if account in self._session_limits:
             # Whose session it is says the host; the server is the end that may be one of several members.
             seen.asked.personal = True
             server = seen.server.asset or seen.server.host or seen.server.address
-            keyed = _keyed(f"session:{account}|{seen.client.address}|{server}", self._session_limits[account])
-            found.extend(one._replace(cap=True) for one in allowances(keyed, f"{account} from {seen.client.shown}: "))
+            key = f"session:{account}|{seen.client.address}|{server}"
+            found.append((_keyed(key, self._session_limits[account]), f"{account} from {seen.client.shown}: ", True))
         return found
-
-    def _entries(self, name: str, part: ObjectSet | None, met: Met) -> list[str]:
-        """What the set moves, as the file names it; where nobody can tell, what the hop names if it is one thing."""
-        entries = {entry for one in met.found.values() for entry in one.entries}
-        if not entries and (part is None or not met.unclassified):
-            hop = self.architecture.hops[name]
-            entries = set(hop.what) if len(hop.what) == 1 else set()
-        return sorted(entries)
 
     def _metadata_allowances(self, seen: Seen, share: dict[str, int]) -> list[Allowance]:
         key = f"metadata:{seen.account or seen.client.address}"

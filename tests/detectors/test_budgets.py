@@ -232,6 +232,27 @@ def test_a_judgement_given_again_is_of_the_session_it_was_made_for() -> None:
     assert one.counted["over-limit"] > 10
 
 
+def test_an_account_that_works_under_a_ticket_has_its_own_limits_all_the_same() -> None:
+    plant = architecture(
+        dba=("needs: ticket}", "needs: ticket, limit: [5k rows / 1h, 8k rows / session]}"),
+        ticket=(
+            "exceptions:",
+            "exceptions:\n  fix: {account: dba, asset: mes-db, may: [select], when: 2026-04-07 00:00-24:00, ticket: CHG-9, by: a}\n#",
+        ),
+    )
+    watching = VerdictDetector(plant)
+    ask = {"destination": end(("10.20.1.5", 50_300)), "account": "dba"}
+    both = [objects(table, columns=("lot",), rows=2_000, bytes=900) for table in ("mes.work_order", "mes.genealogy", "pg_catalog.pg_class")]
+    said = [watching.observe(mes(n=n, at=time_text(NOON_NS + n * 10**9), objects=both, **ask))[0] for n in range(3)]
+    assert [one.verdict for one in said] == ["declared", "declared", "over-limit"]
+    assert differences(said[2]) == [
+        "dba on orders: 5k rows / 1h: 6000 rows, 1.2 x",
+        "dba from 10.20.1.5: 8k rows / session: 12000 rows, 1.5 x",
+        "dba on genealogy: 5k rows / 1h: 6000 rows, 1.2 x",
+    ]
+    assert said[0].spent and moved_of(said[0], watching.index).under_ticket
+
+
 # The warning before each
 
 
