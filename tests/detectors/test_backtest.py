@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from moves import DAY_NS, HOUR_NS
-from north import NIGHT, NOON, TEXT, UPLOAD, architecture, collect, end, extract, mes, objects, publish, upload
+from north import MW, NIGHT, NOON, TEXT, UPLOAD, architecture, collect, end, extract, flow, mes, objects, publish, upload
 
 from detectors.verdict import VerdictDetector
 from hopwatch import history
@@ -153,6 +153,21 @@ def test_a_person_taken_out_of_the_file_appears_by_name_and_nobody_else(tmp_path
     assert [one["windows"] for one in lines if one["kind"] == "effect"] == [3]
 
 
+def test_a_login_and_the_data_after_it_are_one_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reads = [asked("j.doe", 77, day) for day in range(3)]
+    logins = []
+    for day in range(3):
+        login = asked("j.doe", 77, day, n=5, operation="connect", rows=0, opened_by="source", key=f"login{day}")
+        login.source, login.destination, login.objects = login.destination, login.source, []
+        logins.append(login)
+    store = kept(tmp_path, [*reads, *logins], plant())
+    elsewhere = ("from: [10.20.2.77]", "from: [10.20.2.99]")
+    code, lines = told(capsys, "backtest", written(tmp_path, elsewhere=elsewhere), "--store", store)
+    # Of three hops that differ alike, the first of the file.
+    assert (code, effects(lines)) == (1, [("appears", "undeclared-account", "j.doe", "mes-works")])
+    assert (lines[0]["windows"], lines[0]["source"]) == (6, "mes-db")
+
+
 def test_a_stranger_who_is_declared_now_disappears_whatever_his_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = kept(tmp_path, days(3), plant())
     for kind in ("service", "person"):
@@ -257,6 +272,20 @@ def test_hits_tell_use_last_use_and_peaks_by_line(tmp_path: Path, capsys: pytest
     budget = rows["budgets", "all hops with quality to off-site"]
     assert (budget["windows"], budget["limits"][0]["peak"]) == (31, 20 * MIB)
     assert (code, lines[-1]["windows"], lines[-1]["days_held"]) == (1, 31 * 8, 31)
+
+
+def test_a_service_and_a_ticket_are_used_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name_server = flow(
+        source=end(("10.20.0.2", 53)), destination=end(MW), protocol="dns", operation="query", transport="udp", bytes=90, at=NOON
+    )
+    rows = [objects("quality.inspection", columns=("lot",), rows=4_000_000, bytes=90)]
+    reload_ = extract(at="2026-04-03T23:00:00Z", objects=rows)
+    standby = extract(destination=end(("10.20.1.22", 50_000)), account="replicator", application=None, operation="replicate", at=NOON)
+    store = kept(tmp_path, [reload_, name_server, standby], plant())
+    _, lines = told(capsys, "hits", written(tmp_path), "--store", store)
+    rows_ = {(one["section"], one["name"]): one["windows"] for one in lines if one["kind"] == "line"}
+    assert (rows_["services", "dns"], rows_["services", "time"], rows_["exceptions", "quarter-reload"]) == (1, 0, 1)
+    assert rows_["accounts", "replicator"] == 1
 
 
 def test_what_few_days_do_not_show_is_neither_unseen_nor_broad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

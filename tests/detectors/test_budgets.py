@@ -169,12 +169,15 @@ def test_a_statement_over_two_objects_is_charged_to_both() -> None:
 
 def test_topics_of_two_objects_in_one_window_are_counted_apart() -> None:
     own = ('identities: ["certificate:CN=edge-*"]}', 'identities: ["certificate:CN=edge-*"], limit: 100 messages / 1h}')
-    watching = VerdictDetector(architecture(own=own))
+    # Of one class, so that nothing else keeps their sets apart.
+    watching = VerdictDetector(architecture(own=own, same=("uns-events: {class: production", "uns-events: {class: telemetry")))
     topics = [objects(f"north/line1/{name}", messages=40, bytes=90) for name in ("telemetry/a", "telemetry/b", "oee/a", "oee/b")]
-    assert watching.observe(publish(objects=topics))[0].verdict == "declared"
-    judged = watching.observe(publish(n=1, objects=topics))[0]
-    assert {text for text in differences(judged) if "160" in text} == {
-        "svc_edge on line-tags: 100 messages / 1h: 160 messages, 1.6 x", "svc_edge on uns-events: 100 messages / 1h: 160 messages, 1.6 x",
+    few = [part | {"messages": 10} for part in topics]
+    assert watching.observe(publish(objects=few))[0].verdict == "declared"
+    assert watching.observe(publish(n=1, objects=topics))[0].verdict == "declared", "a hundred of each now"
+    judged = watching.observe(publish(n=2, objects=few))[0]
+    assert {text for text in differences(judged) if "120" in text} == {
+        "svc_edge on line-tags: 100 messages / 1h: 120 messages, 1.2 x", "svc_edge on uns-events: 100 messages / 1h: 120 messages, 1.2 x",
     }  # fmt: skip
 
 
@@ -225,7 +228,9 @@ def test_a_window_that_comes_late_belongs_to_the_session_around_it() -> None:
 
 
 def test_a_judgement_given_again_is_of_the_session_it_was_made_for() -> None:
-    plant = architecture(person=PERSON, reads=PERSONS_HOP, objects=ON_OBJECTS)
+    # Without a standby nothing but the session tells one host of the zone from another.
+    alone = ('standby: ["10.20.1.22:5432"], replication: replicator, ', "")
+    plant = architecture(person=PERSON, reads=PERSONS_HOP, objects=ON_OBJECTS, alone=alone)
     one, other = VerdictDetector(plant), VerdictDetector(plant, keeps=False)
     windows = [asked(2_000, minute=3 * n, host=77 + n % 3) for n in range(30)] + [read("mes.genealogy", 90, n=n) for n in range(20)]
     assert [word(one.observe(window)[0]) for window in windows] == [word(other.observe(window)[0]) for window in windows]
