@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::packet::LinkType;
-use crate::source::{Frame, Outage, Source, SourceError, Step};
+use crate::source::{FRAMES_MAX, Frame, Outage, Source, SourceError, Step, Turn};
 
 /// Bytes a block: a frame must fit one, and loopback frames reach 65,549 bytes, offloaded ones 512 KiB.
 const BLOCK_BYTES: usize = 1024 * 1024;
@@ -183,6 +183,18 @@ impl Capture {
         }
     }
 
+    /// The ring whose turn it is, if any frame came; None after the end.
+    fn turn(&mut self) -> Result<Option<Option<usize>>, SourceError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let next = self.next();
+        if next.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        next.map(Some)
+    }
+
     /// Waits for a block of a ring that has none at hand. An interface that failed meanwhile is an outage, the last one
     /// an error.
     fn wait(&mut self, timeout_ms: c_int) -> Result<(), SourceError> {
@@ -233,24 +245,37 @@ fn now_ns() -> i64 {
 
 impl Source for Capture {
     fn read(&mut self) -> Result<Step<'_>, SourceError> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Ok(Step::End);
-        }
-        let index = match self.next() {
-            Ok(Some(index)) => index,
-            Ok(None) => return Ok(Step::Idle),
-            Err(error) => {
-                self.stop.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
+        let index = match self.turn()? {
+            Some(Some(index)) => index,
+            Some(None) => return Ok(Step::Idle),
+            None => return Ok(Step::End),
         };
-        match self.rings.get_mut(index).and_then(|ring| ring.take(index as u32)) {
-            Some(frame) => {
+        let mut frame = [Frame::NONE];
+        match self.rings.get_mut(index).map(|ring| ring.take(index as u32, &mut frame)) {
+            Some(1) => {
+                let [frame] = frame;
                 self.bytes_read += frame.data.len() as u64;
                 Ok(Step::Frame(frame))
             }
-            None => Ok(Step::Idle),
+            _ => Ok(Step::Idle),
         }
+    }
+
+    fn read_some(&mut self, most: usize, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Turn, SourceError> {
+        // Those of several interfaces are put in order by their times, one by one.
+        let most = if self.rings.len() == 1 { most.min(FRAMES_MAX) } else { 1 };
+        let index = match self.turn()? {
+            Some(Some(index)) => index,
+            Some(None) => return Ok(Turn::Idle),
+            None => return Ok(Turn::End),
+        };
+        let mut places = [Frame::NONE; FRAMES_MAX];
+        let places = places.get_mut(..most).unwrap_or_default();
+        let count = self.rings.get_mut(index).map_or(0, |ring| ring.take(index as u32, places));
+        let Some(frames) = places.get(..count).filter(|frames| !frames.is_empty()) else { return Ok(Turn::Idle) };
+        self.bytes_read += frames.iter().map(|frame| frame.data.len() as u64).sum::<u64>();
+        take(frames);
+        Ok(Turn::Frames(count))
     }
 
     fn bytes_read(&self) -> u64 {
@@ -458,28 +483,45 @@ impl Ring {
         self.at += next;
     }
 
-    /// Lends the frame that [`Ring::ready`] found.
-    fn take(&mut self, interface: u32) -> Option<Frame<'_>> {
-        if !self.held || self.left == 0 {
-            return None;
+    /// Lends the frame that [`Ring::ready`] found and those behind it in the same block, as many as there are places. The block
+    /// is given back by the next [`Ring::ready`], when they are lent no more.
+    fn take<'a>(&'a mut self, interface: u32, places: &mut [Frame<'a>]) -> usize {
+        let Self { mapping, link, is_loopback, left, at, .. } = self;
+        if !self.held {
+            return 0;
         }
-        let at = self.at;
-        let next = word(self.mapping.block(self.block), at + PACKET_NEXT) as usize;
-        self.pass(next);
-        let header = self.mapping.block(self.block).get(at..)?;
-        let start = usize::from(short(header, PACKET_DATA));
-        let captured = word(header, PACKET_CAPTURED) as usize;
-        let has_tag = word(header, PACKET_STATUS) & libc::TP_STATUS_VLAN_VALID != 0;
-        let data = header.get(start..start.checked_add(captured)?)?;
-        Some(Frame {
-            time_ns: time_ns(header),
-            link: self.link,
-            data,
-            wire_len: word(header, PACKET_WIRE).max(data.len() as u32),
-            vlan: has_tag.then(|| word(header, PACKET_VLAN) as u16),
-            interface,
-        })
+        let block = mapping.block(self.block);
+        let mut count = 0;
+        while *left > 0 {
+            let Some(place) = places.get_mut(count) else { break };
+            let header = block.get(*at..).unwrap_or(&[]);
+            *left -= 1;
+            *at += word(header, PACKET_NEXT) as usize;
+            if *is_loopback && header.get(PACKET_TYPE) == Some(&libc::PACKET_OUTGOING) {
+                continue;
+            }
+            let Some(frame) = frame(*link, header, interface) else { break };
+            *place = frame;
+            count += 1;
+        }
+        count
     }
+}
+
+/// The frame behind its header in a block.
+fn frame(link: LinkType, header: &[u8], interface: u32) -> Option<Frame<'_>> {
+    let start = usize::from(short(header, PACKET_DATA));
+    let captured = word(header, PACKET_CAPTURED) as usize;
+    let has_tag = word(header, PACKET_STATUS) & libc::TP_STATUS_VLAN_VALID != 0;
+    let data = header.get(start..start.checked_add(captured)?)?;
+    Some(Frame {
+        time_ns: time_ns(header),
+        link,
+        data,
+        wire_len: word(header, PACKET_WIRE).max(data.len() as u32),
+        vlan: has_tag.then(|| word(header, PACKET_VLAN) as u16),
+        interface,
+    })
 }
 
 fn time_ns(header: &[u8]) -> i64 {

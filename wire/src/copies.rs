@@ -64,6 +64,13 @@ struct Place {
 impl Place {
     const BITS: u32 = 24;
 
+    #[inline]
+    fn new(hops: u8, macs: u8, context: u32) -> Self {
+        // Contexts are numbered in the order in which they are seen, so different ones are mostly different here.
+        let [low, high, ..] = context.to_le_bytes();
+        Self { hops, macs, context: low ^ high }
+    }
+
     fn number(self) -> u64 {
         u64::from(self.hops) << 16 | u64::from(self.macs) << 8 | u64::from(self.context)
     }
@@ -102,7 +109,6 @@ impl Default for Copies {
 impl Copies {
     /// The frame that the next packets are in: its MAC addresses, or what its link has instead (interface and direction
     /// in Linux cooked captures).
-    #[inline]
     pub fn frame(&mut self, link: LinkType, data: &[u8]) {
         let word = |at: usize| data.get(at..at + 8).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
         // The middle of what is digested is in both words.
@@ -113,8 +119,7 @@ impl Copies {
             LinkType::LinuxSll2 => (word(4), word(12)),
             _ => (0, 0),
         };
-        let digest = (first.rotate_left(25) ^ last).wrapping_mul(PLACE_FACTOR);
-        self.macs = (digest >> 56) as u8;
+        self.macs = digest_of_macs(first, last);
     }
 
     /// The connection of the packet's first sight, if this is a copy; else the packet is remembered and
@@ -123,47 +128,40 @@ impl Copies {
         let identification = packet.identification;
         let is_tcp = matches!(packet.transport, Transport::Tcp(_));
         let hash = self.digest(packet, identification, is_tcp);
-        self.look(hash, self.place(packet.hop_limit, packet.context), is_tcp, identification != 0, time_ns)
+        let place = Place::new(packet.hop_limit, self.macs, packet.context);
+        self.look(hash, place.number(), is_tcp, identification != 0, time_ns)
     }
 
-    /// The same for a packet whose digest is known.
+    /// The same for a packet whose digest, and where it was seen, is known.
     #[inline]
-    pub fn seen_plain(&mut self, hash: u64, packet: &Plain<'_>, context: u32, time_ns: i64) -> Option<usize> {
-        self.look(hash, self.place(packet.hop_limit, context), true, packet.identification != 0, time_ns)
+    pub fn seen_plain(&mut self, known: &PlainSight, time_ns: i64) -> Option<usize> {
+        self.look(known.hash, known.place.into(), true, known.is_identified, time_ns)
     }
 
     /// Asks for what [`Copies::seen_plain`] is going to look at.
     #[inline]
-    pub fn soon(&self, hash: u64) {
-        if let Some(set) = self.sets.get(index_of(hash)) {
+    pub fn soon(&self, known: &PlainSight) {
+        if let Some(set) = self.sets.get(index_of(known.hash)) {
             soon(set);
         }
     }
 
-    fn place(&self, hops: u8, context: u32) -> Place {
-        // Contexts are numbered in the order in which they are seen, so different ones are mostly different here.
-        let [low, high, ..] = context.to_le_bytes();
-        Place { hops, macs: self.macs, context: low ^ high }
-    }
-
     #[inline]
-    fn look(&mut self, hash: u64, place: Place, is_tcp: bool, is_identified: bool, time_ns: i64) -> Option<usize> {
-        let tag = hash << Place::BITS | place.number();
+    fn look(&mut self, hash: u64, place: u64, is_tcp: bool, is_identified: bool, time_ns: i64) -> Option<usize> {
+        let tag = hash << Place::BITS | place;
         let time = (time_ns >> UNIT_SHIFT) as u32;
-        let age = |sight: &Sight| (time.wrapping_sub(sight.time) as i32).unsigned_abs();
         let index = index_of(hash);
         let set = self.sets.get_mut(index)?;
-        for sight in &set.0 {
-            if (sight.tag ^ tag) >> Place::BITS == 0 {
-                let first = Place::of(sight.tag);
-                if age(sight) < limit(first, place, is_tcp, is_identified) {
-                    self.routed = first.hops != place.hops && first.context == place.context;
-                    return Some(sight.connection as usize);
-                }
+        let [one, two, three, oldest] = set.0;
+        // Nearly always none of the four is equal: one question.
+        let nearest = (one.tag ^ tag).min(two.tag ^ tag).min(three.tag ^ tag).min(oldest.tag ^ tag);
+        if nearest >> Place::BITS == 0 {
+            if let Some((sight, routed)) = set.copied(tag, time, is_tcp, is_identified) {
+                self.routed = routed;
+                return Some(sight.connection as usize);
             }
         }
-        let [one, two, three, oldest] = set.0;
-        if oldest.tag != 0 && age(&oldest) < units(COPY_NS) {
+        if oldest.tag != 0 && age(&oldest, time) < units(COPY_NS) {
             self.unwatched_total += 1;
         }
         set.0 = [Sight { tag, time, connection: u32::MAX }, one, two, three];
@@ -197,13 +195,16 @@ impl Copies {
         self.bytes(hash, payload.get(..HEAD_BYTES).filter(|_| is_numbered).unwrap_or(payload))
     }
 
-    /// The same hash.
+    /// What [`Copies::seen_plain`] needs to know of a packet in this context.
     #[inline]
     #[must_use]
-    pub fn digest_plain(&self, packet: &Plain<'_>) -> u64 {
+    pub fn sight_of(&self, packet: &Plain<'_>, context: u32) -> PlainSight {
         let addresses = u64::from(packet.source) << 32 | u64::from(packet.destination);
         let about = u64::from(packet.ip_payload_bytes) << 16 | u64::from(packet.identification);
-        self.digest_of(addresses, about, packet.tcp)
+        let [first, last] = [packet.macs.first_chunk(), packet.macs.last_chunk()];
+        let [first, last] = [first, last].map(|bytes| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+        let place = Place::new(packet.hop_limit, digest_of_macs(first, last), context).number() as u32;
+        PlainSight { hash: self.digest_of(addresses, about, packet.tcp), place, is_identified: packet.identification != 0 }
     }
 
     /// Ports, numbers, flags, window and the checksum, which covers options and payload (RFC 9293, 3.1).
@@ -236,6 +237,35 @@ impl Copies {
         };
         mix(number as u64 ^ third, (number >> 64) as u64 ^ hash)
     }
+}
+
+/// What is known of a plain packet before it is its turn.
+#[derive(Clone, Copy)]
+pub struct PlainSight {
+    hash: u64,
+    /// As a number ([`Place`]).
+    place: u32,
+    is_identified: bool,
+}
+
+impl Set {
+    /// The first sight of the packet with this tag, if it is a copy, and whether a router passed it on.
+    #[cold]
+    fn copied(&self, tag: u64, time: u32, is_tcp: bool, is_identified: bool) -> Option<(Sight, bool)> {
+        let place = Place::of(tag);
+        let equal = self.0.iter().filter(|sight| (sight.tag ^ tag) >> Place::BITS == 0);
+        let mut placed = equal.map(|sight| (sight, Place::of(sight.tag)));
+        let (sight, first) = placed.find(|(sight, first)| age(sight, time) < limit(*first, place, is_tcp, is_identified))?;
+        Some((*sight, first.hops != place.hops && first.context == place.context))
+    }
+}
+
+fn age(sight: &Sight, time: u32) -> u32 {
+    (time.wrapping_sub(sight.time) as i32).unsigned_abs()
+}
+
+fn digest_of_macs(first: u64, last: u64) -> u8 {
+    ((first.rotate_left(25) ^ last).wrapping_mul(PLACE_FACTOR) >> 56) as u8
 }
 
 /// The set that a packet is remembered in.

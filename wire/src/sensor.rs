@@ -4,7 +4,7 @@
 //! that is silent is moved on by the clock ([`Sensor::advance`]).
 
 use crate::contexts::{self, Contexts, Step};
-use crate::copies::Copies;
+use crate::copies::{Copies, PlainSight};
 use crate::fragments::{FragmentCounters, Fragments, Outcome};
 use crate::packet::plain::Plain;
 use crate::packet::tunnel::{self, TUNNELS_MAX};
@@ -158,13 +158,18 @@ impl Key {
 
     /// That of a plain packet, and whether its sender is the lower end.
     #[inline]
-    fn of_plain(packet: &Plain<'_>, context: u32) -> (Self, bool) {
+    fn of_plain(packet: &Plain<'_>, context: u32) -> (PlainKey, bool) {
         let source = (packet.source, packet.source_port);
         let destination = (packet.destination, packet.destination_port);
         let is_low = source <= destination;
         let (low, high) = if is_low { (source, destination) } else { (destination, source) };
-        let ports = Self::ports(low.1, high.1, context);
-        (Self { low: u64::from(low.0), high: u64::from(high.0), ports, kind: u64::from(TCP_NUMBER), upper: [0; 2] }, is_low)
+        (PlainKey { low: low.0, high: high.0, ports: Self::ports(low.1, high.1, context) }, is_low)
+    }
+
+    #[inline]
+    fn is_plain(&self, key: PlainKey) -> bool {
+        let PlainKey { low, high, ports } = key;
+        self.low == u64::from(low) && self.high == u64::from(high) && self.ports == ports && self.kind == u64::from(TCP_NUMBER)
     }
 
     #[inline]
@@ -197,16 +202,43 @@ impl Key {
     }
 }
 
+/// The key of TCP in IPv4.
+#[derive(Clone, Copy)]
+struct PlainKey {
+    low: u32,
+    high: u32,
+    ports: u64,
+}
+
+impl PlainKey {
+    /// The hash of the same [`Key`].
+    #[inline(always)]
+    fn hashed(self, seeds: &Seeded) -> u64 {
+        let mut hasher = seeds.build_hasher();
+        Key::from(self).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl From<PlainKey> for Key {
+    #[inline]
+    fn from(key: PlainKey) -> Self {
+        Self { low: key.low.into(), high: key.high.into(), ports: key.ports, kind: TCP_NUMBER.into(), upper: [0; 2] }
+    }
+}
+
 /// What is known of a plain packet before it is its turn.
 struct Ahead<'a> {
-    packet: Plain<'a>,
-    context: u32,
-    key: Key,
-    is_low: bool,
+    payload: &'a [u8],
+    key: PlainKey,
     hash: u64,
-    digest: u64,
-    /// Where its connection stands, if that was in the table.
-    index: Option<usize>,
+    sight: PlainSight,
+    sequence: u32,
+    acknowledgment: u32,
+    /// Where its connection stands, if that was in the table; else beyond all.
+    index: u32,
+    flags: TcpFlags,
+    is_low: bool,
 }
 
 /// What is to be done when: the time, a connection's index and generation.
@@ -451,15 +483,14 @@ impl Sensor {
     pub fn frames(&mut self, frames: &[Frame<'_>]) {
         let in_general = self.quality.is_some() || self.options.verify_checksums;
         for frames in frames.chunks(FRAMES_MAX) {
-            let mut all: [Option<Ahead<'_>>; FRAMES_MAX] = [const { None }; FRAMES_MAX];
+            let mut all = [const { None }; FRAMES_MAX];
             if !in_general {
                 self.look_ahead(frames, &mut all);
             }
+            self.counters.packets_total += frames.len() as u64;
+            self.counters.bytes_total += frames.iter().map(|frame| u64::from(frame.wire_len)).sum::<u64>();
             for (frame, ahead) in frames.iter().zip(&all) {
-                self.counters.packets_total += 1;
-                self.counters.bytes_total += u64::from(frame.wire_len);
                 self.advance(frame.time_ns);
-                self.copies.frame(frame.link, frame.data);
                 match ahead {
                     Some(ahead) => self.plain(frame, ahead),
                     None => self.general(frame),
@@ -468,31 +499,34 @@ impl Sensor {
         }
     }
 
+    /// Apart from [`Sensor::frames`], as it has enough to remember without what that remembers.
+    #[inline(never)]
     fn look_ahead<'a>(&mut self, frames: &[Frame<'a>], all: &mut [Option<Ahead<'a>>; FRAMES_MAX]) {
+        // What few connections have is near anyway.
+        let many = self.table.len() >= MANY && frames.len() > 1;
         for (frame, ahead) in frames.iter().zip(all.iter_mut()) {
-            *ahead = Plain::read(frame).map(|packet| {
-                let context = self.about.contexts.tagged(self.root, packet.vlans);
-                let (key, is_low) = Key::of_plain(&packet, context);
-                let (hash, digest) = (self.seeds.hash_one(key), self.copies.digest_plain(&packet));
-                Ahead { packet, context, key, is_low, hash, digest, index: None }
-            });
+            let Some(packet) = Plain::read(frame) else { continue };
+            let context = self.about.contexts.tagged(self.root, packet.vlans);
+            let (key, is_low) = Key::of_plain(&packet, context);
+            let (hash, sight) = (key.hashed(&self.seeds), self.copies.sight_of(&packet, context));
+            self.copies.soon(&sight);
+            let index = if many {
+                self.table.soon(hash);
+                u32::MAX
+            } else {
+                self.guess(hash)
+            };
+            let Plain { payload, sequence, acknowledgment, flags, .. } = packet;
+            *ahead = Some(Ahead { payload, key, hash, sight, sequence, acknowledgment, index, flags, is_low });
         }
-        if frames.len() < 2 {
+        if !many {
             return;
-        }
-        for ahead in all.iter().flatten() {
-            self.copies.soon(ahead.digest);
-            self.table.soon(ahead.hash);
         }
         for ahead in all.iter_mut().flatten() {
-            ahead.index = self.table.guess(ahead.hash);
-            if let Some(connection) = ahead.index.and_then(|index| self.connections.get(index)) {
+            ahead.index = self.guess(ahead.hash);
+            if let Some(connection) = self.connections.get(ahead.index as usize) {
                 soon(connection);
             }
-        }
-        // What few connections have is near anyway.
-        if self.table.len() < MANY {
-            return;
         }
         for ahead in all.iter().flatten() {
             let Some(application) = self.application(ahead) else { continue };
@@ -508,24 +542,31 @@ impl Sensor {
         }
     }
 
+    #[inline]
+    fn guess(&self, hash: u64) -> u32 {
+        self.table.guess(hash).map_or(u32::MAX, |index| index as u32)
+    }
+
     fn application(&self, ahead: &Ahead<'_>) -> Option<&Application> {
-        Some(&self.connections.get(ahead.index?)?.as_ref()?.application)
+        Some(&self.connections.get(ahead.index as usize)?.as_ref()?.application)
     }
 
     /// A packet that was looked at already.
     fn plain(&mut self, frame: &Frame<'_>, ahead: &Ahead<'_>) {
-        let copy = self.copies.seen_plain(ahead.digest, &ahead.packet, ahead.context, frame.time_ns);
+        let copy = self.copies.seen_plain(&ahead.sight, frame.time_ns);
         if copy.is_none() {
             // It may have been closed or opened since.
-            let is_it =
-                |index: usize| self.connections.get(index).is_some_and(|c| c.as_ref().is_some_and(|c| c.application.key == ahead.key));
-            let index = ahead.index.filter(|&index| is_it(index)).or_else(|| self.known(ahead.hash, &ahead.key));
+            let guessed = self.connections.get(ahead.index as usize).and_then(Option::as_ref);
+            let index = match guessed {
+                Some(connection) if connection.application.key.is_plain(ahead.key) => Some(ahead.index as usize),
+                _ => self.known(ahead.hash, &ahead.key.into()),
+            };
             if index.is_some_and(|index| self.straight(index, ahead, frame.time_ns)) {
                 return;
             }
         }
         let Ok(Layer::Ip(mut packet)) = packet::parse(frame.link, frame.data, frame.wire_len, frame.vlan) else { return };
-        packet.context = ahead.context;
+        packet.context = (ahead.key.ports & Key::CONTEXT) as u32;
         match (copy, packet.transport) {
             (Some(index), _) => self.copy(&packet, index),
             (None, Transport::Tcp(tcp)) => self.tcp(&packet, &tcp, frame.time_ns),
@@ -538,34 +579,25 @@ impl Sensor {
     #[inline]
     fn straight(&mut self, index: usize, ahead: &Ahead<'_>, time_ns: i64) -> bool {
         const BARE: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
-        let packet = &ahead.packet;
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return false };
         let end = usize::from(ahead.is_low != connection.application.first_is_low);
         let [first, second] = &mut connection.streams;
         let (stream, back) = if end == 0 { (first, second) } else { (second, first) };
-        let is_straight = packet.flags.0 & BARE == TcpFlags::ACK
-            && stream.is_next(packet.sequence)
-            && back.is_heard(packet.acknowledgment)
+        let is_straight = ahead.flags.0 & BARE == TcpFlags::ACK
+            && stream.is_next(ahead.sequence)
+            && back.is_heard(ahead.acknowledgment)
             && connection.application.packets[1 - end] > 0
             && self.held_bytes <= HELD_BYTES_TOTAL_MAX;
         if !is_straight {
             return false;
         }
         self.copies.belongs(index);
-        let length = packet.payload.len();
+        let length = ahead.payload.len();
         stream.pass(length as u32);
         connection.last_ns = connection.last_ns.max(time_ns);
-        connection.application.packets[end] += 1;
         connection.payload_bytes[end] += length as u64;
-        let application = &mut connection.application;
-        (application.heard, application.silent, application.one_sided) = (true, false, false);
-        if length > 0 {
-            application.piece(&mut self.windows, &self.about, end, Piece::Data(packet.payload), time_ns);
-        }
-        if let Some(id) = application.window {
-            self.windows.recorder(id as usize, time_ns).packet();
-        }
-        if application.is_to_weigh() {
+        connection.application.straight(&mut self.windows, &self.about, end, ahead.payload, time_ns);
+        if connection.application.is_to_weigh() {
             self.weigh(index, time_ns);
         }
         true
@@ -574,6 +606,7 @@ impl Sensor {
     /// A frame of any kind.
     fn general(&mut self, frame: &Frame<'_>) {
         let Frame { time_ns, link, data, wire_len: wire_bytes, vlan, .. } = *frame;
+        self.copies.frame(link, data);
         if let Some(quality) = &mut self.quality {
             quality.frame(time_ns, link, data, wire_bytes);
         }
@@ -614,6 +647,7 @@ impl Sensor {
     }
 
     /// Moves time on: ends windows, gives up holes, closes what is over. Time never goes back.
+    #[inline]
     pub fn advance(&mut self, now_ns: i64) {
         self.now_ns = self.now_ns.max(now_ns);
         if self.now_ns >= self.tick_ns {
@@ -1365,6 +1399,35 @@ impl Application {
         self.stream_bytes[0] + self.stream_bytes[1] >= self.weighed_at
     }
 
+    /// A packet whose payload is next, of a connection that both ends speak on: as a [`Application::piece`], and the packet.
+    #[inline]
+    fn straight(&mut self, windows: &mut Windows, about: &About, end: usize, data: &[u8], time_ns: i64) {
+        self.packets[end] += 1;
+        (self.heard, self.silent, self.one_sided) = (true, false, false);
+        match (&mut self.state, self.window) {
+            // The windows know the connection, and nothing has changed that they are told of.
+            (State::Decoding(decoder), Some(id)) if !data.is_empty() && !self.told => {
+                self.stream_bytes[end] += data.len() as u64;
+                let side = if end == usize::from(self.client) { Side::Client } else { Side::Server };
+                let mut out = windows.recorder(id as usize, time_ns);
+                out.arrived(side, data.len() as u64);
+                if let Err(wrong) = decoder.data(side, data, &mut out) {
+                    self.degrade(windows, id as usize, &wrong, time_ns);
+                    out = windows.recorder(id as usize, time_ns);
+                }
+                out.packet();
+            }
+            _ => {
+                if !data.is_empty() {
+                    self.piece(windows, about, end, Piece::Data(data), time_ns);
+                }
+                if let Some(id) = self.window {
+                    windows.recorder(id as usize, time_ns).packet();
+                }
+            }
+        }
+    }
+
     fn piece(&mut self, windows: &mut Windows, about: &About, end: usize, piece: Piece<'_>, time_ns: i64) {
         if let Piece::Data(data) = piece {
             self.stream_bytes[end] += data.len() as u64;
@@ -1532,7 +1595,9 @@ impl Application {
                 Ok(())
             }
         };
-        self.degrade(windows, id, result, time_ns);
+        if let Err(wrong) = result {
+            self.degrade(windows, id, &wrong, time_ns);
+        }
     }
 
     fn gap(&mut self, windows: &mut Windows, about: &About, end: usize, length: u64, time_ns: i64) {
@@ -1551,12 +1616,14 @@ impl Application {
             State::Decoding(decoder) => decoder.gap(side, length, &mut out),
             _ => Ok(()),
         };
-        self.degrade(windows, id, result, time_ns);
+        if let Err(wrong) = result {
+            self.degrade(windows, id, &wrong, time_ns);
+        }
     }
 
     /// A parser that gave up leaves counted bytes behind, marked malformed.
-    fn degrade(&mut self, windows: &mut Windows, id: ConnectionId, result: Result<(), protocols::DecodeError>, time_ns: i64) {
-        let Err(wrong) = result else { return };
+    #[cold]
+    fn degrade(&mut self, windows: &mut Windows, id: ConnectionId, wrong: &protocols::DecodeError, time_ns: i64) {
         self.errors += 1;
         windows.recorder(id, time_ns).condition(|c| c.malformed = true);
         self.count_only(windows, id, &wrong.to_string(), time_ns);

@@ -48,7 +48,7 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    const NONE: Frame<'static> = Frame { time_ns: 0, link: LinkType::Raw, data: &[], wire_len: 0, vlan: None, interface: 0 };
+    pub(crate) const NONE: Frame<'static> = Frame { time_ns: 0, link: LinkType::Raw, data: &[], wire_len: 0, vlan: None, interface: 0 };
 }
 
 /// What one reading gave.
@@ -114,6 +114,27 @@ pub trait Source {
     fn take_outages(&mut self) -> Vec<Outage> {
         Vec::new()
     }
+}
+
+/// Puts the frames that `bytes` begin with in their places, at most `most` and all of one interface; how many, and their bytes.
+#[inline]
+fn together<'a>(
+    places: &mut [Frame<'a>],
+    most: usize,
+    bytes: &'a [u8],
+    mut lend: impl FnMut(&'a [u8]) -> Option<(Frame<'a>, &'a [u8])>,
+) -> (usize, usize) {
+    let (mut count, mut rest) = (0, bytes);
+    let mut interface = None;
+    for place in places.iter_mut().take(most) {
+        let Some((frame, after)) = lend(rest) else { break };
+        if *interface.get_or_insert(frame.interface) != frame.interface {
+            break;
+        }
+        (*place, rest) = (frame, after);
+        count += 1;
+    }
+    (count, bytes.len() - rest.len())
 }
 
 /// Lends the one frame that was read.
@@ -296,16 +317,13 @@ impl FileSource {
 
 impl Source for FileSource {
     fn read_some(&mut self, most: usize, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Turn, SourceError> {
-        if let (Format::Pcap(pcap), None, false) = (&self.format, &self.peeked, self.ended) {
+        if self.peeked.is_none() && !self.ended {
             let mut frames = [Frame::NONE; FRAMES_MAX];
-            let (mut count, mut size) = (0, 0);
-            let mut rest = self.input.at_hand();
-            for place in frames.iter_mut().take(most) {
-                let Some((frame, after)) = pcap.lend(rest) else { break };
-                size += rest.len() - after.len();
-                (*place, rest) = (frame, after);
-                count += 1;
-            }
+            let (at_hand, most) = (self.input.at_hand(), most.min(FRAMES_MAX));
+            let (count, size) = match &mut self.format {
+                Format::Pcap(pcap) => together(&mut frames, most, at_hand, |bytes| pcap.lend(bytes)),
+                Format::Pcapng(pcapng) => together(&mut frames, most, at_hand, |bytes| pcapng.lend(bytes)),
+            };
             if let Some(frames) = frames.get(..count).filter(|frames| !frames.is_empty()) {
                 take(frames);
                 self.input.take(size);

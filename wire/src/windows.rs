@@ -547,6 +547,44 @@ struct Connection {
     names: Option<Box<[Vec<Name>; 2]>>,
 }
 
+/// What is counted at a place.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub place: Place,
+    pub bytes: u64,
+    pub counts: Counts,
+}
+
+impl Connection {
+    /// Adds to the window of a place if it is still open and has room. Nearly everything that is counted is counted here.
+    #[inline(always)]
+    fn add_here(&mut self, part: Part, sender: Side, time_ns: i64) -> bool {
+        let Part { place, bytes, counts } = part;
+        let Some(flow) = self.flows.get_mut(usize::from(place.flow)) else { return false };
+        let Some(window) = flow.open.as_mut().filter(|_| flow.epoch == place.epoch) else { return false };
+        let pending = &mut self.pending[sender as usize];
+        // What makes the window full takes the long way; so does a claim beyond what arrived.
+        let full = window.counts.rows + counts.rows >= ROWS_MAX || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
+        if full || bytes > *pending {
+            return false;
+        }
+        let (forward, back) = if sender == flow.from { (bytes, 0) } else { (0, bytes) };
+        if place.set != NO_SET {
+            let Some(set) = window.sets.get_mut(usize::from(place.set)) else { return false };
+            set.1.add(counts);
+            set.2 += forward;
+        }
+        *pending -= bytes;
+        window.end_ns = window.end_ns.max(time_ns);
+        window.packets += std::mem::take(&mut self.packets);
+        window.counts.add(counts);
+        window.bytes += forward;
+        window.bytes_back += back;
+        self.last = place.flow.into();
+        true
+    }
+}
+
 pub type ConnectionId = usize;
 
 /// Counters of the windows; all grow only.
@@ -692,13 +730,22 @@ impl Windows {
     ///
     /// # Panics
     /// If the connection was closed: a caller's bug.
+    #[inline]
     pub fn recorder(&mut self, connection: ConnectionId, time_ns: i64) -> Recorder<'_> {
         assert!(self.is_open(connection), "connection {connection} is closed");
         Recorder { windows: self, connection, time_ns }
     }
 
     /// Ends every window whose second has passed.
+    #[inline]
     pub fn advance(&mut self, now_ns: i64) {
+        if self.due.is_due(now_ns) {
+            self.end_due(now_ns);
+        }
+    }
+
+    #[inline(never)]
+    fn end_due(&mut self, now_ns: i64) {
         while let Some(Deadline { connection, flow, epoch, .. }) = self.due.next(now_ns) {
             let (id, flow) = (connection as usize, usize::from(flow));
             let current = self.connections.get(id).and_then(|c| c.as_ref()).and_then(|c| c.flows.get(flow));
@@ -854,6 +901,7 @@ impl Windows {
         protected
     }
 
+    #[inline(always)]
     fn connection(&mut self, id: ConnectionId) -> &mut Connection {
         self.connections[id].as_mut().expect("the connection is open")
     }
@@ -997,6 +1045,7 @@ pub struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
+    #[inline(always)]
     fn connection(&mut self) -> &mut Connection {
         self.windows.connection(self.connection)
     }
@@ -1010,7 +1059,7 @@ impl Recorder<'_> {
     /// As [`Self::add`], for a movement that was counted before: `place` is where, and is kept up to date.
     #[inline]
     pub fn add_at(&mut self, movement: &Movement, place: &mut Place, sender: Side, bytes: u64, counts: Counts) {
-        if !self.add_here(*place, sender == movement.from, sender, bytes, counts) {
+        if !self.add_here(*place, sender, bytes, counts) {
             self.add_elsewhere(movement, place, sender, bytes, counts);
         }
     }
@@ -1018,7 +1067,7 @@ impl Recorder<'_> {
     /// Two pieces of one message, its head with `counts`, then its body if there is any of it: as one, unless the window
     /// ends between them.
     pub fn add_both(&mut self, movement: &Movement, place: &mut Place, sender: Side, [head, body]: [u64; 2], counts: Counts) {
-        if self.add_here(*place, sender == movement.from, sender, head + body, counts) {
+        if self.add_here(*place, sender, head + body, counts) {
             return;
         }
         self.add_at(movement, place, sender, head, counts);
@@ -1029,32 +1078,17 @@ impl Recorder<'_> {
 
     /// Adds to the window of `place` if it is still open and has room.
     #[inline]
-    fn add_here(&mut self, place: Place, forward: bool, sender: Side, bytes: u64, counts: Counts) -> bool {
-        let Some(connection) = self.windows.connections.get_mut(self.connection).and_then(Option::as_mut) else { return false };
-        let Some(flow) = connection.flows.get_mut(usize::from(place.flow)) else { return false };
-        let Some(window) = flow.open.as_mut().filter(|_| flow.epoch == place.epoch) else { return false };
-        let pending = &mut connection.pending[sender as usize];
-        // What makes the window full takes the long way; so does a claim beyond what arrived.
-        let full = window.counts.rows + counts.rows >= ROWS_MAX || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
-        if full || bytes > *pending {
-            return false;
-        }
-        if place.set != NO_SET {
-            let Some(set) = window.sets.get_mut(usize::from(place.set)) else { return false };
-            set.1.add(counts);
-            set.2 += if forward { bytes } else { 0 };
-        }
-        *pending -= bytes;
-        window.end_ns = window.end_ns.max(self.time_ns);
-        window.packets += std::mem::take(&mut connection.packets);
-        window.counts.add(counts);
-        if forward {
-            window.bytes += bytes;
-        } else {
-            window.bytes_back += bytes;
-        }
-        connection.last = place.flow.into();
-        true
+    fn add_here(&mut self, place: Place, sender: Side, bytes: u64, counts: Counts) -> bool {
+        let Some(Some(connection)) = self.windows.connections.get_mut(self.connection) else { return false };
+        connection.add_here(Part { place, bytes, counts }, sender, self.time_ns)
+    }
+
+    /// The same for several parts of one message, in their order; how many were added, from the first on.
+    #[inline]
+    pub(crate) fn add_each<M>(&mut self, sender: Side, parts: &[(M, Part)]) -> usize {
+        let Some(Some(connection)) = self.windows.connections.get_mut(self.connection) else { return 0 };
+        let time_ns = self.time_ns;
+        parts.iter().take_while(|(_, part)| connection.add_here(*part, sender, time_ns)).count()
     }
 
     fn add_elsewhere(&mut self, movement: &Movement, place: &mut Place, sender: Side, bytes: u64, counts: Counts) {
@@ -1085,8 +1119,11 @@ impl Recorder<'_> {
             }
         }
         let full = window.counts.rows >= ROWS_MAX || window.bytes + window.bytes_back >= BYTES_MAX;
-        let epoch = self.windows.connection(self.connection).flows[flow].epoch;
-        *place = Place { epoch, flow: flow as u16, set: place_of_set };
+        let known = &self.connection().flows[flow];
+        // One that stands for flows beyond the bound may go the other way: it keeps no place.
+        if known.from == movement.from {
+            *place = Place { epoch: known.epoch, flow: flow as u16, set: place_of_set };
+        }
         if full {
             self.windows.emit(self.connection, flow, false);
         }
@@ -1255,6 +1292,7 @@ impl Recorder<'_> {
     }
 
     /// Stream bytes that arrived from `sender`, to be claimed by [`Self::add`]. Called by the stream layer only.
+    #[inline]
     pub fn arrived(&mut self, sender: Side, bytes: u64) {
         let connection = self.connection();
         connection.pending[sender as usize] += bytes;
@@ -1266,6 +1304,7 @@ impl Recorder<'_> {
     }
 
     /// One packet of the connection; counted in the window that is touched next.
+    #[inline]
     pub fn packet(&mut self) {
         self.connection().packets += 1;
     }

@@ -71,16 +71,16 @@ fn read_until(capture: &mut Capture, count: usize, patience: u32) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut idle = 0;
     while seen.len() < count && idle < patience {
-        let Ok(Step::Frame(frame)) = capture.read() else {
-            idle += 1;
-            continue;
-        };
-        idle = 0;
-        if let Ok(Layer::Ip(packet)) = parse(frame.link, frame.data, frame.wire_len, None) {
-            if let Transport::Udp(udp) = packet.transport {
-                seen.push((frame.time_ns, udp.payload.to_vec(), frame.wire_len, frame.vlan, frame.interface));
+        let turn = capture.read_some(count - seen.len(), &mut |frames| {
+            for frame in frames {
+                if let Ok(Layer::Ip(packet)) = parse(frame.link, frame.data, frame.wire_len, None) {
+                    if let Transport::Udp(udp) = packet.transport {
+                        seen.push((frame.time_ns, udp.payload.to_vec(), frame.wire_len, frame.vlan, frame.interface));
+                    }
+                }
             }
-        }
+        });
+        idle = if matches!(turn, Ok(Turn::Frames(_))) { 0 } else { idle + 1 };
     }
     seen
 }

@@ -12,6 +12,8 @@ const TCP_HEAD_BYTES: usize = 20;
 /// A TCP segment that was captured whole, its IP header without options, no fragment.
 #[derive(Clone, Copy, Debug)]
 pub struct Plain<'a> {
+    /// Destination, then source.
+    pub macs: &'a [u8; 12],
     pub vlans: Vlans,
     pub source: u32,
     pub destination: u32,
@@ -35,7 +37,7 @@ impl<'a> Plain<'a> {
         if frame.link != LinkType::Ethernet || frame.vlan.is_some() {
             return None;
         }
-        let (_, after) = frame.data.split_first_chunk::<12>()?;
+        let (macs, after) = frame.data.split_first_chunk::<12>()?;
         let (ethertype, mut after) = after.split_first_chunk::<2>()?;
         let mut vlans = Vlans::default();
         if *ethertype != ETHERTYPE_IPV4.to_be_bytes() {
@@ -61,6 +63,7 @@ impl<'a> Plain<'a> {
         }
         let payload = segment.get(header_bytes..)?;
         Some(Self {
+            macs,
             vlans,
             source: u32::from_be_bytes([s0, s1, s2, s3]),
             destination: u32::from_be_bytes([d0, d1, d2, d3]),

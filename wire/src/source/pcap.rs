@@ -11,6 +11,7 @@ pub(super) struct Pcap {
     nanos_per_tick: i64,
     header_bytes: usize,
     link: u16,
+    link_type: LinkType,
 }
 
 /// What stands before a frame.
@@ -50,7 +51,7 @@ impl Pcap {
             return Err(input.wrong(4, format!("pcap version {major}"), "version 2"));
         }
         input.take(FILE_HEADER_BYTES);
-        Ok(Pcap { little, nanos_per_tick, header_bytes, link })
+        Ok(Pcap { little, nanos_per_tick, header_bytes, link, link_type: LinkType::from_number(link) })
     }
 
     pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, SourceError> {
@@ -75,7 +76,7 @@ impl Pcap {
             return None;
         }
         let (data, rest) = bytes.get(self.header_bytes..)?.split_at_checked(captured)?;
-        Some((Frame { time_ns, link: LinkType::from_number(self.link), data, wire_len, vlan: None, interface: 0 }, rest))
+        Some((Frame { time_ns, link: self.link_type, data, wire_len, vlan: None, interface: 0 }, rest))
     }
 
     #[inline]

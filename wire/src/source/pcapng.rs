@@ -1,7 +1,8 @@
 //! pcapng (draft-ietf-opsawg-pcapng): blocks in sections, each section with its own byte order and interfaces.
 
 use super::input::Input;
-use super::{BLOCK_BYTES_MAX, FRAME_BYTES_MAX, INTERFACES_MAX, Interface, Record, SourceError};
+use super::{BLOCK_BYTES_MAX, FRAME_BYTES_MAX, Frame, INTERFACES_MAX, Interface, Record, SourceError};
+use crate::packet::LinkType;
 
 /// Type of a Section Header Block; reads the same in both byte orders (4.1).
 pub(super) const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -145,6 +146,26 @@ impl Pcapng {
                 Err((at, found, expected)) => return Err(input.wrong(8 + at, found, expected)),
             }
         }
+    }
+
+    /// The frame of the Enhanced Packet Block that `bytes` begin with, and what follows it; None where another block stands, or
+    /// none that is whole and sound.
+    pub(super) fn lend<'a>(&mut self, bytes: &'a [u8]) -> Option<(Frame<'a>, &'a [u8])> {
+        let mut header = Reader::new(bytes, self.little);
+        let (kind, stated) = (header.u32(), header.u32());
+        let size = (stated as usize).saturating_add(3) & !3;
+        if kind != ENHANCED_PACKET || !(12..=BLOCK_BYTES_MAX).contains(&size) {
+            return None;
+        }
+        let (block, rest) = bytes.split_at_checked(size)?;
+        let (content, last) = block.split_at(size - 4);
+        if Reader::new(last, self.little).u32() != stated {
+            return None;
+        }
+        let Record { time_ns, link, start, captured, wire_len, interface, .. } = self.enhanced(content.get(8..)?, size).ok()?;
+        let data = block.get(start..start + captured)?;
+        self.time_ns = time_ns;
+        Some((Frame { time_ns, link: LinkType::from_number(link), data, wire_len, vlan: None, interface }, rest))
     }
 
     /// Section Header Block (4.1): interfaces are numbered anew.

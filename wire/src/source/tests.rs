@@ -42,6 +42,66 @@ fn tell(bytes: &[u8], piece: usize) -> Told {
     }
 }
 
+/// The same, read several at a time.
+fn tell_some(bytes: &[u8], piece: usize) -> (Told, usize) {
+    let reader = Pieces { bytes: bytes.to_vec(), at: 0, piece };
+    let (mut frames, mut most) = (Vec::new(), 0);
+    let mut source = match FileSource::from_reader("test", Box::new(reader), None) {
+        Ok(source) => source,
+        Err(error) => return ((frames, Some(error)), most),
+    };
+    loop {
+        let mut lent = Vec::new();
+        let turn = source.read_some(FRAMES_MAX, &mut |frames| {
+            assert!(frames.iter().all(|frame| frame.interface == frames[0].interface), "all of one interface");
+            lent.extend(frames.iter().map(|frame| (frame.time_ns, frame.data.to_vec(), frame.wire_len, frame.interface)));
+        });
+        most = most.max(lent.len());
+        frames.extend(lent.into_iter().map(|(time_ns, data, wire_len, interface)| {
+            let name = source.interface_name(interface).map(str::to_owned);
+            (time_ns, data, wire_len, name)
+        }));
+        match turn {
+            Ok(Turn::Frames(_)) => {}
+            Ok(_) => return ((frames, None), most),
+            Err(error) => return ((frames, Some(error)), most),
+        }
+    }
+}
+
+#[test]
+fn frames_lent_together_are_those_lent_one_by_one() {
+    let mut files = vec![pcap(0xa1b2_c3d4, true, 1, &[(7, 5, b"abc".as_slice(), 60); 50])];
+    for little in [true, false] {
+        let mut file = section(little);
+        for link in [1, 101] {
+            file.extend(interface(little, link, 0, &[]));
+        }
+        // Runs of one interface, other blocks between them, and one that takes its time from the packet before it.
+        for number in 0..150_u32 {
+            file.extend(enhanced(little, (number / 40) % 2, u64::from(number) << 20, &[number as u8; 5][..number as usize % 6], 60));
+            if number % 50 == 49 {
+                file.extend(block(3, little, &[&self::number(5, little)[..], b"simpl\0\0\0"].concat()));
+            }
+        }
+        files.push([file, pcapng()].concat());
+    }
+    for file in files {
+        let (whole, most) = tell_some(&file, 1 << 20);
+        assert_eq!(most, FRAMES_MAX);
+        assert_eq!(format!("{whole:?}"), format!("{:?}", tell(&file, 1 << 20)));
+        for cut in (0..file.len()).step_by(7) {
+            let cut = &file[..cut];
+            assert_eq!(format!("{:?}", tell_some(cut, 50).0), format!("{:?}", tell(cut, 50)), "cut at {}", cut.len());
+        }
+        for at in (0..file.len()).step_by(11) {
+            let mut damaged = file.clone();
+            damaged[at] ^= 0x5a;
+            assert_eq!(format!("{:?}", tell_some(&damaged, 1 << 20).0), format!("{:?}", tell(&damaged, 1 << 20)), "damaged at {at}");
+        }
+    }
+}
+
 fn number(value: u32, little: bool) -> [u8; 4] {
     if little { value.to_le_bytes() } else { value.to_be_bytes() }
 }

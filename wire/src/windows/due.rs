@@ -30,6 +30,13 @@ impl Due {
         }
     }
 
+    /// Whether the time of any has come.
+    #[inline]
+    pub fn is_due(&self, now_ns: i64) -> bool {
+        let first = self.queue.front().is_some_and(|first| first.at_ns <= now_ns);
+        first || self.late.peek().is_some_and(|Reverse(late)| late.at_ns <= now_ns)
+    }
+
     /// The next window whose time has come.
     #[inline]
     pub fn next(&mut self, now_ns: i64) -> Option<Deadline> {
@@ -68,6 +75,7 @@ mod tests {
                 let deadline = Deadline { at_ns, connection: random.below(4) as u32, flow: random.below(2) as u16, epoch };
                 due.note(deadline);
                 model.push(Reverse(deadline));
+                assert_eq!(due.is_due(now_ns), model.peek().is_some_and(|Reverse(first)| first.at_ns <= now_ns), "seed {seed}");
                 while model.peek().is_some_and(|Reverse(first)| first.at_ns <= now_ns) {
                     assert_eq!(due.next(now_ns), model.pop().map(|Reverse(first)| first), "seed {seed}");
                 }

@@ -11,7 +11,7 @@ use super::statements::{Claim, EMPTY, Id, Move, UNSEEN, fingerprint};
 use super::{
     CHANGED, NAME_BYTES_MAX, NAMED_BYTES_MAX, NAMED_MAX, Phase, Postgresql, REQUESTED_BYTES_MAX, Request, SHAPES, Shape, cstring, number_of,
 };
-use crate::windows::{Counts, Operation, Recorder, Side};
+use crate::windows::{Counts, Operation, Part, Place, Recorder, Side};
 
 /// What was asked in one segment while nothing else was outstanding, and is not answered yet.
 #[derive(Clone, Copy)]
@@ -123,8 +123,12 @@ impl Postgresql {
         self.round = Some(Round { id, parses, describes: described.is_some() });
         let asked = (bytes.len() - SYNC.len()) as u64;
         let counts = Counts::messages(u64::from(!late));
-        self.tell(self.entries.request(id), CLIENT, asked, counts, out);
-        self.tell(Move::CONNECT, CLIENT, SYNC.len() as u64, Counts::ZERO, out);
+        let [at_request, _, at_session] = self.entries.places(id);
+        let parts = [
+            (self.entries.request(id), Part { place: at_request, bytes: asked, counts }),
+            (Move::CONNECT, Part { place: at_session, bytes: SYNC.len() as u64, counts: Counts::ZERO }),
+        ];
+        self.tell(&parts, CLIENT, out);
         Some(())
     }
 
@@ -188,22 +192,44 @@ impl Postgresql {
         let (request, whole) = (self.entries.request(id), self.entries.whole(id));
         let counts = Counts { rows, messages: u64::from(late), ..Counts::ZERO };
         let mut told = bytes.len() - after.len();
-        if request != whole {
+        let [at_request, at_rows, at_session] = self.entries.places(id);
+        // What returns nothing and is counted with its request has the request's place.
+        let at_whole = match (returns, late) {
+            (true, _) => at_rows,
+            (false, true) => Place::default(),
+            (false, false) => at_request,
+        };
+        let is_apart = request != whole;
+        if is_apart {
             told -= asked;
-            self.tell(request, SERVER, asked as u64, Counts::ZERO, out);
         }
-        self.tell(whole, SERVER, told as u64, counts, out);
+        let parts = [
+            (request, Part { place: at_request, bytes: asked as u64, counts: Counts::ZERO }),
+            (whole, Part { place: at_whole, bytes: told as u64, counts }),
+            (Move::CONNECT, Part { place: at_session, bytes: after.len() as u64, counts: Counts::ZERO }),
+        ];
+        let mut parts = &parts[usize::from(!is_apart)..];
+        if self.settings.is_some() || self.mark.is_set {
+            // The end of the transaction may change who the rest is told of.
+            let (before, rest) = parts.split_at(parts.len() - 1);
+            self.tell(before, SERVER, out);
+            parts = rest;
+        }
         self.transaction(status, out);
         if self.mark.is_set {
             self.end_mark(out);
         }
-        self.tell(Move::CONNECT, SERVER, after.len() as u64, Counts::ZERO, out);
+        self.tell(parts, SERVER, out);
         Some(())
     }
 
-    #[inline]
-    fn tell(&mut self, movement: Move, sender: Side, bytes: u64, counts: Counts, out: &mut Recorder<'_>) {
-        self.entries.record(&Claim { movement, sender, estimated: false, bytes, counts }, out);
+    /// Hands over what belongs to the movements, in their order.
+    #[inline(always)]
+    fn tell(&mut self, parts: &[(Move, Part)], sender: Side, out: &mut Recorder<'_>) {
+        let told = out.add_each(sender, parts);
+        for &(movement, Part { bytes, counts, .. }) in parts.get(told..).unwrap_or_default() {
+            self.entries.record(&Claim { movement, sender, estimated: false, bytes, counts }, out);
+        }
     }
 }
 

@@ -271,6 +271,23 @@ struct Entry {
     places: [Place; 2],
 }
 
+impl Entry {
+    /// A movement of the statement and where it was counted last, if that is kept: of requests in the first place, of rows, which
+    /// have one movement at a time, in the second.
+    #[inline]
+    fn counted(&mut self, kind: u32) -> Option<(&Movement, &mut Place)> {
+        let Self { parsed, described, places: [asked, told] } = self;
+        match (kind, described) {
+            (REQUEST, _) => Some((&parsed.request, asked)),
+            (NAMED, _) if !parsed.late => Some((&parsed.named, asked)),
+            (DESCRIBED, Some(described)) => Some((&described.movement, told)),
+            (NAMED, None) if parsed.returns_named => Some((&parsed.named, told)),
+            (RETURNED, None) => Some((&parsed.returned, told)),
+            _ => None,
+        }
+    }
+}
+
 /// The statements that one connection knows.
 #[derive(Default)]
 pub(super) struct Entries {
@@ -397,7 +414,6 @@ impl Entries {
     }
 
     /// Hands a claim over.
-    #[inline]
     pub fn record(&mut self, claim: &Claim, out: &mut Recorder<'_>) {
         let Claim { movement: of, sender, bytes, counts, .. } = *claim;
         if claim.estimated {
@@ -407,17 +423,19 @@ impl Entries {
             out.add_at(&COMMON[0], &mut self.connect, sender, bytes, counts);
             return;
         }
-        if let Some(Entry { parsed, described, places: [asked, told] }) = self.list.get_mut(of.index()).filter(|_| of.kind() < OTHER) {
-            match (of.kind(), &*described) {
-                (REQUEST, _) => return out.add_at(&parsed.request, asked, sender, bytes, counts),
-                (NAMED, _) if !parsed.late => return out.add_at(&parsed.named, asked, sender, bytes, counts),
-                (DESCRIBED, Some(described)) => return out.add_at(&described.movement, told, sender, bytes, counts),
-                (NAMED, None) if parsed.returns_named => return out.add_at(&parsed.named, told, sender, bytes, counts),
-                (RETURNED, None) => return out.add_at(&parsed.returned, told, sender, bytes, counts),
-                _ => {}
-            }
+        let entry = self.list.get_mut(of.index()).filter(|_| of.kind() < OTHER);
+        if let Some((movement, place)) = entry.and_then(|entry| entry.counted(of.kind())) {
+            out.add_at(movement, place, sender, bytes, counts);
+        } else {
+            out.add(self.movement(of), sender, bytes, counts);
         }
-        out.add(self.movement(of), sender, bytes, counts);
+    }
+
+    /// Where requests of a statement were counted last, its rows, and what belongs to the session.
+    #[inline]
+    pub fn places(&self, id: Id) -> [Place; 3] {
+        let [asked, told] = self.list.get(id as usize).map_or_else(Default::default, |entry| entry.places);
+        [asked, told, self.connect]
     }
 
     pub fn untidy(&self) -> bool {
