@@ -213,6 +213,7 @@ struct PlainKey {
 impl PlainKey {
     /// The hash of the same [`Key`].
     #[inline(always)]
+    #[allow(clippy::manual_hash_one)] // That one is not inlined.
     fn hashed(self, seeds: &Seeded) -> u64 {
         let mut hasher = seeds.build_hasher();
         Key::from(self).hash(&mut hasher);
