@@ -228,7 +228,10 @@ class Connected:
     def _make_days(self, table: str, rows: Iterable[Row]) -> None:
         """The tables of the days that the rows lie in."""
         place = _PLACES[table]
-        for day in {row[place][:10] for row in rows}:
+        self._make_named(table, {row[place][:10] for row in rows})
+
+    def _make_named(self, table: str, days: Iterable[str]) -> None:
+        for day in days:
             if (table, day) not in self._days:
                 make_day(self._open, table, PARTITIONED[table], day, self._today())
                 self._days.add((table, day))
@@ -428,7 +431,7 @@ def add_rows(db: Connection, rows: Mapping[str, Sequence[Row]]) -> int:
     """Put rows into their tables inside the caller's transaction; the temporary ``new_`` tables must be there."""
     new = 0
     for table, some in rows.items():
-        if not some or (table == "judgements" and _at_once(db, some)):
+        if not some:
             continue
         with db.cursor() as cursor:
             with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_new(table))) as copy:
@@ -436,23 +439,25 @@ def add_rows(db: Connection, rows: Mapping[str, Sequence[Row]]) -> int:
                     copy.write_row(row)
             if table == "findings":
                 cursor.execute(_UPSERT_FINDINGS)
-            elif table == "judgements":
-                cursor.execute(_UPSERT_JUDGEMENTS)
             else:
                 cursor.execute(sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT DO NOTHING").format(sql.Identifier(table), _new(table)))
                 new += cursor.rowcount
     return new
 
 
-def _at_once(db: Connection, judgements: Sequence[Row]) -> bool:
-    """Judgements by COPY into their table: a window is judged once, as a rule. False if one is there already, and nothing was done."""
+def add_judgements(db: Connection, lines: str) -> None:
+    """Put lines of COPY's text format into ``judgements`` inside the caller's transaction."""
+    if not lines:
+        return
     try:
+        # A window is judged once, as a rule.
         with db.transaction(), db.cursor() as cursor, cursor.copy("COPY judgements FROM STDIN") as copy:
-            for row in judgements:
-                copy.write_row(row)
+            copy.write(lines)
     except psycopg.errors.UniqueViolation:
-        return False
-    return True
+        with db.cursor() as cursor:
+            with cursor.copy("COPY new_judgements FROM STDIN") as copy:
+                copy.write(lines)
+            cursor.execute(_UPSERT_JUDGEMENTS)
 
 
 # Read out of the text: jsonb refuses the NUL that a name may hold as an escape.
@@ -500,5 +505,5 @@ _ROWS: Final[dict[str, Callable[[Event, str], Row]]] = {
     "heartbeat": heartbeat_row,
     "finding": _finding_event_row,
 }
-_PLACES: Final = {"flows": 5, "losses": 3, "heartbeats": 3, "finding_events": 4, "judgements": 1, "outcomes": 1}
+_PLACES: Final = {"flows": 5, "losses": 3, "heartbeats": 3, "finding_events": 4}
 """Where in a row the time stands that decides its day."""

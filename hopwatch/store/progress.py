@@ -22,9 +22,7 @@ from typing import Any, Final
 
 from hopwatch.store import StoreError
 from hopwatch.store.judgements import Judged, Outcomes
-from hopwatch.store.postgresql import Connected, Hiding, Said, add_rows, rows_of, spoken, today
-from hopwatch.store.rows import Row
-from hopwatch.store.schema import PARTITIONED
+from hopwatch.store.postgresql import Connected, Hiding, Said, add_judgements, add_rows, rows_of, spoken, today
 from hopwatch.store.seal import Sealer
 
 CHANGES_BYTES_MIN: Final = 1 << 20
@@ -170,13 +168,16 @@ class Progress(Connected):
             StoreAway: the database went away; nothing is kept, or everything is: claim the partitions again to see.
             StoreRefused: something in the findings cannot be kept.
         """
-        rows = {step.number: self._rows_of(step) for step in steps if step.listed}
+        listed = [step for step in steps if step.listed]
+        rows = {step.number: rows_of(self._hiding, step.findings, ("finding_events", "findings")) for step in listed}
+        told = {step.number: self._outcomes.told(step.judged) for step in listed}
         outbox: dict[int, int] = {}
         grown: dict[tuple[int, str], _Grown] = {}
         with spoken():
             for some in rows.values():
-                for table in PARTITIONED.keys() & some.keys():
-                    self._make_days(table, some[table])
+                self._make_days("finding_events", some["finding_events"])
+            for table in ("judgements", "outcomes"):
+                self._make_named(table, {day for one in told.values() for day in one.days})
             with self._open.transaction():
                 # Always in one order, or two detectors could wait for one another.
                 found = self._open.execute(
@@ -188,7 +189,9 @@ class Progress(Connected):
                     if epochs.get(step.number) != step.epoch:
                         continue
                     self._remember(step, grown)
-                    add_rows(self._open, rows.get(step.number, {}))
+                    if step.listed:
+                        add_rows(self._open, rows[step.number] | {"outcomes": told[step.number].outcomes})
+                        add_judgements(self._open, told[step.number].lines)
                     if step.findings:
                         outbox[step.number] = self._put_out(step)
                     self._open.execute(
@@ -199,9 +202,6 @@ class Progress(Connected):
                     self._open.execute("DELETE FROM detector_outbox WHERE id = ANY(%s)", (list(said),))
         self._grown.update(grown)
         return Kept(outbox, frozenset(step.number for step in steps if epochs.get(step.number) != step.epoch))
-
-    def _rows_of(self, step: Step) -> dict[str, list[Row]]:
-        return rows_of(self._hiding, step.findings, ("finding_events", "findings")) | self._outcomes.rows(step.judged)
 
     def _remember(self, step: Step, grown: dict[tuple[int, str], _Grown]) -> None:
         for plant, snapshot in step.snapshots.items():

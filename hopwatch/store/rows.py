@@ -11,9 +11,14 @@ from hopwatch.store import Event
 Row = tuple[Any, ...]  # Any: SQL values.
 
 
+_WHOLE = len("2026-04-07T10:42:08.123456789Z")
+
+
 def sortable(time: str) -> str:
     """An RFC 3339 time in UTC with nine decimals, whose text order is time order."""
     if time.endswith("Z") and time[10:11] == "T" and len(time) >= 20:
+        if len(time) == _WHOLE and time[19] == ".":
+            return time
         seconds, _, fraction = time[:-1].partition(".")
         return f"{seconds}.{fraction[:9]:0<9}Z"
     return sortable(time_text(time_ns(time)))

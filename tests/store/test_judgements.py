@@ -129,6 +129,13 @@ def test_a_window_judged_anew_shows_what_was_said_last_and_the_others_of_its_ste
     assert [one["judgement"]["verdict"] for one in house.reader.history()] == ["expired", "expired"]
 
 
+def test_an_id_of_any_characters_is_found_again(house: House) -> None:
+    wild = flow(1, event_id="a\tb\\N\nc\rd\0\ud800")
+    house.keep(wild)
+    house.judge(Outcome(), wild)
+    assert [one["judgement"]["verdict"] for one in house.reader.history()] == ["declared"]
+
+
 def test_no_person_is_named_in_what_was_said(house: House) -> None:
     said = Outcome("undeclared-account", "high", who="h.keller", differences=(Differs("h.keller at 10.0.0.2"),))
     house.judge(said, flow(1, account="h.keller"))
