@@ -15,7 +15,7 @@ from rich.console import Console
 from collectors.packets import Sensor
 from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.cli import main
-from hopwatch.events import Flow, Loss, dump
+from hopwatch.events import Flow, Heartbeat, Loss, dump
 from hopwatch.show import amounts, clean, size, span, violation
 from hopwatch.store.embedded import EmbeddedStore
 from hopwatch.terminal import LiveView
@@ -470,7 +470,8 @@ def test_questions_are_asked_only_when_they_are_wanted(capsysbinary: pytest.Capt
 
 
 def test_what_time_alone_shows_is_said_in_the_plain_view(capsys: pytest.CaptureFixture[str]) -> None:
-    """An agent of a conduit that falls silent is about no window."""
-    quiet = [flow(1), flow(2, agent="other", start="2026-04-07T10:05:00Z", end="2026-04-07T10:05:01Z")]
+    """An agent of a conduit that was heard to beat and falls silent is about no window."""
+    beat = dump(Heartbeat(event_id="b" * 32, plant="north", agent="tap", time="2026-04-07T10:00:00Z"))
+    quiet = [beat, flow(1), flow(2, agent="other", start="2026-04-07T10:05:00Z", end="2026-04-07T10:05:01Z")]
     assert watch(Replay(a=[quiet]), "--store", "none", "--questions") == 1
     assert "agent-silent" in capsys.readouterr().out
