@@ -61,6 +61,11 @@ class Moved(msgspec.Struct, frozen=True):
         return self.hop is not None and self.verdict in ("declared", "declared-in-part")
 
     @property
+    def server_port(self) -> int:
+        """Where the client dialled."""
+        return (self.flow.source if self.server is self.source else self.flow.destination).port
+
+    @property
     def who(self) -> str:
         """The account as a finding shows it."""
         return self.account or "unread account"

@@ -20,8 +20,7 @@ from detectors.moved import Moved, Question
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Severity
 
-CLEAR: Final = frozenset({"none", "opcua-none", "opcua-sign"})
-"""Protections under which whoever listens can read."""
+CLEAR: Final = frozenset({"none", "opcua-none"})
 
 LOGINS: Final = {
     "postgresql": frozenset({"password"}),
@@ -35,7 +34,7 @@ VAULT_KINDS: Final = frozenset({"vault", "secret-store", "password-safe"})
 """Kinds of assets that give out secrets."""
 
 SAID: Final = {
-    "secret-password": "a password in the text of a statement or command",
+    "secret-password": "a password in the text of a statement",
     "secret-connection": "a password in a connection string or options",
     "secret-url": "a secret in a URL",
     "secret-header": "a secret in a header line",
@@ -71,8 +70,7 @@ class Secrets(Question):
         login = flow.protection.authentication
         if login in LOGINS.get(flow.protocol or "", ()) and not moved.approved:
             kinds[f"login:{login}"] = None
-        port = (flow.source if moved.server is moved.source else flow.destination).port
-        if flow.protocol == "http" and (port == VAULT_PORT or (moved.server.asset or moved.server.host) in self._vaults):
+        if flow.protocol == "http" and (moved.server_port == VAULT_PORT or (moved.server.asset or moved.server.host) in self._vaults):
             kinds["vault"] = None
         return kinds
 

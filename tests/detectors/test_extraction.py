@@ -1,9 +1,9 @@
 """A table that leaves whole is one extraction, however many statements, pages and sessions it takes."""
 
-from dataclasses import replace
 from typing import Any
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
+from msgspec.structs import replace
 from north import architecture, extract, objects
 
 from detectors.extraction import PAUSE_NS, ROWS_MIN, Extraction
