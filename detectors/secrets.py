@@ -20,7 +20,8 @@ from detectors.moved import Moved, Question
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Severity
 
-CLEAR: Final = frozenset({"none", "opcua-none"})
+CLEAR: Final = frozenset({"none", "opcua-none", "opcua-sign"})
+"""Protections under which whoever listens can read."""
 
 LOGINS: Final = {
     "postgresql": frozenset({"password"}),
@@ -34,7 +35,7 @@ VAULT_KINDS: Final = frozenset({"vault", "secret-store", "password-safe"})
 """Kinds of assets that give out secrets."""
 
 SAID: Final = {
-    "secret-password": "a password in the text of a statement",
+    "secret-password": "a password in the text of a statement or command",
     "secret-connection": "a password in a connection string or options",
     "secret-url": "a secret in a URL",
     "secret-header": "a secret in a header line",
