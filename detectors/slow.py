@@ -127,18 +127,7 @@ class Slow:
         excess = (value - mean) / unit
         told = None
         if days and pair.day - pair.first_day >= DAYS_MIN:
-            pair.sum = max(0.0, pair.sum + min(excess, EXCESS_MAX) - SLACK)
-            if pair.sum == 0.0:
-                pair.since, pair.more, pair.moved = None, 0, 0
-            else:
-                pair.since = pair.day if pair.since is None else pair.since
-                pair.more += pair.bytes - int(expm1(mean))
-                pair.moved += pair.bytes
-            if pair.sum > DECISION and pair.since is not None and pair.bytes >= BYTES_MIN:
-                if pair.moved >= RATIO_MIN * (pair.moved - pair.more):
-                    told = More(key, pair.since, pair.day - pair.since + 1, pair.more, pair.bytes / max(1.0, expm1(mean)))
-                # What is too little to call anyone for is a plant that grows: it becomes usual.
-                pair.sum, pair.since, pair.more, pair.moved = 0.0, None, 0, 0
+            told = self._adds(key, pair, excess, max(1.0, expm1(mean)))
         if days:
             bounded = min(abs(excess), EXCESS_MAX) * unit
             pair.deviations += 1
@@ -148,10 +137,41 @@ class Slow:
         pair.usual[weekday] = (days + 1, mean + max(1 / (days + 1), FORGET) * (value - mean))
         return told
 
+    def _adds(self, key: str, pair: Days, excess: float, expected: float) -> More | None:
+        """The sum with this day, and what it shows."""
+        pair.sum = max(0.0, pair.sum + min(excess, EXCESS_MAX) - SLACK)
+        if pair.sum == 0.0:
+            pair.since, pair.more, pair.moved = None, 0, 0
+            return None
+        pair.since = pair.day if pair.since is None else pair.since
+        pair.more += pair.bytes - int(expected)
+        pair.moved += pair.bytes
+        # The day on which it is said must be one of those that are more.
+        if pair.sum <= DECISION or pair.bytes < max(BYTES_MIN, RATIO_MIN * expected):
+            return None
+        told = None
+        if pair.moved >= RATIO_MIN * (pair.moved - pair.more):
+            told = More(key, pair.since, pair.day - pair.since + 1, pair.more, pair.bytes / expected)
+        # What is too little to call anyone for is a plant that grows: it becomes usual.
+        pair.sum, pair.since, pair.more, pair.moved = 0.0, None, 0, 0
+        return told
+
 
 def _said(one: Days) -> list[Any]:  # Any: JSON values
     usual = [[weekday, *said] for weekday, said in one.usual.items()]
-    return [one.day, one.first_day, one.bytes, usual, one.deviation, one.deviations, one.sum, one.since, one.more, one.moved, one.excused]
+    return [
+        one.day,
+        one.first_day,
+        one.bytes,
+        usual,
+        one.deviation,
+        one.deviations,
+        one.sum,
+        one.since,
+        one.more,
+        one.moved,
+        one.excused,
+    ]
 
 
 def _read(said: list[Any]) -> Days:  # Any: JSON values

@@ -98,7 +98,9 @@ class Score:
         """Judge one run's alerts."""
         first_day = min(LEARNING_DAYS, run.days // 2)
         self.plant_days += run.days - first_day
-        kept = [one for one in _once(alerts) if one.minute >= first_day * DAY_MINUTES]
+        # Days are the plant's, as those of the incidents are.
+        first = int((run.wall.day < first_day).sum())
+        kept = [one for one in _once(alerts) if one.minute >= first]
         hits: dict[int, list[Alert]] = {}
         ends = [about(incident) for incident in run.incidents]
         for alert in kept:

@@ -93,6 +93,24 @@ def test_a_third_more_every_day_is_found_within_a_week_and_named_by_its_first_da
     assert 1.2 < found[0].ratio < 1.5
 
 
+def test_one_day_of_twice_the_amount_leaves_no_trend_behind() -> None:
+    slow = Slow(days_of(BERLIN))
+    found = []
+    for day in range(60):
+        usual = (90 if day % 7 < 5 else 3) * MIB * (100 + day * 7919 % 11) // 105
+        found += slow.add("mes|mw", MONDAY_S + day * DAY_S, usual * (5 if day == 30 else 2) // 2)
+    assert found == []
+
+
+def test_a_tenth_more_is_a_plant_that_grows() -> None:
+    slow = Slow(days_of(BERLIN))
+    found = []
+    for day in range(90):
+        usual = 90 * MIB * (100 + day * 7919 % 3) // 100
+        found += slow.add("mes|mw", MONDAY_S + day * DAY_S, usual * (110 if day >= 30 else 100) // 100)
+    assert found == []
+
+
 def test_weekdays_that_differ_are_no_drift() -> None:
     slow = Slow(days_of(BERLIN))
     found = []
