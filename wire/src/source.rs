@@ -1,6 +1,6 @@
 //! Where frames come from: one reading interface for capture files, standard input and live interfaces.
 //!
-//! A [`Source`] lends one frame at a time out of its own buffer, so nothing is copied or allocated per packet. Files may
+//! A [`Source`] lends frames out of its own buffer, so nothing is copied or allocated per packet. Files may
 //! be pcap or pcapng, plain, gzip or zstd; all of that is told by their first bytes, never by their name.
 
 use std::error::Error;
