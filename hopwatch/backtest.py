@@ -64,7 +64,7 @@ def _hits(args: argparse.Namespace) -> int:
         when = stretch(store, architecture.plant, args.days, args.until)
         names = Names(pseudonyms(key).made, [architecture])
         judge = Judge(architecture, args.at)
-        use = Use(judge)
+        use = Use(judge, summed=True)
         progress = Progress(when)
         first_ns = when.until_ns
         for window in replayed(store, architecture.plant, when, names):

@@ -212,10 +212,11 @@ class Peak:
 
 
 class Use:
-    """How each line of a declaration was used, by what the judge said of each window."""
+    """How each line of a declaration was used, by what the judge said of each window; ``summed``: and what moved in all."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, *, summed: bool = False) -> None:
         self._judge = judge
+        self._summed = summed
         self.windows = 0
         self.lines: dict[tuple[str, str], Line] = {}
         """By section and name."""
@@ -254,7 +255,7 @@ class Use:
                 peak.used, peak.at_ns = spent.used, at_ns
         for section, name in shared:
             self._count(section, name, at_ns, used)
-        if outcome.hop is not None and used:
+        if self._summed and outcome.hop is not None and used:
             self._sum(judgement, outcome.hop, at_ns)
 
     def line(self, section: str, name: str) -> Line:
