@@ -26,11 +26,15 @@ Packet = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """``capture`` with its first packet at ``at_ns``, every pause ``stretch`` times as long."""
+    """``capture`` with its first packet at ``at_ns``, every pause ``stretch`` times as long.
+
+    With ``spread`` it is the pauses between the beginnings of connections that are so many times as long; each runs as recorded.
+    """
 
     capture: Path
     at_ns: int
     stretch: float = 1.0
+    spread: float | None = None
 
 
 def play(tape: Iterable[Played], path: Path) -> None:
@@ -73,7 +77,29 @@ def _read(capture: Path) -> list[Packet]:
 
 
 def _placed(played: Played) -> Iterator[Packet]:
+    found = packets(played.capture)
+    if played.spread is not None:
+        found = iter(_spread(list(found), played.spread))
     first_ns: int | None = None
-    for at_ns, frame in packets(played.capture):
+    for at_ns, frame in found:
         first_ns = at_ns if first_ns is None else first_ns
         yield played.at_ns + int((at_ns - first_ns) * played.stretch), frame
+
+
+def _spread(found: list[Packet], times: float) -> list[Packet]:
+    """Every connection begins ``times`` as late after the first packet."""
+    begins: dict[frozenset[bytes], int] = {}
+    first_ns = found[0][0] if found else 0
+    moved = []
+    for at_ns, frame in found:
+        begin_ns = begins.setdefault(_ends(frame), at_ns)
+        moved.append((at_ns + int((begin_ns - first_ns) * (times - 1)), frame))
+    return sorted(moved, key=lambda packet: packet[0])
+
+
+def _ends(frame: bytes) -> frozenset[bytes]:
+    """Both ends of an Ethernet frame's TCP or UDP over IPv4 (RFC 791, 3.1; RFC 9293, 3.1); of any other the frame itself."""
+    if len(frame) < 34 or frame[12:14] != b"\x08\x00" or frame[23] not in (6, 17):
+        return frozenset((frame,))
+    ports = 14 + (frame[14] & 0x0F) * 4
+    return frozenset((frame[26:30] + frame[ports : ports + 2], frame[30:34] + frame[ports + 2 : ports + 4]))

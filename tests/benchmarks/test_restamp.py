@@ -36,6 +36,20 @@ def test_a_recording_is_played_twice_and_once_slowly_in_the_order_of_time(tmp_pa
     ]
 
 
+def segment(client: int, *, back: bool = False) -> bytes:
+    """An Ethernet frame with the IPv4 and TCP header of one connection of client port ``client``."""
+    ends = [(bytes((10, 0, 0, 1)), client.to_bytes(2, "big")), (bytes((10, 0, 0, 2)), (5432).to_bytes(2, "big"))]
+    (source, sport), (destination, dport) = reversed(ends) if back else ends
+    return bytes(12) + b"\x08\x00" + bytes([0x45, *bytes(8), 6, 0, 0]) + source + destination + sport + dport
+
+
+def test_connections_are_spread_and_each_runs_as_recorded(tmp_path: Path) -> None:
+    frames = [segment(1), segment(1, back=True), segment(2), segment(1), segment(2, back=True)]
+    one = recorded(tmp_path / "one.pcap.gz", *((second * SECOND_NS, frame) for second, frame in enumerate(frames, 7)))
+    play([Played(one, 100 * SECOND_NS, spread=60)], tmp_path / "tape.pcap")
+    assert [at_ns // SECOND_NS for at_ns, _ in on_tape(tmp_path / "tape.pcap")] == [100, 101, 103, 220, 222]
+
+
 def test_stamps_that_pass_one_another_are_put_in_order(tmp_path: Path) -> None:
     capture = recorded(tmp_path / "one.pcap.gz", (5 * SECOND_NS, b"late"), (4 * SECOND_NS, b"early"))
     assert [frame for _, frame in packets(capture)] == [b"early", b"late"]

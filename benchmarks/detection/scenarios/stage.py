@@ -99,13 +99,14 @@ class Tape:
     played: list[Played] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
 
-    def add(self, take: Take, at: int, *, over: timedelta | None = None, story: bool = True) -> "Tape":
-        """Play ``take`` at ``at``, stretched to ``over`` if that is given."""
-        length = max(1, take.length_ns)
-        stretch = 1.0 if over is None else over / timedelta(microseconds=1) * 1000 / length
-        self.played.append(Played(take.capture, at, stretch))
+    def add(self, take: Take, at: int, *, over: timedelta | None = None, spread: timedelta | None = None, story: bool = True) -> "Tape":
+        """Play ``take`` at ``at``: stretched to ``over`` if that is given, or its connections spread over so much."""
+        length_ns = max(1, take.length_ns)
+        longer_ns = next((one / timedelta(microseconds=1) * 1000 for one in (over, spread) if one is not None), float(length_ns))
+        times = longer_ns / length_ns
+        self.played.append(Played(take.capture, at, 1.0 if over is None else times, None if spread is None else times))
         if story:
-            self.parts.append(Part(at, at + int(length * stretch) + 1, tuple(take.entries)))
+            self.parts.append(Part(at, at + int(longer_ns) + 1, tuple(take.entries)))
         return self
 
 
