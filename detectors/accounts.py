@@ -147,6 +147,9 @@ class Accounts(Question):
 
     def _places(self, moved: Moved, name: str, known: Known, host: str, fresh: bool) -> Iterator[Finding]:
         """What an account says that comes from where it is not declared to."""
+        if moved.hop is not None and self._index.relay(moved.client) is not None:
+            # Who comes through a declared pool is seen, as himself, on its other leg.
+            return
         others = [one for one, at in known.hosts.items() if one != host and moved.start_ns - at <= TOGETHER_NS]
         if host not in known.hosts and not fresh and self._learnt(moved, known):
             usual = ", ".join(list(known.hosts)[-4:])

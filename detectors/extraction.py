@@ -5,7 +5,8 @@ once, whatever statement, cursor or page brought them. Explains itself by rows, 
 known, and since when.
 
 Blind to: rows taken under several accounts (see ``spending`` for owners), and reading the same rows again, which counts again:
-a fraction above one says so. Raised wrongly by: a reload after a broken night (declare an exception), a table that shrank.
+a fraction above one says so; catalogues, and what a ticket allows. Raised wrongly by: a reload after a broken night (declare an
+exception), a table that shrank.
 What to do: compare with the use case's declared subset; ask whether a filter on time or line would do.
 
 A table's size is what its declaration says (``rows``); without it the fraction is unknown and only the account's own past is
@@ -20,7 +21,7 @@ from detectors.cases import Cases
 from detectors.judgement import class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
-from hopwatch.declared.match import End, Index, Remembered
+from hopwatch.declared.match import End, Index, Remembered, is_metadata
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, ObjectSet
 
@@ -80,7 +81,7 @@ class Extraction(Question):
 
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """A finding when an extraction grows beyond what is usual, or beyond a fraction of the table."""
-        if moved.flow.operation not in READS or (moved.rows <= 0 and moved.values <= 0):
+        if moved.flow.operation not in READS or (moved.rows <= 0 and moved.values <= 0) or moved.under_ticket:
             return ()
         if moved.approved and self._is_for_all(moved.destination):
             return ()
@@ -115,7 +116,8 @@ class Extraction(Question):
             taken.days.append([day, 0])
         taken.days[-1][1] += rows
         kind, declared, seen = self._large(self._size((moved.server.asset or moved.server.host, tuple(part.names))), taken)
-        if not kind or kind == taken.told:
+        # A catalogue is read again and again, and is nobody's data.
+        if not kind or kind == taken.told or (part.names and all(map(is_metadata, part.names))):
             return ()
         taken.told = kind
         return (

@@ -191,6 +191,8 @@ class Silence(Question):
         began_ns = self._clock.of("began")[0]
         for place, agent in self._places.items():
             life = self._agents.known(agent)
+            if life is not None and not life.beats:
+                continue
             last_ns = began_ns if life is None else life.last_ns
             told = self._unheard.known(place)
             if now_ns - last_ns < UNWATCHED_NS or (told is not None and told[0] >= last_ns):

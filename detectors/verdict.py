@@ -475,8 +475,11 @@ class VerdictDetector:
         destination = self.index.end(flow.destination.address, flow.destination.port, flow.destination.names)
         opened_by = flow.opened_by
         if opened_by is None:
-            # Nobody saw the handshake: the end that the file knows as listening there is the server, else the lower port.
+            # Nobody saw the handshake: the end that the file knows as listening there is the server, by its assets or its
+            # services, else the lower port.
             known = (source.asset is not None, destination.asset is not None)
+            if known[0] == known[1]:
+                known = (self._lists(source, destination, flow), self._lists(destination, source, flow))
             lower = 0 < source.port < destination.port if known[0] == known[1] else known[0]
             opened_by = "destination" if lower else "source"
         server, client = (destination, source) if opened_by == "source" else (source, destination)
@@ -509,6 +512,10 @@ class VerdictDetector:
             met=met,
             asked=Asked(),
         )
+
+    def _lists(self, server: End, client: End, flow: Flow) -> bool:
+        """Whether a service says that the one serves the other at this port."""
+        return any(self.index.services(server, client, server.port, flow.protocol))
 
     def _new_amounts(self, flow: Flow, connection: Connection, *, up: bool) -> dict[str, int]:
         """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
@@ -543,7 +550,7 @@ class VerdictDetector:
         if any(met.decoy for met in seen.met):
             return None
         amount = 0 if seen.again else flow.bytes + flow.bytes_back
-        if _is_discovery(flow):
+        if _is_discovery(flow, self.index):
             seen.asked.personal = True
             pair = "|".join(sorted((flow.source.address, flow.destination.address)))
             if self._caps.would_use(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount) <= DISCOVERY_LIMIT.amount:
@@ -980,10 +987,11 @@ def _own_password(part: ObjectSet, account: str | None) -> bool:
     return account is not None and part.names == [f"account:{account}"] and set(part.columns) in ({"password"}, {"alter", "password"})
 
 
-def _is_discovery(flow: Flow) -> bool:
+def _is_discovery(flow: Flow, index: Index) -> bool:
     if flow.transport in _ICMP:
         return True
-    return is_for_neighbours(flow.source.address) or is_for_neighbours(flow.destination.address)
+    ends = (flow.source.address, flow.destination.address)
+    return any(map(is_for_neighbours, ends)) or (flow.transport == "udp" and not index.broadcasts.isdisjoint(ends))
 
 
 def _differences(opinion: Opinion) -> tuple[Difference, ...]:

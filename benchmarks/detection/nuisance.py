@@ -75,7 +75,7 @@ def recordings(here: Plant, cases: Sequence[Case], *more: Work) -> None:
 
 
 def judged(tape: Iterable[Played], folder: Path, declaration: Path = DECLARATION, at: str = AT) -> tuple[list[Json], int]:
-    """What `hopwatch watch` finds on the tape, each finding as it stands at the end, and how many windows it saw.
+    """What `hopwatch watch` finds on the tape, each finding as it stands at the end and when it was first ``said``, and how many windows.
 
     Raises:
         PlantError: it did not read the tape to its end.
@@ -96,7 +96,8 @@ def watched(capture: Path, declaration: Path, at: str) -> tuple[list[Json], int]
             # Windows by the hundred thousand: only what is kept is read.
             if b'"finding"' in line[:24]:
                 finding = json.loads(line)
-                found[finding["finding_id"]] = finding
+                before = found.get(finding["finding_id"])
+                found[finding["finding_id"]] = finding | {"said": finding["last_seen"] if before is None else before["said"]}
             windows += b'"flow"' in line[:24]
         said = process.stderr.read().decode(errors="replace").strip()
     if process.returncode not in (0, 1):
@@ -157,10 +158,10 @@ def days(here: Plant) -> Iterator[Played]:
 
 
 def by_day(findings: Iterable[Json]) -> dict[str, int]:
-    """How many findings begin on each plant-day; those of the days of learning under ``learning``."""
+    """How many findings are first said on each plant-day; those of the days of learning under ``learning``."""
     counts = dict.fromkeys(["learning", *((FIRST_DAY + timedelta(days=n)).isoformat()[:10] for n in range(PLANT_DAYS))], 0)
     for one in findings:
-        day = datetime.fromisoformat(one["first_seen"]).astimezone(TIMEZONE).isoformat()[:10]
+        day = datetime.fromisoformat(one["said"]).astimezone(TIMEZONE).isoformat()[:10]
         counts[day if day in counts else "learning"] += 1
     return counts
 

@@ -334,7 +334,7 @@ def wildcard_subscriber(plant: Plant) -> None:
 def reboot(plant: Plant) -> None:
     """Database and broker restart under open sessions; every client tries until they are back."""
     sessions = [plant.connect("mes-app", "svc_mes", application="mes-app/7.2") for _ in range(5)]
-    edge, forecast = plant.mqtt("edge-l1", "svc_edge", "edge-l1"), plant.mqtt("ml", "svc_ml", "ml-forecast-r")
+    edge, forecast = plant.mqtt("edge-l1", "svc_edge", "edge-l1"), plant.mqtt("ml", "svc_ml", "ml-forecast")
     forecast.subscribe("north/+/oee/#")
 
     def tries() -> None:

@@ -378,6 +378,9 @@ class Index:
         self._nets: dict[int, list[tuple[int, dict[int, str]]]] = {4: [], 6: []}
         tables: dict[tuple[int, int], dict[int, str]] = {}
         self._zone_names: list[tuple[Callable[[str], bool], str]] = []
+        # A net's own broadcast address (RFC 919, 7): a host shouts into its net as to 255.255.255.255.
+        nets = [net for zone in self.architecture.zones.values() for net in zone.nets]
+        self.broadcasts = frozenset(str(net.broadcast_address) for net in nets if net.version == 4 and net.prefixlen < 31)
         for name, zone in self.architecture.zones.items():
             for net in zone.nets:
                 shift = net.max_prefixlen - net.prefixlen
