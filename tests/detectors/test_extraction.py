@@ -1,5 +1,6 @@
 """A table that leaves whole is one extraction, however many statements, pages and sessions it takes."""
 
+from functools import cache
 from typing import Any
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
@@ -13,6 +14,7 @@ from hopwatch.events import Finding
 SIZED = ("tables: [quality.inspection, quality.defect]}", "tables: [quality.inspection, quality.defect], rows: 100000}")
 
 
+@cache  # Every page asks for it.
 def plant() -> Architecture:
     return architecture(sized=SIZED)
 
