@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from collectors import packets
@@ -90,7 +90,7 @@ def arrived(broker: Cluster, prefix: str) -> list[Event]:
         for kind in TOGETHER:
             topic = topic_name(kind, prefix)
             parts = [TopicPartition(topic, number, 0) for number in range(3)]
-            ends = {part.partition: consumer.get_watermark_offsets(part, timeout=10)[1] for part in parts}
+            ends = {part.partition: end_of(consumer, part) for part in parts}
             consumer.assign([part for part in parts if ends[part.partition]])
             left = {number for number, end in ends.items() if end}
             deadline = time.monotonic() + END_S
@@ -104,6 +104,18 @@ def arrived(broker: Cluster, prefix: str) -> list[Event]:
     finally:
         consumer.close()
     return events
+
+
+def end_of(consumer: Consumer, part: TopicPartition) -> int:
+    """The offset behind its last event; a broker that has just begun leads its partitions one after the other."""
+    deadline = time.monotonic() + END_S
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(part, timeout=10)[1])
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def once(events: list[Event]) -> dict[str, Event]:
