@@ -42,7 +42,7 @@ fn error(wrong: &SourceError) -> PyErr {
 
 /// Each line is freed as soon as Python has it.
 /// Events that one read hands over at a time, about: so many are ready before it looks for more.
-const READY_MAX: usize = 4096;
+const READY_MAX: usize = 1024;
 
 /// The events that are ready.
 fn taken(py: Python<'_>, windows: &mut windows::Windows) -> Vec<Py<PyBytes>> {

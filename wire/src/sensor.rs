@@ -538,8 +538,13 @@ impl Sensor {
                 self.windows.soon(id as usize, false);
             }
         }
-        for id in all.iter().flatten().filter_map(|ahead| self.application(ahead)?.window) {
-            self.windows.soon(id as usize, true);
+        for application in all.iter().flatten().filter_map(|ahead| self.application(ahead)) {
+            if let State::Decoding(decoder) = &application.state {
+                decoder.soon();
+            }
+            if let Some(id) = application.window {
+                self.windows.soon(id as usize, true);
+            }
         }
     }
 

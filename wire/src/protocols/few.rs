@@ -2,6 +2,7 @@
 //!
 //! A connection has many tables and uses few of them; what an empty one costs is paid a hundred thousand times.
 
+use crate::soon::soon_first;
 use crate::table::Map;
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -22,6 +23,11 @@ impl<K, V> Default for Few<K, V> {
 }
 
 impl<K: Eq + Hash, V> Few<K, V> {
+    /// Asks for the memory of the first of them.
+    pub(super) fn soon(&self) {
+        soon_first(self.list.as_slice());
+    }
+
     #[inline]
     pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
     where

@@ -93,6 +93,9 @@ pub trait Decoder: Send {
 
     /// Bytes of memory held, roughly: buffers and tables.
     fn memory_bytes(&self) -> usize;
+
+    /// Asks for the memory behind it that its next bytes will need; its own has been asked for before.
+    fn soon(&self) {}
 }
 
 /// What the first bytes of a connection say.

@@ -13,6 +13,7 @@ mod search;
 use super::few::Few;
 use super::search::Search;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
+use crate::soon::soon_first;
 use crate::sql::{self, CopyFormat, Effect, Statement, UNKNOWN};
 use crate::table::Seeded;
 use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
@@ -2275,6 +2276,12 @@ impl Decoder for Postgresql {
         if let Some(inner) = &self.inner {
             inner.facts(into);
         }
+    }
+
+    fn soon(&self) {
+        self.entries.soon();
+        self.cache.soon();
+        soon_first(self.requests.queue.as_slices().0);
     }
 
     fn memory_bytes(&self) -> usize {

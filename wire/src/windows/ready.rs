@@ -4,7 +4,7 @@
 use super::line::Line;
 
 /// Bytes that are kept to be written again when the events were taken.
-const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 2 << 20;
 
 /// Lines of JSON in the order in which they were written.
 #[derive(Default)]

@@ -4,6 +4,7 @@
 //! messages, and the numbers are all that most of them change.
 
 use crate::protocols::few::Few;
+use crate::soon::soon_first;
 use crate::sql::{Effect, Statement, UNKNOWN};
 use crate::table::{Map, Seeded};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Place, Recorder, Side};
@@ -297,6 +298,11 @@ pub(super) struct Entries {
 }
 
 impl Entries {
+    /// Asks for the memory of the first of them.
+    pub fn soon(&self) {
+        soon_first(self.list.as_slice());
+    }
+
     pub fn len(&self) -> usize {
         self.list.len()
     }
