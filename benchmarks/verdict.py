@@ -83,16 +83,21 @@ def steps(lines: list[bytes], plant: Architecture, folder: Path) -> dict[str, Ca
 
 def report(name: str, lines: list[bytes], plant: Architecture, folder: Path) -> None:
     """Print the least of several turns of every step."""
-    every = steps(lines, plant, folder)
+    print(f"{name}: {len(lines):,} windows, {sum(map(len, lines)) // len(lines):,} bytes each")
+    take_turns(steps(lines, plant, folder), len(lines))
+
+
+def take_turns(every: dict[str, Callable[[], object]], windows: int) -> None:
+    """Run every step over the same windows, in turns, and print the least processor time of each."""
     best = dict.fromkeys(every, float("inf"))
     for _ in range(TURNS):
         for step, run in every.items():
             started = time.process_time()
             run()
             best[step] = min(best[step], time.process_time() - started)
-    print(f"{name}: {len(lines):,} windows, {sum(map(len, lines)) // len(lines):,} bytes each")
+    wide = max(map(len, best))
     for step, seconds in best.items():
-        print(f"  {step:24} {seconds / len(lines) * 1e6:7.1f} us {len(lines) / seconds:12,.0f}/s")
+        print(f"  {step:{wide}} {seconds / windows * 1e6:7.2f} us {windows / seconds:12,.0f}/s")
 
 
 def main() -> None:
