@@ -11,7 +11,7 @@ EVENTS ?= 100000
 TRACES ?= ../shared/traces
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## install what is missing (root: distribution packages; always: .venv and the compiled packet path)
 	@scripts/setup.sh
