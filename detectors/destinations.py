@@ -2,7 +2,8 @@
 
 Asks: does a host talk to an off-site place it never talked to, does one place answer from another country or operator, does a
 connection come back as regularly as only a program does, and does DNS or a broker carry bytes out? Sees: every end off site
-with its names, how each is confirmed, bytes both ways and times.
+with its names, how each is confirmed, bytes both ways and times; country and operator where a file of the user says them, else the
+country that the zone declares.
 
 Blind to: what a content network hides behind one name; a place that was already there in the first two weeks. Raised wrongly
 by: a provider that moves a declared name (the name is declared: quiet), a poller nobody declared.
@@ -48,7 +49,7 @@ _DAY_NS: Final = 86_400 * 10**9
 
 @dataclass(slots=True)
 class Talker:
-    """One host: since when it is known, the places it talks to (with their country), and what carriers took out today."""
+    """One host: since when it is known, its places (with ``country|operator``), and what carriers took out today."""
 
     first_ns: int = 0
     places: dict[str, str] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class Beats:
 
 
 class Destinations(Question):
-    """Off-site places by host. ``located`` names the country of an address, None if nobody knows."""
+    """Off-site places by host. ``located`` gives country and operator of an address, empty where nobody knows."""
 
     name: ClassVar[str] = "destinations"
 
@@ -77,7 +78,7 @@ class Destinations(Question):
         architecture: Architecture,
         quoted: Declaration,
         offsite: OffsiteList,
-        located: Callable[[str], str | None] = lambda address: None,
+        located: Callable[[str], tuple[str, str]] = lambda address: ("", ""),
     ) -> None:
         self._architecture = architecture
         self._offsite = offsite
@@ -104,17 +105,22 @@ class Destinations(Question):
 
     def _talks(self, moved: Moved, here: End, there: End) -> Iterator[Finding]:
         talker = self._talkers.of(here.shown)
-        place, country = _place(there), self._country(there)
+        place, (country, operator) = _place(there), self._located(there.address)
+        declared = "" if there.zone is None else self._architecture.zones[there.zone].country or ""
         talker.first_ns = talker.first_ns or moved.start_ns
         before = talker.places.pop(place, None)
+        # Where nobody located it yet, it is where its zone says.
+        usual, _, usual_operator = (before or declared).partition("|")
+        country, usual = country or usual or declared, usual or declared
         learnt = moved.start_ns - talker.first_ns >= LEARNING_NS
         if before is None and learnt and not moved.approved:
             yield self._said(
                 moved, here, there, "new-destination", f"{len(talker.places)} places in two weeks", f"{place}{self._known(there)}"
             )
-        elif before and country and before != country:
-            yield self._said(moved, here, there, "new-country", f"{place} in {before}", f"{place} ({there.address}) in {country}", "high")
-        talker.places[place] = country or before or ""
+        elif (usual and usual != country) or (usual_operator and operator and usual_operator != operator):
+            was, seen = _shown(place, usual, usual_operator), _shown(f"{place} ({there.address})", country, operator)
+            yield self._said(moved, here, there, "new-country", was, seen, "high")
+        talker.places[place] = f"{country}|{operator or usual_operator}"
         if len(talker.places) > PLACES_MAX:
             del talker.places[next(iter(talker.places))]
 
@@ -150,10 +156,6 @@ class Destinations(Question):
             seen = f"{talker.carried[protocol]} bytes out by {protocol} today"
             yield self._said(moved, here, there, "carrier", f"{protocol} carries no data", seen, "high")
 
-    def _country(self, end: End) -> str:
-        zone = None if end.zone is None else self._architecture.zones[end.zone]
-        return self._located(end.address) or (zone.country if zone is not None and zone.country else "")
-
     def _known(self, end: End) -> str:
         place = self._offsite.find(end.name or end.claimed or "")
         unconfirmed = "" if end.name else ", name unconfirmed" if end.claimed else ", no name"
@@ -164,6 +166,10 @@ class Destinations(Question):
             verdict, severity, plant=moved.flow.plant, who=moved.account, source=here.shown, destination=_place(there),
             first_ns=moved.start_ns, last_ns=moved.end_ns, differences=[("where", declared, seen)], moved=moved, hop=moved.hop,
         )  # fmt: skip
+
+
+def _shown(place: str, country: str, operator: str) -> str:
+    return f"{place} in {', '.join(one for one in (country, operator) if one)}"
 
 
 def _place(end: End) -> str:

@@ -5,7 +5,7 @@ from host to host, what fell silent. What it finds are findings of their own; th
 unchanged embedded and on Kafka, and neither reads a store, so that a recorded stream gives the same findings again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -32,8 +32,15 @@ from hopwatch.declared.model import Architecture
 from hopwatch.events import Event, Finding, Heartbeat, Loss, time_ns
 
 
-def online(architecture: Architecture, *, at: date | None = None, edition: str = "", clocks: Clocks | None = None) -> "Online":
-    """Every question that is asked of a plant; ``at``, ``edition`` and ``clocks`` as for the verdict."""
+def online(
+    architecture: Architecture,
+    *,
+    at: date | None = None,
+    edition: str = "",
+    clocks: Clocks | None = None,
+    located: Callable[[str], tuple[str, str]] | None = None,
+) -> "Online":
+    """Every question that is asked of a plant; ``at``, ``edition`` and ``clocks`` as for the verdict, ``located`` as for destinations."""
     verdict = VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)
     index, quoted = verdict.index, verdict.quoted
     inherited, hides = hidden(architecture, quoted, index)
@@ -46,7 +53,7 @@ def online(architecture: Architecture, *, at: date | None = None, edition: str =
             Accounts(architecture, quoted, index),
             Failures(quoted),
             Secrets(architecture, quoted),
-            Destinations(architecture, quoted, shipped()),
+            Destinations(architecture, quoted, shipped(), located or _nowhere),
             Lineage(architecture, quoted, index),
             WriteBack(architecture, quoted),
             Anomaly(architecture, quoted),
@@ -55,6 +62,10 @@ def online(architecture: Architecture, *, at: date | None = None, edition: str =
         ),
         inherited,
     )
+
+
+def _nowhere(address: str) -> tuple[str, str]:
+    return "", ""
 
 
 class Online:

@@ -30,7 +30,7 @@ from agent.clock import ClockState
 from agent.health import Health, beating
 from collectors import packets
 from detectors.judgement import Judgement
-from detectors.online import online
+from detectors.online import Online, online
 from detectors.verdict import VerdictDetector
 from detectors.whatif import what_if
 from hopwatch import agents, scale
@@ -46,6 +46,7 @@ from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import CONSUMER, Engine, SnapshotError
 from hopwatch.events import Event, Finding, schema, time_ns
+from hopwatch.located import Located
 from hopwatch.show import clean, explained_flow, flow_line, grouped, loss_line, size, violation
 from hopwatch.store import ID_CHARACTERS_MIN, Query, Reader, Store, StoreError
 from hopwatch.store.embedded import EmbeddedStore
@@ -140,6 +141,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
     watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     watch.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too (docs/detectors.md)")
+    scale.add_locations(watch)
     _capturing(watch)
     _common(watch)
 
@@ -300,11 +302,10 @@ def _version() -> str:
 class _Judges:
     """The engine with its detectors, as the run wants it: events in, judgements out."""
 
-    def __init__(self, architecture: Architecture, at: date | None, edition: str, *, asks: bool = False) -> None:
+    def __init__(self, detector: VerdictDetector | Online) -> None:
         self._said: list[Judgement] = []
         self._found: list[Finding] = []
-        made = online if asks else VerdictDetector
-        self._detector = made(architecture, at=at, edition=edition)
+        self._detector = detector
         self._engine = Engine([self._detector], self)
 
     def say(self, outcome: object) -> None:
@@ -379,7 +380,11 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         view = _view(arguments.json, f"{architecture.plant} v{architecture.version}{unsigned}  {shown}")
         if not architecture.declaration.signed and not arguments.json:
             print(f"hopwatch: {chosen.declaration}: UNSIGNED: nobody has signed this declaration", file=sys.stderr)
-        judges = _Judges(architecture, chosen.at, edition, asks=chosen.questions)
+        if chosen.questions:
+            detector: VerdictDetector | Online = online(architecture, at=chosen.at, edition=edition, located=Located(chosen.locations))
+        else:
+            detector = VerdictDetector(architecture, at=chosen.at, edition=edition)
+        judges = _Judges(detector)
         run = Run(log, judges, store, view, f"{CONSUMER}/{architecture.plant}")
         over = packets.until(chosen.duration)
 

@@ -61,17 +61,28 @@ class CaptureSettings(BaseSettings):
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
-class Settings(CaptureSettings):
+class JudgingSettings(CaptureSettings):
+    """What every command that judges is told."""
+
+    approvers: Path | None = Field(None, description="the keys whose signature approves a declaration")
+    at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
+    questions: bool = Field(False, description="ask what no single window shows, too: bulk, new accounts, lineage, silence")
+    locations: Annotated[list[Path], NoDecode] = Field([], description="files in the MaxMind DB format: country or operator of an address")
+
+    @field_validator("locations", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return cls._separated(value)
+
+
+class Settings(JudgingSettings):
     """What `hopwatch watch` is told."""
 
     declaration: Path | None = Field(None, description="the plant's declared architecture, plant.yaml")
-    approvers: Path | None = Field(None, description="the keys whose signature approves the declaration")
     store: str = Field("hopwatch.db", min_length=1, description="the store's file, or none")
     store_bytes_max: int = Field(STORE_BYTES_MAX, ge=1 << 17, description="bound of the store's file")
     key: Path | None = Field(None, description="the key of the pseudonyms; by default beside the store, STORE.key")
     log_bytes_max: int = Field(LOG_BYTES_MAX, ge=1 << 16, description="bound of the log between sensor and engine")
-    at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
-    questions: bool = Field(False, description="ask what no single window shows, too: bulk, new accounts, lineage, silence")
 
 
 class AgentSettings(CaptureSettings):
@@ -88,7 +99,7 @@ class AgentSettings(CaptureSettings):
     shards: int = Field(1, ge=1, le=64, description="shards the plant's events are split into, as every agent and detector must say")
 
 
-class ScaleSettings(CaptureSettings):
+class ScaleSettings(JudgingSettings):
     """What `hopwatch detect` and `hopwatch store` are told."""
 
     postgres: SecretStr | None = Field(None, description="the PostgreSQL database, as a URI or a connection string")
@@ -97,9 +108,6 @@ class ScaleSettings(CaptureSettings):
     group: str | None = Field(None, min_length=1, max_length=200, description="the consumer group")
     verdicts: bool = Field(True, description="keep what was said of each flow beside it, as `hopwatch store` keeps the flows")
     declaration: Path | None = Field(None, description="judge by this file only")
-    approvers: Path | None = Field(None, description="the keys whose signature approves a declaration")
-    at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
-    questions: bool = Field(False, description="ask what no single window shows, too: bulk, new accounts, lineage, silence")
 
 
 EVERY = (Settings, AgentSettings, ScaleSettings)

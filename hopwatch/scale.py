@@ -27,6 +27,7 @@ from hopwatch.declared.model import Architecture
 from hopwatch.detect import KINDS, Detecting, Token
 from hopwatch.editions import Edition, Editions, edition_name
 from hopwatch.engine import Detector
+from hopwatch.located import Located
 from hopwatch.store.postgresql import Hiding, PostgresStore, StoreAway
 from hopwatch.store.progress import Progress
 from hopwatch.store.pseudonyms import key_file
@@ -52,8 +53,16 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-older", action="store_true", help="let an older version take the place of a newer one")
     parser.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     parser.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too")
+    add_locations(parser)
     parser.add_argument("--no-verdicts", dest="verdicts", action="store_false", default=None, help="keep no verdict for each flow")
     parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-detect)")
+
+
+def add_locations(parser: argparse.ArgumentParser) -> None:
+    """The flag of whoever says where an address is."""
+    parser.add_argument(
+        "--locations", type=Path, nargs="+", metavar="FILE", help="MaxMind DB files: country or operator of addresses, for --questions"
+    )
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -82,10 +91,10 @@ def verdict_detectors(at: date | None, architecture: Architecture, edition: str)
     return [ClockDetector(architecture, clocks), VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)]
 
 
-def online_detectors(at: date | None, architecture: Architecture, edition: str) -> list[Detector]:
+def online_detectors(at: date | None, located: Located, architecture: Architecture, edition: str) -> list[Detector]:
     """Those that build on the verdicts, too."""
     clocks = Clocks()
-    return [ClockDetector(architecture, clocks), online(architecture, at=at, edition=edition, clocks=clocks)]
+    return [ClockDetector(architecture, clocks), online(architecture, at=at, edition=edition, clocks=clocks, located=located)]
 
 
 class _Stop:
@@ -119,6 +128,9 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
         if not architecture.declaration.signed:
             say(f"{settings.declaration}: UNSIGNED: nobody has signed this declaration")
     group = settings.group or "hopwatch-detect"
+    make = partial(verdict_detectors, settings.at)
+    if settings.questions:
+        make = partial(online_detectors, settings.at, Located(settings.locations))
     stopping = _Stop(settings.duration)
     with ending(stopping.ask):
         progress = _patient(lambda: Progress(postgres, group, key, hiding), stopping)
@@ -129,7 +141,7 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
             partial(Subscriber, reached, group=group, kinds=KINDS, member="detect"),
             publisher,
             progress,
-            partial(online_detectors if settings.questions else verdict_detectors, settings.at),
+            make,
             editions,
             hiding,
             declared=None if settings.declaration is not None else Reader(reached, "declared"),

@@ -150,6 +150,7 @@ SAID = {
         "none lost: the wait for an earlier one ends": "WAITING_MAX AHEAD_MAX",
         "none lost: the order begins anew": "SPOOLS_MAX",
     },
+    "hopwatch/located.py": {CACHE: "ADDRESSES_MAX"},
     "hopwatch/store/reading.py": {SHOWN: "CANDIDATES_MAX"},
     "hopwatch/store/postgresql.py": {CACHE: "ACCOUNTS_MAX"},
     "hopwatch/store/judgements.py": {CACHE: "OUTCOMES_MAX"},

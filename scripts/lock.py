@@ -2,7 +2,7 @@
 
 Renew the lock with Debian 12's Python (3.11, the oldest supported):
     python scripts/lock.py > /tmp/requirements.in && pip-compile --generate-hashes --strip-extras --allow-unsafe \\
-        --no-annotate --no-header -o requirements.lock /tmp/requirements.in
+        --no-annotate --no-header --no-emit-find-links -o requirements.lock /tmp/requirements.in
 """
 
 import tomllib

@@ -53,7 +53,7 @@ def test_a_declared_place_is_quiet_at_any_time() -> None:
 
 def test_a_place_that_answers_from_another_country_is_said() -> None:
     countries = {"192.0.32.8": "DE", "192.0.32.9": "US"}
-    detector = watch(located=countries.get)
+    detector = watch(located=lambda address: (countries[address], ""))
     name = "files.example.net"
     assert run(detector, (0, out("192.0.32.8", name))) == []
     (finding,) = run(detector, (10**9, out("192.0.32.9", name)))
@@ -62,8 +62,25 @@ def test_a_place_that_answers_from_another_country_is_said() -> None:
 
 
 def test_another_address_in_the_same_country_is_no_news() -> None:
-    detector = watch(located=lambda address: "DE")
+    detector = watch(located=lambda address: ("DE", "AS64500 CLOUD"))
     assert run(detector, (0, out("192.0.32.8", "files.example.net")), (10**9, out("192.0.32.9", "files.example.net"))) == []
+
+
+def test_a_place_of_another_operator_is_said() -> None:
+    operators = {"192.0.32.8": "AS64500 CLOUD", "192.0.32.9": "AS64501 OTHER"}
+    detector = watch(located=lambda address: ("", operators[address]))
+    found = run(detector, (0, out("192.0.32.8", "files.example.net")), (10**9, out("192.0.32.9", "files.example.net")))
+    assert [(one.verdict, one.differences[0].observed) for one in found] == [
+        ("new-country", "files.example.net (192.0.32.9) in AS64501 OTHER")
+    ]
+
+
+def test_a_declared_zone_that_lies_elsewhere_than_it_says_is_said_at_once() -> None:
+    """The lake is declared in DE."""
+    declared = moved(upload())
+    assert run(watch(located=lambda address: ("DE", "AS64500 CLOUD")), (0, declared)) == []
+    found = run(watch(located=lambda address: ("US", "")), (0, declared), (10**9, declared))
+    assert [(one.verdict, one.differences[0].declared) for one in found] == [("new-country", "lake in DE")]
 
 
 def beats(pauses_s: list[float]) -> list[Finding]:
