@@ -350,6 +350,7 @@ def test_an_outage_longer_than_the_spool_costs_counted_windows_and_no_memory(
     assert len({event["event_id"] for event in events if event.get("operation") == "connect"}) == 40
     # All of the four hours are accounted for: what is left, and what was lost, reaches from their beginning to their end.
     assert min(event["start"] for event in events if "start" in event) == json.loads(said[0])["start"]
-    assert max(event["end"] for event in events if "end" in event) == json.loads(said[-1])["end"]
+    # A heartbeat among what was lost is of today, and the windows are not.
+    assert max(event["end"] for event in events if "end" in event) >= json.loads(said[-1])["end"]
     assert holes(events) == {}
     assert grown_mb < 60 and used_s < 20, (grown_mb, used_s)
