@@ -57,6 +57,9 @@ Answer = Literal["checked", "assumed", "unknown"]
 State = Literal["complete", "lossy", "late", "one-sided", "encrypted", "malformed"]
 Depth = Literal["decoded", "server-log", "sizes", "blind"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
+AlertState = Literal["new", "in-progress", "suppressed", "resolved"]
+AlertChange = Literal["raised", "updated", "raised-again", "decided", "returned", "inhibited", "released"]
+Disposition = Literal["true-positive", "benign-trigger", "false-positive", "duplicate", "test"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("info", "low", "medium", "high", "critical")
 QUESTIONS: Final = ("who", "what", "where", "how_much", "when", "protection")
@@ -344,6 +347,61 @@ class Finding(_Said):
     completeness: State = "complete"
 
 
+class Alert(_Said):
+    """One revision of what a person is to act on: one alert a finding, from its first sight to its disposition.
+
+    ``event_id`` hashes alert and revision, so a repeated one is recognised; ``revision`` is dense from 0. ``change`` says what made
+    this revision and ``why`` in one line how; ``notify`` whether a person is told of it, or only the record. ``techniques`` are ids
+    of ATT&CK; ``hidden`` counts what suppression, shelving or inhibition kept quiet. A ``canary`` tests a destination and is no alert.
+    """
+
+    kind: Literal["alert"] = "alert"
+    event_id: str
+    alert_id: str
+    revision: Count = 0
+    plant: str
+    time: Time
+    change: AlertChange
+    why: str = ""
+    notify: bool = True
+    state: AlertState = "new"
+    disposition: Disposition | None = None
+    severity: Severity
+    severity_because: str = ""
+    techniques: list[str] = []
+    group: str = ""
+    raised: Time
+    notified: Count = 0
+    hidden: Count = 0
+    owner: str | None = None
+    shelved_until: Time | None = None
+    suppressed_by: str | None = None
+    inhibited_by: str | None = None
+    page: str = ""
+    canary: bool = False
+    finding: Finding
+
+
+class Decision(_Said):
+    """What a person decided about one alert, or about every alert whose fields are those of ``scope``.
+
+    ``scope`` may name ``verdict``, ``who``, ``source``, ``destination``, ``hop`` and ``client``; ``ticket`` is whose authority it has.
+    """
+
+    kind: Literal["decision"] = "decision"
+    event_id: str
+    plant: str
+    time: Time
+    person: str
+    action: Literal["acknowledge", "comment", "suppress", "unsuppress", "shelve", "unshelve", "resolve", "reopen"]
+    reason: str
+    alert_id: str | None = None
+    scope: dict[str, str] = {}
+    until: Time | None = None
+    disposition: Disposition | None = None
+    ticket: str | None = None
+
+
 class CommitProof(_Said):
     """A signed git commit that holds a declaration, whole enough to be checked without its repository.
 
@@ -407,7 +465,7 @@ class Summary(_Said):
     seconds: float = 0.0
 
 
-Event = Flow | Loss | Heartbeat | Finding | DeclaredEdition | Summary
+Event = Flow | Loss | Heartbeat | Finding | Alert | Decision | DeclaredEdition | Summary
 
 
 class _Other(Struct, tag_field="kind", tag=""):

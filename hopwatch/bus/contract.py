@@ -13,7 +13,10 @@ from hopwatch.events import schema
 
 Document = dict[str, Any]  # Any: JSON values
 
-MODELS: Final = {"flow": "Flow", "loss": "Loss", "heartbeat": "Heartbeat", "finding": "Finding", "declared": "DeclaredEdition"}
+MODELS: Final = {
+    "flow": "Flow", "loss": "Loss", "heartbeat": "Heartbeat", "finding": "Finding", "alert": "Alert", "decision": "Decision",
+    "declared": "DeclaredEdition",
+}  # fmt: skip
 """The kinds that have a model, by its name."""
 
 SPEAKERS: Final = {

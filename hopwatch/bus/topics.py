@@ -121,6 +121,8 @@ _TIMES: Final = {
     "flow": re.compile(rb'"end"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
     "loss": re.compile(rb'"end"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
     "heartbeat": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
+    "alert": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
+    "decision": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
     "declared": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
     "finding": re.compile(rb'"last_seen"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
 }
