@@ -192,6 +192,7 @@ SAID = {
         THRESHOLD: "RESERVE_BYTES_MAX",
         "told: the loss is of any flow of the agent": "FLOWS_NAMED_MAX",
     },
+    "alerts/outbox.py": {CLIPPED: "ERROR_CHARACTERS_MAX", PIECES: "READ_MAX"},
     "collectors/packets.py": {PIECES: "PACKETS_MAX EVENTS_MAX"},
     "collectors/quality.py": {"a fault is named": "ONE_SIDED_SHARE_MAX COPIES_SHARE_MAX", SHOWN: "NAMED_MAX"},
     "detectors/accounts.py": {AGAIN: "WAYS_MAX", SAID_BY_THEN: "OBJECTS_MAX"},

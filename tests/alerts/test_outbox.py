@@ -1,0 +1,152 @@
+"""What waits for a destination is durable, in order and bounded, in SQLite and in PostgreSQL alike."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alerts import outbox as module
+from alerts.outbox import DELIVERIES_MAX, Outbox, QueueState, letter, queue
+from hopwatch.events import Decision, parse
+from hopwatch.store import StoreError
+from tests.alerts.letters import T0_NS, Book, alert, book, letters
+
+S = 10**9
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Book]:
+    with book(request.param, tmp_path, lambda: request.getfixturevalue("postgres")) as made:
+        yield made
+
+
+def _state(outbox: Outbox, name: str = "siem") -> QueueState:
+    return next(state for state in outbox.states() if state.destination == name)
+
+
+def _ids(outbox: Outbox, name: str = "siem") -> list[str]:
+    return [one.event_id for one in outbox.waiting(name, 1_000)]
+
+
+def test_letters_are_there_with_the_transaction_that_wrote_the_alert_or_not_at_all(kept: Book) -> None:
+    outbox = kept.outbox()
+    with pytest.raises(ZeroDivisionError), kept.transaction() as db:
+        queue(db, letters("siem", range(3)), T0_NS)
+        raise ZeroDivisionError
+    assert outbox.waiting("siem", 10) == []
+    kept.queue(letters("siem", range(2)))
+    assert [parse(one.line) for one in outbox.waiting("siem", 10)] == [alert(0), alert(1)]
+
+
+def test_each_destination_has_its_own_order_and_survives_a_restart(kept: Book) -> None:
+    kept.queue(letters("siem", range(2)) + letters("mail", range(2)))
+    kept.queue(letters("siem", range(2, 4)))
+    first = kept.outbox()
+    first.sent("siem", [one.place for one in first.waiting("siem", 1)], T0_NS + S)
+    first.close()
+    again = kept.outbox()
+    assert _ids(again) == [alert(number).event_id for number in (1, 2, 3)]
+    assert _ids(again, "mail") == [alert(number).event_id for number in (0, 1)]
+    assert (_state(again).waiting, _state(again).sent_total) == (3, 1)
+    assert _state(again).oldest_time == "2026-04-07T10:42:08.000000000Z"
+
+
+def test_failure_keeps_the_letter_at_the_front_and_says_when_it_is_tried_again(kept: Book) -> None:
+    outbox = kept.outbox()
+    kept.queue(letters("siem", range(2)))
+    front = outbox.waiting("siem", 1)[0]
+    for _ in range(5):
+        outbox.failed("siem", front.place, "refused\nby a\tfirewall " + "x" * 1_000, T0_NS, T0_NS + 30 * S)
+    state = _state(outbox)
+    assert (state.failures, state.circuit, state.retried_total) == (5, "open", 5)
+    assert state.next_time == "2026-04-07T10:42:38.000000000Z"
+    assert state.error is not None and state.error.startswith("refused by a firewall x") and len(state.error) == 300
+    assert (again := outbox.waiting("siem", 1)[0]).event_id == front.event_id and again.attempts == 5
+    outbox.sent("siem", [front.place], T0_NS + 31 * S)
+    assert (_state(outbox).failures, _state(outbox).circuit) == (0, "closed")
+
+
+def test_bound_costs_the_oldest_updates_of_the_lowest_severity_and_no_raised_alert(kept: Book) -> None:
+    outbox = kept.outbox()
+    raised = letters("siem", range(3))
+    low = [letter("siem", alert(n, revision=1, change="updated", severity="low")) for n in (10, 11, 12)]
+    high = [letter("siem", alert(n, revision=1, change="updated", severity="high")) for n in (20, 21)]
+    resolved = letter("siem", alert(30, revision=2, change="decided", state="resolved", severity="info"))
+    assert kept.queue([raised[0], high[0], low[0], low[1], raised[1], resolved], most=6) == 0
+    assert kept.queue([low[2]], most=6) == 1
+    assert low[0].event_id not in _ids(outbox) and low[2].event_id in _ids(outbox)
+    assert kept.queue([raised[2], high[1]], most=6) == 2
+    assert _ids(outbox) == [one.event_id for one in (raised[0], high[0], raised[1], resolved, raised[2], high[1])]
+    more = letters("siem", range(40, 45))
+    kept.queue(more, most=6)
+    assert _ids(outbox) == [one.event_id for one in (*raised, *more)]
+    state = _state(outbox)
+    assert (state.waiting, state.dropped_total) == (8, 6)
+    assert f"6 updates were dropped at the bound of {DELIVERIES_MAX}" in state.said
+
+
+def test_letters_above_the_bound_are_said(kept: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DELIVERIES_MAX", 2)
+    kept.queue(letters("siem", range(5)), most=2)
+    state = _state(kept.outbox())
+    assert state.over == 3 and "3 more wait than the bound, all of them raise an alert" in state.said
+
+
+def test_decisions_outlast_updates_at_the_bound(kept: Book) -> None:
+    decision = Decision(event_id="d", plant="north", time="2026-04-07T10:42:08Z", person="a", action="acknowledge", reason="seen")
+    kept.queue([letter("siem", decision), letter("siem", alert(1, revision=1, change="updated"))], most=1)
+    assert _ids(kept.outbox()) == ["d"]
+
+
+def test_dead_letter_is_listed_and_replayed_at_the_end_of_the_queue(kept: Book) -> None:
+    outbox = kept.outbox()
+    kept.queue(letters("siem", range(4)))
+    for one in outbox.waiting("siem", 2):
+        outbox.dead("siem", one.place, "HTTP 400", T0_NS)
+    dead = outbox.dead_letters("siem")
+    assert [(one.event_id, one.error, one.attempts) for one in dead] == [(alert(n).event_id, "HTTP 400", 1) for n in (0, 1)]
+    assert (_state(outbox).dead, _state(outbox).waiting) == (2, 2)
+    assert outbox.replay("siem", T0_NS + S, [dead[1].place, 999]) == 1
+    assert outbox.replay("siem", T0_NS + S) == 1
+    assert _ids(outbox) == [alert(n).event_id for n in (2, 3, 1, 0)]
+    assert (_state(outbox).dead, _state(outbox).dead_total, _state(outbox).waiting) == (0, 2, 4)
+
+
+def test_dead_letters_are_bounded_and_those_that_raise_alerts_go_last(kept: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DEAD_MAX", 2)
+    outbox = kept.outbox()
+    kept.queue([*letters("siem", range(1)), letter("siem", alert(7, revision=1, change="updated")), *letters("siem", range(1, 2))])
+    for one in outbox.waiting("siem", 3):
+        outbox.dead("siem", one.place, "no", T0_NS)
+    assert [one.event_id for one in outbox.dead_letters("siem")] == [alert(0).event_id, alert(1).event_id]
+    assert _state(outbox).dead_dropped_total == 1
+
+
+def test_a_destination_has_one_sender_at_a_time(kept: Book) -> None:
+    first, second = kept.outbox(), kept.outbox()
+    assert first.hold("siem") and first.hold("siem")
+    assert not second.hold("siem")
+    assert second.hold("mail")
+    first.close()
+    assert second.hold("siem")
+
+
+def test_canary_leaves_its_delay_in_the_state(kept: Book) -> None:
+    outbox = kept.outbox()
+    outbox.add([letter("siem", alert(canary=True))], T0_NS)
+    outbox.sent("siem", [outbox.waiting("siem", 1)[0].place], T0_NS + 2 * S, canary=("c", 1_500_000_000))
+    state = _state(outbox)
+    assert (state.canary_event, state.canary_time, state.canary_delay_s) == ("c", "2026-04-07T10:42:10.000000000Z", 1.5)
+
+
+def test_queueing_at_the_bound_stays_quick(kept: Book) -> None:
+    """A thousand letters into a full queue: the bound is kept by an index, not by reading the queue."""
+    kept.queue([letter("siem", alert(n, revision=1, change="updated", severity="low")) for n in range(2_000)], most=2_000)
+    assert kept.queue(letters("siem", range(5_000, 6_000)), most=2_000) == 1_000
+    assert _state(kept.outbox()).waiting == 2_000
+
+
+def test_file_that_is_no_database_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("nothing of the kind, but long enough to be looked at")
+    with pytest.raises(StoreError, match=r"/x: file is not a database"):
+        module.open_outbox(str(tmp_path / "x"))
