@@ -115,6 +115,20 @@ class Outcome:
     declaration: dict[str, Any]  # Any: JSON values
     """The edition it was judged against."""
 
+    @property
+    def event(self) -> dict[str, Any]:  # Any: JSON values
+        """What of it is shown and stored beside each window."""
+        return {
+            "verdict": self.verdict,
+            "severity": self.severity,
+            "hop": self.hop,
+            "service": self.service,
+            "checked": dict(self.checked),
+            "differences": [one.model_dump() for one in self.differences],
+            "classes": list(self.classes),
+            "declaration": dict(self.declaration),
+        }
+
 
 class Spent(NamedTuple):
     """A limit that the window was charged to, and what it has counted now.
@@ -192,18 +206,7 @@ class Judgement:
     @property
     def event(self) -> dict[str, Any]:  # Any: JSON values
         """The judgement as JSON, for whoever shows or stores it beside its flow."""
-        said = self.outcome
-        return {
-            "verdict": said.verdict,
-            "severity": said.severity,
-            "hop": said.hop,
-            "service": said.service,
-            "checked": dict(said.checked),
-            "differences": [one.model_dump() for one in said.differences],
-            "classes": list(said.classes),
-            "finding_id": None if self.finding is None else self.finding.finding_id,
-            "declaration": dict(said.declaration),
-        }
+        return self.outcome.event | {"finding_id": None if self.finding is None else self.finding.finding_id}
 
 
 def highest(severities: Iterable[Severity]) -> Severity:

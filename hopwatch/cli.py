@@ -45,7 +45,8 @@ from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import CONSUMER, Engine, SnapshotError
-from hopwatch.events import Event, Finding, schema, time_ns
+from hopwatch.events import Event, Finding, schema
+from hopwatch.flags import instant
 from hopwatch.located import Located
 from hopwatch.show import clean, explained_flow, flow_line, grouped, loss_line, size, violation
 from hopwatch.store import ID_CHARACTERS_MIN, Query, Reader, Store, StoreError
@@ -195,8 +196,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         listing.add_argument("--account", metavar="NAME", help="in clear; accounts that rest as pseudonyms are found too")
         listing.add_argument("--address", help="either end")
         listing.add_argument("--hop", metavar="NAME")
-        listing.add_argument("--since", type=_time, metavar="TIME", help="RFC 3339, or a day")
-        listing.add_argument("--until", type=_time, metavar="TIME", help="RFC 3339, or a day; not included")
+        listing.add_argument("--since", type=instant, metavar="TIME", help="RFC 3339, or a day")
+        listing.add_argument("--until", type=instant, metavar="TIME", help="RFC 3339, or a day; not included")
         listing.add_argument("--limit", type=_count, default=FLOWS_LISTED, metavar="N")
         _reading(listing)
 
@@ -261,16 +262,6 @@ def _vlans_equal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vlans-equal", action="append", metavar="A=B", help="VLANs that are one network: 120=220, or vni:7=vni:9; again for each pair"
     )
-
-
-def _time(text: str) -> str:
-    """RFC 3339; a day alone begins at midnight UTC."""
-    full = f"{text}T00:00:00Z" if len(text) == 10 else text
-    try:
-        time_ns(full)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
-    return full
 
 
 def _count(text: str) -> int:

@@ -411,13 +411,17 @@ def resolve(host: Host, resolver: tuple[str, int], name: str) -> str:
         return socket.inet_ntoa(client.recv(4096)[-4:])
 
 
+def trusting(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The context, taking any certificate: those of the plant are of this run, and what is shown is the movement, not its validation."""
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def tls_upload(
     ledger: Ledger, account: str, bound: Bound, address: str, port: int, name: str, size: int, context: ssl.SSLContext | None = None
 ) -> Entry:
     """PUT ``size`` bytes over TLS; only sizes and the name asked for can be seen of it."""
-    context = context or ssl.create_default_context()
-    # The certificate is of this run; what is shown is the upload, not its validation.
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = trusting(context or ssl.create_default_context())
     plain = socket.create_connection((address, port), timeout=WAIT_S, source_address=bound)
     entry = Entry(account, "tls")
     with metered(entry, plain), context.wrap_socket(plain, server_hostname=name) as secured:

@@ -17,7 +17,7 @@ from hopwatch.declared.load import load, today
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError, Level, Problem
 from hopwatch.declared.sign import SignatureError, sign, signature_path
-from hopwatch.events import time_ns
+from hopwatch.flags import instant
 
 OK, FOUND, REFUSED = 0, 1, 2
 
@@ -81,7 +81,7 @@ def _past(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
     parser.add_argument("--days", type=_days, default=31, metavar="N", help="how many days are looked at (default 31)")
-    parser.add_argument("--until", type=_instant, metavar="TIME", help="where they end, RFC 3339 (default: the newest window)")
+    parser.add_argument("--until", type=instant, metavar="TIME", help="where they end, RFC 3339 (default: the newest window)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     return parser
 
@@ -198,15 +198,6 @@ def _days(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) <= 3660:
         raise argparse.ArgumentTypeError(f'"{text}": expected a number of days, 1 to 3660')
     return int(text)
-
-
-def _instant(text: str) -> str:
-    full = f"{text}T00:00:00Z" if len(text) == 10 else text
-    try:
-        time_ns(full)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f'"{text}": {error}') from error
-    return full
 
 
 def _count(text: str) -> int:

@@ -6,7 +6,7 @@ text; it lies with the day of its windows, so that both go together. The view ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -15,12 +15,6 @@ from hopwatch.store.rows import Row, clean, sortable, text
 
 OUTCOMES_MAX: Final = 16_384
 """Outcomes whose text and name are remembered; at the bound all are forgotten and made again."""
-
-
-class Difference(Protocol):
-    """One question on which what was observed is not what was declared."""
-
-    def model_dump(self) -> dict[str, Any]: ...  # Any: JSON values.
 
 
 class Outcome(Protocol):
@@ -33,17 +27,13 @@ class Outcome(Protocol):
     @property
     def hop(self) -> str | None: ...
     @property
-    def service(self) -> str | None: ...
-    @property
     def who(self) -> str | None: ...
-    @property
-    def checked(self) -> Mapping[str, str]: ...
-    @property
-    def differences(self) -> Sequence[Difference]: ...
     @property
     def classes(self) -> Sequence[str]: ...
     @property
-    def declaration(self) -> Mapping[str, Any]: ...  # Any: JSON values.
+    def event(self) -> dict[str, Any]:  # Any: JSON values.
+        """All that is shown of it; ``differences`` may quote accounts."""
+        ...
 
 
 class Judged(NamedTuple):
@@ -89,23 +79,12 @@ class Outcomes:
         return Told("".join(lines), list(outcomes.values()), {day for _, day in outcomes})
 
     def _make(self, plant: str, said: Outcome, named: tuple[Any, ...] | None) -> tuple[Outcome, str, Row]:  # Any: as ``Judged``.
-        differences: list[dict[str, Any]] = [each.model_dump() for each in said.differences]  # Any: JSON values.
-        if named and differences:
+        shown = said.event
+        if named and shown["differences"]:
             account, role, on_behalf_of = named
-            event = {"plant": plant, "account": account, "role": role, "on_behalf_of": on_behalf_of, "who": said.who}
-            differences = self._hiding.rewritten(event | {"differences": differences})["differences"]
-        judgement = text(
-            {
-                "verdict": said.verdict,
-                "severity": said.severity,
-                "hop": said.hop,
-                "service": said.service,
-                "checked": dict(said.checked),
-                "differences": differences,
-                "classes": list(said.classes),
-                "declaration": dict(said.declaration),
-            }
-        )
+            quoted = {"plant": plant, "account": account, "role": role, "on_behalf_of": on_behalf_of, "who": said.who}
+            shown["differences"] = self._hiding.rewritten(quoted | {"differences": shown["differences"]})["differences"]
+        judgement = text(shown)
         tail = clean((plant, said.verdict, said.severity, said.hop, list(said.classes), judgement))
         name = blake2b(f"{plant}\0{judgement}".encode(errors="surrogatepass"), digest_size=10).hexdigest()
         # The outcome is held with it, so that no other can have its place in memory.

@@ -53,6 +53,17 @@ class StoreRefused(StoreError):
     """The database is there and refuses what was to be written, as it is."""
 
 
+def opened(address: str, application: str) -> Connection:
+    """A connection as every program of ours has one: each statement by itself, and a silent server is noticed.
+
+    Raises:
+        StoreAway: nobody answers.
+    """
+    with spoken():
+        more: dict[str, str | int] = {"application_name": application, "connect_timeout": CONNECT_S, **SILENCE}
+        return psycopg.connect(psycopg.conninfo.make_conninfo(address, **more), autocommit=True)
+
+
 def connect(address: str, application: str) -> Connection:
     """A connection to ``address`` (a connection string or URI, libpq 34.1.1), its tables made.
 
@@ -60,9 +71,7 @@ def connect(address: str, application: str) -> Connection:
         StoreAway: nobody answers.
         StoreError: the tables are of another version.
     """
-    with spoken():
-        more: dict[str, str | int] = {"application_name": application, "connect_timeout": CONNECT_S, **SILENCE}
-        db = psycopg.connect(psycopg.conninfo.make_conninfo(address, **more), autocommit=True)
+    db = opened(address, application)
     try:
         with spoken():
             _prepare(db)

@@ -16,7 +16,7 @@ import psycopg
 
 from hopwatch.store import Reader, StoreError
 from hopwatch.store.embedded import EmbeddedStore
-from hopwatch.store.postgresql import CONNECT_S, SILENCE, kept_version, spoken
+from hopwatch.store.postgresql import Connection, kept_version, opened, spoken
 from hopwatch.store.pseudonyms import Pseudonyms, key_file
 from hopwatch.store.reading import Reading
 from hopwatch.store.schema import POSTGRESQL_VERSION
@@ -55,11 +55,8 @@ class PostgresReader(Reading):
         self._cursors = count(1)
         with spoken():
             known = psycopg.conninfo.conninfo_to_dict(address)
-            more: dict[str, str | int] = {"application_name": "hopwatch", "connect_timeout": CONNECT_S, **SILENCE}
-            self._name = f"postgresql {known.get('host', 'localhost')}/{known.get('dbname', '')}"
-            self._db: psycopg.Connection[tuple[Any, ...]] | None = psycopg.connect(  # Any: SQL values.
-                psycopg.conninfo.make_conninfo(address, **more), autocommit=True
-            )
+        self._name = f"postgresql {known.get('host', 'localhost')}/{known.get('dbname', '')}"
+        self._db: Connection | None = opened(address, "hopwatch")
         try:
             with spoken():
                 self._open.execute("SET default_transaction_read_only = on")
@@ -85,7 +82,7 @@ class PostgresReader(Reading):
             self._db = None
 
     @property
-    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:  # Any: SQL values.
+    def _open(self) -> Connection:
         assert self._db is not None, "the store is closed"
         return self._db
 

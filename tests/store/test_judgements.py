@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,17 @@ class Outcome:
     verdict: str = "declared"
     severity: str | None = None
     hop: str | None = "extract"
-    service: str | None = None
     who: str | None = "svc_mw"
-    checked: dict[str, str] = field(default_factory=lambda: {"who": "checked"})
     differences: Sequence[Differs] = ()
     classes: Sequence[str] = ("production",)
-    declaration: Json = field(default_factory=lambda: {"plant": "north", "version": 14, "signed": True})
+
+    @property
+    def event(self) -> Json:
+        return {
+            "verdict": self.verdict, "severity": self.severity, "hop": self.hop, "service": None, "checked": {"who": "checked"},
+            "differences": [one.model_dump() for one in self.differences], "classes": list(self.classes),
+            "declaration": {"plant": "north", "version": 14, "signed": True},
+        }  # fmt: skip
 
 
 def flow(number: int, day: str = "2026-04-29", **said: Any) -> Json:  # Any: JSON values.
