@@ -513,6 +513,9 @@ class PostgresOutbox(_Queues):
         return bool(row[0])
 
     def close(self) -> None:
+        # The server ends a session some time after the connection; the next sender is not to wait for that.
+        with contextlib.suppress(psycopg.Error):
+            self._db.execute("SELECT pg_advisory_unlock_all()")
         self._db.close()
 
 
