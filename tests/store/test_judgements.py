@@ -41,13 +41,14 @@ class Outcome:
     who: str | None = "svc_mw"
     differences: Sequence[Differs] = ()
     classes: Sequence[str] = ("production",)
+    version: int = 14
 
     @property
     def event(self) -> Json:
         return {
             "verdict": self.verdict, "severity": self.severity, "hop": self.hop, "service": None, "checked": {"who": "checked"},
             "differences": [one.model_dump() for one in self.differences], "classes": list(self.classes),
-            "declaration": {"plant": "north", "version": 14, "signed": True},
+            "declaration": {"plant": "north", "version": self.version, "signed": True},
         }  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def test_data_of_a_class_goes_after_its_days_and_other_data_stays(house: House) 
     house.judge(Outcome(), old[0])
     house.judge(Outcome(classes=("production", "process_ip")), old[1], new)
     house.judge(Outcome(classes=()), old[2])
-    house.judge(replace(Outcome(classes=("process_ip",)), declaration={"plant": "south"}), flow(6, "2026-04-10", plant="south"))
+    house.judge(Outcome(classes=("process_ip",), version=3), flow(6, "2026-04-10", plant="south"))
     assert house.store.keep_only({}, None, [ClassDays("north", "process_ip", 14)]) == {"flows of class process_ip": 1}
     # The new one is not old enough, the fourth was never judged, the sixth is another plant's.
     assert house.left() == [1, 3, 4, 5, 6]
