@@ -7,10 +7,12 @@ State and position are one snapshot. Whoever stores it stores both together, so 
 state that has already counted it, and none is left out: the sink may see an event's outcome twice, with the same ids.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar, cast, runtime_checkable
+
+from msgspec import MsgspecError
+from msgspec.json import decode, encode
 
 from hopwatch.events import Event, EventError, Loss, parse, time_ns
 
@@ -193,7 +195,7 @@ class Engine:
         self._stand(said)
 
     def _written(self, states: dict[str, Any]) -> bytes:  # Any: JSON values
-        return json.dumps(
+        return encode(
             {
                 "version": SNAPSHOT_VERSION,
                 "offset": self.offset,
@@ -202,15 +204,14 @@ class Engine:
                 "jumped": self._jumped,
                 "totals": [self.events_total, self.refused_total, self.ahead_total],
                 "detectors": states,
-            },
-            separators=(",", ":"),
-        ).encode()
+            }
+        )
 
     def _read(self, written: bytes) -> tuple[dict[str, Any], dict[str, Any]]:  # Any: JSON values
         try:
-            said = json.loads(written)
+            said = decode(written)
             version, states = said["version"], said["detectors"]
-        except (ValueError, KeyError, TypeError):
+        except (MsgspecError, ValueError, KeyError, TypeError):
             raise SnapshotError("no snapshot of the engine") from None
         names = {detector.name for detector in self.detectors}
         if version != SNAPSHOT_VERSION or set(states) != names:

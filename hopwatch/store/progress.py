@@ -171,7 +171,6 @@ class Progress(Connected):
         listed = [step for step in steps if step.listed]
         rows = {step.number: rows_of(self._hiding, step.findings, ("finding_events", "findings")) for step in listed}
         told = {step.number: self._outcomes.told(step.judged) for step in listed}
-        outbox: dict[int, int] = {}
         grown: dict[tuple[int, str], _Grown] = {}
         with spoken():
             for some in rows.values():
@@ -185,54 +184,68 @@ class Progress(Connected):
                     (self._consumer, [step.number for step in steps]),
                 ).fetchall()
                 epochs = {int(number): int(epoch) for number, epoch in found}
-                for step in steps:
-                    if epochs.get(step.number) != step.epoch:
-                        continue
-                    self._remember(step, grown)
-                    if step.listed:
-                        add_rows(self._open, rows[step.number] | {"outcomes": told[step.number].outcomes})
-                        add_judgements(self._open, told[step.number].lines)
-                    if step.findings:
-                        outbox[step.number] = self._put_out(step)
-                    self._open.execute(
-                        "UPDATE detector_partitions SET position = %s, changed_at = now() WHERE consumer = %s AND number = %s",
-                        (json.dumps({"offsets": step.offsets, "numbers": step.numbers}), self._consumer, step.number),
-                    )
+                ours = [step for step in steps if epochs.get(step.number) == step.epoch]
+                # One statement for all partitions: one for each would wait for the database as often as there are partitions.
+                self._remember(ours, grown)
+                shown = [step.number for step in ours if step.listed]
+                together = {table: [row for number in shown for row in rows[number][table]] for table in ("finding_events", "findings")}
+                add_rows(self._open, together | {"outcomes": [row for number in shown for row in told[number].outcomes]})
+                add_judgements(self._open, "".join([told[number].lines for number in shown]))
+                outbox = self._put_out([step for step in ours if step.findings])
+                self._stand(ours)
                 if said:
                     self._open.execute("DELETE FROM detector_outbox WHERE id = ANY(%s)", (list(said),))
         self._grown.update(grown)
-        return Kept(outbox, frozenset(step.number for step in steps if epochs.get(step.number) != step.epoch))
+        return Kept(outbox, frozenset({step.number for step in steps} - {step.number for step in ours}))
 
-    def _remember(self, step: Step, grown: dict[tuple[int, str], _Grown]) -> None:
-        for plant, snapshot in step.snapshots.items():
-            before = self._grown.get((step.number, plant), _Grown())
-            sealed = self._sealed(step.number, plant, snapshot)
-            whose = (self._consumer, step.number, plant)
+    def _remember(self, steps: Sequence[Step], grown: dict[tuple[int, str], _Grown]) -> None:
+        for step in steps:
+            for plant, snapshot in step.snapshots.items():
+                before = self._grown.get((step.number, plant), _Grown())
+                sealed = self._sealed(step.number, plant, snapshot)
+                whose = (self._consumer, step.number, plant)
+                self._open.execute(
+                    "INSERT INTO detector_snapshots VALUES (%s, %s, %s, %s, %s)"
+                    " ON CONFLICT (consumer, number, plant) DO UPDATE SET upto = excluded.upto, sealed = excluded.sealed",
+                    (*whose, before.place, sealed),
+                )
+                self._open.execute("DELETE FROM detector_changes WHERE consumer = %s AND number = %s AND plant = %s", whose)
+                grown[step.number, plant] = _Grown(place=before.place, snapshot_bytes=len(sealed))
+        changed: list[tuple[int, str, int, bytes]] = []
+        for step in steps:
+            for plant, changes in step.changes.items():
+                before = self._grown[step.number, plant]
+                sealed = self._sealed(step.number, plant, changes)
+                changed.append((step.number, plant, before.place + 1, sealed))
+                size = before.changes_bytes + len(sealed)
+                grown[step.number, plant] = _Grown(before.place + 1, before.count + 1, before.snapshot_bytes, size)
+        if changed:
+            numbers, plants, places, texts = map(list, zip(*changed, strict=True))
             self._open.execute(
-                "INSERT INTO detector_snapshots VALUES (%s, %s, %s, %s, %s)"
-                " ON CONFLICT (consumer, number, plant) DO UPDATE SET upto = excluded.upto, sealed = excluded.sealed",
-                (*whose, before.place, sealed),
+                "INSERT INTO detector_changes SELECT %s, * FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::bytea[])",
+                (self._consumer, numbers, plants, places, texts),
             )
-            self._open.execute("DELETE FROM detector_changes WHERE consumer = %s AND number = %s AND plant = %s", whose)
-            grown[step.number, plant] = _Grown(place=before.place, snapshot_bytes=len(sealed))
-        for plant, changes in step.changes.items():
-            before = self._grown[step.number, plant]
-            sealed = self._sealed(step.number, plant, changes)
-            self._open.execute(
-                "INSERT INTO detector_changes VALUES (%s, %s, %s, %s, %s)", (self._consumer, step.number, plant, before.place + 1, sealed)
-            )
-            size = before.changes_bytes + len(sealed)
-            grown[step.number, plant] = _Grown(before.place + 1, before.count + 1, before.snapshot_bytes, size)
 
-    def _put_out(self, step: Step) -> int:
-        # One seal for all of them: the nonces of one key are not without end.
-        sealed = self._sealer.seal(self._outbox_name, b"\n".join(said.line for said in step.findings))
-        row = self._open.execute(
-            "INSERT INTO detector_outbox (consumer, number, sealed) VALUES (%s, %s, %s) RETURNING id",
-            (self._consumer, step.number, sealed),
-        ).fetchone()
-        assert row is not None, "INSERT RETURNING returns the row"
-        return int(row[0])
+    def _put_out(self, steps: Sequence[Step]) -> dict[int, int]:
+        """The findings of each step as one row of the outbox; its place by partition."""
+        if not steps:
+            return {}
+        # One seal for all of a step: the nonces of one key are not without end.
+        sealed = [self._sealer.seal(self._outbox_name, b"\n".join(said.line for said in step.findings)) for step in steps]
+        placed = self._open.execute(
+            "INSERT INTO detector_outbox (consumer, number, sealed) SELECT %s, * FROM unnest(%s::int[], %s::bytea[]) RETURNING number, id",
+            (self._consumer, [step.number for step in steps], sealed),
+        ).fetchall()
+        return {int(number): int(place) for number, place in placed}
+
+    def _stand(self, steps: Sequence[Step]) -> None:
+        """Where the partitions go on reading."""
+        positions = [json.dumps({"offsets": step.offsets, "numbers": step.numbers}) for step in steps]
+        self._open.execute(
+            "UPDATE detector_partitions d SET position = now_at.position::jsonb, changed_at = now()"
+            " FROM unnest(%s::int[], %s::text[]) AS now_at (number, position) WHERE d.consumer = %s AND d.number = now_at.number",
+            ([step.number for step in steps], positions, self._consumer),
+        )
 
     def outbox(self, number: int) -> list[tuple[int, list[bytes]]]:
         """Findings that the bus may not have, oldest first: lines by their place.
