@@ -1,76 +1,40 @@
-"""Figures for Prometheus: queue, spool, lag, retries, clock. Served on the loopback interface only, made when they are asked for.
-
-Names follow https://prometheus.io/docs/practices/naming/. No label bears an account, an address or an object.
-"""
+"""What an agent says to Prometheus: queue, spool, lag, retries, clock; each is read when it is asked for."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Iterator, Mapping
-from threading import Thread
-from wsgiref.simple_server import WSGIServer
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from hopwatch.metrics import Figures, Metric
 
+_AGENT: Final = ("agent",)
 
-class MetricsError(ValueError):
-    """An address that cannot be served, or must not be."""
-
-
-class AgentCollector(Collector):
-    """Reads the figures from ``gauges`` and ``counters``: name, help, and what gives the value now."""
-
-    def __init__(
-        self,
-        gauges: Mapping[str, tuple[str, Callable[[], float]]],
-        counters: Mapping[str, tuple[str, Callable[[], float]]],
-        sensor: Callable[[], Mapping[str, int]],
-    ) -> None:
-        self._gauges, self._counters, self._sensor = gauges, counters, sensor
-
-    def collect(self) -> Iterator[Metric]:
-        """Every figure as it is now."""
-        for name, (about, value) in self._gauges.items():
-            yield GaugeMetricFamily(f"hopwatch_agent_{name}", about, value=value())
-        for name, (about, value) in self._counters.items():
-            yield CounterMetricFamily(f"hopwatch_agent_{name}", about, value=value())
-        for name, count in sorted(self._sensor().items()):
-            yield CounterMetricFamily(
-                f"hopwatch_agent_sensor_{name}", f"{name.replace('_', ' ')}, as the packet path counts them", value=count
-            )
+METRICS: Final = (
+    Metric("hopwatch_agent_spool_events", "gauge", "Events that wait to be published.", programs=_AGENT),
+    Metric("hopwatch_agent_spool_bytes", "gauge", "Bytes in use of the spool.", programs=_AGENT),
+    Metric("hopwatch_agent_spool_limit_bytes", "gauge", "Bound of the spool.", programs=_AGENT),
+    Metric("hopwatch_agent_oldest_event_age_seconds", "gauge", "Since the oldest event that waits ended.", programs=_AGENT),
+    Metric("hopwatch_agent_in_flight_events", "gauge", "Events sent and not acknowledged.", programs=_AGENT),
+    Metric("hopwatch_agent_in_flight_bytes", "gauge", "Bytes of those events.", programs=_AGENT),
+    Metric("hopwatch_agent_stalled_partitions", "gauge", "Keys that wait while the broker answers for others.", programs=_AGENT),
+    Metric("hopwatch_agent_publishing", "gauge", "1 while the broker answers.", programs=_AGENT),
+    Metric("hopwatch_agent_clock_offset_seconds", "gauge", "The clock's offset, as the kernel knows it.", programs=_AGENT),
+    Metric("hopwatch_agent_clock_error_seconds", "gauge", "The largest error of the clock.", programs=_AGENT),
+    Metric("hopwatch_agent_clock_synchronised", "gauge", "1 while something keeps the clock.", programs=_AGENT),
+    Metric("hopwatch_agent_events_published_total", "counter", "Events the broker acknowledged.", programs=_AGENT),
+    Metric("hopwatch_agent_events_repeated_total", "counter", "Events sent once more after a refusal.", programs=_AGENT),
+    Metric("hopwatch_agent_events_refused_total", "counter", "Events the broker will never take.", programs=_AGENT),
+    Metric("hopwatch_agent_events_dropped_total", "counter", "Events the spool's bound has cost.", programs=_AGENT),
+    Metric("hopwatch_agent_windows_merged_total", "counter", "Windows put into others at the spool's bound.", programs=_AGENT),
+    Metric("hopwatch_agent_client_retries_total", "counter", "Requests the client repeated.", programs=_AGENT),
+    Metric("hopwatch_agent_reloads_total", "counter", "Configurations read again.", programs=_AGENT),
+    Metric("hopwatch_agent_reloads_refused_total", "counter", "Configurations that were wrong and not used.", programs=_AGENT),
+)
 
 
-def address(text: str) -> tuple[str, int]:
-    """``127.0.0.1:9464`` or ``[::1]:9464``.
-
-    Raises:
-        MetricsError: it is none, or not of the loopback interface.
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise MetricsError(f"{text}: expected an address and a port, 127.0.0.1:9464")
-    try:
-        loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
-    except ValueError:
-        raise MetricsError(f"{text}: expected an address and a port, 127.0.0.1:9464") from None
-    if not loopback:
-        raise MetricsError(f"{text}: expected an address of the loopback interface; what scrapes from elsewhere goes through a proxy")
-    return ("127.0.0.1" if host == "localhost" else host), int(port)
-
-
-def serve(where: str, collector: Collector) -> tuple[WSGIServer, Thread]:
-    """Serve the figures under ``where`` until the server is shut down.
-
-    Raises:
-        MetricsError: the address is wrong or taken.
-    """
-    host, port = address(where)
-    registry = CollectorRegistry()
-    registry.register(collector)
-    try:
-        return start_http_server(port, host, registry)
-    except OSError as error:
-        raise MetricsError(f"{where}: {error.strerror}") from error
+def figures(values: Mapping[str, Callable[[], float]], sensor: Callable[[], Mapping[str, int]]) -> Figures:
+    """The figures of an agent; ``values`` has what gives each of ``METRICS``, by its name without ``hopwatch_agent_``."""
+    made = Figures(METRICS, sensor)
+    for name, value in values.items():
+        made.ask(f"hopwatch_agent_{name}", value)
+    return made

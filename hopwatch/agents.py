@@ -21,7 +21,7 @@ from types import FrameType
 
 from agent.clock import ClockState
 from agent.health import HEARTBEAT_S, Health
-from agent.metrics import AgentCollector, MetricsError, serve
+from agent.metrics import figures
 from agent.notify import Notifier
 from agent.pump import Publisher as Sink
 from agent.pump import Pump
@@ -33,9 +33,10 @@ from collectors import packets
 from hopwatch.bus import LogError
 from hopwatch.bus.connection import SECRETS, Connection
 from hopwatch.bus.kafka import IN_FLIGHT_BYTES_MAX, Publisher
-from hopwatch.config import AgentSettings, ConfigError, chosen, kafka, vault
+from hopwatch.config import AgentSettings, ConfigError, add_metrics, chosen, kafka, served, vault
 from hopwatch.declared.sign import SignatureError, read_approvers, sign, verify
 from hopwatch.events import EventError, parse
+from hopwatch.metrics import Figures
 
 DONE, FAULTS, WRONG = 0, 1, 2
 
@@ -58,7 +59,7 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plant", metavar="NAME", help="the plant the events belong to")
     parser.add_argument("--spool", type=Path, metavar="PATH", help="the file in which events wait for the broker (default hopwatch.spool)")
     parser.add_argument("--spool-bytes-max", type=int, metavar="BYTES", help="bound of that file")
-    parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve figures for Prometheus there; loopback only, 127.0.0.1:9464")
+    add_metrics(parser)
     parser.add_argument("--export", type=Path, metavar="DIR", help="write signed segments there instead of publishing")
     parser.add_argument("--signing-key", type=Path, metavar="FILE", help="the Ed25519 key that signs segments, PEM or OpenSSH")
 
@@ -103,12 +104,7 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         health = Health(settings.plant, settings.agent, _version(), ClockState())
         notifier = Notifier()
         running = _Running(arguments, settings, spool, pump, health, notifier, sensor.counters)
-        if settings.metrics is not None:
-            try:
-                server, _ = serve(settings.metrics, running.collector())
-            except MetricsError as error:
-                raise ConfigError(f"--metrics {error}") from None
-            stack.callback(server.shutdown)
+        stack.enter_context(served(settings.metrics, running.figures()))
         agent = Agent(spool, pump, time.monotonic, time.sleep, running.chores(live=not files))
         over = packets.until(settings.duration)
 
@@ -226,36 +222,34 @@ class _Running:
             _say(f"configuration read again: {RELOADED}" + (f"; needs a restart: {', '.join(changed)}" if changed else ""))
         self._notifier.say("READY=1")
 
-    def collector(self) -> AgentCollector:
+    def figures(self) -> Figures:
         """The figures for Prometheus."""
         spool, pump, health = self._spool, self._pump, self._health
 
         def in_flight(name: str) -> Callable[[], float]:
             return lambda: pump.counters().get(name, 0)
 
-        return AgentCollector(
+        return figures(
             {
-                "spool_events": ("Events that wait to be published.", spool.waiting),
-                "spool_bytes": ("Bytes in use of the spool.", spool.size_bytes),
-                "spool_limit_bytes": ("Bound of the spool.", lambda: spool.size_bytes_max),
-                "oldest_event_age_seconds": ("Since the oldest event that waits ended.", lambda: spool.oldest_age_s(time.time_ns())),
-                "in_flight_events": ("Events sent and not acknowledged.", in_flight("in_flight")),
-                "in_flight_bytes": ("Bytes of those events.", in_flight("in_flight_bytes")),
-                "stalled_partitions": ("Keys that wait while the broker answers for others.", lambda: pump.stalls),
-                "publishing": ("1 while the broker answers.", lambda: float(pump.trouble is None)),
-                "clock_offset_seconds": ("The clock's offset, as the kernel knows it.", lambda: health.clock_now.offset_s),
-                "clock_error_seconds": ("The largest error of the clock.", lambda: health.clock_now.error_s),
-                "clock_synchronised": ("1 while something keeps the clock.", lambda: float(health.clock_now.synchronised)),
-            },
-            {
-                "events_published": ("Events the broker acknowledged.", lambda: pump.published_total),
-                "events_repeated": ("Events sent once more after a refusal.", lambda: pump.repeated_total),
-                "events_refused": ("Events the broker will never take.", lambda: pump.refused_total),
-                "events_dropped": ("Events the spool's bound has cost.", lambda: spool.dropped_total),
-                "windows_merged": ("Windows put into others at the spool's bound.", lambda: spool.merged_total),
-                "client_retries": ("Requests the client repeated.", in_flight("retries")),
-                "reloads": ("Configurations read again.", lambda: self._reloads),
-                "reloads_refused": ("Configurations that were wrong and not used.", lambda: self._reloads_refused),
+                "spool_events": spool.waiting,
+                "spool_bytes": spool.size_bytes,
+                "spool_limit_bytes": lambda: spool.size_bytes_max,
+                "oldest_event_age_seconds": lambda: spool.oldest_age_s(time.time_ns()),
+                "in_flight_events": in_flight("in_flight"),
+                "in_flight_bytes": in_flight("in_flight_bytes"),
+                "stalled_partitions": lambda: pump.stalls,
+                "publishing": lambda: float(pump.trouble is None),
+                "clock_offset_seconds": lambda: health.clock_now.offset_s,
+                "clock_error_seconds": lambda: health.clock_now.error_s,
+                "clock_synchronised": lambda: float(health.clock_now.synchronised),
+                "events_published_total": lambda: pump.published_total,
+                "events_repeated_total": lambda: pump.repeated_total,
+                "events_refused_total": lambda: pump.refused_total,
+                "events_dropped_total": lambda: spool.dropped_total,
+                "windows_merged_total": lambda: spool.merged_total,
+                "client_retries_total": in_flight("retries"),
+                "reloads_total": lambda: self._reloads,
+                "reloads_refused_total": lambda: self._reloads_refused,
             },
             lambda: self._counted,
         )

@@ -39,13 +39,14 @@ from hopwatch.bus import cli as bus
 from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.bus.memory import MemoryLog
 from hopwatch.capture import SECONDS, Measuring, check, expected, show
-from hopwatch.config import ConfigError, Settings, kafka, settings
+from hopwatch.config import ConfigError, Settings, add_metrics, kafka, served, settings
 from hopwatch.declared.load import load
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import CONSUMER, Engine, SnapshotError
 from hopwatch.events import Event, Finding, schema
+from hopwatch.figures import Metered, Tally
 from hopwatch.flags import instant
 from hopwatch.located import Located
 from hopwatch.show import clean, explained_flow, flow_line, grouped, loss_line, size, violation
@@ -143,6 +144,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     watch.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too (docs/detectors.md)")
     scale.add_locations(watch)
+    add_metrics(watch)
     _capturing(watch)
     _common(watch)
 
@@ -376,7 +378,8 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         else:
             detector = VerdictDetector(architecture, at=chosen.at, edition=edition)
         judges = _Judges(detector)
-        run = Run(log, judges, store, view, f"{CONSUMER}/{architecture.plant}")
+        metered = None if chosen.metrics is None else _metered(view, judges, architecture, log)
+        run = Run(log, judges, store, metered or view, f"{CONSUMER}/{architecture.plant}")
         over = packets.until(chosen.duration)
 
         def stopping() -> bool:
@@ -389,6 +392,9 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
             # Of a capture there are none: its events are of another time than now, and reading it twice gives the same.
             health = Health(architecture.plant, chosen.agent, _version(), ClockState())
             batches = beating(batches, health, sensor.counters, time.monotonic, time.time_ns)
+        if metered is not None:
+            batches = metered.batches(batches, sensor.counters)
+            stack.enter_context(served(chosen.metrics, metered.figures))
         with _ending(run.stop), _rare_collections():
             outcome = run.run(batches, sensor.counters, time.monotonic, (packets.CaptureError,), packets.damaged)
     return _ended(outcome)
@@ -410,6 +416,16 @@ def _rooms(chosen: Settings, architecture: Architecture, stack: contextlib.ExitS
     store = EmbeddedStore(chosen.store, is_clear=is_clear, key_path=chosen.key, size_bytes_max=chosen.store_bytes_max)
     stack.callback(store.close)
     return log, store
+
+
+def _metered(view: View, judges: _Judges, architecture: Architecture, log: Log) -> Metered:
+    """The view, counting for Prometheus."""
+    highest = Index(architecture).highest
+    metered = Metered(
+        view, Tally(lambda _, classes: highest(classes)), time.monotonic, time.time, lambda: log.end() - log.committed(CONSUMER)
+    )
+    metered.figures.ask("hopwatch_forgotten_total", lambda: {(table,): count for table, count in judges.forgotten().items()})
+    return metered
 
 
 def _view(as_json: bool, title: str) -> View:

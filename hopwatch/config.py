@@ -9,10 +9,12 @@ The commands share the file: each takes the keys it knows. The table ``[kafka]``
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -26,6 +28,7 @@ from agent.vault import Vault
 from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
 from hopwatch.bus.connection import BrokerError, Connection, connection
 from hopwatch.bus.embedded import LOG_BYTES_MAX
+from hopwatch.metrics import Figures, MetricsError, serve
 from hopwatch.store.embedded import STORE_BYTES_MAX
 
 PREFIX = "HOPWATCH_"
@@ -53,6 +56,7 @@ class CaptureSettings(BaseSettings):
     tap_of: Annotated[list[str], NoDecode] = Field([], description="interfaces and the taps they belong to, eth3=cell-2")
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
     duration: float | None = Field(None, gt=0, description="seconds to listen")
+    metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9464; nowhere by default")
 
     @field_validator("interfaces", "vlans_equal", "tap_of", mode="before")
     @classmethod
@@ -91,7 +95,6 @@ class AgentSettings(CaptureSettings):
     plant: str | None = Field(None, min_length=1, description="the plant this agent's events belong to")
     spool: Path = Field(Path("hopwatch.spool"), description="the file in which events wait for the broker")
     spool_bytes_max: int = Field(SPOOL_BYTES_MAX, ge=1 << 18, description="bound of the spool's file")
-    metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9464; nowhere by default")
     export: Path | None = Field(None, description="the folder segments are written to, instead of publishing")
     export_bytes_max: int = Field(EXPORT_BYTES_MAX, ge=1 << 16, description="bound of what lies in that folder")
     signing_key: Path | None = Field(None, description="the Ed25519 key that signs segments, PEM or OpenSSH")
@@ -114,6 +117,33 @@ EVERY = (Settings, AgentSettings, ScaleSettings)
 """What the one file may hold: a command passes over the keys of another."""
 
 Chosen = TypeVar("Chosen", bound=CaptureSettings)
+
+
+def add_metrics(parser: argparse.ArgumentParser) -> None:
+    """The flag of every program that runs on."""
+    parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve figures for Prometheus there; loopback only, 127.0.0.1:9464")
+
+
+@contextlib.contextmanager
+def served(where: str | None, *figures: Figures) -> Iterator[None]:
+    """The figures for Prometheus, as long as the context lasts; nowhere, if nothing is said.
+
+    Raises:
+        ConfigError: the address is wrong or taken.
+    """
+    if where is None:
+        yield
+        return
+    try:
+        server, thread = serve(where, *figures)
+    except MetricsError as error:
+        raise ConfigError(f"--metrics {error}") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:  # Any: values of argparse.

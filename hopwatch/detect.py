@@ -18,6 +18,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from detectors.judgement import Judgement
@@ -29,6 +30,7 @@ from hopwatch.editions import Declarations, Edition, Editions
 from hopwatch.engine import Detector, Engine, SnapshotError
 from hopwatch.engine.order import Order
 from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, dump, parse
+from hopwatch.figures import DETECTING, JudgingFigures, Tally
 from hopwatch.store import StoreError, StoreFull
 from hopwatch.store.judgements import Judged
 from hopwatch.store.postgresql import Hiding, Said, StoreAway, StoreRefused
@@ -102,6 +104,9 @@ class _Share:
     read: dict[str, int]
     """The offset to read next, by topic, of what was taken off the bus; what waits for its turn lies before it."""
 
+    tally: Tally
+    """What was judged since the last step, for the figures."""
+
     plants: dict[str, _Plant] = field(default_factory=dict)
     waiting: dict[str, Memory] = field(default_factory=dict)
     """Memories of plants whose declaration is not there (yet)."""
@@ -118,8 +123,10 @@ class _Share:
 
     def say(self, outcome: Any) -> None:  # Any: what detectors say, a finding or a judgement of a window.
         """The engine's sink. A finding accumulates: of several of one step the last says all."""
-        if self.verdicts and isinstance(outcome, Judgement):
-            self.judged.append(judged_of(outcome))
+        if isinstance(outcome, Judgement):
+            self.tally.judged(outcome)
+            if self.verdicts:
+                self.judged.append(judged_of(outcome))
         for finding in [outcome] if isinstance(outcome, Finding) else findings_of(outcome):
             self.findings.pop(finding.finding_id, None)
             self.findings[finding.finding_id] = finding
@@ -188,6 +195,7 @@ class Detecting:
         self._lost_s: dict[int, float] = {}
         self._away = False
         self.counters: Counter[str] = Counter()
+        self.figures = self._figures()
         for plant, edition in editions.of.items():
             hiding.declare(plant, edition.is_clear())
         self._subscriber = subscribe(on_assigned=self._assigned, on_revoked=self._revoked)
@@ -198,6 +206,26 @@ class Detecting:
         """Read what was declared before this process began; without it the first events would be of nobody's plant."""
         self._declared.read(stopping)
 
+    def _figures(self) -> JudgingFigures:
+        """What Prometheus is told; a figure that is asked for reads what one step of the interpreter reads."""
+        made = JudgingFigures(DETECTING)
+        counted = {
+            "hopwatch_events_read_total": "events", "hopwatch_events_rejected_total": "rejected", "hopwatch_events_missed_total": "missed",
+            "hopwatch_database_away_total": "away", "hopwatch_detect_published_findings_total": "findings",
+            "hopwatch_detect_fenced_total": "fenced",
+        }  # fmt: skip
+        for name, counter in counted.items():
+            made.ask(name, partial(self.counters.__getitem__, counter))
+        made.ask("hopwatch_detect_undeclared_events_total", lambda: {(plant,): count for plant, count in self._undeclared.copy().items()})
+        made.ask("hopwatch_detect_unpublished_findings", lambda: len(self._outgoing))
+        made.ask("hopwatch_partitions", lambda: len(self._shares))
+        made.ask("hopwatch_database_up", lambda: float(not self._away))
+        return made
+
+    def _highest(self, plant: str, classes: Sequence[str]) -> str | None:
+        edition = self._editions.of.get(plant)
+        return None if edition is None else edition.highest(classes)
+
     def step(self) -> int:
         """Read, judge, keep what is due, and send what was kept; returns how many messages were read."""
         self._declared.step(0)
@@ -206,6 +234,7 @@ class Detecting:
         if self._unclaimed:
             self._subscriber.pause(one for one in self._subscriber.assigned() if one.number in self._unclaimed)
         messages = [] if len(self._outgoing) + len(self._unsent) >= RESEND_MAX else self._subscriber.poll(POLL_S, POLL_EVENTS)
+        polled_s = self._clock()
         self._look_ahead(messages)
         for message in messages:
             self._take(message)
@@ -217,6 +246,9 @@ class Detecting:
         if events >= KEEP_EVENTS_MAX or self._clock() - self._kept_s >= self._keep_s:
             self._keep(self._shares.values())
         self._send()
+        if messages:
+            self.figures.took("hopwatch_step_seconds", self._clock() - polled_s)
+        self.figures.put("hopwatch_queue_events", sum(share.events for share in self._shares.values()))
         return len(messages)
 
     def close(self) -> None:
@@ -326,7 +358,7 @@ class Detecting:
 
     def _claim(self, number: int) -> None:
         claim = self._progress.claim(number, self._owner)
-        share = _Share(number, claim.epoch, Order(claim.numbers), dict(claim.offsets), verdicts=self._verdicts)
+        share = _Share(number, claim.epoch, Order(claim.numbers), dict(claim.offsets), Tally(self._highest), verdicts=self._verdicts)
         for plant, memory in claim.memories.items():
             edition = self._editions.of.get(plant)
             if edition is None:
@@ -405,6 +437,7 @@ class Detecting:
         """Where each topic of each share ends, as far as the last fetch told."""
         self._now_s = self._clock()
         behind = self._subscriber.lag()
+        self.figures.lags((one.topic, left) for one, left in behind.items())
         read = {message.partition: message.offset + 1 for message in messages}
         for share in self._shares.values():
             share.ends = {
@@ -433,6 +466,8 @@ class Detecting:
         if plant.received_ns != share.received_ns:
             plant.received_ns = share.received_ns
             plant.engine.received(share.received_ns)
+        if not isinstance(event, Flow):
+            share.tally.heard(event, share.received_ns / 1e9 or self._wall_ns() / 1e9)
         plant.engine.take((event,))
 
     def _reject(self, message: Received, reason: str) -> None:
@@ -477,6 +512,7 @@ class Detecting:
             return
         steps = [self._step(share) for share in moved]
         arrived = self._arrived[:]
+        began_s = self._clock()
         try:
             try:
                 kept = self._progress.keep(steps, arrived)
@@ -490,12 +526,15 @@ class Detecting:
         except AWAY as error:
             self._gone(error)
             return
+        self.figures.took("hopwatch_write_seconds", self._clock() - began_s)
         self.counters["steps"] += 1
         del self._arrived[: len(arrived)]
         for share, step in zip(moved, steps, strict=True):
             if share.number in kept.fenced:
                 self._fenced(share)
                 continue
+            share.tally.found(share.findings.values())
+            share.tally.into(self.figures)
             share.findings.clear()
             share.judged.clear()
             for plant in share.plants.values():

@@ -5,7 +5,7 @@ Who applied a declaration is not asked; whether someone approved it is, by each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import blake2b
@@ -40,6 +40,11 @@ class Edition:
             return name is not None and architecture.accounts[name].kind in ("service", "vendor")
 
         return clear
+
+    def highest(self, classes: Iterable[str]) -> str | None:
+        """The class that the declaration lists last among these; None of none."""
+        order = list(self.architecture.classes)
+        return max((name for name in classes if name in self.architecture.classes), key=order.index, default=None)
 
 
 def edition_name(digest: str, at: date | None) -> str:

@@ -21,7 +21,7 @@ from detectors.clock import ClockDetector, Clocks
 from detectors.online import online
 from detectors.verdict import VerdictDetector
 from hopwatch.bus.kafka import Publisher, Reader, Subscriber
-from hopwatch.config import ConfigError, ScaleSettings, chosen, kafka
+from hopwatch.config import ConfigError, ScaleSettings, add_metrics, chosen, kafka, served
 from hopwatch.declared.load import load
 from hopwatch.declared.model import Architecture
 from hopwatch.detect import KINDS, Detecting, Token
@@ -83,6 +83,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--postgres", metavar="URI", help="the PostgreSQL database; passwords belong in HOPWATCH_POSTGRES or ~/.pgpass")
     parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the pseudonyms, one for all that use the database")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
+    add_metrics(parser)
 
 
 def verdict_detectors(at: date | None, architecture: Architecture, edition: str) -> list[Detector]:
@@ -152,9 +153,10 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
             verdicts=settings.verdicts,
         )
         try:
-            detecting.read_declarations(stopping)
-            while not stopping():
-                detecting.step()
+            with served(settings.metrics, detecting.figures):
+                detecting.read_declarations(stopping)
+                while not stopping():
+                    detecting.step()
         finally:
             detecting.close()
     return DONE
@@ -194,10 +196,11 @@ def store(arguments: argparse.Namespace, ending: Ending) -> int:
             consumer=group,
         )
         try:
-            storing.read_declarations(stopping)
-            storing.tidy()
-            while not stopping():
-                storing.step()
+            with served(settings.metrics, storing.figures):
+                storing.read_declarations(stopping)
+                storing.tidy()
+                while not stopping():
+                    storing.step()
         finally:
             storing.close()
     return DONE

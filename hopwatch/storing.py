@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ from hopwatch.bus.topics import Kind
 from hopwatch.declared.model import NAME_PATTERN
 from hopwatch.editions import Declarations, Edition, Editions
 from hopwatch.events import time_ns
+from hopwatch.figures import STORING, RunningFigures
 from hopwatch.store import StoreError, StoreFull
 from hopwatch.store.postgresql import ClassDays, Hiding, PostgresStore, Said, StoreAway, StoreRefused
 
@@ -133,7 +135,21 @@ class Storing:
         self._again_s = self._said_s = 0.0
         self._away = False
         self.counters: Counter[str] = Counter()
+        self.figures = self._figures()
         self._subscriber = subscribe(on_assigned=self._assigned, on_revoked=self._revoked)
+
+    def _figures(self) -> RunningFigures:
+        """What Prometheus is told."""
+        made = RunningFigures(STORING)
+        counted = {
+            "hopwatch_events_read_total": "events", "hopwatch_events_rejected_total": "rejected", "hopwatch_events_missed_total": "missed",
+            "hopwatch_database_away_total": "away", "hopwatch_store_new_events_total": "new",
+        }  # fmt: skip
+        for name, counter in counted.items():
+            made.ask(name, partial(self.counters.__getitem__, counter))
+        made.ask("hopwatch_queue_events", lambda: len(self._batch))
+        made.ask("hopwatch_database_up", lambda: float(not self._away))
+        return made
 
     def read_declarations(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Read what was declared before this process began: until then every account would be a person's."""
@@ -145,6 +161,7 @@ class Storing:
         if self._away:
             self._subscriber.pause(self._subscriber.assigned())
         messages = self._subscriber.poll(POLL_S, BATCH_EVENTS)
+        polled_s = self._clock()
         for message in messages:
             self._take(message)
         now_s = self._clock()
@@ -157,6 +174,10 @@ class Storing:
             if gap.lost > 0:
                 self.counters["missed"] += gap.lost
                 self._say(f"{gap.partition.topic}/{gap.partition.number}: {gap.lost} messages were deleted before they were read")
+        if messages:
+            self.figures.took("hopwatch_step_seconds", self._clock() - polled_s)
+        self.figures.put("hopwatch_partitions", len(self._subscriber.assigned()))
+        self.figures.lags((one.topic, left) for one, left in self._subscriber.lag().items())
         return len(messages)
 
     def tidy(self) -> None:
@@ -217,6 +238,7 @@ class Storing:
         except (StoreAway, StoreFull) as error:
             self._gone(error)
             return
+        self.figures.took("hopwatch_write_seconds", self._clock() - self._written_s)
         self._batch.clear()
         self._subscriber.commit(self._offsets)
         self._offsets.clear()

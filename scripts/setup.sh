@@ -70,6 +70,8 @@ missing_packages() {
     # What a plant has beside its servers, and what asks them all day.
     have haproxy || echo haproxy
     have prometheus-postgres-exporter || echo prometheus-postgres-exporter
+    # What scrapes the figures and checks the rules.
+    { have prometheus && have promtool; } || echo prometheus
     # The broker of the tests is Java's; Maven brings its jars, once.
     java_works || echo default-jre-headless
     kafka_whole || have mvn || echo maven

@@ -13,10 +13,11 @@ import pytest
 
 from agent.clock import STA_NANO, STA_UNSYNC, TIME_ERROR, ClockState, kernel_state
 from agent.health import CONTEXTS_MAX, Coverage, Health, beating
-from agent.metrics import AgentCollector, MetricsError, address, serve
+from agent.metrics import figures
 from agent.notify import Notifier
 from hopwatch.cli import main
 from hopwatch.events import Heartbeat, parse
+from hopwatch.metrics import MetricsError, address, serve
 from tests.agent.windows import window
 from tests.test_cli import PLANT
 
@@ -114,10 +115,8 @@ def test_figures_are_served_on_the_loopback_interface_only() -> None:
         with pytest.raises(MetricsError):
             address(wrong)
     assert address("[::1]:9464") == ("::1", 9464) and address("localhost:1") == ("127.0.0.1", 1)
-    collector = AgentCollector(
-        {"spool_events": ("Waiting.", lambda: 7)}, {"events_published": ("Sent.", lambda: 3)}, lambda: {"packets": 5}
-    )
-    server, thread = serve("127.0.0.1:0", collector)
+    made = figures({"spool_events": lambda: 7, "events_published_total": lambda: 3}, lambda: {"packets": 5})
+    server, thread = serve("127.0.0.1:0", made)
     try:
         page = urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=5).read().decode()
     finally:
@@ -128,7 +127,7 @@ def test_figures_are_served_on_the_loopback_interface_only() -> None:
     assert {
         "hopwatch_agent_spool_events 7.0",
         "hopwatch_agent_events_published_total 3.0",
-        "hopwatch_agent_sensor_packets_total 5.0",
+        "hopwatch_sensor_packets_total 5.0",
     } <= lines
     assert "# TYPE hopwatch_agent_events_published_total counter" in lines
 
