@@ -5,6 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 what=${1:-}
+case "$what" in
+    "" | matrix | long | nuisance) ;;
+    *)
+        echo "usage: scripts/setup.sh [matrix | long | nuisance]   what more than \`make test\` needs: see those targets of make" >&2
+        [ "$what" = --help ] || [ "$what" = -h ] && exit 0 || exit 2
+        ;;
+esac
 RUST_MIN=1.85
 PYTHON_MIN=3.11
 say() { printf '\033[1msetup\033[0m  %s\n' "$*"; }
