@@ -41,10 +41,21 @@ class Vault(BaseModel):
         return self
 
     def secrets(self, names: tuple[str, ...]) -> dict[str, str]:
-        """Those of the secret's fields that are asked for and there.
+        """Those of the secret's fields that are asked for and there, at least one.
 
         Raises:
             VaultError: why there are none.
+        """
+        found = self.held(names)
+        if not found:
+            raise VaultError(f"vault {self.address}: {self.mount}/{self.path}: has none of {', '.join(names)}")
+        return found
+
+    def held(self, names: tuple[str, ...]) -> dict[str, str]:
+        """The same, and none may be there.
+
+        Raises:
+            VaultError: the vault cannot be reached or refuses.
         """
         import hvac
         from hvac.exceptions import VaultError as Refused
@@ -68,10 +79,7 @@ class Vault(BaseModel):
         finally:
             client.adapter.close()
         fields = answer["data"]["data"]
-        found = {name: fields[name] for name in names if isinstance(fields.get(name), str) and fields[name]}
-        if not found:
-            raise VaultError(f"vault {self.address}: {self.mount}/{self.path}: has none of {', '.join(names)}")
-        return found
+        return {name: fields[name] for name in names if isinstance(fields.get(name), str) and fields[name]}
 
 
 def _read(path: Path) -> str:

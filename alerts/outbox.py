@@ -155,8 +155,16 @@ class Outbox(Protocol):
     def waiting(self, destination: str, most: int) -> list[Waiting]:
         """The letters at the front, in order."""
 
-    def sent(self, destination: str, places: Sequence[int], now_ns: int, *, canary: tuple[str, int] | None = None) -> None:
-        """The destination has them; ``canary`` is the event and the delay in nanoseconds of one among them."""
+    def sent(
+        self,
+        destination: str,
+        places: Sequence[int],
+        now_ns: int,
+        *,
+        canary: tuple[str, int] | None = None,
+        remark: str | None = None,
+    ) -> None:
+        """The destination has them; ``canary`` is the event and the delay in nanoseconds of one among them, ``remark`` what it said."""
 
     def failed(self, destination: str, place: int, why: str, now_ns: int, next_ns: int) -> None:
         """The letter at the front did not arrive and is tried again at ``next_ns``."""
@@ -278,7 +286,15 @@ class _Queues:
             for name, place, event_id, attempts, queued, error, event in found
         ]
 
-    def sent(self, destination: str, places: Sequence[int], now_ns: int, *, canary: tuple[str, int] | None = None) -> None:
+    def sent(
+        self,
+        destination: str,
+        places: Sequence[int],
+        now_ns: int,
+        *,
+        canary: tuple[str, int] | None = None,
+        remark: str | None = None,
+    ) -> None:
         with self._transaction() as db:
             removed = 0
             for place in places:
@@ -288,6 +304,9 @@ class _Queues:
             if canary is not None:
                 said += ", canary_event = ?, canary_time = ?, canary_delay_ns = ?"
                 values += [canary[0], _time(now_ns), canary[1]]
+            if remark is not None:
+                said += ", error = ?, error_time = ?"
+                values += [_short(remark), _time(now_ns)]
             _run(db, f"UPDATE delivery_destinations SET {said} WHERE destination = ?", (*values, destination))
 
     def failed(self, destination: str, place: int, why: str, now_ns: int, next_ns: int) -> None:

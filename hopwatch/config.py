@@ -4,7 +4,8 @@
 Every key of the file is also a variable: ``store`` is ``HOPWATCH_STORE``. A key nobody knows is an error: a misspelt
 ``inteface`` that is silently ignored would leave a plant unwatched.
 
-The commands share the file: each takes the keys it knows. The table ``[kafka]`` is read by ``hopwatch.bus.connection``.
+The commands share the file: each takes the keys it knows. The table ``[kafka]`` is read by ``hopwatch.bus.connection``,
+``[alerts]`` by ``alerts.settings``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 
 from agent.segments import EXPORT_BYTES_MAX
 from agent.spool import SPOOL_BYTES_MAX
-from agent.vault import Vault
+from agent.vault import Vault, VaultError
+from alerts.settings import PREFIX as ALERTS_PREFIX
+from alerts.settings import AlertsSettings, SettingsError, alerts_settings, vault_names
 from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
 from hopwatch.bus.connection import BrokerError, Connection, connection
 from hopwatch.bus.embedded import LOG_BYTES_MAX
@@ -35,6 +38,7 @@ PREFIX = "HOPWATCH_"
 FILE = Path("hopwatch.toml")
 KAFKA = "kafka"
 VAULT = "vault"
+ALERTS = "alerts"
 CONFIG = "CONFIG"  # HOPWATCH_CONFIG names the file, so it is read before there are settings.
 
 
@@ -159,11 +163,14 @@ def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = 
     """
     known = list(dict.fromkeys(name for each in EVERY for name in each.model_fields))
     variables = [PREFIX + name.upper() for name in (*known, CONFIG)]
-    _refuse_unknown("environment", (name for name in os.environ if name.startswith(PREFIX)), (*variables, *KAFKA_VARIABLES))
+    # The variables of destinations are known to whoever reads their tables.
+    said = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(ALERTS_PREFIX))
+    _refuse_unknown("environment", said, (*variables, *KAFKA_VARIABLES))
     path = _path(config)
     values = _file(path) if path else {}
     values.pop(KAFKA, None)
     values.pop(VAULT, None)
+    values.pop(ALERTS, None)
     _refuse_unknown(str(path), values, known)
     values = {name: value for name, value in values.items() if name in model.model_fields}
     given = {name: value for name, value in flags.items() if value is not None and name in model.model_fields}
@@ -228,6 +235,26 @@ def vault(config: Path | None = None) -> Vault | None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise ConfigError(f"{_path(config)} [{VAULT}] {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+
+
+def alerts(config: Path | None = None) -> AlertsSettings:
+    """The table ``[alerts]``: where alerts go. A secret comes from a file that a setting names, a variable
+    (``HOPWATCH_ALERTS_SIEM_TOKEN``) or the vault of ``[vault]`` (``alerts_siem_token``), the last the strongest.
+
+    Raises:
+        ConfigError: a key is unknown, a value is wrong, or the vault cannot be asked.
+    """
+    path = _path(config)
+    table = _file(path).get(ALERTS, {}) if path else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path} {ALERTS}: expected a table, [{ALERTS}]")
+    names, source = vault_names(table), vault(config)
+    try:
+        # A vault that has none of them is one for something else.
+        held = source.held(names) if source is not None and names else {}
+        return alerts_settings(table, str(path or FILE), os.environ, held)
+    except (SettingsError, VaultError) as error:
+        raise ConfigError(str(error)) from None
 
 
 def _table(name: str, config: Path | None, known: Iterable[str]) -> dict[str, Any]:  # Any: TOML values.

@@ -1,0 +1,92 @@
+"""Figures of delivery for Prometheus. The only label is the destination, of which a configuration has at most DESTINATIONS_MAX."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from alerts.delivery.sender import DELAY_BUCKETS_S, Delays, Sender
+from alerts.outbox import QueueState
+from hopwatch.events import time_ns
+from hopwatch.store import StoreError
+
+_CIRCUIT: Final = {"closed": 0.0, "retrying": 1.0, "open": 2.0}
+_GAUGES: Final[dict[str, tuple[str, Callable[[QueueState, int], float | None]]]] = {
+    "queue_letters": ("Letters that wait.", lambda state, now_ns: state.waiting),
+    "dead_letters": ("Letters that were refused for good and are kept.", lambda state, now_ns: state.dead),
+    "queue_over_letters": ("Letters above the queue's bound, all of which raise an alert.", lambda state, now_ns: state.over),
+    "oldest_letter_age_seconds": (
+        "Since the letter at the front was queued; 0 while none waits.",
+        lambda state, now_ns: 0.0 if state.oldest_time is None else (now_ns - time_ns(state.oldest_time)) / 1e9,
+    ),
+    "circuit_state": ("0 it takes letters, 1 it failed, 2 it failed often in a row.", lambda state, now_ns: _CIRCUIT[state.circuit]),
+    "last_success_timestamp_seconds": ("When it last took something.", lambda state, now_ns: _seconds(state.last_sent_time)),
+    "canary_last_success_timestamp_seconds": ("When it last took a canary.", lambda state, now_ns: _seconds(state.canary_time)),
+    "canary_delay_seconds": ("From making the last canary to the receiver's acknowledgement.", lambda state, now_ns: state.canary_delay_s),
+}
+_COUNTERS: Final[dict[str, tuple[str, Callable[[QueueState], int]]]] = {
+    "sent": ("Letters the destination took.", lambda state: state.sent_total),
+    "retried": ("Attempts that failed and are made again.", lambda state: state.retried_total),
+    "dead": ("Letters refused for good.", lambda state: state.dead_total),
+    "dropped": ("Updates the queue's bound has cost.", lambda state: state.dropped_total),
+    "dead_dropped": ("Dead letters their bound has cost.", lambda state: state.dead_dropped_total),
+}
+_PREFIX: Final = "hopwatch_delivery_"
+
+
+class DeliveryCollector(Collector):
+    """Reads the figures when they are asked for; destinations that are no longer configured are left out."""
+
+    def __init__(
+        self,
+        states: Callable[[], Sequence[QueueState]],
+        names: Sequence[str],
+        senders: Mapping[str, Sender],
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._states, self._names, self._senders, self._clock_ns = states, frozenset(names), senders, clock_ns
+
+    def collect(self) -> Iterator[Metric]:
+        """Every figure as it is now; without the queues only what this process counted, and that they cannot be read."""
+        readable = True
+        try:
+            states = [state for state in self._states() if state.destination in self._names]
+        except StoreError:
+            states, readable = [], False
+        yield GaugeMetricFamily(_PREFIX + "queues_readable", "1 while the queues can be read.", value=float(readable))
+        now_ns = self._clock_ns()
+        for name, (about, of) in _GAUGES.items():
+            gauge = GaugeMetricFamily(_PREFIX + name, about, labels=["destination"])
+            for state in states:
+                if (value := of(state, now_ns)) is not None:
+                    gauge.add_metric([state.destination], value)
+            yield gauge
+        for name, (about, count) in _COUNTERS.items():
+            counter = CounterMetricFamily(_PREFIX + name, about, labels=["destination"])
+            for state in states:
+                counter.add_metric([state.destination], count(state))
+            yield counter
+        senders = sorted(self._senders.items())
+        yield _histogram("delay_seconds", "From queue to acknowledgement.", {name: one.delays for name, one in senders})
+        yield _histogram(
+            "alert_delay_seconds", "From the alert's own time to acknowledgement.", {name: one.alert_delays for name, one in senders}
+        )
+
+
+def _histogram(name: str, about: str, delays: Mapping[str, Delays]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(_PREFIX + name, about, labels=["destination"])
+    for destination, one in delays.items():
+        total, buckets = 0, []
+        for bound, count in zip((*map(str, DELAY_BUCKETS_S), "+Inf"), one.counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        family.add_metric([destination], buckets, one.sum_s)
+    return family
+
+
+def _seconds(time: str | None) -> float | None:
+    return None if time is None else time_ns(time) / 1e9
