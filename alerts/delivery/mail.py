@@ -21,7 +21,7 @@ from alerts.settings import MailSettings
 from hopwatch.events import SEVERITIES, Alert, time_ns
 
 LINES_MAX: Final = 200
-"""Alerts written out in one digest; of further ones, which their letters' ids name, the count."""
+"""Alerts in one digest; the next digest goes on."""
 
 _SUBJECT_CHARACTERS: Final = 150
 
