@@ -79,6 +79,8 @@ class SyslogSettings(_Tls):
 
     SECRETS: ClassVar[tuple[str, ...]] = ("key_password",)
     kind: Literal["syslog"]
+    format: str = Field("syslog", min_length=1, description="syslog, syslog-cef or syslog-leef")
+    decisions: Literal[False] = False
     address: str = Field(description="udp://HOST:514, tcp://HOST:601 or tls://HOST:6514")
     server_name: str | None = Field(None, description="the name its certificate must bear, if it is not the address's host")
 
@@ -113,7 +115,7 @@ class SplunkSettings(_Tls):
 
     SECRETS: ClassVar[tuple[str, ...]] = ("token", "key_password")
     kind: Literal["splunk"]
-    format: str = "splunk"
+    format: str = Field("splunk", min_length=1, description="splunk, or another format inside its events")
     address: str = Field(description="https://HOST:8088")
     token: SecretStr | None = None
     token_file: Path | None = Field(None, description="the file that holds the token of the collector")
@@ -135,11 +137,12 @@ class AlertmanagerSettings(_Tls):
 
     SECRETS: ClassVar[tuple[str, ...]] = ("token", "key_password")
     kind: Literal["alertmanager"]
+    format: Literal["alertmanager"] = "alertmanager"
+    decisions: Literal[False] = False
     address: str = Field(description="https://HOST:9093")
     token: SecretStr | None = None
     token_file: Path | None = Field(None, description="the file that holds a bearer token")
     repeat_s: float = Field(60.0, ge=5, le=3600, description="how often what is firing is said again")
-    link: str | None = Field(None, description="what an alert links to, https://HOST/alerts/{alert_id}")
     proxy: str | None = Field(None, description="the HTTP proxy to go through")
 
     @field_validator("address", "proxy")
@@ -153,7 +156,8 @@ class MailSettings(_Tls):
 
     SECRETS: ClassVar[tuple[str, ...]] = ("password", "key_password")
     kind: Literal["mail"]
-    format: str = "mail"
+    format: Literal["mail"] = "mail"
+    decisions: Literal[False] = False
     notify_only: bool = True
     address: str = Field(description="smtp://HOST:587 (STARTTLS) or smtps://HOST:465")
     sender: str = Field(description="whom it comes from")
@@ -209,6 +213,7 @@ class AlertsSettings(BaseModel):
 
     canary_s: float | None = Field(None, ge=10, description="a canary to every destination, every so many seconds")
     metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9465; nowhere by default")
+    console: str = Field("", description="where the console answers, https://HOST:PORT; alerts link to it")
     destinations: dict[str, Any] = Field({}, description="where alerts go, by name")  # Any: Settings, each by its kind
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 
 from alerts.delivery import Destination
 from alerts.delivery.alertmanager import Alertmanager
 from alerts.delivery.file import File
 from alerts.delivery.kafka import Kafka
 from alerts.delivery.mail import Mail
-from alerts.delivery.rendering import renderer
+from alerts.delivery.rendering import from_template, renderer
 from alerts.delivery.splunk import Splunk
 from alerts.delivery.syslog import Syslog
 from alerts.delivery.webhook import Webhook
+from alerts.formats.view import Origin
 from alerts.settings import (
     AlertmanagerSettings,
     AlertsSettings,
@@ -32,40 +35,49 @@ Firing = Callable[[], Iterable[Alert]]
 Cluster = Callable[[], Connection]
 
 
+def origin(settings: AlertsSettings) -> Origin:
+    """Who sends: this machine, this version, and the console's address."""
+    try:
+        said = version("hopwatch")
+    except PackageNotFoundError:
+        said = "0"
+    return Origin(socket.gethostname(), said, settings.console)
+
+
 def destinations(settings: AlertsSettings, cluster: Cluster, firing: Firing = tuple) -> Mapping[str, Destination]:
     """All that are configured; nobody is spoken to yet. ``cluster`` says how Kafka is reached, ``firing`` gives the open alerts.
 
     Raises:
         SettingsError: a format, a template or a certificate is not what it should be.
     """
-    return {name: destination(name, of, cluster, firing) for name, of in settings.destinations.items()}
+    return {name: destination(name, of, cluster, firing, origin(settings)) for name, of in settings.destinations.items()}
 
 
-def destination(name: str, of: Settings, cluster: Cluster, firing: Firing = tuple) -> Destination:
+def destination(name: str, of: Settings, cluster: Cluster, firing: Firing = tuple, sender: Origin | None = None) -> Destination:
     """One of them.
 
     Raises:
         SettingsError: see ``destinations``.
     """
     try:
-        return _made(of, cluster, firing)
+        return _made(of, cluster, firing, sender or Origin())
     except ValueError as error:
         raise SettingsError(f"[alerts.destinations.{name}] {error}") from None
 
 
-def _made(of: Settings, cluster: Cluster, firing: Firing) -> Destination:
+def _made(of: Settings, cluster: Cluster, firing: Firing, sender: Origin) -> Destination:
     match of:
         case SyslogSettings():
-            return Syslog(of, renderer(of.format))
+            return Syslog(of, renderer(of.format, sender))
         case WebhookSettings():
-            return Webhook(of, renderer(of.format))
+            return Webhook(of, from_template(of.template, sender) if of.template is not None else renderer(of.format, sender))
         case SplunkSettings():
-            return Splunk(of, renderer("event"))
+            return Splunk(of, renderer(of.format, sender))
         case AlertmanagerSettings():
-            return Alertmanager(of, firing=firing)
+            return Alertmanager(of, sender, firing=firing)
         case MailSettings():
-            return Mail(of, renderer("event"))
+            return Mail(of, sender)
         case KafkaSettings():
             return Kafka(of, cluster())
         case FileSettings():
-            return File(of, renderer(of.format))
+            return File(of, renderer(of.format, sender))

@@ -75,7 +75,7 @@ class Splunk(Plain):
             said = event  # The format has metadata of its own.
         else:
             said = {"time": time_ns(item.event.time) / 1e9, "host": item.event.plant, "event": event}
-        said = {"source": self._settings.source, "sourcetype": self._settings.sourcetype} | said
+        said = said | {"source": self._settings.source, "sourcetype": self._settings.sourcetype}
         if self._settings.index is not None:
             said["index"] = self._settings.index
         return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
