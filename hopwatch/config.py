@@ -29,7 +29,7 @@ from agent.vault import Vault, VaultError
 from alerts.settings import PREFIX as ALERTS_PREFIX
 from alerts.settings import AlertsSettings, SettingsError, alerts_settings, vault_names
 from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
-from hopwatch.bus.connection import BrokerError, Connection, connection
+from hopwatch.bus.connection import BrokerError, Connection, connection, secret_in
 from hopwatch.bus.embedded import LOG_BYTES_MAX
 from hopwatch.metrics import Figures, MetricsError, serve
 from hopwatch.store.embedded import STORE_BYTES_MAX
@@ -39,6 +39,7 @@ FILE = Path("hopwatch.toml")
 KAFKA = "kafka"
 VAULT = "vault"
 ALERTS = "alerts"
+PGPASSWORD = "PGPASSWORD"
 CONFIG = "CONFIG"  # HOPWATCH_CONFIG names the file, so it is read before there are settings.
 
 
@@ -61,6 +62,7 @@ class CaptureSettings(BaseSettings):
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
     duration: float | None = Field(None, gt=0, description="seconds to listen")
     metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9464; nowhere by default")
+    postgres_password_file: Path | None = Field(None, description="the file that holds the password of the PostgreSQL database")
 
     @field_validator("interfaces", "vlans_equal", "tap_of", mode="before")
     @classmethod
@@ -188,7 +190,7 @@ def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = 
             return init_settings, env_settings, InitSettingsSource(settings_cls, values)
 
     try:
-        return cast(Chosen, Sourced(**given))
+        made = cast(Chosen, Sourced(**given))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0])
@@ -199,6 +201,20 @@ def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = 
         else:
             origin = f"{path} {name}"
         raise ConfigError(f"{origin}: {first['msg'].lower()}, got {first['input']!r}") from None
+    if made.postgres_password_file is not None:
+        _let_in(made.postgres_password_file)
+    return made
+
+
+def _let_in(path: Path) -> None:
+    """Every room opens connections of its own, and libpq looks here for each that names no password (libpq 34.15).
+
+    What a process adds to its environment later is not in /proc/PID/environ; an address with the password would be in messages.
+    """
+    try:
+        os.environ[PGPASSWORD] = secret_in(path)
+    except ValueError as error:
+        raise ConfigError(f"postgres_password_file {error}") from None
 
 
 def kafka(

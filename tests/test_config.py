@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hopwatch.config import ConfigError, settings
+from hopwatch.config import EVERY, ConfigError, chosen, settings
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,20 @@ def test_wrong_value_names_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> N
         settings({})
     with pytest.raises(ConfigError, match=r"^--snaplen: .*got 7$"):
         settings({"snaplen": 7})
+
+
+def test_the_database_password_comes_from_a_file_and_stands_in_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "an earlier one")
+    (tmp_path / "secret").write_text("of-the-file\n")
+    monkeypatch.setenv("HOPWATCH_POSTGRES_PASSWORD_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("HOPWATCH_POSTGRES", "postgresql://hopwatch@db/hopwatch")
+    for model in EVERY:
+        os.environ["PGPASSWORD"] = "an earlier one"
+        assert "of-the-file" not in repr(chosen(model, {}))
+        assert os.environ["PGPASSWORD"] == "of-the-file"
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(ConfigError, match=r"^postgres_password_file .*secret: holds 1 bytes, expected 1 to 4096$"):
+        settings({})
 
 
 def test_file_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

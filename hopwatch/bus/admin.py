@@ -1,4 +1,4 @@
-"""What a cluster has of our topics, and what is missing: created, or named setting by setting."""
+"""What a cluster has of our topics, and what is missing: created, or named setting by setting; and who may do what with them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]  # It exports them unsaid.
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # It exports them unsaid.
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from hopwatch.bus.connection import BrokerError, Connection
+from hopwatch.bus.rights import Right
 from hopwatch.bus.topics import TOGETHER, TOPICS, Topic, topic_name
 
 TIMEOUT_S = 5.0
 REPLICATION = 3
 PARTITIONS_MAX = 1_024
+SCRAM_ITERATIONS = 4_096  # The least RFC 7677 allows and what Kafka takes by default; the secrets are random, so more would guard nothing.
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,40 @@ class Cluster:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise BrokerError(f"{name}: {self._said(error)}") from None
         return created
+
+    def grant(self, account: str, rights: list[Right]) -> None:
+        """Let the account do this; what it may do already, it still may.
+
+        Raises:
+            BrokerError: the cluster cannot be reached or refuses.
+        """
+        kinds = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP}
+        operations = {"read": AclOperation.READ, "write": AclOperation.WRITE, "describe": AclOperation.DESCRIBE}
+        bindings = [
+            AclBinding(
+                kinds[right.resource],
+                right.name,
+                ResourcePatternType.LITERAL,
+                f"User:{account}",
+                "*",
+                operations[right.operation],
+                AclPermissionType.ALLOW,
+            )
+            for right in rights
+        ]
+        for future in self._client.create_acls(bindings, request_timeout=self._timeout_s).values():
+            self._asked(future.result)
+
+    def set_password(self, account: str, password: str) -> None:
+        """Make the account of SCRAM-SHA-512 (RFC 7677), or give it another password.
+
+        Raises:
+            BrokerError: the cluster cannot be reached or refuses.
+        """
+        how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, SCRAM_ITERATIONS)
+        wanted = UserScramCredentialUpsertion(account, how, password.encode())
+        for future in self._client.alter_user_scram_credentials([wanted], request_timeout=self._timeout_s).values():
+            self._asked(future.result)
 
     def differences(self, wanted: list[Wanted]) -> list[Difference]:
         """Every setting that is not as it should be, topic by topic.

@@ -1,4 +1,4 @@
-"""``hopwatch topics``: create, check.
+"""``hopwatch topics``: create, check, grant.
 
 Exit codes: 0 the cluster has what is needed; 1 ``check`` found a difference; 2 the cluster cannot be reached or refuses.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from hopwatch.bus.admin import PARTITIONS_MAX, Cluster
-from hopwatch.bus.connection import Connection
+from hopwatch.bus.connection import BrokerError, Connection, secret_in
+from hopwatch.bus.rights import ROLES, rights
 
 OK, FOUND = 0, 1
 
@@ -21,19 +22,29 @@ Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
 def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
     """Add ``topics`` and its commands to the top-level parser."""
-    topics = subparsers.add_parser("topics", help="the topics of a Kafka cluster: create, check", allow_abbrev=False)
+    topics = subparsers.add_parser("topics", help="the topics of a Kafka cluster: create, check, grant", allow_abbrev=False)
     commands = topics.add_subparsers(dest="topics_command", metavar="COMMAND", required=True)
     for name, about in (("create", "create the topics that are not there"), ("check", "name every setting that is not as it should be")):
         command = commands.add_parser(name, help=about, allow_abbrev=False)
-        servers = ("--brokers", "--bootstrap-servers")
-        command.add_argument(*servers, dest="bootstrap_servers", metavar="HOST:PORT,…", help="some brokers of the cluster")
-        command.add_argument("--topic-prefix", metavar="TEXT", help="stands before every topic's name, as north.")
+        _common(command)
         command.add_argument(
             "--partitions", type=_number, metavar="N", help="of the topics that detectors share; never to be changed later (default 12)"
         )
         command.add_argument("--replication", type=_number, metavar="N", help="copies of each event (default 3, or one a broker if fewer)")
         command.add_argument("--json", action="store_true", help="one JSON object a line")
-        command.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
+    grant = commands.add_parser("grant", help="give an account the rights one program needs, and no other", allow_abbrev=False)
+    _common(grant)
+    grant.add_argument("role", choices=ROLES, metavar="PROGRAM", help=f"what the account is for: {', '.join(ROLES)}")
+    grant.add_argument("account", metavar="ACCOUNT", help="the account, as brokers know it")
+    grant.add_argument("--group", metavar="NAME", help="the consumer group, if the program joins another than its own")
+    grant.add_argument("--password-file", type=Path, metavar="FILE", help="make the account with this password, or give it this one")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    servers = ("--brokers", "--bootstrap-servers")
+    command.add_argument(*servers, dest="bootstrap_servers", metavar="HOST:PORT,…", help="some brokers of the cluster")
+    command.add_argument("--topic-prefix", metavar="TEXT", help="stands before every topic's name, as north.")
+    command.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
 
 
 def run(arguments: argparse.Namespace, connection: Connection) -> int:
@@ -43,6 +54,8 @@ def run(arguments: argparse.Namespace, connection: Connection) -> int:
         BrokerError: the cluster cannot be reached or refuses.
     """
     cluster = Cluster(connection)
+    if arguments.topics_command == "grant":
+        return _grant(cluster, arguments, connection.topic_prefix)
     wanted = cluster.wanted(partitions=arguments.partitions, replication=arguments.replication)
     if arguments.topics_command == "create":
         created = cluster.create(wanted)
@@ -62,6 +75,19 @@ def run(arguments: argparse.Namespace, connection: Connection) -> int:
     if not differences and not arguments.json:
         print(f"{len(wanted)} topics as they should be")
     return FOUND if differences else OK
+
+
+def _grant(cluster: Cluster, arguments: argparse.Namespace, prefix: str) -> int:
+    if arguments.password_file is not None:
+        try:
+            password = secret_in(arguments.password_file)
+        except ValueError as error:
+            raise BrokerError(f"--password-file {error}") from None
+        cluster.set_password(arguments.account, password)
+    given = rights(arguments.role, prefix, arguments.group)
+    cluster.grant(arguments.account, given)
+    print(f"{arguments.account} may do what {arguments.role} needs: {len(given)} rights")
+    return OK
 
 
 def _number(text: str) -> int:

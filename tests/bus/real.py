@@ -44,18 +44,6 @@ def allow(broker: Cluster, account: str, operation: AclOperation, prefix: str, k
         made.result(WAIT_S)
 
 
-def allow_named(broker: Cluster, account: str, kind: ResourceType, names: Iterable[str], *operations: AclOperation) -> None:
-    """Let the account do this to exactly these."""
-    client = admin(broker)
-    rights = [
-        AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{account}", "*", operation, AclPermissionType.ALLOW)
-        for name in names
-        for operation in operations
-    ]
-    for made in client.create_acls(rights).values():
-        made.result(WAIT_S)
-
-
 def clear(broker: Cluster, prefix: str = "") -> Connection:
     """How the product reaches the broker in the clear."""
     return Connection(bootstrap_servers=broker.bootstrap, topic_prefix=prefix)

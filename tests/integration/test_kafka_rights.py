@@ -14,22 +14,16 @@ from unittest import mock
 
 import psycopg
 import pytest
-from confluent_kafka.admin import AclOperation, ResourceType
+from confluent_kafka.admin import AclOperation
 
 from examples.broker import ROOT, Cluster
 from hopwatch.bus.topics import topic_name
 from hopwatch.cli import main
-from tests.bus.real import allow, allow_named, held
+from tests.bus.real import allow, held
 
 DAY = ROOT / "examples" / "plant-day.pcap.gz"
 PLANT = ROOT / "examples" / "plant-demo.yaml"
-READ, WRITE, DESCRIBE, CREATE, SHOW = (
-    AclOperation.READ,
-    AclOperation.WRITE,
-    AclOperation.DESCRIBE,
-    AclOperation.CREATE,
-    AclOperation.DESCRIBE_CONFIGS,
-)
+DESCRIBE, CREATE, SHOW = AclOperation.DESCRIBE, AclOperation.CREATE, AclOperation.DESCRIBE_CONFIGS
 WAIT_S = 120.0
 
 
@@ -89,16 +83,10 @@ def site(broker: Cluster, prefix: str, tmp_path: Path) -> Site:
     made = Site(broker, prefix, tmp_path)
     for operation in (CREATE, DESCRIBE, SHOW):
         allow(broker, "operator", operation, prefix)
-    allow_named(broker, "operator", ResourceType.TOPIC, made.names("declared"), READ, WRITE)
-    allow_named(broker, "agent-north", ResourceType.TOPIC, made.names("flow", "loss", "heartbeat"), WRITE, DESCRIBE)
-    allow_named(broker, "detector", ResourceType.TOPIC, made.names("flow", "loss", "heartbeat", "declared"), READ, DESCRIBE)
-    allow_named(broker, "detector", ResourceType.TOPIC, made.names("finding", "rejected"), WRITE, DESCRIBE)
-    allow_named(broker, "detector", ResourceType.GROUP, [f"{prefix}detect"], READ)
-    allow_named(broker, "store", ResourceType.TOPIC, made.names("flow", "loss", "heartbeat", "finding", "declared"), READ, DESCRIBE)
-    allow_named(broker, "store", ResourceType.TOPIC, made.names("rejected"), WRITE, DESCRIBE)
-    allow_named(broker, "store", ResourceType.GROUP, [f"{prefix}store"], READ)
-    for account in ("operator", "detector", "store"):
-        allow_named(broker, account, ResourceType.GROUP, ["hopwatch-reader"], DESCRIBE)
+    granted = {"operator": "apply", "agent-north": "agent", "detector": "detect", "store": "store"}
+    for account, role in granted.items():
+        group = ["--group", f"{prefix}{role}"] if role in ("detect", "store") else []
+        assert made.run("admin", "topics", "grant", role, account, *group) == (0, "")
     return made
 
 
@@ -131,6 +119,20 @@ def test_every_program_works_with_its_rights_and_an_agent_speaks_for_no_other_pl
     assert _kept(postgres)[2] == {"demo"}, "nobody is found guilty by an agent of another plant"
     assert "AUTHORIZATION" not in judging.read_text() + storing.read_text()
     assert held(site.broker, site.names("finding")[0])
+
+
+def test_an_account_is_made_with_its_password_and_then_let_in_with_another(site: Site, broker: Cluster) -> None:
+    account, first, second = f"new-{site.prefix.strip('.')}"[:60], site.folder / "first", site.folder / "second"
+    first.write_text("one-random-password\n")
+    second.write_text("another-random-password\n")
+    assert site.run("admin", "topics", "create", "--partitions", "2") == (0, "")
+    for given in (first, second):
+        assert site.run("admin", "topics", "grant", "agent", account, "--password-file", str(given)) == (0, "")
+    with mock.patch.dict(broker.passwords, {account: "another-random-password"}):  # type: ignore[arg-type]  # It is a dict.
+        spool = str(site.folder / "spool")
+        assert site.run(account, "agent", "-r", str(DAY), "--plant", "demo", "--spool", spool) == (0, "")
+        code, said = site.run(account, "topics", "grant", "store", account)
+        assert code == 2 and said, "nobody gives himself rights"
 
 
 def _kept(postgres: str) -> tuple[int, int, set[str]]:
