@@ -33,7 +33,7 @@ from detectors.judgement import Judgement
 from detectors.online import Online, online
 from detectors.verdict import VerdictDetector
 from detectors.whatif import what_if
-from hopwatch import agents, scale
+from hopwatch import agents, console, scale
 from hopwatch.bus import Log, LogError
 from hopwatch.bus import cli as bus
 from hopwatch.bus.embedded import EmbeddedLog
@@ -143,6 +143,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
     watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     watch.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too (docs/detectors.md)")
+    watch.add_argument("--console", nargs="?", const="", metavar="ADDRESS", help="serve the console beside it (default 127.0.0.1:8710)")
     scale.add_locations(watch)
     add_metrics(watch)
     _capturing(watch)
@@ -202,6 +203,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         listing.add_argument("--until", type=instant, metavar="TIME", help="RFC 3339, or a day; not included")
         listing.add_argument("--limit", type=_count, default=FLOWS_LISTED, metavar="N")
         _reading(listing)
+
+    looked = commands.add_parser(
+        "console", help="a web application on this machine: map, alerts, declaration, coverage", allow_abbrev=False
+    )
+    looked.set_defaults(run=lambda arguments, sensors: _console(arguments))
+    _reading(looked)
+    console.add_console(looked, _Parser)
 
     explain = commands.add_parser("explain", help="one finding, flow or loss in full", allow_abbrev=False)
     explain.set_defaults(run=_explain)
@@ -377,6 +385,10 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
             detector: VerdictDetector | Online = online(architecture, at=chosen.at, edition=edition, located=Located(chosen.locations))
         else:
             detector = VerdictDetector(architecture, at=chosen.at, edition=edition)
+        if arguments.console is not None:
+            if store is None:
+                raise _Wrong("watch: the console looks at a store: --store PATH")
+            stack.callback(console.beside(chosen, arguments.console).stop)
         judges = _Judges(detector)
         metered = None if chosen.metrics is None else _metered(view, judges, architecture, log)
         run = Run(log, judges, store, metered or view, f"{CONSUMER}/{architecture.plant}")
@@ -486,6 +498,10 @@ def _steady(stop: Callable[[], None]) -> Iterator[None]:
     """Ends as it is asked to, and looks for cycles rarely."""
     with _ending(stop), _rare_collections():
         yield
+
+
+def _console(arguments: argparse.Namespace) -> int:
+    return console.run(arguments, _ending)
 
 
 # inspect

@@ -28,6 +28,7 @@ from agent.spool import SPOOL_BYTES_MAX
 from agent.vault import Vault, VaultError
 from alerts.settings import PREFIX as ALERTS_PREFIX
 from alerts.settings import AlertsSettings, SettingsError, alerts_settings, vault_names
+from dashboards.console.settings import ConsoleSettings
 from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
 from hopwatch.bus.connection import BrokerError, Connection, connection, secret_in
 from hopwatch.bus.embedded import LOG_BYTES_MAX
@@ -40,6 +41,7 @@ KAFKA = "kafka"
 VAULT = "vault"
 ALERTS = "alerts"
 PGPASSWORD = "PGPASSWORD"
+CONSOLE = "console"
 CONFIG = "CONFIG"  # HOPWATCH_CONFIG names the file, so it is read before there are settings.
 
 
@@ -173,6 +175,7 @@ def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = 
     values.pop(KAFKA, None)
     values.pop(VAULT, None)
     values.pop(ALERTS, None)
+    values.pop(CONSOLE, None)
     _refuse_unknown(str(path), values, known)
     values = {name: value for name, value in values.items() if name in model.model_fields}
     given = {name: value for name, value in flags.items() if value is not None and name in model.model_fields}
@@ -271,6 +274,20 @@ def alerts(config: Path | None = None) -> AlertsSettings:
         return alerts_settings(table, str(path or FILE), os.environ, held)
     except (SettingsError, VaultError) as error:
         raise ConfigError(str(error)) from None
+
+
+def console(flags: Mapping[str, Any], config: Path | None = None) -> ConsoleSettings:  # Any: values of argparse.
+    """What holds for the console: the table ``[console]`` of the same file, flags of the same names stronger.
+
+    Raises:
+        ConfigError: a key is unknown or a value is wrong.
+    """
+    table = _table(CONSOLE, config, ConsoleSettings.model_fields)
+    try:
+        return ConsoleSettings(**table | {name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise ConfigError(f"[{CONSOLE}] {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}, got {first['input']!r}") from None
 
 
 def _table(name: str, config: Path | None, known: Iterable[str]) -> dict[str, Any]:  # Any: TOML values.

@@ -61,6 +61,7 @@ COUNTED = {
     "detectors/slow.py": {FORGOTTEN: "PAIRS_MAX"},
     "detectors/volume.py": {FORGOTTEN: "PAIRS_MAX"},
     "detectors/verdict.py": {FORGOTTEN: "AGENTS_MAX"},
+    "dashboards/console/sessions.py": {"`evicted_total`": "SESSIONS_MAX"},
     "detectors/views.py": {FORGOTTEN: "CONNECTIONS_MAX VIEWS_MAX FLOWS_MAX SPANS_MAX"},
 }
 """What is counted, by file."""
@@ -132,6 +133,22 @@ SAID = {
     "sql.rs": {UNKNOWN: "COLUMNS_MAX", CLIPPED: "NAME_BYTES_MAX"},
     "windows.rs": {PIECES: "ROWS_MAX BYTES_MAX OBJECTS_MAX", CACHE: "INTERNED_MAX"},
     "hopwatch/bus/__init__.py": {REFUSED: "EVENT_BYTES_MAX"},
+    "hopwatch/console.py": {REFUSED: "_SECRET_BYTES_MAX"},
+    "hopwatch/store/__init__.py": {
+        "told: the page says that it shows the newest windows": "WINDOWS_SUMMED_MAX DEPTHS_SUMMED_MAX GROUPS_MAX",
+        SHOWN: "ENDS_MAX",
+    },
+    "dashboards/console/drawing.py": {SHOWN: "_NAMED_MAX"},
+    "dashboards/console/guard.py": {REFUSED: "FORM_BYTES_MAX"},
+    "dashboards/console/library.py": {"told: come again in a moment": "WAITING_MAX", CACHE: "KEPT_MAX"},
+    "dashboards/console/picture.py": {"told: how many stand together, how many are not drawn": "PLACES_OF_ZONE_MAX BANDS_MAX"},
+    "dashboards/console/serve.py": {"told: 503, or 431": "CONNECTIONS_MAX HEADERS_BYTES_MAX", REFUSED: "START_S_MAX"},
+    "dashboards/console/users.py": {
+        REFUSED: "USERS_MAX PASSWORD_CHARACTERS_MAX",
+        THRESHOLD: "WAIT_S_MAX",
+        "none hidden: who failed longest ago may try again": "THROTTLED_MAX",
+    },
+    "dashboards/console/visit.py": {REFUSED: "FIELDS_MAX", "none lost: the log has all": "LOG_MAX"},
     "hopwatch/bus/embedded.py": {
         "error: the run says so and ends, what is left is told as a loss": "LOG_BYTES_MAX",
         "none lost: written back into the file": "WAL_BYTES_MAX",

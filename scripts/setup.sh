@@ -74,6 +74,8 @@ missing_packages() {
     have ssh-keygen || echo openssh-client
     have minisign || echo minisign
     have openssl || echo openssl
+    # What the console is looked at with, by tests and for its pictures.
+    have chromium || echo chromium
     # What a plant has beside its servers, and what asks them all day.
     have haproxy || echo haproxy
     have prometheus-postgres-exporter || echo prometheus-postgres-exporter

@@ -8,8 +8,10 @@ the right, runs up or down its lane and comes back to its destination. So no lin
 there are, and one that fans out or in is one lane.
 """
 
+from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 
 from hopwatch.declared.model import Architecture, Hop, Zone
@@ -17,6 +19,18 @@ from hopwatch.declared.table import heading
 
 _MARGIN, _HEAD, _ROW, _PORT, _LANE, _LINE = 24, 30, 30, 14, 26, 22
 _LETTER = 7.4  # of 13 px in any usual sans-serif, on the wide side: a box must not be too small for its name
+_STYLE = (
+    "text{font:13px sans-serif;fill:#1a202c}.b{font-weight:bold}.t{font-size:16px;font-weight:bold}.n{font-size:11px}"
+    ".f{fill:#4a5568;font-style:italic}.zone{fill:#f4f6f8;stroke:#8793a0}.off{fill:#fdf3e4;stroke:#b7791f;stroke-dasharray:6 4}"
+    ".asset{fill:#fff;stroke:#4a5568}.any{fill:none;stroke:#8793a0;stroke-dasharray:3 3}.page{fill:#fff}.mark{fill:#fff}"
+    ".hop{fill:none;stroke-width:2}.halo{fill:none;stroke:#fff;stroke-width:6}"
+    # A reader of the drawing may sit in a dark room.
+    "@media(prefers-color-scheme:dark){text{fill:#dfe4ea}.f{fill:#a8b3c0}.zone{fill:#1d2228;stroke:#5d6874}.off{fill:#2a241a}"
+    ".asset{fill:#262c33;stroke:#8793a0}.page{fill:#14171a}.mark{fill:#14171a}.halo{stroke:#14171a}.hop{filter:brightness(1.6)}}"
+)
+STYLE_HASH = "sha256-" + b64encode(sha256(_STYLE.encode()).digest()).decode()
+"""What a Content-Security-Policy calls the drawing's style (CSP 3, 8.3)."""
+
 _COLOURS = ("#2563a8", "#2f855a", "#b7791f", "#9b2c2c", "#6b46c1", "#2c7a7b", "#975a16", "#4a5568")
 
 
@@ -61,7 +75,7 @@ class _Row:
 def svg(architecture: Architecture) -> str:
     """A drawing by level, the cells at the bottom and what is off site at the top."""
     ports = Counter(end for hop in architecture.hops.values() for end in (*hop.from_, *hop.to))
-    names = [*architecture.assets, *(_title(name, zone) for name, zone in architecture.zones.items())]
+    names = [*architecture.assets, *(zone_title(name, zone) for name, zone in architecture.zones.items())]
     box_width = max(180, round(max(map(len, names), default=0) * _LETTER) + 28)
     rows: dict[str, _Row] = {}
     shapes: list[str] = []
@@ -81,7 +95,7 @@ def svg(architecture: Architecture) -> str:
         shapes.append(
             f'<rect x="{_MARGIN}" y="{start}" width="{box_width + 24}" height="{top - start + 4}" rx="6" '
             f'class="{"off" if zone.off_site else "zone"}"/>'
-            f'<text x="{_MARGIN + 12}" y="{start + 20}" class="b">{escape(_title(name, zone))}</text>'
+            f'<text x="{_MARGIN + 12}" y="{start + 20}" class="b">{escape(zone_title(name, zone))}</text>'
         )
         shapes.extend(boxes)
         top += 4 + 16
@@ -113,17 +127,15 @@ def svg(architecture: Architecture) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
         f"<title>{title}</title><defs>{markers}</defs>"
-        "<style>text{font:13px sans-serif;fill:#1a202c}.b{font-weight:bold}.t{font-size:16px;font-weight:bold}.n{font-size:11px}"
-        ".f{fill:#4a5568;font-style:italic}.zone{fill:#f4f6f8;stroke:#8793a0}.off{fill:#fdf3e4;stroke:#b7791f;stroke-dasharray:6 4}"
-        ".asset{fill:#fff;stroke:#4a5568}.any{fill:none;stroke:#8793a0;stroke-dasharray:3 3}"
-        ".hop{fill:none;stroke-width:2}.halo{fill:none;stroke:#fff;stroke-width:6}</style>"
-        f'<rect width="100%" height="100%" fill="#fff"/><text x="{_MARGIN}" y="{_MARGIN + 12}" class="t">{title}</text>'
+        f"<style>{_STYLE}</style>"
+        f'<rect width="100%" height="100%" class="page"/><text x="{_MARGIN}" y="{_MARGIN + 12}" class="t">{title}</text>'
         + "\n".join(["", *shapes, *lines, *legend])
         + "\n</svg>\n"
     )
 
 
-def _title(name: str, zone: Zone) -> str:
+def zone_title(name: str, zone: Zone) -> str:
+    """What is written over a zone."""
     where = f", off site{f' ({zone.country})' if zone.country else ''}" if zone.off_site else ""
     return f"{name} · level {zone.level}{where}"
 
@@ -161,7 +173,7 @@ def _lane(rows: dict[str, _Row], hop: Hop, left: int, lane: int, number: int, na
 def _number(x: int, y: int, number: int) -> str:
     colour = _COLOURS[number % len(_COLOURS)]
     return (
-        f'<circle cx="{x}" cy="{y}" r="9" fill="#fff" stroke="{colour}" stroke-width="1.5"/>'
+        f'<circle cx="{x}" cy="{y}" r="9" class="mark" stroke="{colour}" stroke-width="1.5"/>'
         f'<text x="{x}" y="{y + 4}" text-anchor="middle" class="n">{number + 1}</text>'
     )
 

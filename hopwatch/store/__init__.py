@@ -16,6 +16,19 @@ ID_CHARACTERS_MIN = 8
 """The shortest prefix of an id that is looked up; findings quote ids of at least this length."""
 
 
+WINDOWS_SUMMED_MAX = 200_000
+"""Windows that one question about sums looks at: the newest ones, so that no question is as slow as the store is old."""
+
+DEPTHS_SUMMED_MAX = 20_000
+"""The same where each window has to be opened."""
+
+GROUPS_MAX = 20_000
+"""Groups that such a question is answered in."""
+
+ENDS_MAX = 100
+"""Pairs of addresses that windows are listed for at once."""
+
+
 class StoreError(Exception):
     """The store cannot be opened, read or written; the message is one line for the person who runs it."""
 
@@ -61,6 +74,43 @@ class Query:
     limit: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Windows between two addresses that differ in nothing but when and how much; what a finding calls the ends, where there is one."""
+
+    source: str
+    destination: str
+    protocol: str | None
+    account: str | None
+    operation: str | None
+    verdict: str | None
+    severity: str | None
+    hop: str | None
+    finding_id: str | None
+    windows: int
+    rows: int
+    bytes: int
+    first: str
+    last: str
+    shown_source: str | None = None
+    shown_destination: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How deep windows between two addresses were read: by which agent, and how completely."""
+
+    agent: str
+    source: str
+    destination: str
+    hop: str | None
+    verdict: str | None
+    depth: str
+    state: str
+    windows: int
+    bytes: int
+
+
 class Reader(Protocol):
     """A store as people and programs read it, embedded or at scale (``hopwatch.store.reader``)."""
 
@@ -83,6 +133,34 @@ class Reader(Protocol):
 
         ``kinds`` are of flow, loss and heartbeat. A flow bears what was said of it under ``judgement``, None if nothing was.
         """
+        ...
+
+    def newest(self, plant: str) -> str | None:
+        """When the last window of the plant began; None before the first."""
+        ...
+
+    def movements(self, plant: str, since: str, until: str) -> list[Movement]:
+        """What moved in the windows that began in that time, the most bytes first; of the newest WINDOWS_SUMMED_MAX of them."""
+        ...
+
+    def depths(self, plant: str, since: str, until: str) -> list[Depth]:
+        """How deep those windows were read; of the newest DEPTHS_SUMMED_MAX of them."""
+        ...
+
+    def heartbeats(self, plant: str, since: str) -> list[dict[str, Any]]:
+        """The last heartbeat of each agent that was heard since."""
+        ...
+
+    def between(
+        self,
+        plant: str,
+        since: str,
+        until: str,
+        ends: Collection[tuple[str, str]],
+        said: Collection[tuple[str | None, str | None]],
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """The newest flows between pairs of addresses with one of these hops and verdicts, each with its judgement."""
         ...
 
     def find(self, id_prefix: str) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class PostgresReader(Reading):
     """Events, judgements and findings in PostgreSQL as they are read; one connection, one thread."""
 
     flows_from = "judged_flows"
+    read_depth = ("event::json ->> 'depth'", "event::json -> 'completeness' ->> 'state'")
 
     def __init__(self, address: str, key: Path | None = None) -> None:
         """Connect; ``key`` is a file that exists.

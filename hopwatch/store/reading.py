@@ -10,7 +10,17 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, Final
 
-from hopwatch.store import ID_CHARACTERS_MIN, IdUnknown, Query
+from hopwatch.store import (
+    DEPTHS_SUMMED_MAX,
+    ENDS_MAX,
+    GROUPS_MAX,
+    ID_CHARACTERS_MIN,
+    WINDOWS_SUMMED_MAX,
+    Depth,
+    IdUnknown,
+    Movement,
+    Query,
+)
 from hopwatch.store.rows import sortable
 
 CANDIDATES_MAX: Final = 5
@@ -32,6 +42,9 @@ class Reading(ABC):
 
     flows_from: ClassVar[str] = "flows"
     """Where flows stand with their judgements."""
+
+    read_depth: ClassVar[tuple[str, str]] = ("json_extract(event, '$.depth')", "json_extract(event, '$.completeness.state')")
+    """What takes depth and state out of an event's text."""
 
     @property
     @abstractmethod
@@ -90,6 +103,87 @@ class Reading(ABC):
         table = self.flows_from if kind == "flow" else _TABLES[kind]
         for moment, event, judgement in self._each(f"SELECT {time}, {columns} FROM {table}{where} ORDER BY {order}", values):
             yield moment, _judged(event, judgement) if kind == "flow" else json.loads(event)
+
+    def newest(self, plant: str) -> str | None:
+        """When the last window of the plant began; None before the first."""
+        # The index by time is walked from its end: the first row of the plant is found at once.
+        rows = self._rows("SELECT start_time FROM flows WHERE plant = ? ORDER BY start_time DESC LIMIT 1", (plant,))
+        return str(rows[0][0]) if rows else None
+
+    def movements(self, plant: str, since: str, until: str) -> list[Movement]:
+        """What moved in the windows that began in that time, the most bytes first; of the newest WINDOWS_SUMMED_MAX of them."""
+        rows = self._rows(
+            f"""SELECT m.source, m.destination, m.protocol, m.account, m.operation, m.verdict, m.severity, m.hop, m.finding_id,
+                    m.windows, m.row_total, m.byte_total, m.first_time, m.last_time, f.source, f.destination
+                FROM (SELECT source, destination, protocol, account, operation, verdict, severity, hop, finding_id,
+                        COUNT(*) AS windows, SUM(row_count) AS row_total, SUM(byte_count) AS byte_total,
+                        MIN(start_time) AS first_time, MAX(end_time) AS last_time
+                    FROM (SELECT source, destination, protocol, account, operation, verdict, severity, hop, finding_id,
+                            row_count, byte_count, start_time, end_time
+                        FROM {self.flows_from} WHERE plant = ? AND start_time >= ? AND start_time < ?
+                        ORDER BY start_time DESC LIMIT {WINDOWS_SUMMED_MAX}) AS newest
+                    GROUP BY source, destination, protocol, account, operation, verdict, severity, hop, finding_id
+                    ORDER BY SUM(byte_count) DESC LIMIT {GROUPS_MAX}) AS m
+                LEFT JOIN findings f ON f.finding_id = m.finding_id ORDER BY m.byte_total DESC, m.first_time""",
+            (plant, sortable(since), sortable(until)),
+        )
+        return [_movement(row) for row in rows]
+
+    def depths(self, plant: str, since: str, until: str) -> list[Depth]:
+        """How deep those windows were read; of the newest DEPTHS_SUMMED_MAX of them."""
+        depth, state = self.read_depth
+        rows = self._rows(
+            f"""SELECT agent, source, destination, hop, verdict, depth, state, COUNT(*), SUM(byte_count)
+                FROM (SELECT agent, source, destination, hop, verdict, {depth} AS depth, {state} AS state, byte_count
+                    FROM {self.flows_from} WHERE plant = ? AND start_time >= ? AND start_time < ?
+                    ORDER BY start_time DESC LIMIT {DEPTHS_SUMMED_MAX}) AS newest
+                GROUP BY agent, source, destination, hop, verdict, depth, state ORDER BY 8 DESC LIMIT {GROUPS_MAX}""",
+            (plant, sortable(since), sortable(until)),
+        )
+        return [
+            Depth(agent, source, destination, hop, verdict, read or "blind", kept or "complete", int(windows), int(count))
+            for agent, source, destination, hop, verdict, read, kept, windows, count in rows
+        ]
+
+    def heartbeats(self, plant: str, since: str) -> list[dict[str, Any]]:  # Any: JSON values.
+        """The last heartbeat of each agent that was heard since."""
+        rows = self._rows(
+            f"""SELECT h.event FROM heartbeats h JOIN (SELECT agent, MAX(seen_time) AS latest FROM heartbeats
+                    WHERE plant = ? AND seen_time >= ? GROUP BY agent) AS l ON h.agent = l.agent AND h.seen_time = l.latest
+                WHERE h.plant = ? AND h.seen_time >= ? ORDER BY h.agent LIMIT {GROUPS_MAX}""",
+            (plant, sortable(since), plant, sortable(since)),
+        )
+        return [json.loads(event) for (event,) in rows]
+
+    def between(
+        self,
+        plant: str,
+        since: str,
+        until: str,
+        ends: Collection[tuple[str, str]],
+        said: Collection[tuple[str | None, str | None]],
+        limit: int,
+    ) -> list[dict[str, Any]]:  # Any: JSON values.
+        """The newest flows between pairs of addresses with one of these hops and verdicts, each with its judgement."""
+        terms = ["plant = ?", "start_time >= ?", "start_time < ?"]
+        values: list[Any] = [plant, sortable(since), sortable(until)]  # Any: SQL values.
+        asked = list(ends)[:ENDS_MAX]
+        terms.append("(" + " OR ".join(["(source = ? AND destination = ?)"] * len(asked)) + ")")
+        values += [address for pair in asked for address in pair]
+        either = []
+        for hop, verdict in said:
+            either.append(
+                " AND ".join(f"{name} IS NULL" if value is None else f"{name} = ?" for name, value in (("hop", hop), ("verdict", verdict)))
+            )
+            values += [value for value in (hop, verdict) if value is not None]
+        terms.append("(" + " OR ".join(f"({one})" for one in either) + ")")
+        if not asked or not either:
+            return []
+        rows = self._rows(
+            f"SELECT event, judgement FROM {self.flows_from} WHERE {' AND '.join(terms)} ORDER BY start_time DESC, sequence DESC LIMIT ?",
+            (*values, limit),
+        )
+        return [_judged(event, judgement) for event, judgement in rows]
 
     def find(self, id_prefix: str) -> dict[str, Any]:  # Any: JSON values.
         """The one finding, flow (by event, or its last window by flow) or loss whose id starts so."""
@@ -156,6 +250,17 @@ class Reading(ABC):
             terms.append(f"{time} < ?")
             values.append(sortable(query.until))
         return (" WHERE " + " AND ".join(terms) if terms else "", values)
+
+
+def _movement(row: Row) -> Movement:
+    # A sum of PostgreSQL is a decimal.
+    windows, rows, count = (int(value) for value in row[9:12])
+    source, destination, protocol, account, operation, verdict, severity, hop, finding_id = row[:9]
+    first, last, shown_source, shown_destination = row[12:]
+    return Movement(
+        source, destination, protocol, account, operation, verdict, severity, hop, finding_id, windows, rows, count, first, last,
+        shown_source, shown_destination,
+    )  # fmt: skip
 
 
 def _judged(event: str, judgement: str | None) -> dict[str, Any]:  # Any: JSON values.

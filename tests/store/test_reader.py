@@ -149,3 +149,29 @@ def test_the_commands_that_read_answer_from_postgresql(
     assert main(["watch", "-d", "plant.yaml", "-r", "x.pcap"]) == 2
     assert "its store is a file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+DAY = ("north", "2026-04-07T00:00:00Z", "2026-04-08T00:00:00Z")
+
+
+def test_windows_that_differ_in_time_and_amount_only_are_one_movement(store: Reader) -> None:
+    moved = store.movements(*DAY)
+    assert [(one.account == "svc_mw", one.windows, one.rows, one.bytes) for one in moved] == [(True, 4, 400, 4000), (False, 1, 100, 1000)]
+    assert moved[0].first.startswith("2026-04-07T10:00:01") and moved[0].last.startswith("2026-04-07T10:00:05.5")
+    assert "h.keller" not in str(moved)
+    assert store.movements("north", "2026-04-07T10:00:05Z", "2026-04-07T10:00:06Z")[0].windows == 1
+    assert store.newest("north") == "2026-04-07T10:00:05.000000000Z" and store.newest("east") is None
+
+
+def test_depths_and_heartbeats_are_summed_up_for_the_plant_alone(store: Reader) -> None:
+    (depth,) = store.depths(*DAY)
+    assert (depth.agent, depth.depth, depth.state, depth.windows, depth.bytes) == ("tap", "decoded", "complete", 5, 5000)
+    assert [beat["agent"] for beat in store.heartbeats("north", DAY[1])] == ["tap"]
+    assert store.heartbeats("north", "2026-04-07T11:00:00Z") == [] == store.heartbeats("south", DAY[1])
+
+
+def test_windows_between_two_addresses_are_those_of_the_hop_and_verdict_asked_for(store: Reader) -> None:
+    ends = [("10.20.1.21", "10.40.9.77")]
+    assert sequences(store.between(*DAY, ends, [(None, None)], 3)) == [5, 4, 3]
+    assert store.between(*DAY, ends, [("extract-quality", "declared")], 3) == []
+    assert store.between(*DAY, [("10.40.9.77", "10.20.1.21")], [(None, None)], 3) == [] == store.between(*DAY, [], [(None, None)], 3)
