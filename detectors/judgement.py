@@ -114,6 +114,16 @@ class Outcome:
     destination: End
     declaration: dict[str, Any]  # Any: JSON values
     """The edition it was judged against."""
+    highest: str | None = None
+    """The highest of the classes."""
+
+    @property
+    def places(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """Zone and name of both ends. What is as it should be is said of anyone in a zone: only an asset is named there."""
+        source, destination = self.source, self.destination
+        if self.verdict in QUIET:
+            return source.zone, source.asset or source.host, destination.zone, destination.asset or destination.host
+        return source.zone, source.shown, destination.zone, destination.shown
 
     @property
     def event(self) -> dict[str, Any]:  # Any: JSON values

@@ -364,6 +364,7 @@ class VerdictDetector:
             source=seen.source,
             destination=seen.destination,
             declaration=self._declaration,
+            highest=self.index.highest(opinion.classes),
         )
 
     def _said(

@@ -26,6 +26,7 @@ from hopwatch.bus.connection import BrokerError
 from hopwatch.bus.kafka import Gap, Partition, Publisher, Reader, Received, Subscriber
 from hopwatch.bus.topics import TOGETHER, topic_name
 from hopwatch.declared.model import Architecture
+from hopwatch.declared.rows import rows
 from hopwatch.editions import Declarations, Edition, Editions
 from hopwatch.engine import Detector, Engine, SnapshotError
 from hopwatch.engine.order import Order
@@ -196,6 +197,8 @@ class Detecting:
         self._away = False
         self.counters: Counter[str] = Counter()
         self.figures = self._figures()
+        self._unwritten: dict[str, Edition] = dict(editions.of)
+        """Declarations in force that the database may not have."""
         for plant, edition in editions.of.items():
             hiding.declare(plant, edition.is_clear())
         self._subscriber = subscribe(on_assigned=self._assigned, on_revoked=self._revoked)
@@ -231,6 +234,7 @@ class Detecting:
         self._declared.step(0)
         self._ask_again()
         self._claim_due()
+        self._write_declared()
         if self._unclaimed:
             self._subscriber.pause(one for one in self._subscriber.assigned() if one.number in self._unclaimed)
         messages = [] if len(self._outgoing) + len(self._unsent) >= RESEND_MAX else self._subscriber.poll(POLL_S, POLL_EVENTS)
@@ -275,6 +279,7 @@ class Detecting:
     def _in_force(self, plant: str, edition: Edition) -> None:
         """From the next event on the plant is judged by this edition; what was spent is spent."""
         self._hiding.declare(plant, edition.is_clear())
+        self._unwritten[plant] = edition
         for share in self._shares.values():
             before = share.plants.get(plant)
             if before is not None:
@@ -284,6 +289,19 @@ class Detecting:
                 share.moved = True
             elif plant in share.waiting:
                 share.plants[plant] = self._remembered(share, edition, share.waiting.pop(plant))
+
+    def _write_declared(self) -> None:
+        """What is in force stands in the database, for whoever joins it to what moved."""
+        while self._unwritten and not self._away:
+            plant, edition = next(iter(self._unwritten.items()))
+            try:
+                self._progress.declare(plant, edition.name, rows(edition.architecture, edition.name))
+            except AWAY as error:
+                self._gone(error)
+                return
+            except StoreRefused as error:
+                self._say(f"declaration of {plant}: the database does not list it: {error}")
+            del self._unwritten[plant]
 
     def _engine(self, share: _Share, edition: Edition, name: str | None = None) -> Engine:
         return Engine(self._detectors(edition.architecture, name or edition.name), share)
@@ -644,6 +662,9 @@ def judged_of(judgement: Judgement) -> Judged:
         said,
         None if judgement.finding is None else judgement.finding.finding_id,
         (flow.account, flow.role, flow.on_behalf_of) if said.differences else None,
+        judgement.new.get("rows", 0),
+        judgement.new.get("bytes", 0),
+        flow.depth,
     )
 
 

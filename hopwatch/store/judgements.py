@@ -31,13 +31,28 @@ class Outcome(Protocol):
     @property
     def classes(self) -> Sequence[str]: ...
     @property
+    def highest(self) -> str | None:
+        """The highest of the classes."""
+        ...
+
+    @property
+    def service(self) -> str | None: ...
+    @property
+    def places(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """Zone and name of where it came from, zone and name of where it went; None for what is in no zone, or not told apart."""
+        ...
+
+    @property
     def event(self) -> dict[str, Any]:  # Any: JSON values.
         """All that is shown of it; ``differences`` may quote accounts."""
         ...
 
 
 class Judged(NamedTuple):
-    """One window that was judged. ``named`` are the accounts that what differs may quote; None where nothing differs."""
+    """One window that was judged. ``named`` are the accounts that what differs may quote; None where nothing differs.
+
+    ``rows`` and ``bytes`` are what no other view of its connection counted.
+    """
 
     event_id: str
     start: str
@@ -45,6 +60,9 @@ class Judged(NamedTuple):
     outcome: Outcome
     finding_id: str | None
     named: tuple[Any, ...] | None  # Any: account, role and on_behalf_of, as they stand in the flow.
+    rows: int
+    bytes: int
+    depth: str
 
 
 class Told(NamedTuple):
@@ -66,7 +84,7 @@ class Outcomes:
         """What is kept of them, names of persons hidden."""
         lines: list[str] = []
         outcomes: dict[tuple[str, str], Row] = {}
-        for event_id, began, plant, outcome, finding_id, named in judged:
+        for event_id, began, plant, outcome, finding_id, named, rows, size, depth in judged:
             start = sortable(began)
             made = None if named else self._made.get(id(outcome))
             _, name, tail = made or self._make(plant, outcome, named)
@@ -75,7 +93,7 @@ class Outcomes:
                 outcomes[name, day] = (name, day, *tail)
             identity = event_id if event_id.isalnum() else _escaped(event_id)
             # One text for all: a row at a time costs three times as much.
-            lines.append(f"{identity}\t{start}\t{name}\t{finding_id or _NULL}\n")
+            lines.append(f"{identity}\t{start}\t{name}\t{finding_id or _NULL}\t{rows}\t{size}\t{depth}\n")
         return Told("".join(lines), list(outcomes.values()), {day for _, day in outcomes})
 
     def _make(self, plant: str, said: Outcome, named: tuple[Any, ...] | None) -> tuple[Outcome, str, Row]:  # Any: as ``Judged``.
@@ -85,8 +103,10 @@ class Outcomes:
             quoted = {"plant": plant, "account": account, "role": role, "on_behalf_of": on_behalf_of, "who": said.who}
             shown["differences"] = self._hiding.rewritten(quoted | {"differences": shown["differences"]})["differences"]
         judgement = text(shown)
-        tail = clean((plant, said.verdict, said.severity, said.hop, list(said.classes), judgement))
-        name = blake2b(f"{plant}\0{judgement}".encode(errors="surrogatepass"), digest_size=10).hexdigest()
+        who = self._hiding.rewritten({"plant": plant, "who": said.who})["who"]
+        more = (said.service, who, said.highest, *said.places)
+        tail = clean((plant, said.verdict, said.severity, said.hop, list(said.classes), judgement, *more))
+        name = blake2b(f"{plant}\0{judgement}\0{more}".encode(errors="surrogatepass"), digest_size=10).hexdigest()
         # The outcome is held with it, so that no other can have its place in memory.
         made = (said, name, tail)
         if not named:

@@ -336,7 +336,7 @@ class PostgresStore(Connected):
             )
             done = self._open.execute("DELETE FROM flows WHERE start_time < %s AND account LIKE %s", (oldest, f"{PSEUDONYM_PREFIX}%"))
             # What names one may be said of a role, too; the verdicts of such windows go with it.
-            self._forget_outcomes("day_time < %s AND judgement LIKE %s", (oldest, persons))
+            self._forget_outcomes("day_time < %s AND (judgement LIKE %s OR who LIKE %s)", (oldest, persons, persons))
         return done.rowcount
 
     def _forget_class(self, plant: str | None, name: str, oldest: str) -> dict[str, int]:
@@ -483,10 +483,12 @@ _UPSERT_FINDINGS: Final = f"""
         OR (excluded.last_seen = kept.last_seen AND {_COUNTED.format("excluded.event")} >= {_COUNTED.format("kept.event")})""".encode()
 
 
-# A window judged anew shows what was said last.
+# A window judged anew shows what was said last; what it moved was counted the first time.
 _UPSERT_JUDGEMENTS: Final = b"""
-    INSERT INTO judgements SELECT DISTINCT ON (event_id, start_time) * FROM new_judgements
-    ON CONFLICT (event_id, start_time) DO UPDATE SET outcome = excluded.outcome, finding_id = excluded.finding_id"""
+    INSERT INTO judgements AS kept SELECT DISTINCT ON (event_id, start_time) * FROM new_judgements
+    ON CONFLICT (event_id, start_time) DO UPDATE SET outcome = excluded.outcome, finding_id = excluded.finding_id, depth = excluded.depth,
+        row_count = COALESCE(NULLIF(excluded.row_count, 0), kept.row_count),
+        byte_count = COALESCE(NULLIF(excluded.byte_count, 0), kept.byte_count)"""
 
 
 def _new(table: str) -> sql.Identifier:

@@ -20,9 +20,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
+from psycopg import sql
+
 from hopwatch.store import StoreError
 from hopwatch.store.judgements import Judged, Outcomes
 from hopwatch.store.postgresql import Connected, Hiding, Said, add_judgements, add_rows, rows_of, spoken, today
+from hopwatch.store.rows import Row, clean
 from hopwatch.store.seal import Sealer
 
 CHANGES_BYTES_MIN: Final = 1 << 20
@@ -33,6 +36,9 @@ CHANGES_SHARE: Final = 2.0
 
 CHANGES_MAX: Final = 600
 """Changes of a plant, however small: ten minutes at one a second."""
+
+_DECLARED_LOCK: Final = 0x6465636C
+"""Advisory locks: one for the declaration of each plant."""
 
 Offsets = dict[str, int]
 """The offset to read next, by topic."""
@@ -246,6 +252,29 @@ class Progress(Connected):
             " FROM unnest(%s::int[], %s::text[]) AS now_at (number, position) WHERE d.consumer = %s AND d.number = now_at.number",
             ([step.number for step in steps], positions, self._consumer),
         )
+
+    def declare(self, plant: str, edition: str, rows: Mapping[str, Sequence[Row]]) -> None:
+        """What is in force for the plant (``schema.DECLARED``), in place of what was; its accounts hidden where they are persons.
+
+        Raises:
+            StoreAway: the database went away.
+            StoreRefused: something in them cannot be kept.
+        """
+        with spoken(), self._open.transaction():
+            # Several detectors judge by the same edition, and one writes it.
+            self._open.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_DECLARED_LOCK, plant))
+            known = self._open.execute("SELECT edition FROM declared_plants WHERE plant = %s", (plant,)).fetchone()
+            if known == (edition,):
+                return
+            for table, some in rows.items():
+                self._open.execute(sql.SQL("DELETE FROM {} WHERE plant = %s").format(sql.Identifier(table)), (plant,))
+                with self._open.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))) as copy:
+                    for row in some:
+                        copy.write_row(clean(self._hidden(plant, row) if table == "declared_hops" else row))
+
+    def _hidden(self, plant: str, row: Row) -> Row:
+        name, hop, account, *rest = row
+        return (name, hop, self._hiding.rewritten({"plant": plant, "who": account})["who"], *rest)
 
     def outbox(self, number: int) -> list[tuple[int, list[bytes]]]:
         """Findings that the bus may not have, oldest first: lines by their place.

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 VERSION = 1
 
-POSTGRESQL_VERSION = 2
-"""Of the store at scale; version 1 had no judgements."""
+POSTGRESQL_VERSION = 3
+"""Of the store at scale; version 1 had no judgements, version 2 did not say where from and where to."""
 
 COLUMNS = {
     "schema_version": "version INTEGER NOT NULL",
@@ -66,15 +66,42 @@ PARTITIONED = {"flows": "start_time", "losses": "start_time", "heartbeats": "see
                "judgements": "start_time", "outcomes": "day_time"}  # fmt: skip
 """Tables that PostgreSQL cuts into days, by this column."""
 
+_JUDGED_MORE = "row_count BIGINT NOT NULL DEFAULT 0, byte_count BIGINT NOT NULL DEFAULT 0, depth TEXT"
+_OUTCOME_MORE = "service TEXT, who TEXT, class TEXT, source_zone TEXT, source TEXT, destination_zone TEXT, destination TEXT"
+"""What version 3 added, at the ends of the rows, as ALTER TABLE adds it."""
+
+DECLARED = {
+    "declared_plants": """
+        plant TEXT NOT NULL, edition TEXT NOT NULL, version INTEGER NOT NULL, signed BOOLEAN NOT NULL, review_by DATE NOT NULL""",
+    "declared_classes": """
+        plant TEXT NOT NULL, class TEXT NOT NULL, place INTEGER NOT NULL, sensitivity TEXT NOT NULL, off_site TEXT NOT NULL""",
+    "declared_zones": """
+        plant TEXT NOT NULL, zone TEXT NOT NULL, level NUMERIC NOT NULL, off_site BOOLEAN NOT NULL, country TEXT, operator TEXT,
+        terms TEXT, terms_until DATE""",
+    "declared_assets": "plant TEXT NOT NULL, asset TEXT NOT NULL, zone TEXT NOT NULL, kind TEXT NOT NULL",
+    "declared_conduits": """
+        plant TEXT NOT NULL, conduit TEXT NOT NULL, sources TEXT[] NOT NULL, destinations TEXT[] NOT NULL, agent TEXT NOT NULL,
+        sees TEXT NOT NULL""",
+    "declared_hops": """
+        plant TEXT NOT NULL, hop TEXT NOT NULL, account TEXT NOT NULL, sources TEXT[] NOT NULL, destinations TEXT[] NOT NULL,
+        source_zones TEXT[] NOT NULL, destination_zones TEXT[] NOT NULL, operations TEXT[] NOT NULL, classes TEXT[] NOT NULL,
+        off_site BOOLEAN NOT NULL, why TEXT NOT NULL, keep TEXT NOT NULL, until DATE NOT NULL, ticket TEXT""",
+    "declared_limits": """
+        plant TEXT NOT NULL, hop TEXT NOT NULL, unit TEXT NOT NULL, amount BIGINT NOT NULL, period_s BIGINT, said TEXT NOT NULL""",
+}
+"""What is in force, a plant at a time, for whoever joins it to what moved; written by whoever judges by it. Persons are hidden."""
+
 _POSTGRESQL_COLUMNS = COLUMNS | {
     "finding_events": """
         event_id TEXT NOT NULL, finding_id TEXT NOT NULL, plant TEXT NOT NULL, verdict TEXT NOT NULL, last_seen TEXT NOT NULL,
         event TEXT NOT NULL""",
     # What was said of each window, and each thing that was said of any of a day (``judgements``).
-    "judgements": "event_id TEXT NOT NULL, start_time TEXT NOT NULL, outcome TEXT NOT NULL, finding_id TEXT",
-    "outcomes": """
+    # Amounts are those that no other view of the connection counted: a sum counts nothing twice.
+    "judgements": f"event_id TEXT NOT NULL, start_time TEXT NOT NULL, outcome TEXT NOT NULL, finding_id TEXT, {_JUDGED_MORE}",
+    "outcomes": f"""
         outcome TEXT NOT NULL, day_time TEXT NOT NULL, plant TEXT NOT NULL, verdict TEXT NOT NULL, severity TEXT, hop TEXT,
-        classes TEXT[] NOT NULL, judgement TEXT NOT NULL""",
+        classes TEXT[] NOT NULL, judgement TEXT NOT NULL, {_OUTCOME_MORE}""",
+    **DECLARED,
 }
 _POSTGRESQL_KEYS = KEYS | {"finding_events": "event_id", "judgements": "event_id", "outcomes": "outcome"}
 
@@ -91,6 +118,8 @@ def _postgresql(name: str, columns: str) -> str:
 POSTGRESQL = (
     *(_postgresql(name, columns) for name, columns in _POSTGRESQL_COLUMNS.items()),
     *INDEXES,
+    *(f"ALTER TABLE judgements ADD COLUMN IF NOT EXISTS {column}" for column in _JUDGED_MORE.split(", ")),
+    *(f"ALTER TABLE outcomes ADD COLUMN IF NOT EXISTS {column}" for column in _OUTCOME_MORE.split(", ")),
     "CREATE INDEX IF NOT EXISTS finding_events_by_finding ON finding_events (finding_id)",
     "CREATE INDEX IF NOT EXISTS judgements_by_finding ON judgements (finding_id) WHERE finding_id IS NOT NULL",
     # The text of a judgement as the embedded store has it; the id of a finding holds nothing that JSON would escape.

@@ -12,12 +12,14 @@ import psycopg
 import pytest
 
 from hopwatch.declared.load import load
+from hopwatch.declared.rows import rows
 from hopwatch.editions import Edition
 from hopwatch.store import Query
 from hopwatch.store.judgements import Judged
 from hopwatch.store.postgresql import ClassDays, Hiding, PostgresStore, Said, connect
 from hopwatch.store.progress import Progress, Step
 from hopwatch.store.reader import PostgresReader, reader
+from hopwatch.store.schema import DECLARED
 from hopwatch.storing import Keeping
 
 TODAY = date(2026, 4, 30)
@@ -42,6 +44,9 @@ class Outcome:
     differences: Sequence[Differs] = ()
     classes: Sequence[str] = ("production",)
     version: int = 14
+    highest: str | None = "production"
+    service: str | None = None
+    places: tuple[str | None, str | None, str | None, str | None] = ("site-ops", "mes-db", "idmz", "mw")
 
     @property
     def event(self) -> Json:
@@ -81,6 +86,7 @@ class House:
             Judged(
                 one["event_id"], one["start"], one["plant"], outcome, finding_id,
                 (one["account"], one.get("role"), one.get("on_behalf_of")) if outcome.differences else None,
+                one["rows"], one["bytes"], one["depth"],
             )
             for one in flows
         ]  # fmt: skip
@@ -156,7 +162,7 @@ def test_a_step_of_a_detector_that_lost_its_partition_leaves_no_verdict(house: H
     house.keep(flow(1))
     house.progress.claim(0, "another")
     assert house.progress.keep(
-        [Step(0, house.epoch, {}, {}, judged=[Judged(f"{1:032x}", flow(1)["start"], "north", Outcome(), None, None)])]
+        [Step(0, house.epoch, {}, {}, judged=[Judged(f"{1:032x}", flow(1)["start"], "north", Outcome(), None, None, 3, 900, "decoded")])]
     ).fenced
     assert house.rows("SELECT count(*) FROM judgements") == [(0,)]
 
@@ -219,12 +225,77 @@ def test_a_database_of_the_version_before_gets_what_it_lacks_and_keeps_what_it_h
             "UPDATE schema_version SET version = 1",
         ):
             db.execute(statement.encode())
-    with pytest.raises(Exception, match="schema version 1; `hopwatch store` of this version brings it to 2"):
+    with pytest.raises(Exception, match="schema version 1; `hopwatch store` of this version brings it to 3"):
         reader(postgres)
     connect(postgres, "test").close()
     again = reader(postgres)
     assert [one["judgement"] for one in again.history()] == [None]
     again.close()
+
+
+def test_what_moved_is_told_from_where_to_where_and_a_window_judged_anew_moves_nothing_again(house: House) -> None:
+    house.judge(Outcome(), flow(1), flow(2))
+    said_again = flow(1) | {"rows": 0, "bytes": 0, "depth": "sizes"}
+    house.judge(Outcome("undeclared-hop", "high", None, places=("site-ops", "mes-db", None, "198.51.100.9")), said_again)
+    moved = "SELECT o.verdict, o.source_zone, o.source, o.destination_zone, o.destination, o.class, j.row_count, j.byte_count, j.depth"
+    joined = f"{moved} FROM judgements j JOIN outcomes o USING (outcome) ORDER BY 1"
+    assert house.rows(joined) == [
+        ("declared", "site-ops", "mes-db", "idmz", "mw", "production", 3, 900, "decoded"),
+        ("undeclared-hop", "site-ops", "mes-db", None, "198.51.100.9", "production", 3, 900, "sizes"),
+    ]
+
+
+def test_who_moved_it_is_a_pseudonym_where_it_may_be_a_person_and_goes_when_persons_go(house: House) -> None:
+    old = [flow(1, "2026-04-10"), flow(2, "2026-04-10")]
+    house.judge(Outcome(who="h.keller"), old[0])
+    house.judge(Outcome(), old[1])
+    ((hidden,), (clear,)) = house.rows("SELECT who FROM outcomes ORDER BY who")
+    assert clear == "svc_mw" and hidden.startswith("person:") and "keller" not in hidden
+    house.store.keep_only({}, person_days=5)
+    assert house.rows("SELECT who FROM outcomes") == [("svc_mw",)]
+    assert house.rows("SELECT count(*) FROM judgements") == [(1,)]
+
+
+def test_the_declaration_in_force_stands_in_tables_and_names_no_person(house: House) -> None:
+    plant = load(Path(__file__).parents[2] / "examples" / "plant-north.yaml")
+    house.progress.declare("north", "first", rows(plant, "first"))
+    assert house.rows("SELECT count(*) FROM declared_hops") == [(len(plant.hops),)]
+    assert house.rows("SELECT class FROM declared_classes ORDER BY place") == [(name,) for name in plant.classes]
+    ((account, sources, zones, off_site),) = house.rows(
+        "SELECT account, sources, source_zones, off_site FROM declared_hops WHERE hop = 'extract-quality'"
+    )
+    assert (account, sources, zones, off_site) == ("svc_mw", ["mes-db"], ["site-ops"], False)
+    assert house.rows("SELECT amount, period_s FROM declared_limits WHERE hop = 'extract-quality' AND unit = 'rows' ORDER BY 1") == [
+        (200_000, 3_600),
+        (400_000, 86_400),
+    ]
+    kept = str([house.rows(f"SELECT * FROM {table}") for table in DECLARED])
+    assert "keller" not in kept and "ruiz" not in kept
+    # Another detector with the same edition writes nothing; another edition takes its place.
+    house.progress.declare("north", "first", {})
+    assert house.rows("SELECT count(*) FROM declared_hops") == [(len(plant.hops),)]
+    fewer = plant.model_copy(update={"hops": {"extract-quality": plant.hops["extract-quality"]}})
+    house.progress.declare("north", "second", rows(fewer, "second"))
+    assert house.rows("SELECT hop FROM declared_hops") == [("extract-quality",)]
+    assert house.rows("SELECT edition FROM declared_plants") == [("second",)]
+
+
+def test_a_database_of_version_2_gets_the_columns_where_they_are_in_a_new_one(house: House, postgres: str) -> None:
+    def columns() -> list[tuple[Any, ...]]:  # Any: SQL values.
+        return house.rows(
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_name IN ('judgements', 'outcomes') ORDER BY table_name, ordinal_position"
+        )
+
+    new = columns()
+    with psycopg.connect(postgres, autocommit=True) as db:
+        for name in ("row_count", "byte_count", "depth"):
+            db.execute(f"ALTER TABLE judgements DROP COLUMN {name}".encode())
+        for name in ("service", "who", "class", "source_zone", "source", "destination_zone", "destination"):
+            db.execute(f"ALTER TABLE outcomes DROP COLUMN {name}".encode())
+        db.execute(b"UPDATE schema_version SET version = 2")
+    connect(postgres, "test").close()
+    assert columns() == new
 
 
 def test_keep_max_is_of_the_classes_of_each_plant_by_the_declaration_in_force() -> None:
