@@ -20,17 +20,18 @@ from typing import Any, ClassVar, Final
 from detectors.budget import digest
 from detectors.cases import Cases
 from detectors.compare import CONTROL
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
+from detectors.units import DAY_NS, MINUTE_NS
 from hopwatch.declared.match import End, Index, Remembered, glob
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Severity, time_text
 
-LEARNING_NS: Final = 14 * 86_400 * 10**9
+LEARNING_NS: Final = 14 * DAY_NS
 """An account that has been known for less is learnt: its hosts and programs are not news."""
 
-DORMANT_NS: Final = 60 * 86_400 * 10**9
-TOGETHER_NS: Final = 5 * 60 * 10**9
+DORMANT_NS: Final = 60 * DAY_NS
+TOGETHER_NS: Final = 5 * MINUTE_NS
 """Two hosts within this time use an account at once; a failover, whose hosts are declared, is no news."""
 
 WAYS_MAX: Final = 32
@@ -48,8 +49,6 @@ TOOLS: Final = (
     "*ipython*", "*mqtt explorer*", "*mqttx*", "mosquitto_sub*", "*uaexpert*", "*excel*", "*power bi*", "*tableau*",
 )  # fmt: skip
 """Names under which programs that a person sits before introduce themselves."""
-
-_DAY_NS: Final = 86_400 * 10**9
 
 
 @dataclass(slots=True)
@@ -70,6 +69,17 @@ class Known:
     broad: bool = False
 
 
+@dataclass(slots=True)
+class _Note:
+    """What windows of one account share: where it is used from and with what, and whether it is declared to be."""
+
+    known: Held[Known]
+    host: str
+    program: str | None
+    comes_from: bool
+    goes_with: bool
+
+
 class Accounts(Question):
     """Every account by server asset and name, as far as the bound goes."""
 
@@ -87,13 +97,18 @@ class Accounts(Question):
         """The accounts and the open findings."""
         return {"known": self._known, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """Accounts that are used, and those that are administered."""
+        if moved.flow.operation == "admin":
+            return True
+        # What a health check, an exporter or the declared scanner calls itself is its service's affair.
+        return moved.account is not None and moved.flow.operation != "refused" and moved.verdict != "service"
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """What the window says of its account, and of the accounts it administers."""
         if moved.flow.operation == "admin":
             return [*self._administered(moved), *(self._used(moved, moved.account) if moved.account is not None else ())]
-        # What a health check, an exporter or the declared scanner calls itself is its service's affair.
-        if moved.account is None or moved.flow.operation == "refused" or moved.verdict == "service":
-            return ()
+        assert moved.account is not None, "it concerns nobody else"
         return self._used(moved, moved.account)
 
     # Accounts that are made or given rights
@@ -122,28 +137,36 @@ class Accounts(Question):
 
     def _used(self, moved: Moved, name: str) -> list[Finding]:
         found: list[Finding] = []
-        known = self._known.of(_key(moved, name))
+        note: _Note = moved.notes.get(self.name) or self._note(moved, name)
+        held, host, program = note.known, note.host, note.program
+        known = held.entry if held.turn == self._known.turn else self._known.again(held)
         fresh = not known.first_ns
-        host, program = moved.client.host or moved.client.address, _program(moved.flow.application)
         if fresh:
             known.first_ns = moved.start_ns
             if known.made or not moved.declared:
                 made = f", made {known.made}" if known.made else ""
                 found.append(self._new(moved, name, f"first use from {moved.client.shown} with {program or 'an unnamed program'}{made}"))
         elif moved.start_ns - known.last_ns > DORMANT_NS:
-            rest = (moved.start_ns - known.last_ns) // _DAY_NS
+            rest = (moved.start_ns - known.last_ns) // DAY_NS
             found.append(self._changed(moved, name, "dormant-account", "when", "an account in use", f"used again after {rest} days"))
-        if not self._from((name, moved.client)):
+        if not note.comes_from:
             found += self._places(moved, name, known, host, fresh)
         _touch(known.hosts, host, moved.start_ns)
         if program is not None:
-            if not self._with((name, moved.flow.application)):
+            if not note.goes_with:
                 found += self._tools(moved, name, known, program)
             _touch(known.programs, program, moved.start_ns)
         known.last_ns = max(known.last_ns, moved.start_ns)
         if moved.flow.operation not in CONTROL:
             found += self._breadth(moved, name, known)
         return found
+
+    def _note(self, moved: Moved, name: str) -> _Note:
+        """What is the same for all windows like this one."""
+        host, program = moved.client.host or moved.client.address, _program(moved.flow.application)
+        comes_from, goes_with = self._from((name, moved.client)), self._with((name, moved.flow.application))
+        note = moved.notes[self.name] = _Note(self._known.hold(_key(moved, name)), host, program, comes_from, goes_with)
+        return note
 
     def _places(self, moved: Moved, name: str, known: Known, host: str, fresh: bool) -> Iterator[Finding]:
         """What an account says that comes from where it is not declared to."""
@@ -176,7 +199,7 @@ class Accounts(Question):
             yield self._changed(moved, name, "new-client", "who", f"{name} with {usual}", f"{name} with {program}")
 
     def _breadth(self, moved: Moved, name: str, known: Known) -> Sequence[Finding]:
-        day = moved.start_ns // _DAY_NS
+        day = moved.start_ns // DAY_NS
         if day > known.day:
             if known.day:
                 known.days += 1
@@ -235,7 +258,7 @@ def _is_tool(program: str) -> bool:
 
 
 def _touch(ways: dict[str, int], way: str, at_ns: int) -> None:
-    if next(reversed(ways), None) != way:
+    if len(ways) > 1 or way not in ways:
         ways.pop(way, None)
     ways[way] = at_ns
     if len(ways) > WAYS_MAX:

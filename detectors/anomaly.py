@@ -9,16 +9,18 @@ finding carries the threshold it passed, and what was usual, so that a person ca
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfo
 
 from detectors.cases import Cases
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
-from detectors.slow import More, Slow
-from detectors.volume import RISK, SLOT_S, Rare, Volumes
+from detectors.slow import Days, More, Slow
+from detectors.units import SECOND_NS
+from detectors.volume import RISK, SLOT_S, Pair, Rare, Volumes
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Observed, Severity
 
@@ -27,6 +29,16 @@ ALERTS_A_DAY: Final = 5
 
 QUIET_DAYS: Final = 7
 """A pair that was alerted is not alerted again within so many days for the same question."""
+
+
+@dataclass(slots=True)
+class _Note:
+    """What windows of one pair share."""
+
+    volume: Held[Pair]
+    slow: Held[Days]
+    excused: bool
+    """What a ticket allows is neither rare nor usual."""
 
 
 class Anomaly(Question):
@@ -47,22 +59,29 @@ class Anomaly(Question):
         """What was learnt, the days' alerts, and the open findings."""
         return {"volumes": self._volumes.memory, "slow": self._slow.memory, "alerts": self._alerts, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """An interval that was lost in part teaches a wrong amount."""
+        return moved.complete and moved.verdict != "service"
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """Count the window; what ended with it is told."""
-        if not moved.complete or moved.verdict == "service":
-            # An interval that was lost in part teaches a wrong amount.
-            return ()
-        start_s = moved.start_ns // 10**9
-        key = f"{moved.source.shown}|{moved.destination.shown}"
+        note: _Note = moved.notes.get(self.name) or self._note(moved)
+        start_s = moved.start_ns // SECOND_NS
         amount = moved.bytes + moved.bytes_back
-        # What a ticket allows is neither rare nor usual.
-        rare = self._volumes.add(key, start_s, amount, excused=moved.under_ticket)
-        more = self._slow.add(f"{key}|{moved.hop or ''}", start_s, amount, excused=moved.under_ticket)
-        return [*self._rare(rare), *self._more(more)]
+        rare = self._volumes.add_to(note.volume, start_s, amount, excused=note.excused)
+        more = self._slow.add_to(note.slow, start_s, amount, excused=note.excused)
+        return [*self._rare(rare), *self._more(more)] if rare or more else ()
+
+    def _note(self, moved: Moved) -> _Note:
+        """What is the same for all windows like this one."""
+        key = f"{moved.source.shown}|{moved.destination.shown}"
+        volume, slow = self._volumes.memory.hold(key), self._slow.memory.hold(f"{key}|{moved.hop or ''}")
+        note = moved.notes[self.name] = _Note(volume, slow, moved.under_ticket)
+        return note
 
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """What the slots and days that are over show."""
-        now_s = now_ns // 10**9
+        now_s = now_ns // SECOND_NS
         return [*self._rare(self._volumes.advance(now_s)), *self._more(self._slow.advance(now_s))]
 
     def _rare(self, found: Sequence[Rare]) -> Iterator[Finding]:
@@ -88,8 +107,8 @@ class Anomaly(Question):
             who=None,
             source=source,
             destination=destination,
-            first_ns=first_s * 10**9,
-            last_ns=last_s * 10**9,
+            first_ns=first_s * SECOND_NS,
+            last_ns=last_s * SECOND_NS,
             differences=[("how_much", declared, seen)],
             observed=Observed(bytes=amount),
             hop=(hop[0] or None) if hop else None,
@@ -121,4 +140,14 @@ def days_of(timezone: ZoneInfo) -> Callable[[int], int]:
         # No timezone changes its offset but on a quarter of an hour.
         return datetime.fromtimestamp(quarter * 900, UTC).astimezone(timezone).toordinal()
 
-    return lambda second: of_quarter(second // 900)
+    last = day = -1
+
+    def of(second: int) -> int:
+        nonlocal last, day
+        # Window after window asks for the same quarter.
+        if second // 900 != last:
+            last = second // 900
+            day = of_quarter(last)
+        return day
+
+    return of

@@ -21,6 +21,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from detectors.changes import put, tail
+from detectors.units import MINUTE_NS
 from hopwatch.declared.quantity import Limit, Period, Unit
 
 BUCKETS: Final = 60
@@ -44,8 +45,7 @@ STEPS_MAX: Final = 8
 SESSION: Final = 0
 """The width of a session: as many slots as follow one another."""
 
-_MINUTE_NS: Final = 60 * 10**9
-_REST_NS: Final = 30 * _MINUTE_NS
+_REST_NS: Final = 30 * MINUTE_NS
 
 
 @dataclass(slots=True)
@@ -249,7 +249,7 @@ class Budgets:
 
     def _slot(self, limit: Limit, start_ns: int) -> tuple[int, int]:
         if limit.period is Period.HOUR:
-            return start_ns // _MINUTE_NS, BUCKETS + 1
+            return start_ns // MINUTE_NS, BUCKETS + 1
         if limit.period is Period.SESSION:
             return start_ns // _REST_NS, SESSION
         return _day(start_ns // 10**9, self._timezone), 1 if limit.period is Period.DAY else MONTH_DAYS

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
+from detectors.units import SECOND_NS
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, time_ns
 
@@ -34,10 +35,10 @@ AHEAD_EVENTS: Final = 2
 STEADY_BEATS: Final = 4
 """Heartbeats that are late alike before a clock is said to be behind: half a minute of them."""
 
-STEADY_NS: Final = 3 * 10**9
+STEADY_NS: Final = 3 * SECOND_NS
 """What is late alike differs by no more."""
 
-BEATS_NS_MIN: Final = 20 * 10**9
+BEATS_NS_MIN: Final = 20 * SECOND_NS
 """And came over no less time: what comes at once has waited."""
 
 AGENTS_MAX: Final = 4_096
@@ -52,8 +53,7 @@ PAIR_CONNECTIONS: Final = 3
 PAIRS_MAX: Final = 4_096
 """Pairs of agents told apart; the one heard of longest ago is forgotten."""
 
-_S: Final = 10**9
-_SKEW_NS: Final = SKEW_S * _S
+_SKEW_NS: Final = SKEW_S * SECOND_NS
 
 
 class Clocks:
@@ -111,7 +111,7 @@ class ClockDetector:
         if isinstance(event, Heartbeat):
             if event.clock is not None and abs(off_s := event.clock.offset_s) >= SKEW_S:
                 # Which way it is off is not agreed on among those who tell it, so nothing is put right by it.
-                found += self._say(event, int(off_s * _S), f"its own word: off by {abs(off_s):.0f} s", right=False)
+                found += self._say(event, int(off_s * SECOND_NS), f"its own word: off by {abs(off_s):.0f} s", right=False)
             if self._received_ns:
                 found += self._beat(event, time_ns(event.time))
         else:
@@ -149,7 +149,7 @@ class ClockDetector:
             return []
         best_ns = max(leads)
         if best_ns <= -_SKEW_NS:
-            return self._say(beat, best_ns, f"{-best_ns / _S:.0f} s behind the broker's, or all it says is that late")
+            return self._say(beat, best_ns, f"{-best_ns / SECOND_NS:.0f} s behind the broker's, or all it says is that late")
         if beat.agent in self._clocks.ahead_ns or agent.said_ns:
             self._clocks.ahead_ns.pop(beat.agent, None)
             agent.said_ns = agent.lead_ns = 0
@@ -163,7 +163,7 @@ class ClockDetector:
         agent.beats.clear()
         if agent.early < AHEAD_EVENTS:
             return []
-        return self._say(event, agent.lead_ns, f"{agent.lead_ns / _S:.0f} s ahead of the broker's")
+        return self._say(event, agent.lead_ns, f"{agent.lead_ns / SECOND_NS:.0f} s ahead of the broker's")
 
     def _say(self, event: Flow | Heartbeat, ahead_ns: int, observed: str, *, right: bool = True) -> list[Finding]:
         agent = self._of(event.agent)
@@ -221,7 +221,7 @@ class ClockDetector:
         agent.windows += 1
         agent.first_seen = agent.first_seen or flow.start
         agent.evidence = [*agent.evidence, flow.event_id][-16:]
-        observed = f"{second} is {abs(apart_ns) / _S:.0f} s {'ahead of' if apart_ns > 0 else 'behind'} {first}"
+        observed = f"{second} is {abs(apart_ns) / SECOND_NS:.0f} s {'ahead of' if apart_ns > 0 else 'behind'} {first}"
         said = Difference(question="when", declared=f"agents within {SKEW_S} s of one another", observed=observed)
         return [self._finding(flow, [first, second], said, agent)]
 

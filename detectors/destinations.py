@@ -24,11 +24,12 @@ from detectors.cases import Cases
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from detectors.offsite import OffsiteList
+from detectors.units import DAY_NS
 from hopwatch.declared.match import End
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Severity
 
-LEARNING_NS: Final = 14 * 86_400 * 10**9
+LEARNING_NS: Final = 14 * DAY_NS
 PLACES_MAX: Final = 256
 """Places remembered of one host; the one talked to longest ago is forgotten."""
 
@@ -44,7 +45,6 @@ CARRIED_BYTES_MIN: Final = 5 << 20
 """Bytes a day that a host may send out through names or topics before they count as carried."""
 
 CARRIERS: Final = frozenset({"dns", "icmp", "ntp", "mqtt"})
-_DAY_NS: Final = 86_400 * 10**9
 
 
 @dataclass(slots=True)
@@ -91,7 +91,11 @@ class Destinations(Question):
         """Hosts, their rhythms, and the open findings."""
         return {"talkers": self._talkers, "beats": self._beats, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """What has one end off site."""
+        return self._is_off(moved.source) != self._is_off(moved.destination)
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """What the window's off-site end says."""
         for here, there, out in ((moved.source, moved.destination, moved.bytes), (moved.destination, moved.source, moved.bytes_back)):
             if self._is_off(there) and not self._is_off(here):
@@ -147,7 +151,7 @@ class Destinations(Question):
         if protocol not in CARRIERS or moved.approved:
             return
         talker = self._talkers.of(here.shown)
-        day = moved.start_ns // _DAY_NS
+        day = moved.start_ns // DAY_NS
         if day > talker.day:
             talker.day, talker.carried, talker.told = day, {}, []
         talker.carried[protocol] = talker.carried.get(protocol, 0) + out

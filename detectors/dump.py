@@ -68,11 +68,14 @@ class Dump(Question):
         """The connections and the open findings."""
         return {"sessions": self._sessions, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """What is not approved and moves something."""
+        operation = moved.flow.operation
+        return not (moved.verdict in QUIET or operation in CONTROL or operation == "attempt")
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """A finding when a connection first bears a mark."""
         flow = moved.flow
-        if moved.verdict in QUIET or flow.operation in CONTROL or flow.operation == "attempt":
-            return ()
         if moved.hop is not None and all(is_metadata(name) for part in flow.objects for name in part.names):
             # Catalogues of any length copy nothing of the plant's; what an approved account does with them, its next windows show.
             return ()

@@ -19,8 +19,9 @@ from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
 from detectors.judgement import class_severity
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
+from detectors.units import DAY_NS, MINUTE_NS
 from hopwatch.declared.match import End, Index, Remembered, is_metadata
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, ObjectSet
@@ -30,7 +31,7 @@ READS: Final = frozenset({"select", "copy", "history-read", "read", "get", "call
 WHOLE_KINDS: Final = frozenset({"backup", "replica"})
 """Kinds of assets that are there to hold the whole: what an approved hop brings there may be all there is."""
 
-PAUSE_NS: Final = 30 * 60 * 10**9
+PAUSE_NS: Final = 30 * MINUTE_NS
 """A longer pause ends an extraction: cursors, pages and reconnects are closer together."""
 
 DAYS_KEPT: Final = 40
@@ -45,7 +46,6 @@ RATIO: Final = 3.0
 """An extraction of so many times the largest of the days before is said, if there were ``DAYS_LEARNT`` of them."""
 
 DAYS_LEARNT: Final = 10
-_DAY_NS: Final = 86_400 * 10**9
 
 
 @dataclass(slots=True)
@@ -61,6 +61,18 @@ class Taken:
     """Rows of all days before the last, and of the largest of them."""
 
     told: str = ""
+
+
+@dataclass(slots=True)
+class _Note:
+    """What windows that take these objects share."""
+
+    name: str
+    taken: Held[Taken]
+    size: int | None
+    """Rows of the table as declared."""
+
+    metadata: bool
 
 
 class Extraction(Question):
@@ -79,13 +91,16 @@ class Extraction(Question):
         """What was taken and the open findings."""
         return {"taken": self._taken, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """Reads that nobody approved a ticket for, nor a place that is there to hold the whole."""
+        is_for_all = moved.approved and self._is_for_all(moved.destination)
+        return moved.flow.operation in READS and not is_for_all and not moved.under_ticket
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """A finding when an extraction grows beyond what is usual, or beyond a fraction of the table."""
-        if moved.flow.operation not in READS or (moved.rows <= 0 and moved.values <= 0) or moved.under_ticket:
-            return ()
-        if moved.approved and self._is_for_all(moved.destination):
-            return ()
         new = moved.rows + moved.values
+        if moved.rows <= 0 and moved.values <= 0:
+            return ()
         parts = moved.flow.objects
         if len(parts) == 1:
             return self._take(moved, parts[0], new) if parts[0].rows or parts[0].values else ()
@@ -103,21 +118,22 @@ class Extraction(Question):
         return asset is not None and self._architecture.assets[asset].kind in WHOLE_KINDS
 
     def _take(self, moved: Moved, part: ObjectSet, rows: int) -> Sequence[Finding]:
-        name = part.names[0] if len(part.names) == 1 else ", ".join(part.names[:4])
-        taken = self._taken.of(f"{moved.server.asset or moved.server.address}|{moved.who}|{name}")
+        note = self._note(moved, part.names)
+        held = note.taken
+        taken = held.entry if held.turn == self._taken.turn else self._taken.again(held)
         if moved.start_ns - taken.last_ns > PAUSE_NS:
             taken.since_ns, taken.rows, taken.told = moved.start_ns, 0, ""
         taken.rows += rows
         taken.last_ns = max(taken.last_ns, moved.end_ns)
-        day = moved.start_ns // _DAY_NS
+        day = moved.start_ns // DAY_NS
         if not taken.days or taken.days[-1][0] < day:
             taken.days = [one for one in taken.days if one[0] > day - DAYS_KEPT]
             taken.before, taken.most = sum(rows for _, rows in taken.days), max((rows for _, rows in taken.days), default=0)
             taken.days.append([day, 0])
         taken.days[-1][1] += rows
-        kind, declared, seen = self._large(self._size((moved.server.asset or moved.server.host, tuple(part.names))), taken)
+        kind, declared, seen = self._large(note.size, taken)
         # A catalogue is read again and again, and is nobody's data.
-        if not kind or kind == taken.told or (part.names and all(map(is_metadata, part.names))):
+        if not kind or kind == taken.told or note.metadata:
             return ()
         taken.told = kind
         return (
@@ -128,7 +144,7 @@ class Extraction(Question):
                 who=moved.account,
                 source=moved.source.shown,
                 destination=moved.destination.shown,
-                what=name,
+                what=note.name,
                 first_ns=taken.since_ns,
                 last_ns=moved.end_ns,
                 differences=[("how_much", declared, seen)],
@@ -138,16 +154,30 @@ class Extraction(Question):
             ),
         )
 
+    def _note(self, moved: Moved, names: Sequence[str]) -> _Note:
+        """What is the same for all windows like this one, of these objects."""
+        notes: dict[object, _Note] = moved.notes.setdefault(self.name, {})
+        key = names[0] if len(names) == 1 else tuple(names)
+        note = notes.get(key)
+        if note is None:
+            name = ", ".join(names[:4])
+            taken = self._taken.hold(f"{moved.server.asset or moved.server.address}|{moved.who}|{name}")
+            size = self._size((moved.server.asset or moved.server.host, tuple(names)))
+            note = notes[key] = _Note(name, taken, size, bool(names) and all(map(is_metadata, names)))
+        return note
+
     def _large(self, size: int | None, taken: Taken) -> tuple[str, str, str]:
         """Why what was taken is much: a word for it, what would not be, and what was seen."""
         in_all, most = taken.before + taken.days[-1][1], taken.most
         if size and taken.rows >= max(FRACTION_AT_ONCE * size, 1):
             return "whole", f"a part of {size} rows", f"{taken.rows} rows, {taken.rows / size:.0%} of the table in one go"
-        # A flow that never pauses is one extraction for ever: against days only what it took today counts.
-        today = min(taken.rows, taken.days[-1][1])
         if size and taken.before and in_all >= FRACTION_IN_ALL * size and most < FRACTION_AT_ONCE * size:
             return "in-all", f"a part of {size} rows", f"{in_all} rows, {in_all / size:.0%} of the table in {len(taken.days)} days"
-        if len(taken.days) > DAYS_LEARNT and today >= max(ROWS_MIN, RATIO * most):
+        if len(taken.days) <= DAYS_LEARNT:
+            return "", "", ""
+        # A flow that never pauses is one extraction for ever: against days only what it took today counts.
+        today = min(taken.rows, taken.days[-1][1])
+        if today >= max(ROWS_MIN, RATIO * most):
             known = "" if size else ", fraction unknown"
             return "unusual", f"at most {most} rows a day", f"{today} rows in one go{known}"
         return "", "", ""

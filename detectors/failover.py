@@ -7,10 +7,11 @@ serving last, and another has served in between.
 
 from typing import Any, Final
 
+from detectors.units import MINUTE_NS
 from hopwatch.declared.match import End
 from hopwatch.declared.model import Architecture
 
-ACTIVE_NS: Final = 60 * 10**9
+ACTIVE_NS: Final = MINUTE_NS
 """A member that serves twice within this time, around another's turn, has been active all along."""
 
 MEMBERS_MAX: Final = 64

@@ -17,9 +17,9 @@ from detectors.budget import digest
 from detectors.cases import Cases
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
+from detectors.units import HOUR_NS
 from hopwatch.events import Declaration, Finding, Severity
 
-HOUR_NS: Final = 3_600 * 10**9
 PROBED_MIN: Final = 20
 """Different objects, or accounts, refused to one host within an hour: nobody misconfigures so many."""
 
@@ -53,11 +53,13 @@ class Failures(Question):
         """The hosts that were refused and the open findings."""
         return {"refused": self._refused, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """What was refused."""
+        return moved.flow.operation == "refused"
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """A finding when an hour's refusals become many, and another when they become many different ones."""
         flow = moved.flow
-        if flow.operation != "refused":
-            return ()
         refused = self._refused.of(f"{moved.client.shown}|{moved.server.shown}")
         if moved.start_ns - refused.since_ns >= HOUR_NS:
             refused.since_ns, refused.times, refused.things, refused.told = moved.start_ns, 0, {}, ""

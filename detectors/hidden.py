@@ -24,6 +24,7 @@ from detectors.inherited import FILLS, Inherited, place
 from detectors.judgement import QUIET, class_severity
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
+from detectors.units import DAY_NS
 from hopwatch.declared.match import Index, is_metadata
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.quantity import Unit
@@ -42,8 +43,6 @@ READS: Final = frozenset({"select", "copy"})
 
 COPIED_AT_MOST: Final[Severity] = "medium"
 """A copy has not left its server yet."""
-
-_DAY_NS: Final = 86_400 * 10**9
 
 
 @dataclass(slots=True)
@@ -80,10 +79,13 @@ class Hidden(Question):
             "cases": self._cases.memory,
         }
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """Reads, which may be of a copy, and whatever is marked."""
+        flow = moved.flow
+        return flow.operation != "refused" and (flow.operation in READS or any(part.kinds for part in flow.objects))
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """A finding for each set whose mark says that more moved than its rows."""
-        if moved.flow.operation == "refused":
-            return ()
         found = [one for part in moved.flow.objects if part.kinds for one in self._marked(moved, part)]
         if len(self._inherited.memory) and moved.flow.operation in READS:
             found += [one for part in moved.flow.objects for one in self._read(moved, part)]
@@ -132,7 +134,7 @@ class Hidden(Question):
         classes = self._inherited.of(moved, part.names) - allowed
         if not classes or FILLS in part.kinds:
             return
-        day = moved.start_ns // _DAY_NS
+        day = moved.start_ns // DAY_NS
         told = self._reads.of(f"{place(moved.server)}|{moved.who}|{moved.destination.shown}|{', '.join(part.names[:4])}")
         if told[0] >= day:
             return
@@ -151,7 +153,7 @@ class Hidden(Question):
         hop = None if moved.hop is None else self._architecture.hops[moved.hop]
         if moved.approved and hop is not None and any(limit.unit is Unit.BYTES for limit in hop.limit):
             return
-        day = moved.start_ns // _DAY_NS
+        day = moved.start_ns // DAY_NS
         folded = self._folded.of(f"{place(moved.server)}|{moved.who}|{', '.join(names[:4])}")
         if folded.day != day:
             folded.day, folded.bytes, folded.rows, folded.told = day, 0, 0, False

@@ -24,8 +24,9 @@ from detectors.anomaly import days_of
 from detectors.budget import MONTH_DAYS
 from detectors.cases import Cases
 from detectors.judgement import Spent
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
+from detectors.units import SECOND_NS
 from hopwatch.declared.model import PILOT, Architecture
 from hopwatch.declared.quantity import Period
 from hopwatch.declared.rules import PILOT_DAYS_MAX, WARN_DAYS
@@ -74,27 +75,29 @@ class Hygiene(Question):
         """Peaks and warnings of limits, what was said of ends, the day that was looked at last, and the open findings."""
         return {"peaks": self._peaks, "warned": self._warned, "days": self._days, "told": self._told, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """What the limits it was charged to have counted now."""
+        if not moved.spent and moved.hop not in self._pilots:
+            return ()
+        day = self._day_of(moved.start_ns // SECOND_NS)
         found: list[Finding] = []
         if moved.hop in self._pilots:
-            found += self._pilot(moved.hop, self._day_of(moved.start_ns // 10**9), moved.start_ns)
+            found += self._pilot(moved.hop, day, moved.start_ns)
+        notes: dict[str, Held[Peaks]] | None = moved.notes.get(self.name)
+        if notes is None:
+            notes = moved.notes[self.name] = {one.key: self._peaks.hold(one.key) for one in moved.spent if one.key.startswith("hop:")}
         for spent in moved.spent:
-            if not spent.key.startswith(_DECLARED):
-                continue
-            day = self._day_of(moved.start_ns // 10**9)
-            if spent.key.startswith("hop:"):
-                self._count(spent, day)
-            if DRIFTING_SHARE * spent.limit.amount < spent.used <= spent.limit.amount:
+            key, limit, _, used = spent
+            held = notes.get(key)
+            if held is not None:
+                peaks = held.entry if held.turn == self._peaks.turn else self._peaks.again(held)
+                if not peaks.days or peaks.days[-1][0] != day:
+                    peaks.first_day = peaks.first_day or day
+                    peaks.days = [*peaks.days, [day, 0]][-BROAD_DAYS:]
+                peaks.days[-1][1] = max(peaks.days[-1][1], used)
+            if used <= limit.amount and used > DRIFTING_SHARE * limit.amount and key.startswith(_DECLARED):
                 found += self._drifting(spent, day, moved)
         return found
-
-    def _count(self, spent: Spent, day: int) -> None:
-        peaks = self._peaks.of(spent.key)
-        peaks.first_day = peaks.first_day or day
-        if not peaks.days or peaks.days[-1][0] != day:
-            peaks.days = [*peaks.days, [day, 0]][-BROAD_DAYS:]
-        peaks.days[-1][1] = max(peaks.days[-1][1], spent.used)
 
     def _drifting(self, spent: Spent, day: int, moved: Moved) -> Iterator[Finding]:
         before = self._warned.known(spent.key)
@@ -109,7 +112,7 @@ class Hygiene(Question):
 
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """Once a day: what ends soon, what is far wider than it is used, and what decides nothing."""
-        day = self._day_of(now_ns // 10**9)
+        day = self._day_of(now_ns // SECOND_NS)
         looked = self._days.of("looked")
         if day == looked[0]:
             return ()

@@ -12,8 +12,6 @@ because the name may come back with the same rows.
 from collections.abc import Sequence
 from typing import Final
 
-from msgspec.structs import replace
-
 from detectors.compare import holder
 from detectors.judgement import QUIET
 from detectors.memory import Memory
@@ -56,7 +54,7 @@ class Inherited:
                 self._fill(moved, part)
             if len(self.memory):
                 classes |= self.of(moved, part.names)
-        return moved if classes <= set(moved.classes) else replace(moved, classes=tuple(sorted({*moved.classes, *classes})))
+        return moved if classes <= set(moved.classes) else moved.but(classes=tuple(sorted({*moved.classes, *classes})))
 
     def of(self, moved: Moved, names: Sequence[str]) -> set[str]:
         """The classes that these names inherit."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from msgspec import Struct
+
 from hopwatch.declared.match import End
 from hopwatch.declared.model import SENSITIVITY_SEVERITY, Architecture
 from hopwatch.declared.quantity import Limit
@@ -153,8 +155,7 @@ class Spent(NamedTuple):
     used: int
 
 
-@dataclass(slots=True)
-class Judgement:
+class Judgement(Struct, gc=False):
     """The one verdict of one window."""
 
     flow: Flow
@@ -163,7 +164,7 @@ class Judgement:
     notices: tuple[Finding, ...] = ()
     """What this window brought to light that is not about the window: a failover, an overdue review."""
 
-    new: dict[str, int] = field(default_factory=dict)
+    new: dict[str, int] = {}
     """What no other view of the connection has counted of it: rows, values, messages, bytes, and ``back``, the bytes the other way."""
 
     up: bool = False
@@ -177,6 +178,12 @@ class Judgement:
 
     start_ns: int = 0
     """When it began, by a clock put right."""
+
+    righted_ns: int = 0
+    """By how much that is later than the window says."""
+
+    kept: bool = False
+    """The very same outcome is given to windows like this one."""
 
     @property
     def verdict(self) -> Verdict:

@@ -14,24 +14,25 @@ two clients fit. Times of two agents may differ by their clocks' errors; the int
 them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
 from detectors.judgement import QUIET, class_severity
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
+from detectors.units import HOUR_NS, MINUTE_NS, SECOND_NS
 from hopwatch.declared.match import End, Index
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Heartbeat, Observed, time_text
 
-LOOKBACK_NS: Final = 2 * 3_600 * 10**9
+LOOKBACK_NS: Final = 2 * HOUR_NS
 """How long after a leg in a leg out is joined with it."""
 
-RELAY_NS: Final = 5 * 10**9
-SLOT_NS: Final = 60 * 10**9
+RELAY_NS: Final = 5 * SECOND_NS
+SLOT_NS: Final = MINUTE_NS
 """Legs are counted by the minute."""
 
 LEGS_MAX: Final = 65_536
@@ -53,7 +54,7 @@ LARGEST: Final = 1.5
 SAME: Final = 0.25
 """Volumes that differ by less than this share, within ``SOON_NS``, make a join ``high``."""
 
-SOON_NS: Final = 15 * 60 * 10**9
+SOON_NS: Final = 15 * MINUTE_NS
 UNREAD: Final = "unread data"
 """The class of what nobody could read or class."""
 
@@ -78,7 +79,12 @@ class Leg:
 
     def add(self, slot: int, amount: int) -> None:
         """Count bytes; minutes that are too old are let go."""
-        self.bytes = _count(self.minutes, slot, amount, self.bytes)
+        minutes = self.minutes
+        if minutes and minutes[-1][0] >= slot:
+            minutes[-1][1] += amount
+            self.bytes += amount
+        else:
+            self.bytes += _begin(minutes, slot, amount)
 
     def since(self, slot: int) -> int:
         """Bytes from this minute on."""
@@ -99,7 +105,12 @@ class Sent:
 
     def add(self, slot: int, amount: int) -> None:
         """As for a leg."""
-        self.bytes = _count(self.minutes, slot, amount, self.bytes)
+        minutes = self.minutes
+        if minutes and minutes[-1][0] >= slot:
+            minutes[-1][1] += amount
+            self.bytes += amount
+        else:
+            self.bytes += _begin(minutes, slot, amount)
 
     def is_due(self, slot: int) -> bool:
         """Whether it is time to look at it again; if so, it counts as looked at."""
@@ -115,6 +126,19 @@ class Host:
 
     sources: dict[str, int] = field(default_factory=dict)
     staged: bool = False
+
+
+@dataclass(slots=True)
+class _Way:
+    """What windows that move data from one host to another share. ``here`` and ``there`` are the hosts' names."""
+
+    source: End
+    destination: End
+    here: str
+    there: str
+    sent: Held[Sent] | None = None
+    legs: list[tuple[str, Held[Leg]]] = field(default_factory=list)
+    """The legs that begin here, one for each class that was read, with their class."""
 
 
 class Lineage(Question):
@@ -155,38 +179,71 @@ class Lineage(Question):
         super().merge(changes)
         self._link()
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """The window's leg out, joined with what came in before; then its leg in."""
+        ways: tuple[_Way, ...] | None = moved.notes.get(self.name)
+        if ways is None:
+            ways = moved.notes[self.name] = _ways(moved)
         found: list[Finding] = []
-        for source, destination, amount in _ways(moved):
-            here, there = _name(source), _name(destination)
-            if amount <= 0 or here == there:
+        slot = moved.start_ns // SLOT_NS
+        # What could not be read went both ways.
+        for way, amount in zip(ways, (moved.bytes, moved.bytes_back), strict=False):
+            if amount <= 0:
                 continue
-            sent = None
-            if here in self._into:
-                sent = self._sent.of(f"{here}|{there}")
-                slot = moved.start_ns // SLOT_NS
+            sent, due = None, False
+            if way.here in self._into:
+                sent = self._sends(way)
                 sent.add(slot, amount)
-                if sent.is_due(slot):
-                    found += self._leaves(moved, source, destination, sent)
+                due = sent.is_due(slot)
+                if due:
+                    found += self._leaves(moved, way, sent)
             # What a chain brought here goes on under its own classes; what is new begins one.
-            for chain, class_, share in self._carried(moved, here, there, sent, amount):
-                self._arrives(moved, there, chain, class_, share)
-                if moved.verdict not in QUIET:
-                    found += self._gathers(moved, there, chain[0], share)
+            if moved.classes:
+                self._begins(moved, way, slot, amount)
+                carried = [(way.here, amount)] * len(moved.classes)
+            else:
+                carried = self._goes_on(moved, way, sent, slot, amount, looked_at=due)
+            if moved.verdict not in QUIET:
+                for origin, share in carried:
+                    found += self._gathers(moved, way.there, origin, share)
         return found
+
+    def _sends(self, way: _Way) -> Sent:
+        """What went this way so far; it is asked for when something came into the host that could go on."""
+        held = way.sent
+        if held is None:
+            held = way.sent = self._sent.hold(f"{way.here}|{way.there}")
+        return held.entry if held.turn == self._sent.turn else self._sent.again(held)
 
     # In
 
-    def _carried(self, moved: Moved, here: str, there: str, sent: Sent | None, amount: int) -> Iterable[tuple[list[str], str, int]]:
-        """Chains, classes and bytes of what the window carries: read off the window, else what its source had received."""
-        if moved.classes:
-            return [([here], class_, amount) for class_ in moved.classes]
-        return self._unread(moved, here, there, sent, amount)
+    def _begins(self, moved: Moved, way: _Way, slot: int, amount: int) -> None:
+        """What was read off the window is a leg of its own for each class."""
+        if not way.legs:
+            way.legs = [(class_, self._legs.hold(_key(way.there, class_, [way.here]))) for class_ in moved.classes]
+        for class_, held in way.legs:
+            leg = held.entry if held.turn == self._legs.turn else self._legs.again(held)
+            if not leg.chain:
+                self._named(held.key, leg, way.there, [way.here], class_)
+            leg.add(slot, amount)
 
-    def _unread(self, moved: Moved, here: str, there: str, sent: Sent | None, amount: int) -> Iterator[tuple[list[str], str, int]]:
-        if sent is not None and sent.looked_bytes == sent.bytes:
-            before, sent.passed = sent.passed, self._passing(moved, here, there, sent)
+    def _goes_on(self, moved: Moved, way: _Way, sent: Sent | None, slot: int, amount: int, *, looked_at: bool) -> list[tuple[str, int]]:
+        """What nobody could read is taken for what its source had received; the first host of each chain, and its bytes."""
+        carried = []
+        for chain, class_, share in self._unread(moved, way, sent, amount, looked_at=looked_at):
+            key = _key(way.there, class_, chain)
+            leg = self._legs.of(key)
+            if not leg.chain:
+                self._named(key, leg, way.there, chain, class_)
+            leg.add(slot, share)
+            carried.append((chain[0], share))
+        return carried
+
+    def _unread(self, moved: Moved, way: _Way, sent: Sent | None, amount: int, *, looked_at: bool) -> Iterator[tuple[list[str], str, int]]:
+        """Chains, classes and bytes; what was sent was ``looked_at`` with this window, or fits what it fitted then."""
+        here = way.here
+        if sent is not None and looked_at:
+            before, sent.passed = sent.passed, self._passing(moved, here, way.there, sent)
             for key in sent.passed:
                 # It fits by all that was sent so far, so all of it goes on.
                 yield *self._longer(key, here), sent.bytes if key not in before else amount
@@ -195,6 +252,11 @@ class Lineage(Question):
         if (sent is None or not sent.passed) and here in self._architecture.assets:
             # Nobody could read or class it: on a hop it is taken for what the hop carries.
             yield from (([here], class_, amount) for class_ in sorted(self._hop_classes.get(moved.hop or "", ())) or [UNREAD])
+
+    def _named(self, key: str, leg: Leg, there: str, chain: list[str], class_: str) -> None:
+        """A leg that is new says whence and what, and is found by the host it leads into."""
+        leg.chain, leg.class_ = chain, class_
+        self._into.setdefault(there, {})[key] = None
 
     def _passing(self, moved: Moved, here: str, there: str, sent: Sent) -> list[str]:
         """The legs into a host that what it sends may be."""
@@ -208,14 +270,6 @@ class Lineage(Question):
         assert leg is not None, "it was just looked at"
         first, *rest = *leg.chain, here
         return [first, *rest[-(CHAIN_MAX - 1) :]], leg.class_
-
-    def _arrives(self, moved: Moved, there: str, chain: list[str], class_: str, amount: int) -> None:
-        key = "|".join((there, class_, *chain))
-        leg = self._legs.of(key)
-        if not leg.chain:
-            leg.chain, leg.class_ = chain, class_
-            self._into.setdefault(there, {})[key] = None
-        leg.add(moved.start_ns // SLOT_NS, amount)
 
     def _link(self) -> None:
         self._into = {}
@@ -248,17 +302,18 @@ class Lineage(Question):
 
     # Out
 
-    def _leaves(self, moved: Moved, source: End, destination: End, sent: Sent) -> Iterator[Finding]:
+    def _leaves(self, moved: Moved, way: _Way, sent: Sent) -> Iterator[Finding]:
         """What went out to the destination, less what its hop explains, held against each leg in."""
+        source, destination = way.source, way.destination
         relay = self._index.relay(source) is not None
-        reach_ns = (RELAY_NS if relay else LOOKBACK_NS) + int(self._errors_s(moved.flow.agent) * 10**9)
+        reach_ns = (RELAY_NS if relay else LOOKBACK_NS) + int(self._errors_s(moved.flow.agent) * SECOND_NS)
         since = _minute(moved.start_ns - reach_ns)
         allowed = self._hop_classes.get(moved.hop or "", frozenset()) if moved.verdict in EXPLAINING else frozenset()
         explained, came = 0, []
-        for key in self._into[_name(source)]:
+        for key in self._into[way.here]:
             leg = self._legs.known(key)
             bytes_ = leg.since(since) if leg is not None else 0
-            if leg is None or not bytes_ or leg.chain[0] == _name(destination):
+            if leg is None or not bytes_ or leg.chain[0] == way.there:
                 continue
             if leg.class_ in allowed:
                 explained += bytes_
@@ -304,11 +359,18 @@ class Lineage(Question):
         return (own[0] if own else 0.0) + max((error[0] for _, error in self._errors.items()), default=0.0)
 
 
-def _ways(moved: Moved) -> list[tuple[End, End, int]]:
+def _ways(moved: Moved) -> tuple[_Way, ...]:
     """The window's legs: of what could not be read, both ways."""
-    if moved.flow.operation == "transfer":
-        return [(moved.source, moved.destination, moved.bytes), (moved.destination, moved.source, moved.bytes_back)]
-    return [(moved.source, moved.destination, moved.bytes)]
+    source, destination = moved.source, moved.destination
+    here, there = _name(source), _name(destination)
+    if here == there:
+        return ()
+    forth = _Way(source, destination, here, there)
+    return (forth, _Way(destination, source, there, here)) if moved.flow.operation == "transfer" else (forth,)
+
+
+def _key(there: str, class_: str, chain: Sequence[str]) -> str:
+    return "|".join((there, class_, *chain))
 
 
 def _name(end: End) -> str:
@@ -328,20 +390,18 @@ def _minute(instant_ns: int) -> int:
     return -(-(instant_ns - SLOT_NS) // SLOT_NS)
 
 
-def _count(minutes: list[list[int]], slot: int, amount: int, total: int) -> int:
-    """Add to the minute, let go of what is older than ``LOOKBACK_NS``; returns the new total."""
-    if minutes and minutes[-1][0] >= slot:
-        minutes[-1][1] += amount
-    else:
-        minutes.append([slot, amount])
+def _begin(minutes: list[list[int]], slot: int, amount: int) -> int:
+    """A minute more, and those that are older than ``LOOKBACK_NS`` let go; returns by how much that changes their sum."""
+    minutes.append([slot, amount])
+    more = amount
     while (slot - minutes[0][0]) * SLOT_NS > LOOKBACK_NS + SLOT_NS:
-        total -= minutes.pop(0)[1]
-    return total + amount
+        more -= minutes.pop(0)[1]
+    return more
 
 
 def _said_leg(leg: Leg) -> list[Any]:  # Any: JSON values
-    return [leg.chain, leg.class_, leg.minutes, leg.bytes]
+    return [list(leg.chain), leg.class_, [list(one) for one in leg.minutes], leg.bytes]
 
 
 def _said_sent(sent: Sent) -> list[Any]:  # Any: JSON values
-    return [sent.minutes, sent.bytes, sent.looked_slot, sent.looked_bytes, sent.passed]
+    return [[list(one) for one in sent.minutes], sent.bytes, sent.looked_slot, sent.looked_bytes, list(sent.passed)]

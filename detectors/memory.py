@@ -3,10 +3,15 @@
 Every question about accounts, hosts or pairs needs the same table: entries in the order in which they were touched, the one
 touched longest ago forgotten at the bound, all of it as JSON values, and the tail of it that was touched since it was last
 asked (see ``changes``).
+
+What windows like one another touch again and again is held (``Held``), so that only the first of them in each turn of the memory
+looks it up. A turn ends when the changes are asked for, when something is forgotten, and with each of ``TURNS`` parts of the bound
+that is filled: what is held and used was touched in the last turn, and stands far from what is forgotten next.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, Final, Generic, TypeVar
 
 from detectors.changes import put, tail
@@ -15,6 +20,21 @@ Entry = TypeVar("Entry")
 
 KEYS_MAX: Final = 16_384
 """Entries of a memory that names no other bound."""
+
+TURNS: Final = 16
+"""Into how many turns the entries of a full memory fall."""
+
+_turns = count(1)
+# No two memories share a turn, so that what is held of one is nothing to another.
+
+
+class Held(Generic[Entry]):
+    """An entry at hand: it may be used as long as ``turn`` is its memory's; otherwise ask the memory for it ``again``."""
+
+    __slots__ = ("entry", "key", "turn")
+
+    def __init__(self, key: str, entry: Entry, turn: int) -> None:
+        self.key, self.entry, self.turn = key, entry, turn
 
 
 class Memory(Generic[Entry]):
@@ -34,6 +54,8 @@ class Memory(Generic[Entry]):
         self._made, self._said, self._read, self._most, self._forgets = made, said, read, most, forgets
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._touched: set[str] | None = None
+        self._step = max(1, most // TURNS)
+        self.turn = next(_turns)
         self.forgotten_total = 0
 
     def of(self, key: str) -> Entry:
@@ -43,14 +65,29 @@ class Memory(Generic[Entry]):
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = self._made()
+            if len(self._entries) % self._step == 0:
+                self.turn = next(_turns)
             if len(self._entries) > self._most:
                 oldest, _ = self._entries.popitem(last=False)
+                self.turn = next(_turns)
                 self.forgotten_total += 1
                 if self._forgets is not None:
                     self._forgets(oldest)
         else:
             self._entries.move_to_end(key)
         return entry
+
+    def hold(self, key: str) -> Held[Entry]:
+        """As ``of``, for whoever comes back to it."""
+        # The turn of afterwards: a new entry may begin one.
+        entry = self.of(key)
+        return Held(key, entry, self.turn)
+
+    def again(self, held: Held[Entry]) -> Entry:
+        """The entry of what was held in a turn that is over."""
+        held.entry = self.of(held.key)
+        held.turn = self.turn
+        return held.entry
 
     def known(self, key: str) -> Entry | None:
         """The entry of the key, not to be changed; None if there is none."""
@@ -67,16 +104,19 @@ class Memory(Generic[Entry]):
     def restore(self, state: list[Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
         self._entries = OrderedDict((str(key), self._read(said)) for key, said in state)
+        self.turn = next(_turns)
 
     def changes(self) -> list[Any]:  # Any: JSON values
         """The entries touched since the last call, in order; the first call only begins to note them."""
         touched, self._touched = self._touched, set()
+        self.turn = next(_turns)
         return [[key, self._said(entry)] for key, entry in tail(self._entries, touched or ())]
 
     def merge(self, changes: list[Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
         for key, said in changes:
             put(self._entries, str(key), self._read(said), self._most)
+        self.turn = next(_turns)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
 from detectors.judgement import Spent
 from detectors.memory import Memory
@@ -16,10 +17,11 @@ from hopwatch.declared.match import End
 from hopwatch.events import Finding, Flow, Heartbeat, Loss
 
 
-class Moved(msgspec.Struct, frozen=True):
+class Moved(msgspec.Struct, frozen=True, gc=False):
     """``rows`` to ``bytes_back`` are what no other view of the connection has counted yet; times are packet time, clocks put right.
 
-    The ends say nothing of ports that nobody declared.
+    The ends say nothing of ports that nobody declared. Most windows are like one before them: the same is said of them, and they
+    share everything but ids, numbers, times, amounts and the order of several object sets. Such windows share their ``notes``.
     """
 
     flow: Flow
@@ -36,6 +38,10 @@ class Moved(msgspec.Struct, frozen=True):
     client: End
     server: End
     classes: tuple[str, ...]
+    notes: dict[str, Any]  # Any: each question's own
+    """What questions have worked out of windows like this one, by their names: what follows from the declaration and from what such
+    windows share, and entries that they hold; what is remembered lies in memories alone."""
+
     start_ns: int
     end_ns: int
     rows: int
@@ -48,12 +54,20 @@ class Moved(msgspec.Struct, frozen=True):
     spent: tuple[Spent, ...] = ()
     """The limits it was charged to, and what each has counted now."""
 
+    def but(self, **changes: Any) -> "Moved":  # Any: fields of the window
+        """The same with other fields; it is like no other window then."""
+        return replace(self, **{"notes": {}} | changes)
+
     @property
     def under_ticket(self) -> bool:
         """An exception or a calendar line loosens its hop at that time, or lets its account work."""
-        return (self.hop is None and self.verdict in ("declared", "declared-in-part")) or any(
-            one.key.startswith(("exception:", "calendar:")) for one in self.spent
-        )
+        known: bool | None = self.notes.get("ticket")
+        if known is None:
+            # Windows like one another are charged to the same limits.
+            known = self.notes["ticket"] = (self.hop is None and self.verdict in ("declared", "declared-in-part")) or any(
+                one.key.startswith(("exception:", "calendar:")) for one in self.spent
+            )
+        return known
 
     @property
     def approved(self) -> bool:
@@ -80,8 +94,16 @@ class Question(ABC):
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """Everything remembered, by table."""
 
+    def concerns(self, moved: Moved) -> bool:
+        """Whether windows like this one can show anything, whatever is remembered: asked once for all of them."""
+        return True
+
     def observe(self, moved: Moved) -> Sequence[Finding]:
         """What the window shows."""
+        return self.look(moved) if self.concerns(moved) else ()
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
+        """What a window shows that it concerns."""
         return ()
 
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:

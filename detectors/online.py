@@ -3,11 +3,17 @@
 A question (see ``moved``) asks what no single window shows: what adds up over hours and sessions, what is new, what went on
 from host to host, what fell silent. What it finds are findings of their own; the window keeps its one verdict. Both run
 unchanged embedded and on Kafka, and neither reads a store, so that a recorded stream gives the same findings again.
+
+Windows of which the verdict said the very same are alike to the questions too, so that what follows from that alone is worked out
+once: the ends, which questions such a window concerns, and what each of them notes (``Moved.notes``).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Final
+
+from msgspec import UNSET
 
 from detectors.accounts import Accounts
 from detectors.anomaly import Anomaly
@@ -30,6 +36,9 @@ from detectors.writeback import WriteBack
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Event, Finding, Heartbeat, Loss, time_ns
+
+KINDS_MAX: Final = 16_384
+"""Kinds of windows whose notes are kept, some 3 kB each; the one that was met first is forgotten, and noted anew."""
 
 
 def online(
@@ -80,6 +89,7 @@ class Online:
         self.verdict = verdict
         self._inherited = inherited
         self.questions = tuple(questions)
+        self._kinds: OrderedDict[tuple[int, str, str | None], _Kind] = OrderedDict()
 
     def observe(self, event: Event) -> list[Judgement | Finding]:
         """The judgement of a flow, then what each question says of it."""
@@ -91,12 +101,36 @@ class Online:
             said.append(judgement)
             if not self.questions:
                 continue
-            moved = moved_of(judgement, self.verdict.index)
-            if self._inherited is not None:
-                moved = self._inherited.learn(moved)
-            for question in self.questions:
-                said += question.observe(moved)
+            kind = self._kind(judgement)
+            moved, asked = kind.moved(judgement), kind.asked
+            if asked is None or (self._inherited is not None and len(self._inherited.memory)):
+                learnt = moved if self._inherited is None else self._inherited.learn(moved)
+                if learnt is not moved:
+                    moved, asked = learnt, self._asked(learnt)
+                elif asked is None:
+                    asked = kind.asked = self._asked(moved)
+            for look in asked:
+                said += look(moved)
         return said
+
+    def _kind(self, judgement: Judgement) -> "_Kind":
+        """What the window shares with those like it."""
+        flow, index = judgement.flow, self.verdict.index
+        if not judgement.kept or any([part.marks is not UNSET for part in flow.objects]):
+            return _Kind(judgement, index)
+        # As long as the kind is kept so is its outcome, and no other has its id.
+        client = flow.source if judgement.up else flow.destination
+        key = (id(judgement.outcome), client.address, flow.application)
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = _Kind(judgement, index)
+            if len(self._kinds) > KINDS_MAX:
+                self._kinds.popitem(last=False)
+        return kind
+
+    def _asked(self, moved: Moved) -> tuple[Callable[[Moved], Sequence[Finding]], ...]:
+        """Those whom windows like this one concern."""
+        return tuple([question.look for question in self.questions if question.concerns(moved)])
 
     def advance(self, now_ns: int) -> list[Judgement | Finding]:
         """What the passing of time shows."""
@@ -142,30 +176,34 @@ class Online:
         return self.verdict.forgotten() | own
 
 
+class _Kind:
+    """Windows of which the very same is said: how questions see them, and which questions they concern, None until that was asked."""
+
+    __slots__ = ("_outcome", "_said", "asked")
+
+    def __init__(self, judgement: Judgement, index: Index) -> None:
+        flow, outcome = judgement.flow, judgement.outcome
+        # Not the outcome's own ends: what is said of one client is said of others like it.
+        source, destination = index.place(flow.source), index.place(flow.destination)
+        client, server = (source, destination) if judgement.up else (destination, source)
+        declared = outcome.who in index.architecture.accounts
+        notes: dict[str, Any] = {}  # Any: each question's own
+        self._outcome = outcome
+        # In the order of the fields: naming each would cost as much as a question does.
+        self._said = (
+            outcome.verdict, outcome.hop, outcome.who, declared, source, destination, client, server, outcome.classes, notes,
+        )  # fmt: skip
+        self.asked: tuple[Callable[[Moved], Sequence[Finding]], ...] | None = None
+
+    def moved(self, judgement: Judgement) -> Moved:
+        """The window as questions see it."""
+        flow, new, start_ns = judgement.flow, judgement.new, judgement.start_ns
+        return Moved(
+            flow, *self._said, start_ns, time_ns(flow.end) + judgement.righted_ns, new["rows"], new["values"], new["messages"],
+            new["bytes"], new["back"], judgement.complete, judgement.spent,
+        )  # fmt: skip
+
+
 def moved_of(judgement: Judgement, index: Index) -> Moved:
     """The window as the questions see it; ``index`` is that of the declaration it was judged by."""
-    flow, outcome, new = judgement.flow, judgement.outcome, judgement.new
-    # Not the outcome's own ends: what is said of one client is said of others like it.
-    source, destination = index.place(flow.source), index.place(flow.destination)
-    client, server = (source, destination) if judgement.up else (destination, source)
-    return Moved(
-        flow=flow,
-        verdict=outcome.verdict,
-        hop=outcome.hop,
-        account=outcome.who,
-        declared=outcome.who in index.architecture.accounts,
-        source=source,
-        destination=destination,
-        client=client,
-        server=server,
-        classes=outcome.classes,
-        start_ns=judgement.start_ns,
-        end_ns=time_ns(flow.end) + judgement.start_ns - time_ns(flow.start),
-        rows=new["rows"],
-        values=new["values"],
-        messages=new["messages"],
-        bytes=new["bytes"],
-        bytes_back=new["back"],
-        complete=judgement.complete,
-        spent=judgement.spent,
-    )
+    return _Kind(judgement, index).moved(judgement)

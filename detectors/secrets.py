@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 from detectors.cases import Cases
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
+from detectors.units import DAY_NS
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Severity
 
@@ -58,10 +59,12 @@ class Secrets(Question):
         """The day on which each was last said, and the open findings."""
         return {"told": self._told, "cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """What says a secret in clear: windows like one another say the same kinds."""
+        return moved.flow.protection.transport in CLEAR and bool(self._kinds(moved))
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """One finding for each account or host and kind, brought up to date once a day."""
-        if moved.flow.protection.transport not in CLEAR:
-            return ()
         return [found for kind in self._kinds(moved) for found in self._say(moved, kind)]
 
     def _kinds(self, moved: Moved) -> dict[str, None]:
@@ -76,7 +79,7 @@ class Secrets(Question):
         return kinds
 
     def _say(self, moved: Moved, kind: str) -> Iterator[Finding]:
-        client, server, day = moved.client.shown, moved.server.shown, moved.start_ns // (86_400 * 10**9)
+        client, server, day = moved.client.shown, moved.server.shown, moved.start_ns // DAY_NS
         told = self._told.of(f"{moved.who}|{client}|{server}|{kind}")
         if told[0] >= day:
             return

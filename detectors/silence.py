@@ -21,18 +21,21 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
+from detectors.units import DAY_NS, MINUTE_NS, SECOND_NS
 from hopwatch.declared.model import Architecture, Hop
 from hopwatch.events import Declaration, Finding, Heartbeat, Loss, time_ns
 
 AGENT_QUIET_S: Final = 45
 """Seconds without heartbeat or window after which an agent is silent: four heartbeats and a half."""
 
-UNWATCHED_NS: Final = 86_400 * 10**9
+UNWATCHED_NS: Final = DAY_NS
 """How long nothing may be heard of a conduit's agent before the conduit counts as unwatched."""
 
 UNSEEN_DAYS: Final = 30
+"""Days without use after which a hop is unseen."""
+
 LOSS_SHARE_MAX: Final = 0.01
 """Lost bytes of an agent in a day, as a share of what it saw."""
 
@@ -42,11 +45,10 @@ BLIND_SHARE_MAX: Final = 0.10
 BYTES_MIN: Final = 1 << 20
 """Less in a day has no share worth a finding."""
 
-LOOK_NS: Final = 60 * 10**9
+LOOK_NS: Final = MINUTE_NS
 """How often hops are looked at: what takes thirty days to show needs no second."""
 
 AGENTS_MAX: Final = 4_096
-_DAY_NS: Final = 86_400 * 10**9
 _DEPTHS: Final = {"blind": 0, "sizes": 1, "server-log": 2, "decoded": 3}
 
 
@@ -79,6 +81,17 @@ class Use:
     last_ns: int = 0
     watched_ns: int = 0
     told: bool = False
+
+
+@dataclass(slots=True)
+class _Note:
+    """What windows that one agent says of one pair of zones, and of one hop, share."""
+
+    life: Held[Life]
+    use: Held[Use] | None
+    depth: Held[Depth] | None
+    shallow: bool
+    """It was seen less deep than the conduit promises."""
 
 
 class Silence(Question):
@@ -114,24 +127,45 @@ class Silence(Question):
             "cases": self._cases.memory,
         }
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """Nothing is wrong about what is seen, but it may be seen too shallow."""
-        flow = moved.flow
-        found = self._alive(flow.agent, moved.start_ns, moved.bytes + moved.bytes_back)
-        if moved.hop is not None and moved.verdict != "expired":
-            use = self._hops.of(moved.hop)
-            use.last_ns, use.watched_ns, use.told = max(use.last_ns, moved.start_ns), 0, False
-        conduit = self._zones.get((moved.source.zone, moved.destination.zone)) or self._zones.get(
-            (moved.destination.zone, moved.source.zone)
-        )
+        note: _Note = moved.notes.get(self.name) or self._note(moved)
+        amount, start_ns = moved.bytes + moved.bytes_back, moved.start_ns
+        agent = note.life
+        life = agent.entry if agent.turn == self._agents.turn else self._agents.again(agent)
+        found = self._alive(agent.key, life, start_ns, amount)
+        hop = note.use
+        if hop is not None:
+            use = hop.entry if hop.turn == self._hops.turn else self._hops.again(hop)
+            use.watched_ns, use.told = 0, False
+            use.last_ns = max(use.last_ns, start_ns)
+        conduit = note.depth
         if conduit is not None:
-            found += self._deep(conduit, moved)
+            depth = conduit.entry if conduit.turn == self._conduits.turn else self._conduits.again(conduit)
+            day = start_ns // DAY_NS
+            if day > depth.day:
+                found = [*found, *self._deep(conduit.key, depth, day, start_ns)]
+            depth.bytes += amount
+            if note.shallow:
+                depth.shallow += amount
         return found
+
+    def _note(self, moved: Moved) -> _Note:
+        """What is the same for all windows like this one."""
+        zones = moved.source.zone, moved.destination.zone
+        conduit = self._zones.get(zones) or self._zones.get(zones[::-1])
+        use = None if moved.hop is None or moved.verdict == "expired" else self._hops.hold(moved.hop)
+        depth = None if conduit is None else self._conduits.hold(conduit)
+        promised = 0 if conduit is None else _DEPTHS[self._architecture.conduits[conduit].sees]
+        shallow = _DEPTHS[moved.flow.depth] < promised
+        note = moved.notes[self.name] = _Note(self._agents.hold(moved.flow.agent), use, depth, shallow)
+        return note
 
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
         """The agent is back, if it was silent."""
-        self._agents.of(heartbeat.agent).beats = True
-        return self._alive(heartbeat.agent, time_ns(heartbeat.time), 0)
+        life = self._agents.of(heartbeat.agent)
+        life.beats = True
+        return self._alive(heartbeat.agent, life, time_ns(heartbeat.time), 0)
 
     def blind(self, loss: Loss) -> None:
         """Count it with the agent; the day's end says whether it was much."""
@@ -146,7 +180,7 @@ class Silence(Question):
         if passed_ns is None:
             return found
         for name, hop in self._architecture.hops.items():
-            found += self._unused(name, hop, min(passed_ns, _DAY_NS), now_ns)
+            found += self._unused(name, hop, min(passed_ns, DAY_NS), now_ns)
         return [*found, *self._unwatched(now_ns)]
 
     def _passed_ns(self, now_ns: int) -> int | None:
@@ -160,25 +194,25 @@ class Silence(Question):
         passed_ns, clock[0] = now_ns - clock[0] if clock[0] else 0, now_ns
         return passed_ns
 
-    def _alive(self, agent: str, at_ns: int, seen: int) -> list[Finding]:
-        found: list[Finding] = []
-        life = self._agents.of(agent)
-        day = at_ns // _DAY_NS
+    def _alive(self, agent: str, life: Life, at_ns: int, seen: int) -> Sequence[Finding]:
+        found: Sequence[Finding] = ()
+        day = at_ns // DAY_NS
         if day > life.day:
             lost = life.lost_bytes / max(1, life.lost_bytes + life.seen_bytes)
             if life.day and life.lost_bytes >= BYTES_MIN and lost > LOSS_SHARE_MAX:
                 most, seen_lost = f"at most {LOSS_SHARE_MAX:.0%} of a day's bytes lost", f"{lost:.1%}: {life.lost_bytes} bytes"
                 seen_lost += f", {life.lost_packets} packets"
-                found.append(self._said("loss", agent, life.day * _DAY_NS, at_ns, "how_much", most, seen_lost))
+                found = (self._said("loss", agent, life.day * DAY_NS, at_ns, "how_much", most, seen_lost),)
             life.day, life.seen_bytes, life.lost_bytes, life.lost_packets = day, 0, 0, 0
         life.seen_bytes += seen
-        life.last_ns, life.told = max(life.last_ns, at_ns), False
+        life.told = False
+        life.last_ns = max(life.last_ns, at_ns)
         return found
 
     def _silent(self, now_ns: int) -> Iterator[Finding]:
         for agent in self._watched:
             life = self._agents.known(agent)
-            if life is None or not life.beats or life.told or now_ns - life.last_ns <= AGENT_QUIET_S * 10**9:
+            if life is None or not life.beats or life.told or now_ns - life.last_ns <= AGENT_QUIET_S * SECOND_NS:
                 continue
             self._agents.of(agent).told = True
             quiet_s = (now_ns - life.last_ns) // 10**9
@@ -205,31 +239,27 @@ class Silence(Question):
         """Only time in which the hop's agent lived counts as watched."""
         agent = self._architecture.conduits[hop.via].agent if hop.via is not None else hop.agent
         life = None if agent is None else self._agents.known(agent)
-        if life is None or now_ns - life.last_ns > AGENT_QUIET_S * 10**9:
+        if life is None or now_ns - life.last_ns > AGENT_QUIET_S * SECOND_NS:
             return
         use = self._hops.of(name)
         use.watched_ns += passed_ns
-        if not use.told and use.watched_ns >= UNSEEN_DAYS * _DAY_NS:
+        if not use.told and use.watched_ns >= UNSEEN_DAYS * DAY_NS:
             use.told = True
             last = now_ns - use.watched_ns
             yield self._said(
                 "unseen", name, last, now_ns, "how_much", f"{name}: {hop.why}", f"nothing in {UNSEEN_DAYS} watched days", "info"
             )
 
-    def _deep(self, conduit: str, moved: Moved) -> Iterator[Finding]:
-        depth = self._conduits.of(conduit)
-        day = moved.start_ns // _DAY_NS
-        promised = self._architecture.conduits[conduit].sees
-        if day > depth.day:
-            share = depth.shallow / max(1, depth.bytes)
-            if depth.day and depth.shallow >= BYTES_MIN and share > BLIND_SHARE_MAX:
-                seen = f"{share:.0%} of {depth.bytes} bytes seen less deep"
-                yield self._said("shallow", conduit, depth.day * _DAY_NS, moved.start_ns, "what", f"{conduit} sees {promised}", seen)
-            depth.day, depth.bytes, depth.shallow = day, 0, 0
-        amount = moved.bytes + moved.bytes_back
-        depth.bytes += amount
-        if _DEPTHS[moved.flow.depth] < _DEPTHS[promised]:
-            depth.shallow += amount
+    def _deep(self, conduit: str, depth: Depth, day: int, at_ns: int) -> Sequence[Finding]:
+        """What the day that is over shows; another begins."""
+        found: Sequence[Finding] = ()
+        share = depth.shallow / max(1, depth.bytes)
+        if depth.day and depth.shallow >= BYTES_MIN and share > BLIND_SHARE_MAX:
+            declared = f"{conduit} sees {self._architecture.conduits[conduit].sees}"
+            seen = f"{share:.0%} of {depth.bytes} bytes seen less deep"
+            found = (self._said("shallow", conduit, depth.day * DAY_NS, at_ns, "what", declared, seen),)
+        depth.day, depth.bytes, depth.shallow = day, 0, 0
+        return found
 
     def _said(
         self, verdict: str, what: str, first_ns: int, last_ns: int, question: str, declared: str, seen: str, severity: Any = "medium"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from math import expm1, log1p
 from typing import Any, Final
 
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 
 SLACK: Final = 0.5
 """Half of the shift that is looked for, in deviations."""
@@ -88,14 +88,21 @@ class Slow:
 
     def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[More]:
         """Count bytes, ``excused`` if a ticket allows them; what the days that ended show is returned."""
+        return self.add_to(self.memory.hold(key), start_s, amount, excused=excused)
+
+    def add_to(self, held: Held[Days], start_s: int, amount: int, *, excused: bool = False) -> list[More]:
+        """The same of a pair at hand."""
         day = self._day_of(start_s)
-        pair = self.memory.of(key)
-        if not pair.day:
-            pair.day = pair.first_day = day
-            self._oldest = min(self._oldest, day)
-        found = self._close(key, pair, day)
+        pair = held.entry if held.turn == self.memory.turn else self.memory.again(held)
+        found: list[More] = []
+        if pair.day < day:
+            if not pair.day:
+                pair.day = pair.first_day = day
+                self._oldest = min(self._oldest, day)
+            found = self._close(held.key, pair, day)
         pair.bytes += amount
-        pair.excused = pair.excused or excused
+        if excused:
+            pair.excused = True
         return found
 
     def advance(self, now_s: int) -> list[More]:

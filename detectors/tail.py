@@ -97,7 +97,7 @@ class Tail:
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything learnt, as JSON values."""
-        return [self.first, None if self.threshold == inf else self.threshold, self.values_total, self.peaks, self.peaks_total]
+        return [list(self.first), None if self.threshold == inf else self.threshold, self.values_total, list(self.peaks), self.peaks_total]
 
     @classmethod
     def of(cls, state: Sequence[Any]) -> "Tail":  # Any: JSON values

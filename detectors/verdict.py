@@ -47,6 +47,7 @@ from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judg
 from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
+from detectors.units import MINUTE_NS, SECOND_NS
 from detectors.views import Connection, Repeats, Views
 from hopwatch.declared.match import NOTHING_MET, Classified, End, Index, Met, budget_covers_zone, is_for_neighbours
 from hopwatch.declared.model import Architecture, Hop, Service
@@ -74,7 +75,6 @@ _AMOUNTS: Final = ("rows", "values", "messages", "bytes", "back")
 _UP: Final = ("up.rows", "up.values", "up.messages", "up.bytes", "down.bytes")
 _DOWN: Final = ("down.rows", "down.values", "down.messages", "down.bytes", "up.bytes")
 
-_MINUTE_NS: Final = 60 * 10**9
 _ATTEMPT_SEVERITY_MAX: Final = "medium"
 _ICMP: Final = frozenset({"icmp", "icmp6", "icmpv6", "ipv6-icmp"})
 
@@ -322,7 +322,9 @@ class VerdictDetector:
             new = self._new_amounts(flow, connection, up=kept.up)
             if self._affords(kept, flow, new, start_ns):
                 self._kept.given_total += 1
-                return self._said(flow, start_ns, day, kept.opinion, kept.outcome, kept.members, new, up=kept.up, complete=complete)
+                return self._said(
+                    flow, start_ns, start_ns - said_ns, day, kept.opinion, kept.outcome, kept.members, new, kept.up, complete, True
+                )
             seen = self._seen(flow, start_ns, day, who, complete=complete, again=False)
         else:
             seen = self._seen(flow, start_ns, day, who, complete=complete, again=again)
@@ -330,9 +332,11 @@ class VerdictDetector:
         service, opinion, joined = self._opinion(seen, new)
         outcome = self._outcome(seen, opinion, service, joined)
         members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
-        if like is not None and seen.asked.keepable:
+        keeps = like is not None and seen.asked.keepable
+        if like is not None and keeps:
             self._keep(like, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
-        return self._said(flow, start_ns, day, opinion, outcome, members, new, up=seen.source is seen.client, complete=complete)
+        up = seen.source is seen.client
+        return self._said(flow, start_ns, start_ns - said_ns, day, opinion, outcome, members, new, up, complete, keeps)
 
     def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
         """The service that the window belongs to, what is said of it, and the hops that join it."""
@@ -371,14 +375,15 @@ class VerdictDetector:
         self,
         flow: Flow,
         start_ns: int,
+        righted_ns: int,
         day: date,
         opinion: Opinion | None,
         outcome: Outcome,
         members: Sequence[End],
         new: dict[str, int],
-        *,
         up: bool,
         complete: bool,
+        kept: bool,
     ) -> Judgement:
         """The judgement, with what of it is not the same for the next window like this one."""
         notices = [] if self._review_said else self._overdue_review(flow, day)
@@ -391,13 +396,15 @@ class VerdictDetector:
                     "undeclared-hop", "high", "where", f"one active member of {end.shown}", f"{end.address} and {beside} in one minute"
                 )
                 outcome = replace(outcome, verdict=opinion.verdict, severity=opinion.severity, differences=_differences(opinion))
+                kept = False
             if left is not None:
                 said = Difference(question="where", declared=f"{end.shown} at {left}", observed=f"{end.shown} at {end.address}")
                 notices.append(self._findings.notice(flow, "failover", "info", None, end.shown, f"{left}|{end.address}|{start_ns}", said))
         verdict = outcome.verdict
         self.counted[verdict] = self.counted.get(verdict, 0) + 1
         finding = None if verdict in QUIET else self._findings.update(flow, outcome)
-        return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, tuple(self._spent), start_ns)
+        spent = tuple(self._spent)
+        return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, spent, start_ns, righted_ns, kept)
 
     # What was said before
 
@@ -414,7 +421,7 @@ class VerdictDetector:
             members=members,
             schedules=tuple(dict(asked.schedules).items()),
             feeds=tuple(dict(asked.feeds).items()),
-            minute=seen.start_ns // _MINUTE_NS if asked.minute else None,
+            minute=seen.start_ns // MINUTE_NS if asked.minute else None,
             steps=tuple(asked.steps),
             counts=tuple(dict.fromkeys(one.counts for step in asked.steps for one in (*step.asked, *step.charged))),
         )
@@ -422,7 +429,7 @@ class VerdictDetector:
 
     def _holds(self, kept: Kept, flow: Flow, start_ns: int) -> bool:
         """Whether what was asked of the time and of feeds has the answers that it had."""
-        if kept.minute is not None and kept.minute != start_ns // _MINUTE_NS:
+        if kept.minute is not None and kept.minute != start_ns // MINUTE_NS:
             return False
         if kept.schedules:
             start, timezone = instant(start_ns), self.architecture.timezone
@@ -920,7 +927,7 @@ class VerdictDetector:
 
     def _lived(self, agent: str, at_ns: int) -> bool:
         last_ns = self._alive.get(agent)
-        return last_ns is not None and abs(at_ns - last_ns) <= FEED_QUIET_S * 10**9
+        return last_ns is not None and abs(at_ns - last_ns) <= FEED_QUIET_S * SECOND_NS
 
 
 # One name for all the connections that it stands in.

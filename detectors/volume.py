@@ -23,7 +23,7 @@ from math import expm1, log1p
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from detectors.memory import Memory
+from detectors.memory import Held, Memory
 from detectors.tail import Tail
 
 SLOT_S: Final = 600
@@ -125,14 +125,21 @@ class Volumes:
 
     def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[Rare]:
         """Count bytes; what an ended slot shows is returned."""
+        return self.add_to(self.memory.hold(key), start_s, amount, excused=excused)
+
+    def add_to(self, held: Held[Pair], start_s: int, amount: int, *, excused: bool = False) -> list[Rare]:
+        """The same of a pair at hand."""
         slot = start_s // SLOT_S
-        pair = self.memory.of(key)
-        if pair.slot < 0:
-            pair.slot = pair.first_slot = slot
-            self._oldest = min(self._oldest, slot)
-        found = self._close(key, pair, slot)
+        pair = held.entry if held.turn == self.memory.turn else self.memory.again(held)
+        found: list[Rare] = []
+        if pair.slot < slot:
+            if pair.slot < 0:
+                pair.slot = pair.first_slot = slot
+                self._oldest = min(self._oldest, slot)
+            found = self._close(held.key, pair, slot)
         pair.bytes += amount
-        pair.excused = pair.excused or excused
+        if excused:
+            pair.excused = True
         return found
 
     def advance(self, now_s: int) -> list[Rare]:

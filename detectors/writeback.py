@@ -47,7 +47,13 @@ class WriteBack(Question):
         """The open findings."""
         return {"cases": self._cases.memory}
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
+    def concerns(self, moved: Moved) -> bool:
+        """What joins a model and the plant, or may: which way it writes say the amounts."""
+        ends = moved.source, moved.destination
+        joins = any(self._models(one) and self._steers(other) for one, other in (ends, ends[::-1]))
+        return joins and (moved.flow.operation in WRITES or moved.flow.operation == "transfer")
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
         """A finding for a write that no validated hop allows."""
         flow = moved.flow
         ends = self._written(moved)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from detectors.hygiene import BROAD_SHARE, DRIFTING_SHARE
+from detectors.silence import UNSEEN_DAYS
+from detectors.units import DAY_NS
 from hopwatch.config import settings
 from hopwatch.declared import table
 from hopwatch.declared.diff import Change, changes
@@ -33,15 +35,11 @@ from hopwatch.store.reader import is_postgres, reader
 NOTHING, FOUND = 0, 1
 
 PROGRESS_S: Final = 5.0
-UNSEEN_DAYS: Final = 30
-"""Days without use after which a line is unseen, and with which a limit can be called broad."""
-
 CASES_SHOWN_MAX: Final = 50
 """Findings of one kind that are listed to a person; ``--json`` has them all."""
 
 _OF_A_LIMIT: Final = ("over", "drifting", "broad")
 _GIT_TIMEOUT_S: Final = 10.0
-_DAY_NS: Final = 86_400 * 10**9
 _NO_STORE: Final = "none"
 
 
@@ -73,7 +71,7 @@ def _hits(args: argparse.Namespace) -> int:
                 first_ns = min(first_ns, time_ns(judgement.flow.start))
                 use.add(judgement)
                 progress.at(judgement.flow.start)
-    covered = min(when.days, -(-(when.until_ns - first_ns) // _DAY_NS))
+    covered = min(when.days, -(-(when.until_ns - first_ns) // DAY_NS))
     rows = list(_rows(architecture, use, covered))
     if args.json:
         for row in rows:

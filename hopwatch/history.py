@@ -28,6 +28,7 @@ from typing import Any, Final
 from detectors.budget import MONTH_DAYS, Budgets
 from detectors.compare import CONTROL
 from detectors.judgement import QUIET, ROW, Judgement
+from detectors.units import DAY_NS
 from detectors.verdict import VerdictDetector
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.quantity import Limit, Period, Unit
@@ -44,7 +45,6 @@ CASES_MAX: Final = 10_000
 STRANGERS_MAX: Final = 65_536
 """Hashes that nothing explains which are told apart, and hashes known by a glob; others are counted with the first stranger."""
 
-_DAY_NS: Final = 86_400 * 10**9
 _HASHED: Final = re.compile(re.escape(PSEUDONYM_PREFIX) + r"[0-9a-f]{16}")
 _DECLARED: Final = ("hop", "budget", "account", "session")
 _TICKETS: Final = {"exception": "exceptions", "calendar": "calendar"}
@@ -117,7 +117,7 @@ class Stretch:
     @property
     def days(self) -> int:
         """Whole days, the begun one too."""
-        return -(-(self.until_ns - self.since_ns) // _DAY_NS)
+        return -(-(self.until_ns - self.since_ns) // DAY_NS)
 
 
 def stretch(store: Reader, plant: str, days: int, until: str | None, architectures: Iterable[Architecture] = ()) -> Stretch:
@@ -132,7 +132,7 @@ def stretch(store: Reader, plant: str, days: int, until: str | None, architectur
     until_ns = time_ns(newest[0]["start"]) + 1
     limits = [limit for one in architectures for limit in _limits(one)]
     month = any(limit.period is Period.MONTH for limit in limits)
-    return Stretch(until_ns - days * _DAY_NS, until_ns, (MONTH_DAYS if month else 1) * _DAY_NS if limits else 0)
+    return Stretch(until_ns - days * DAY_NS, until_ns, (MONTH_DAYS if month else 1) * DAY_NS if limits else 0)
 
 
 def _limits(architecture: Architecture) -> Iterator[Limit]:
@@ -273,7 +273,7 @@ class Use:
             return
         line.windows += 1
         line.last_ns = max(line.last_ns, at_ns)
-        line.days.add(at_ns // _DAY_NS)
+        line.days.add(at_ns // DAY_NS)
 
     def _sum(self, judgement: Judgement, hop: str, at_ns: int) -> None:
         """What all hops move in thirty days, declared or not: what a budget could be written from."""

@@ -3,7 +3,6 @@
 from functools import cache
 from typing import Any
 
-from msgspec.structs import replace
 from north import architecture, detector
 
 from detectors.moved import Moved
@@ -20,7 +19,7 @@ def moved(window: Flow, plant: Architecture | None = None, **changes: Any) -> Mo
     """The window as a detector that has seen nothing else judges it; its amounts are all new."""
     judge = detector(architecture=plant or _north())
     (judgement,) = judge.observe(window)
-    return replace(moved_of(judgement, judge.index), **changes)
+    return moved_of(judgement, judge.index).but(**changes)
 
 
 @cache
@@ -30,4 +29,4 @@ def _north() -> Architecture:
 
 def later(one: Moved, ns: int, **changes: Any) -> Moved:  # Any: fields of Moved
     """The same window at another time."""
-    return replace(one, start_ns=one.start_ns + ns, end_ns=one.end_ns + ns, **changes)
+    return one.but(start_ns=one.start_ns + ns, end_ns=one.end_ns + ns, **changes)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
-from msgspec.structs import replace
 from north import MES_DB, MW, architecture, end, extract, flow, objects
 
 from detectors.accounts import BREADTH_MIN, WAYS_MAX, Accounts
@@ -80,9 +79,9 @@ def test_another_version_of_the_same_program_is_quiet_and_another_program_is_not
     window = moved(extract(account="svc_mes", application="mes-core/8.1"))
     learnt(detector, window)
     at = 20 * DAY_NS
-    newer = replace(window, flow=extract(account="svc_mes", application="mes-core/9.0"))
+    newer = window.but(flow=extract(account="svc_mes", application="mes-core/9.0"))
     assert "new-client" not in [verdict for verdict, _ in said(detector.observe(later(newer, at)))]
-    other = replace(window, flow=extract(account="svc_mes", application="python/psycopg"))
+    other = window.but(flow=extract(account="svc_mes", application="python/psycopg"))
     found = [finding for finding in detector.observe(later(other, at)) if finding.verdict == "new-client"]
     assert found[0].differences[0].observed == "svc_mes with python"
 

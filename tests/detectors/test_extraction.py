@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
-from msgspec.structs import replace
 from north import architecture, extract, objects
 
 from detectors.extraction import PAUSE_NS, ROWS_MIN, Extraction
@@ -40,9 +39,9 @@ def test_paging_a_whole_table_is_said_once_when_half_of_it_is_gone() -> None:
 def test_a_declared_backup_takes_the_whole_and_is_quiet_and_another_hop_there_is_not() -> None:
     kept = architecture(sized=SIZED, kind=("mw:        {zone: idmz,      kind: middleware,", "mw:        {zone: idmz,      kind: backup,"))
     whole = page(100_000)
-    assert not Extraction(kept, QUOTED).observe(replace(whole, verdict="declared"))
-    assert len(Extraction(kept, QUOTED).observe(replace(whole, verdict="outside-window"))) == 1
-    assert len(Extraction(plant(), QUOTED).observe(replace(whole, verdict="declared"))) == 1
+    assert not Extraction(kept, QUOTED).observe(whole.but(verdict="declared"))
+    assert len(Extraction(kept, QUOTED).observe(whole.but(verdict="outside-window"))) == 1
+    assert len(Extraction(plant(), QUOTED).observe(whole.but(verdict="declared"))) == 1
 
 
 def test_a_nightly_job_that_takes_the_last_day_is_quiet() -> None:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import pytest
 from moves import DAY_NS
-from msgspec.structs import replace
 from north import MES_APP, MES_DB, NOON, architecture, end, extract, flow, mes, objects
 from spoken import recording, spoken
 
@@ -90,7 +89,7 @@ class Probe(Question):
     def memories(self) -> Mapping[str, Memory[Any]]:
         return {}
 
-    def observe(self, moved: Moved) -> tuple[Finding, ...]:
+    def look(self, moved: Moved) -> tuple[Finding, ...]:
         self.classes.append(moved.classes)
         return ()
 
@@ -152,7 +151,7 @@ def test_what_a_ticket_covers_may_be_copied() -> None:
     assert uncovered.verdict == "class-copy"
     moved = next(moved_of(one, watch.verdict.index) for one in watch.observe(covered) if isinstance(one, Judgement))
     (question,) = [one for one in online(architecture()).questions if one.name == "hidden"]
-    assert question.observe(replace(moved, verdict="declared", hop=None)) == []
+    assert question.observe(moved.but(verdict="declared", hop=None)) == []
 
 
 def test_an_approved_fill_of_a_classed_table_is_quiet_and_ends_what_it_inherited() -> None:

@@ -96,6 +96,28 @@ def test_a_detector_taken_up_again_goes_on_as_if_it_had_never_stopped(whole: boo
     assert json.dumps(other.state()) == json.dumps(one.state())
 
 
+def test_what_is_noted_of_windows_like_one_another_changes_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [*mixed(800), *declared(400)]
+    noting = watch()
+    first = findings(noting, events)
+    assert len(noting._kinds) > 50
+    monkeypatch.setattr("detectors.online.KINDS_MAX", 0)
+    forgetting = watch()
+    assert findings(forgetting, events) == first
+    assert not forgetting._kinds
+    assert json.dumps(forgetting.state()) == json.dumps(noting.state())
+
+
+def test_a_state_is_not_changed_by_what_comes_after_it() -> None:
+    detector = watch()
+    events = mixed(400)
+    findings(detector, events[:300])
+    taken = detector.state()
+    before = json.dumps({question.name: taken[question.name] for question in detector.questions})
+    findings(detector, events[300:])
+    assert json.dumps({question.name: taken[question.name] for question in detector.questions}) == before
+
+
 def test_windows_that_come_twice_change_nothing() -> None:
     detector = watch()
     events = [event for event in mixed(400) if isinstance(event, Flow)]

@@ -1,7 +1,6 @@
 """What is not seen is said; nothing is concluded from what nobody watched."""
 
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
-from msgspec.structs import replace
 from north import NIGHT, architecture, extract, upload
 
 from detectors.silence import AGENT_QUIET_S, BYTES_MIN, UNSEEN_DAYS, Silence
@@ -117,8 +116,8 @@ def test_a_day_that_lost_more_than_a_hundredth_is_said_when_it_is_over() -> None
 
 def test_a_conduit_seen_less_deep_than_it_promises_is_said_by_its_share() -> None:
     detector = watch()
-    shallow = replace(moved(extract()), bytes=20 * BYTES_MIN, flow=extract(depth="sizes"))
-    deep = replace(moved(extract()), bytes=80 * BYTES_MIN, flow=extract(depth="server-log"))
+    shallow = moved(extract()).but(bytes=20 * BYTES_MIN, flow=extract(depth="sizes"))
+    deep = moved(extract()).but(bytes=80 * BYTES_MIN, flow=extract(depth="server-log"))
     for window in (shallow, deep):
         detector.observe(window)
     (finding,) = detector.observe(later(deep, DAY_NS))
