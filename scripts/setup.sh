@@ -76,6 +76,10 @@ missing_packages() {
     have openssl || echo openssl
     # What the console is looked at with, by tests and for its pictures.
     have chromium || echo chromium
+    # Where alerts go in the tests.
+    have rsyslogd || echo rsyslog
+    compgen -G '/usr/lib/*/rsyslog/lmnsd_gtls.so' >/dev/null || echo rsyslog-gnutls
+    have prometheus-alertmanager || echo prometheus-alertmanager
     # What a plant has beside its servers, and what asks them all day.
     have haproxy || echo haproxy
     have prometheus-postgres-exporter || echo prometheus-postgres-exporter

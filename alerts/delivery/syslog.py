@@ -1,14 +1,16 @@
 """Syslog: a message a letter, by UDP (RFC 5426), TCP with octet counting (RFC 6587, 3.4.1) or TLS (RFC 5425).
 
-Syslog answers nothing. By UDP nobody knows what arrived. By TCP and TLS a letter counts as delivered when the receiver's machine has
-acknowledged its bytes; whether the program there read them is not said. A receiver that ends with bytes unread resets the connection
-(RFC 1122, 4.2.2.13): what was sent last is then sent again, and what had been read arrives twice, recognisable by its id.
+Syslog answers nothing. By UDP nobody knows what arrived. By TCP and TLS there is one answer to be had: who reads a connection to its
+end closes it in turn, and who ends with bytes unread resets it (RFC 9293, 3.6; RFC 1122, 4.2.2.13). So each batch has a connection of
+its own, which we end first; the batch counts as delivered when the receiver has closed its side without a reset, and is sent again
+otherwise. What had been read by then arrives twice, recognisable by alert and revision. An acknowledgement of TCP alone would not do: a
+receiver that is restarted loses what its machine had acknowledged (tested with rsyslog).
 """
 
 from __future__ import annotations
 
 import fcntl
-import select
+import os
 import socket
 import ssl
 import struct
@@ -25,148 +27,128 @@ from alerts.settings import SyslogSettings
 DATAGRAM_BYTES_MAX: Final = 65_507
 """The longest datagram over IPv4 (RFC 768); a longer message is refused, and by TCP or TLS it fits."""
 
-LOOK_S: Final = 0.02
-GREETING_S: Final = 1.0
-"""How long a new TLS connection is listened to: whether our certificate is accepted is said after the handshake (RFC 8446, 4.4.2.4)."""
-
 
 class Syslog(Plain):
-    """One receiver; the connection is kept, and made anew when it is gone."""
+    """One receiver."""
 
-    def __init__(
-        self,
-        settings: SyslogSettings,
-        render: Render,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], None] = time.sleep,
-    ) -> None:
+    batch_max = 500
+
+    def __init__(self, settings: SyslogSettings, render: Render, *, clock: Callable[[], float] = time.monotonic) -> None:
         parts = urlsplit(settings.address)
         assert parts.hostname is not None and parts.port is not None, "the settings ask for both"
         self._host, self._port, self._scheme = parts.hostname, parts.port, parts.scheme
-        self._settings, self._render, self._clock, self._wait = settings, render, clock, wait
+        self._settings, self._render, self._clock = settings, render, clock
         self._tls = None
         if self._scheme == "tls":
             self._tls = tls.context(settings.ca_file, settings.certificate_file, settings.key_file, settings.key_password)
-        self._socket: socket.socket | None = None
-        self._last: list[bytes] = []
-        self._lost: list[bytes] = []
+        self._datagrams: socket.socket | None = None
 
     @property
     def acknowledgement(self) -> str:
         """What can be known."""
         if self._scheme == "udp":
             return "none: UDP cannot know whether anything arrived; look for the canary at the receiver"
-        return "that of its machine (TCP); syslog itself answers nothing, so look for the canary once"
+        return "that it read the connection to its end; whether it kept the message, syslog does not say"
 
     def send(self, batch: Sequence[Item]) -> None:
         messages = [self._render(item.event) for item in batch]
         if self._scheme == "udp":
-            self._datagrams(messages)
-        else:
-            self._look()
-            self._stream([b"%d %s" % (len(message), message) for message in messages])
+            self._send_datagrams(messages)
+            return
+        try:
+            self._send_stream(b"".join(b"%d %b" % (len(message), message) for message in messages))
+        except (OSError, ValueError) as error:
+            raise Retry(_why(error)) from None
 
-    def _datagrams(self, messages: list[bytes]) -> None:
+    def _send_datagrams(self, messages: list[bytes]) -> None:
         for done, message in enumerate(messages):
             if len(message) > DATAGRAM_BYTES_MAX:
                 raise Refused(f"a message of {len(message)} bytes, and UDP takes at most {DATAGRAM_BYTES_MAX}: use TCP or TLS", done=done)
             try:
-                if self._socket is None:
+                if self._datagrams is None:
                     family, kind, number, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
-                    self._socket = socket.socket(family, kind, number)
+                    self._datagrams = socket.socket(family, kind, number)
                     # Connected: an ICMP answer that nobody listens there comes back as an error.
-                    self._socket.connect(address)
-                self._socket.send(message)
+                    self._datagrams.connect(address)
+                self._datagrams.send(message)
             except OSError as error:
                 self.close()
                 raise Retry(_why(error), done=done) from None
 
-    def _stream(self, frames: list[bytes]) -> None:
-        frames = self._lost + frames
-        try:
-            peer = self._connected()
-            # The time-out is for each: a receiver that reads slowly but steadily is not away.
-            for frame in frames:
-                peer.sendall(frame)
-            self._acknowledged(peer)
-        except (OSError, ValueError) as error:
-            self.close()
-            raise Retry(_why(error)) from None
-        self._last, self._lost = frames, []
+    def _send_stream(self, content: bytes) -> None:
+        with socket.create_connection((self._host, self._port), self._settings.timeout_s) as plain:
+            if self._tls is None:
+                plain.sendall(content)
+                plain.shutdown(socket.SHUT_WR)
+                self._closed(plain)
+                return
+            with self._tls.wrap_socket(plain, server_hostname=self._settings.server_name or self._host) as secure:
+                secure.sendall(content)
+                self._ended(secure)
 
-    def _connected(self) -> socket.socket:
-        if self._socket is None:
-            made = socket.create_connection((self._host, self._port), self._settings.timeout_s)
-            try:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if self._tls is not None:
-                    made = self._tls.wrap_socket(made, server_hostname=self._settings.server_name or self._host)
-            except BaseException:
-                made.close()
+    def _ended(self, secure: ssl.SSLSocket) -> None:
+        """close_notify, and the receiver's end of the connection (RFC 8446, 6.1)."""
+        try:
+            secure.unwrap()
+        except ssl.SSLEOFError:
+            pass  # It closed and said nothing, as many do.
+        except TimeoutError:
+            self._unclosed(secure)
+            return
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            if error.errno:
                 raise
-            self._socket = made
-            if self._tls is not None:
-                select.select([made], [], [], min(GREETING_S, self._settings.timeout_s))
-                self._look()
-                if self._socket is None:
-                    raise ConnectionError("it ended the connection after the handshake: our certificate may not be what it wants")
-        return self._socket
+            # Without a number it is OpenSSL's word for an end without close_notify.
+        _whole(secure)
 
-    def _acknowledged(self, peer: socket.socket) -> None:
-        """Wait until the peer's machine has acknowledged every byte (ioctl SIOCOUTQ, tcp(7))."""
+    def _closed(self, peer: socket.socket) -> None:
+        """Wait until the receiver ends its side; what it says until then matters to nobody."""
         until = self._clock() + self._settings.timeout_s
-        while struct.unpack("i", fcntl.ioctl(peer, termios.TIOCOUTQ, b"\0\0\0\0"))[0]:
-            if self._clock() > until:
-                raise TimeoutError(f"not acknowledged within {self._settings.timeout_s:g} s")
-            self._wait(LOOK_S)
-        error = peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, "the connection was reset")
-
-    def idle(self) -> None:
-        """Notice that the receiver is gone, and send again what it left unread."""
-        self._look()
-        if self._lost:
-            self._stream([])
-
-    def _look(self) -> None:
-        if self._scheme == "udp" or self._socket is None:
-            return
         try:
-            self._socket.settimeout(0)
-            try:
-                # It says nothing that matters: a TLS ticket, a close. What is to be read is read away.
-                while self._socket.recv(4096):
-                    pass
-            finally:
-                self._socket.settimeout(self._settings.timeout_s)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            while peer.recv(4096):
+                if self._clock() > until:
+                    raise TimeoutError
+        except TimeoutError:
+            self._unclosed(peer)
             return
-        except OSError:
-            self._lost, self._last = self._last, []
-        self._last = []  # Who closes in order has read everything.
-        self.close()
+        _whole(peer)
+
+    def _unclosed(self, held: socket.socket) -> None:
+        """A receiver that keeps its side open has the bytes at least on its machine, or not even that."""
+        if _unacknowledged(held):
+            raise TimeoutError(f"not acknowledged within {self._settings.timeout_s:g} s")
+        self.remark = "its machine acknowledges the bytes, but nobody there ends the connection: whether they are read is not known"
 
     def close(self) -> None:
-        if self._socket is None:
-            return
-        held, self._socket = self._socket, None
-        try:
-            if isinstance(held, ssl.SSLSocket):
-                # close_notify, so that the receiver need not take the end for an attack (RFC 8446, 6.1); its own is not waited for.
-                held.settimeout(0)
-                held.unwrap()
-        except (OSError, ValueError):
-            pass
-        finally:
-            held.close()
+        if self._datagrams is not None:
+            self._datagrams.close()
+            self._datagrams = None
+
+
+def _whole(ended: socket.socket) -> None:
+    """Who has read everything acknowledges it with his end at the latest; who ends earlier, as one that refuses us, does not.
+
+    Raises:
+        OSError: he had not.
+    """
+    if code := ended.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(code, os.strerror(code))
+    if _unacknowledged(ended):
+        raise ConnectionError("it ended the connection before it had read everything; we, or our certificate, may not be let in")
+
+
+def _unacknowledged(held: socket.socket) -> int:
+    """Bytes its machine has not acknowledged (SIOCOUTQ, tcp(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(held.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
 
 
 def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
     if isinstance(error, TimeoutError):
         return str(error) or "no answer in time"
     if isinstance(error, OSError) and error.strerror:
