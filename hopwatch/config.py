@@ -129,7 +129,11 @@ Chosen = TypeVar("Chosen", bound=CaptureSettings)
 
 def add_metrics(parser: argparse.ArgumentParser) -> None:
     """The flag of every program that runs on."""
-    parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve figures for Prometheus there; loopback only, 127.0.0.1:9464")
+    parser.add_argument(
+        "--metrics",
+        metavar="ADDRESS:PORT",
+        help="serve figures for Prometheus there, 127.0.0.1:9464; elsewhere than on loopback: exposed:0.0.0.0:9464",
+    )
 
 
 @contextlib.contextmanager

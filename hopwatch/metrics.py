@@ -1,4 +1,4 @@
-"""Figures for Prometheus: what every program of the house counts, served on the loopback interface only.
+"""Figures for Prometheus: what every program of the house counts, served on the loopback interface unless it is said otherwise.
 
 Names and units follow https://prometheus.io/docs/practices/naming/. A metric is said once, as a ``Metric``, and docs/metrics.md is
 made from what is said. No label bears an account, an address or an object; what a label bears is bounded (``SERIES_MAX``), and what
@@ -26,6 +26,9 @@ SERIES_MAX: Final = 1_000
 
 OTHER: Final = "~other"
 """In place of every label, beyond the bound. No name of a declaration begins with a tilde."""
+
+EXPOSED: Final = "exposed:"
+"""Before an address that is not of the loopback interface: a container's own, which only its network reaches."""
 
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds of a histogram of seconds."""
@@ -137,12 +140,16 @@ SENSOR: Final = "hopwatch_sensor_"
 
 
 def address(text: str) -> tuple[str, int]:
-    """``127.0.0.1:9464`` or ``[::1]:9464``.
+    """``127.0.0.1:9464`` or ``[::1]:9464``; another address only as ``exposed:0.0.0.0:9464``.
+
+    Figures name plants, zones and agents, and nobody is asked for a password: that others can reach them is said with a word, so
+    that no address does it by oversight.
 
     Raises:
-        MetricsError: it is none, or not of the loopback interface.
+        MetricsError: it is none, or not of the loopback interface without that word.
     """
-    host, colon, port = text.rpartition(":")
+    exposed = text.startswith(EXPOSED)
+    host, colon, port = text.removeprefix(EXPOSED).rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise MetricsError(f"{text}: expected an address and a port, 127.0.0.1:9464")
@@ -150,8 +157,8 @@ def address(text: str) -> tuple[str, int]:
         loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
     except ValueError:
         raise MetricsError(f"{text}: expected an address and a port, 127.0.0.1:9464") from None
-    if not loopback:
-        raise MetricsError(f"{text}: expected an address of the loopback interface; what scrapes from elsewhere goes through a proxy")
+    if not loopback and not exposed:
+        raise MetricsError(f"{text}: expected an address of the loopback interface; {EXPOSED}{text} serves whoever can reach it")
     return ("127.0.0.1" if host == "localhost" else host), int(port)
 
 

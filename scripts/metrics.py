@@ -14,8 +14,8 @@ HEAD = f"""# Figures for Prometheus
 
 Made from the code by `python -m scripts.metrics`; a test holds it to that.
 
-`--metrics 127.0.0.1:9464` (`metrics` in the settings) serves them; addresses other than the loopback interface's are refused, so
-what scrapes from elsewhere goes through a proxy. Rules, alerts and a scrape configuration: [dashboards](dashboards.md).
+`--metrics 127.0.0.1:9464` (`metrics` in the settings) serves them; an address that is not of the loopback interface needs a word
+before it, `exposed:0.0.0.0:9464`: nobody is asked for a password. Rules, alerts and a scrape configuration: [dashboards](dashboards.md).
 
 - No label bears an account, an address or an object. `plant`, `agent`, `class`, `zone` and `topic` are names of the declaration and
   the configuration; `verdict` and `severity` those of [verdicts](verdicts.md), `stage` and `depth` those of [events](events.md).

@@ -110,11 +110,22 @@ def test_without_systemd_nothing_is_said_and_another_process_watchdog_is_not_our
     assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog_s is None
 
 
-def test_figures_are_served_on_the_loopback_interface_only() -> None:
-    for wrong in ("0.0.0.0:9464", "10.0.0.1:9464", "9464", "127.0.0.1:", "127.0.0.1:70000", "example.com:1"):
+def test_figures_are_served_on_the_loopback_interface_unless_others_are_meant() -> None:
+    for wrong in (
+        "exposed:",
+        "exposed:9464",
+        "exposed:exposed:127.0.0.1:1",
+        "0.0.0.0:9464",
+        "10.0.0.1:9464",
+        "9464",
+        "127.0.0.1:",
+        "127.0.0.1:70000",
+        "example.com:1",
+    ):
         with pytest.raises(MetricsError):
             address(wrong)
     assert address("[::1]:9464") == ("::1", 9464) and address("localhost:1") == ("127.0.0.1", 1)
+    assert address("exposed:0.0.0.0:9464") == ("0.0.0.0", 9464) and address("exposed:[2001:db8::1]:9464") == ("2001:db8::1", 9464)
     made = figures({"spool_events": lambda: 7, "events_published_total": lambda: 3}, lambda: {"packets": 5})
     server, thread = serve("127.0.0.1:0", made)
     try:
