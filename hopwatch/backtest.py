@@ -1,4 +1,4 @@
-"""``hopwatch declared hits|backtest|diff``: a declaration held against what the store keeps of the last days.
+"""``hopwatch declared hits|backtest|diff|draft``: a declaration held against what the store keeps of the last days.
 
 Exit codes: 0 nothing to look at, 1 something (``hits``: a line is unseen, broad or drifting; ``backtest``: findings would appear;
 ``diff``: the editions differ), 2 the input is refused.
@@ -22,6 +22,7 @@ from detectors.units import DAY_NS
 from hopwatch.config import settings
 from hopwatch.declared import table
 from hopwatch.declared.diff import Change, changes
+from hopwatch.declared.draft import draft
 from hopwatch.declared.load import FILE_BYTES_MAX, decoded, load, loads
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError, Problem
@@ -38,6 +39,9 @@ PROGRESS_S: Final = 5.0
 CASES_SHOWN_MAX: Final = 50
 """Findings of one kind that are listed to a person; ``--json`` has them all."""
 
+DRAFT_FLOWS_MAX: Final = 1_000
+"""Windows of a finding that a draft learns operations and protocol from."""
+
 _OF_A_LIMIT: Final = ("over", "drifting", "broad")
 _GIT_TIMEOUT_S: Final = 10.0
 _NO_STORE: Final = "none"
@@ -50,7 +54,27 @@ def run(args: argparse.Namespace) -> int:
         ArchitectureError: a declaration is refused.
         StoreError: the store or its key is not there, or holds nothing of the plant.
     """
-    return {"hits": _hits, "backtest": _backtest, "diff": _diff}[args.declared_command](args)
+    return {"hits": _hits, "backtest": _backtest, "diff": _diff, "draft": _draft}[args.declared_command](args)
+
+
+# draft
+
+
+def _draft(args: argparse.Namespace) -> int:
+    """The hop that would approve what a finding saw: text to review, on standard output and nowhere else."""
+    chosen = settings({"store": args.store, "key": args.key, "declaration": args.file}, args.config)
+    if chosen.declaration is None:
+        raise StoreError("declared draft: a declaration is needed: -d plant.yaml")
+    architecture = load(chosen.declaration, at=args.at, approvers=args.approvers)
+    opened = reader(chosen.store, chosen.key)
+    try:
+        record = opened.find(args.finding)
+        if record["kind"] != "finding":
+            raise StoreError(f"id {args.finding}: is a {record['kind']}, expected a finding")
+        print(draft(architecture, record, opened.flows_of(record["finding_id"], DRAFT_FLOWS_MAX)), end="")
+    finally:
+        opened.close()
+    return NOTHING
 
 
 # hits

@@ -133,6 +133,7 @@ SAID = {
     "sql.rs": {UNKNOWN: "COLUMNS_MAX", CLIPPED: "NAME_BYTES_MAX"},
     "windows.rs": {PIECES: "ROWS_MAX BYTES_MAX OBJECTS_MAX", CACHE: "INTERNED_MAX"},
     "hopwatch/bus/__init__.py": {REFUSED: "EVENT_BYTES_MAX"},
+    "hopwatch/declared/draft.py": {"told: how many objects more": "OBJECTS_DRAFTED_MAX"},
     "hopwatch/console.py": {REFUSED: "_SECRET_BYTES_MAX"},
     "hopwatch/store/__init__.py": {
         "told: the page says that it shows the newest windows": "WINDOWS_SUMMED_MAX DEPTHS_SUMMED_MAX GROUPS_MAX",
@@ -184,7 +185,7 @@ SAID = {
     "hopwatch/declared/quantity.py": {REFUSED: "AMOUNT_MAX"},
     "hopwatch/declared/rules.py": {REFUSED: "PILOT_DAYS_MAX"},
     "hopwatch/declared/sign.py": {REFUSED: "APPROVERS_MAX SIGNATURE_BYTES_MAX"},
-    "hopwatch/backtest.py": {SHOWN: "CASES_SHOWN_MAX"},
+    "hopwatch/backtest.py": {SHOWN: "CASES_SHOWN_MAX DRAFT_FLOWS_MAX"},
     "hopwatch/history.py": {"`beyond` and `strangers_windows` of the answer": "CASES_MAX STRANGERS_MAX"},
     "hopwatch/engine/__init__.py": {"none lost: the event is judged, its time moves no timer": "AHEAD_NS_MAX"},
     "hopwatch/events.py": {PIECES: "OBJECTS_MAX", REFUSED: "COUNT_MAX TREES_MAX COMMITS_MAX", SHOWN: "EVIDENCE_MAX"},

@@ -1,4 +1,4 @@
-"""``hopwatch declared``: validate, sign, apply, table, draw, explain-hop, what-if, hits, backtest, diff, schema.
+"""``hopwatch declared``: validate, sign, apply, table, draw, explain-hop, what-if, draft, hits, backtest, diff, schema.
 
 Exit codes: 0 it holds; 1 it loads, and something in it has ended, the movement asked about is not approved, a line is unused or far
 too wide, findings would appear, or two editions differ; 2 the input is refused.
@@ -59,6 +59,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     for name in ("who", "source", "destination", "what"):
         asking.add_argument(name)
     asking.add_argument("rows", type=_count, help="how many, such as 200000 or 200k: rows, or messages of a topic, values of a node")
+    drafting = commands.add_parser("draft", help="the hop that would approve what a finding saw, as YAML to review")
+    drafting.add_argument("finding", help="the finding, such as F-7c1e9a02")
+    drafting.add_argument("-d", "--declaration", dest="file", type=Path, metavar="FILE", help="the declaration (default: the settings')")
+    _judged_on(drafting)
+    _kept(drafting)
     _past(command("hits", "how often each hop and line was used, when last, and its peak against its limit"))
     testing = _past(command("backtest", "what it would have said of the stored windows: which findings appear, which disappear"))
     testing.add_argument("--against", metavar="FILE|REVISION", help="compare with this edition, not with what was said on the day")
@@ -75,11 +80,16 @@ def _judged_on(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--approvers", type=Path, metavar="FILE", help="the approver keys; HOPWATCH_APPROVERS if left out")
 
 
-def _past(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """What the commands have in common that ask the store."""
+def _kept(parser: argparse.ArgumentParser) -> None:
+    """Where the store is."""
     parser.add_argument("--store", metavar="PATH", help="the store's file, or postgresql://… (default hopwatch.db)")
     parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default ./hopwatch.toml, if it is there)")
+
+
+def _past(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """What the commands have in common that look back."""
+    _kept(parser)
     parser.add_argument("--days", type=_days, default=31, metavar="N", help="how many days are looked at (default 31)")
     parser.add_argument("--until", type=instant, metavar="TIME", help="where they end, RFC 3339 (default: the newest window)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -91,14 +101,17 @@ Asker = Callable[[Architecture, str, str, str, str, int, date], explain.Answer]
 
 
 Runner = Callable[[argparse.Namespace], int]
-"""Who runs ``apply``, which speaks with a cluster, and ``hits``, ``backtest``, ``diff``, which read a store: declarations know neither."""
+"""Who runs ``apply``, which speaks with a cluster, and ``hits``, ``backtest``, ``diff``, ``draft``, which read a store.
+
+Declarations know neither.
+"""
 
 
 def run(args: argparse.Namespace, ask: Asker, apply: Runner, look: Runner) -> int:
     """Run the command that was parsed; returns the exit code. ``ask`` answers ``what-if``, ``apply`` publishes, ``look`` looks back."""
     if args.declared_command == "apply":
         return apply(args)
-    if args.declared_command in ("hits", "backtest", "diff"):
+    if args.declared_command in ("hits", "backtest", "diff", "draft"):
         return look(args)
     if args.declared_command == "schema":
         print(json.dumps(schema.json_schema(), indent=2))

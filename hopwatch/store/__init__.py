@@ -171,6 +171,10 @@ class Reader(Protocol):
         """
         ...
 
+    def flows_of(self, finding_id: str, limit: int) -> list[dict[str, Any]]:
+        """The flows a finding was raised from, oldest first."""
+        ...
+
     def close(self) -> None:
         """Let go of the store; idempotent."""
         ...
