@@ -97,6 +97,7 @@ class WebhookSettings(_Tls):
     kind: Literal["webhook"]
     address: str = Field(description="https://HOST/PATH")
     template: str | None = Field(None, description="a Jinja2 template of the body: the name of one that is shipped, or a file")
+    settings: dict[str, str] = Field({}, description="what the template calls settings.NAME, such as a project")
     content_type: str = Field("application/json", description="of the body")
     secret: SecretStr | None = None
     secret_file: Path | None = Field(None, description="the file that holds the key of the signature; whsec_BASE64 or plain")
@@ -214,6 +215,9 @@ class AlertsSettings(BaseModel):
     canary_s: float | None = Field(None, ge=10, description="a canary to every destination, every so many seconds")
     metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9465; nowhere by default")
     console: str = Field("", description="where the console answers, https://HOST:PORT; alerts link to it")
+    pages: str = Field(
+        "", description="where this repository's files are read, https://HOST/PATH; alerts link to the page of their verdict"
+    )
     destinations: dict[str, Any] = Field({}, description="where alerts go, by name")  # Any: Settings, each by its kind
 
 

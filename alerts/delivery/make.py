@@ -41,7 +41,7 @@ def origin(settings: AlertsSettings) -> Origin:
         said = version("hopwatch")
     except PackageNotFoundError:
         said = "0"
-    return Origin(socket.gethostname(), said, settings.console)
+    return Origin(socket.gethostname(), said, settings.console, settings.pages)
 
 
 def destinations(settings: AlertsSettings, cluster: Cluster, firing: Firing = tuple) -> Mapping[str, Destination]:
@@ -70,7 +70,7 @@ def _made(of: Settings, cluster: Cluster, firing: Firing, sender: Origin) -> Des
         case SyslogSettings():
             return Syslog(of, renderer(of.format, sender))
         case WebhookSettings():
-            return Webhook(of, from_template(of.template, sender) if of.template is not None else renderer(of.format, sender))
+            return Webhook(of, from_template(of.template, sender, of.settings) if of.template is not None else renderer(of.format, sender))
         case SplunkSettings():
             return Splunk(of, renderer(of.format, sender))
         case AlertmanagerSettings():

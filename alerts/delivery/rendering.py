@@ -5,7 +5,7 @@ Formats are of alerts. A decision goes as the event that it is, wherever ``decis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alerts.formats import named, template
@@ -28,11 +28,11 @@ def renderer(name: str, origin: Origin) -> Render:
     return lambda event: dump(event) if isinstance(event, Decision) else chosen.render(event, origin)
 
 
-def from_template(path: str, origin: Origin) -> Render:
+def from_template(path: str, origin: Origin, settings: Mapping[str, str] | None = None) -> Render:
     """What writes alerts by a Jinja2 template: of the name of one that is shipped, or a file (``alerts.formats.template``).
 
     Raises:
-        ValueError: the file cannot be read.
+        ValueError: the file cannot be read, or makes no body of an alert.
     """
     if path in template.SHIPPED:
         source = template.source_of(path)
@@ -43,4 +43,8 @@ def from_template(path: str, origin: Origin) -> Render:
             raise ValueError(f"template {path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ValueError(f"template {path}: is no UTF-8 text") from None
-    return lambda event: dump(event) if isinstance(event, Decision) else template.render(source, event, origin)
+    try:
+        template.render(source, template.SPECIMEN, origin, settings)
+    except template.BadTemplate as error:
+        raise ValueError(f"{path}: {error}") from None
+    return lambda event: dump(event) if isinstance(event, Decision) else template.render(source, event, origin, settings)

@@ -7,7 +7,7 @@ and whatever comes out is read back as JSON before it is given away. A template 
 
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -29,6 +29,18 @@ SOURCE_CHARACTERS_MAX: Final = 65_536
 
 BODY_BYTES_MAX: Final = 1_048_576
 """Bytes of a body; Sentinel's ingestion takes 1 MiB a call, the others less or more."""
+
+SPECIMEN: Final = Alert.model_validate(
+    {
+        "event_id": "0" * 32, "alert_id": "A-specimen", "plant": "specimen", "time": "2026-01-01T00:00:00Z", "change": "raised",
+        "severity": "info", "raised": "2026-01-01T00:00:00Z", "canary": True,
+        "finding": {
+            "event_id": "0" * 32, "finding_id": "F-specimen", "verdict": "specimen", "severity": "info", "plant": "specimen",
+            "first_seen": "2026-01-01T00:00:00Z", "last_seen": "2026-01-01T00:00:00Z", "source": "here", "destination": "there",
+        },
+    }
+)  # fmt: skip
+"""An alert of nothing, to try a template with before there is one of something."""
 
 Json = dict[str, Any]  # Any: JSON values
 
@@ -75,6 +87,7 @@ def shipped(name: str, settings: Mapping[str, str] | None = None) -> Callable[[A
     return rendered
 
 
+@cache
 def source_of(name: str) -> str:
     """The text of a shipped template.
 

@@ -30,11 +30,14 @@ _SEVERITY_10: Final[dict[Severity, int]] = {"info": 1, "low": 3, "medium": 5, "h
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who sends: the machine's name, the product's version, and where its console answers, if it has one (``https://host:port``)."""
+    """Who sends: the machine's name, the product's version, where its console answers, if it has one (``https://host:port``), and where
+    the documents of this version are to be read: what the page of a verdict is below.
+    """
 
     host: str = "-"
     version: str = "0"
     console: str = ""
+    pages: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ def view(alert: Alert, origin: Origin | None = None) -> View:
         notified=alert.notified,
         hidden=alert.hidden,
         owner=said(alert.owner or ""),
-        page=said(alert.page),
+        page=said(f"{origin.pages.rstrip('/')}/{alert.page}" if origin.pages and alert.page else alert.page),
         canary=alert.canary,
         finding_id=said(finding.finding_id),
         verdict=said(finding.verdict),
@@ -183,7 +186,7 @@ def view(alert: Alert, origin: Origin | None = None) -> View:
         first_ns=time_ns(finding.first_seen),
         last_ns=time_ns(finding.last_seen),
         url=f"{origin.console.rstrip('/')}/alerts/{said(alert.alert_id)}" if origin.console else "",
-        origin=Origin(said(origin.host) or "-", said(origin.version) or "0", said(origin.console)),
+        origin=Origin(said(origin.host) or "-", said(origin.version) or "0", said(origin.console), said(origin.pages)),
     )
 
 

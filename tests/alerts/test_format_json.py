@@ -187,6 +187,13 @@ def test_several_alerts_of_alertmanager_are_one_list() -> None:
     assert json.loads(every.together([])) == []
 
 
+def test_the_page_of_a_verdict_is_linked_where_the_documents_are_read() -> None:
+    origin = Origin("soc-1", "0.1.0", pages="https://git.plant.example/hopwatch/blob/main/")
+    *_, one = alertmanager.alerts(alert(), origin)
+    assert one["annotations"]["runbook_url"] == "https://git.plant.example/hopwatch/blob/main/docs/verdicts/undeclared-hop.md"
+    assert alertmanager.alerts(alert(page=""), origin)[-1]["annotations"].get("runbook_url") is None
+
+
 @ANY
 @given(alerts())
 def test_the_event_itself_loses_nothing(said: Alert) -> None:

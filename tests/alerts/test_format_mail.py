@@ -34,7 +34,7 @@ def part(message: EmailMessage, kind: str) -> str:
 
 
 @ANY
-@given(st.lists(alerts(), min_size=1, max_size=4))
+@given(st.lists(alerts(), min_size=1, max_size=2))
 def test_a_reader_of_mail_finds_our_headers_alone_and_both_bodies_whole(said: list[Alert]) -> None:
     message = read(said)
     assert set(message.keys()) <= HEADERS

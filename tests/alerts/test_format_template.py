@@ -1,6 +1,7 @@
 """Webhook bodies: the shipped templates for any alert, and what a template may not do."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from told import ANY, NAMES, alert, alerts, one_line, shown
 
+from alerts.delivery.rendering import from_template
 from alerts.formats import FORMATS, named, template
 from alerts.formats.view import Origin
 from hopwatch.events import Alert
@@ -90,6 +92,23 @@ def test_a_destination_fills_in_what_is_its_own() -> None:
 def test_a_template_that_reaches_out_or_makes_no_json_is_refused(source: str, why: str) -> None:
     with pytest.raises(template.BadTemplate, match=why):
         template.render(source, alert(), SOC)
+
+
+@pytest.mark.parametrize("name", template.SHIPPED)
+def test_a_template_is_tried_with_an_alert_of_nothing_before_there_is_one(name: str) -> None:
+    assert template.render(template.source_of(name), template.SPECIMEN)
+    render = from_template(name, SOC, {"project": "OT"})
+    assert json.loads(render(alert()))
+    assert b'"OT"' in render(alert()) or name != "jira"
+
+
+def test_a_file_that_makes_no_body_is_refused_before_the_first_alert(tmp_path: Path) -> None:
+    file = tmp_path / "own.j2"
+    file.write_text('{"who": {{ whoever }}}')
+    with pytest.raises(ValueError, match=r"own\.j2: template: .*whoever"):
+        from_template(str(file), SOC)
+    file.write_text('{"who": {{ who }}, "team": {{ settings.team }}}')
+    assert json.loads(from_template(str(file), SOC, {"team": "ot"})(alert())) == {"who": "svc_report", "team": "ot"}
 
 
 def test_a_body_has_a_bound() -> None:
