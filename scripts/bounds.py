@@ -243,6 +243,7 @@ SAID = {
     "detectors/kept.py": {UNKNOWN: "UNNAMED_ROWS_MAX UNNAMED_BYTES_MAX"},
     "detectors/nearest.py": {"none hidden: the finding stands, its nearest hop may be a further one": "CANDIDATES_MAX"},
     "detectors/offsite.py": {REFUSED: "ENTRIES_MAX"},
+    "detectors/online.py": {CACHE: "KINDS_MAX"},
     "detectors/verdict.py": {THRESHOLD: "_ATTEMPT_SEVERITY_MAX"},
     "detectors/whatif.py": {"told: no time was found": "DAYS_SEARCHED_MAX", "none hidden: the last answer stands": "NEARER_MAX"},
 }
