@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 from detectors.budget import digest
 from detectors.cases import Cases
 from detectors.compare import CONTROL
+from detectors.judgement import severities_of
 from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
 from detectors.units import DAY_NS, MINUTE_NS
@@ -88,7 +89,7 @@ class Accounts(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None) -> None:
         self._architecture = architecture
         self._index = index or Index(architecture)
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._known: Memory[Known] = Memory(Known, asdict, _read)
         self._from = Remembered[tuple[str, End], bool](lambda asked: self._comes_from(*asked))
         self._with = Remembered[tuple[str, str | None], bool](lambda asked: self._goes_with(*asked))

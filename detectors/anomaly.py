@@ -88,16 +88,18 @@ class Anomaly(Question):
         for rare in sorted(found, key=lambda one: one.chance):
             declared = f"about {rare.expected} bytes in ten minutes at this hour"
             seen = f"{rare.bytes} bytes; {rare.chance:.1e} of slots reach so much (threshold {RISK:.0e})"
-            yield self._said("volume", rare.key, rare.start_s, rare.start_s + SLOT_S, rare.bytes, declared, seen)
+            yield self._said(
+                "volume", rare.key, rare.start_s, rare.start_s + SLOT_S, rare.bytes, declared, seen, rare.bytes / max(1, rare.expected)
+            )
 
     def _more(self, found: Sequence[More]) -> Iterator[Finding]:
         for more in found:
             first_s = int(datetime.combine(datetime.fromordinal(more.since), datetime.min.time(), UTC).timestamp())
             declared = "as much as on these weekdays before"
             seen = f"{more.bytes} bytes more in {more.days} days, {more.ratio:.2f} x on the last"
-            yield self._said("slow", more.key, first_s, first_s + more.days * 86_400, more.bytes, declared, seen)
+            yield self._said("slow", more.key, first_s, first_s + more.days * 86_400, more.bytes, declared, seen, more.ratio)
 
-    def _said(self, verdict: str, key: str, first_s: int, last_s: int, amount: int, declared: str, seen: str) -> Finding:
+    def _said(self, verdict: str, key: str, first_s: int, last_s: int, amount: int, declared: str, seen: str, ratio: float) -> Finding:
         source, destination, *hop = key.split("|", 2)
         severity, alerted = self._severity(f"{verdict}|{key}", last_s)
         return self._cases.say(
@@ -112,6 +114,7 @@ class Anomaly(Question):
             differences=[("how_much", declared, seen)],
             observed=Observed(bytes=amount),
             hop=(hop[0] or None) if hop else None,
+            ratio=ratio,
             # A finding keeps its highest severity: what calls nobody must be no update of what called somebody long ago.
             what=str(alerted),
         )

@@ -6,14 +6,14 @@ that a replay says the same.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
-from detectors.judgement import highest
+from detectors.judgement import RESUMED_NS, highest
 from detectors.memory import Memory
 from detectors.moved import Moved
-from hopwatch.events import Declaration, Difference, Finding, Observed, Severity, time_text
+from hopwatch.events import RATIO_MAX, Declaration, Difference, Finding, Observed, Severity, time_text
 
 CASES_MAX: Final = 10_000
 """Findings kept open; the one updated longest ago is forgotten and would start anew."""
@@ -26,8 +26,10 @@ DIFFERENCES_SHOWN: Final = 32
 class Cases:
     """The open findings of one detector, in ``memory``."""
 
-    def __init__(self, declaration: Declaration, most: int = CASES_MAX) -> None:
+    def __init__(self, declaration: Declaration, severities: Mapping[str, Severity] | None = None, most: int = CASES_MAX) -> None:
+        """``severities``: how bad each class of data is, of a detector that names classes."""
         self._declaration = declaration
+        self._severities = severities or {}
         self.memory: Memory[dict[str, Any]] = Memory(dict, dict, dict, most)
 
     def say(
@@ -46,16 +48,22 @@ class Cases:
         moved: Moved | None = None,
         observed: Observed | None = None,
         hop: str | None = None,
+        ratio: float | None = None,
         **extra: Any,  # Any: fields of a finding that readers need not know, JSON values
     ) -> Finding:
         """The finding after this; ``differences`` are question, what is declared or usual, and what was seen.
 
+        ``ratio`` is of what was seen to what is allowed or usual.
         ``what`` parts findings that share everything else; ``observed`` stands in the place of the sum over the windows given.
         """
         identity = [plant, verdict, who or "", source, destination, hop or "", what]
         finding_id = "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
         case = self.memory.of(finding_id)
         case["windows"] = case.get("windows", 0) + 1
+        if "last" in case and first_ns - case["last"] >= RESUMED_NS:
+            case["resumed"] = first_ns
+        if ratio is not None:
+            case["ratio"] = max(min(ratio, RATIO_MAX), case.get("ratio", 0.0))
         case["first"] = min(case.get("first", first_ns), first_ns)
         case["last"] = max(case.get("last", last_ns), last_ns)
         case["severity"] = highest((severity, case.get("severity", "info")))
@@ -66,6 +74,7 @@ class Cases:
             _count(case, moved)
         if observed is not None:
             case["observed"] = observed.model_dump()
+        shown = Observed.model_validate(case.get("observed", {}))
         event = moved.flow.event_id if moved is not None else str(case["windows"])
         return Finding(
             event_id=blake2b(f"{finding_id}/{event}/{case['last']}".encode(), digest_size=16).hexdigest(),
@@ -80,13 +89,16 @@ class Cases:
             client=None if moved is None else moved.client.shown,
             source=source,
             destination=destination,
-            observed=Observed.model_validate(case.get("observed", {})),
+            observed=shown,
             nearest_hop=hop,
             differences=[
                 Difference(question=question, declared=declared, observed=seen) for question, declared, seen in case["differences"]
             ],
             declaration=self._declaration,
             evidence=list(case.get("evidence", ())),
+            ratio=case.get("ratio"),
+            class_severities={name: self._severities[name] for name in shown.classes if name in self._severities},
+            resumed=None if "resumed" not in case else time_text(case["resumed"]),
             **extra,
         )
 

@@ -389,6 +389,7 @@ def _how_much(
                 "how_much",
                 f"{allowance.name}{allowance.limit}",
                 f"{used} {unit}, {ratio:.1f} x",
+                ratio,
             )
 
 

@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
+from detectors.judgement import severities_of
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from detectors.offsite import OffsiteList
@@ -83,7 +84,7 @@ class Destinations(Question):
         self._architecture = architecture
         self._offsite = offsite
         self._located = located
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._talkers: Memory[Talker] = Memory(Talker, asdict, lambda said: Talker(**said))
         self._beats: Memory[Beats] = Memory(Beats, asdict, lambda said: Beats(**said))
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
 from detectors.compare import CONTROL
-from detectors.judgement import QUIET, class_severity
+from detectors.judgement import QUIET, class_severity, severities_of
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from hopwatch.declared.match import is_metadata
@@ -61,7 +61,7 @@ class Dump(Question):
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._sessions: Memory[Session] = Memory(Session, asdict, lambda said: Session(**said))
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
-from detectors.judgement import class_severity
+from detectors.judgement import class_severity, severities_of
 from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
 from detectors.units import DAY_NS, MINUTE_NS
@@ -83,7 +83,7 @@ class Extraction(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None) -> None:
         self._architecture = architecture
         self._index = index or Index(architecture)
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._size = Remembered(self._declared_size)
         self._taken: Memory[Taken] = Memory(Taken, asdict, lambda said: Taken(**said), 65_536)
 

@@ -7,14 +7,14 @@ finding per source and verdict, so that a scan of a thousand ports is one line. 
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
 from detectors.changes import put, tail
 from detectors.compare import CONTROL
-from detectors.judgement import Outcome, highest
+from detectors.judgement import RESUMED_NS, Outcome, highest
 from detectors.offsite import OffsiteList
 from hopwatch.declared.match import End
 from hopwatch.events import Answer, Declaration, Difference, Finding, Flow, Observed, Severity, time_ns
@@ -43,8 +43,10 @@ _WEAKNESS: Final[dict[Answer, int]] = {"checked": 0, "assumed": 1, "unknown": 2}
 class Findings:
     """Every open finding, newest update last."""
 
-    def __init__(self, declaration: Declaration, offsite: OffsiteList) -> None:
+    def __init__(self, declaration: Declaration, offsite: OffsiteList, severities: Mapping[str, Severity]) -> None:
+        """``severities``: how bad each class of data is."""
         self._declaration = declaration
+        self._severities = severities
         self._offsite = offsite
         self._open: OrderedDict[str, Finding] = OrderedDict()
         self._sessions: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
@@ -74,6 +76,7 @@ class Findings:
         windows = 1 if before is None else before.windows + 1
         was = Observed() if before is None else before.observed
         extra: dict[str, Any] = {"hop": hop, "evidence_total": windows, "known_places": self._places(destination, flow)}
+        classes = sorted({*was.classes, *said.classes})
         made = Finding(
             event_id=blake2b(f"{finding_id}/{flow.event_id}".encode(), digest_size=16).hexdigest(),
             finding_id=finding_id,
@@ -93,7 +96,7 @@ class Findings:
                 messages=was.messages + flow.messages,
                 bytes=was.bytes + flow.bytes,
                 objects=_more(was.objects, [name for part in flow.objects for name in part.names], OBJECTS_SHOWN),
-                classes=sorted({*was.classes, *said.classes}),
+                classes=classes,
             ),
             checked=dict(checked)
             if before is None
@@ -103,6 +106,9 @@ class Findings:
             declaration=self._declaration,
             evidence=[*([] if before is None else before.evidence), flow.event_id][:EVIDENCE_KEPT],
             completeness=flow.completeness.state if before is None or before.completeness == "complete" else before.completeness,
+            ratio=max(filter(None, (said.ratio, None if before is None else before.ratio)), default=None),
+            class_severities={name: self._severities[name] for name in classes if name in self._severities},
+            resumed=_resumed(before, flow.start),
             **{key: value for key, value in extra.items() if value is not None},
         )
         if self._touched is not None:
@@ -192,6 +198,13 @@ class Findings:
                     {"name": name, "category": place.category, "provider": place.provider, "list": place.list_date, "confirmed": confirmed}
                 )
         return known or None
+
+
+def _resumed(before: Finding | None, start: str) -> str | None:
+    """When the finding last went on after a day of quiet."""
+    if before is None:
+        return None
+    return start if time_ns(start) - time_ns(before.last_seen) >= RESUMED_NS else before.resumed
 
 
 def _hashed(identity: list[str]) -> str:

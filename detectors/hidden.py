@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
 from detectors.inherited import FILLS, Inherited, place
-from detectors.judgement import QUIET, class_severity
+from detectors.judgement import QUIET, class_severity, severities_of
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from detectors.units import DAY_NS
@@ -64,7 +64,7 @@ class Hidden(Question):
         self._architecture = architecture
         self._index = index
         self._inherited = inherited
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._foreign: Memory[dict[str, Any]] = Memory(dict, dict, dict)
         self._folded: Memory[Folded] = Memory(Folded, asdict, lambda said: Folded(**said))
         self._reads: Memory[list[int]] = Memory(lambda: [-1], list, list)

@@ -108,7 +108,17 @@ class Hygiene(Question):
         seen = f"{spent.used / spent.limit.amount:.0%} of it used: {spent.used} {spent.limit.unit}"
         # Whose hop it is, unless it is that of many.
         who = moved.who if spent.key.startswith(("account:", "session:")) else None
-        yield self._said("drifting", what, moved.start_ns, "how_much", f"{what}: {spent.limit}", seen, "low", who)
+        share = spent.used / spent.limit.amount
+        yield self._said(
+            "drifting", what, moved.start_ns, "how_much", f"{what}: {spent.limit}", seen, "low", who, self._watching(spent), share
+        )
+
+    def _watching(self, spent: Spent) -> str | None:
+        """The agent that sees what is charged to a hop's own limit."""
+        hop = self._architecture.hops.get(hop_of(spent))
+        if hop is None:
+            return None
+        return self._architecture.conduits[hop.via].agent if hop.via is not None else hop.agent
 
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """Once a day: what ends soon, what is far wider than it is used, and what decides nothing."""
@@ -164,11 +174,21 @@ class Hygiene(Question):
                 yield self._said("overshadowed", name, now_ns, "what", f"{name}: {self._architecture.hops[name].why}", seen, "info")
 
     def _said(
-        self, verdict: str, what: str, at_ns: int, question: str, declared: str, seen: str, severity: Severity, who: str | None = None
+        self,
+        verdict: str,
+        what: str,
+        at_ns: int,
+        question: str,
+        declared: str,
+        seen: str,
+        severity: Severity,
+        who: str | None = None,
+        agent: str | None = None,
+        ratio: float | None = None,
     ) -> Finding:
         return self._cases.say(
             verdict, severity, plant=self._architecture.plant, who=who, source=what, destination=what, what=declared,
-            first_ns=at_ns, last_ns=at_ns, differences=[(question, declared, seen)],
+            first_ns=at_ns, last_ns=at_ns, differences=[(question, declared, seen)], agent=agent, ratio=ratio,
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from hopwatch.declared.match import End
 from hopwatch.declared.model import SENSITIVITY_SEVERITY, Architecture
 from hopwatch.declared.quantity import Limit
-from hopwatch.events import QUESTIONS, SEVERITIES, Answer, Difference, Finding, Flow, Severity
+from hopwatch.events import QUESTIONS, RATIO_MAX, SEVERITIES, Answer, Difference, Finding, Flow, Severity
 
 Verdict = Literal[
     "decoy",
@@ -51,6 +51,7 @@ class Differing:
     question: str
     declared: str
     observed: str
+    ratio: float | None = None
 
     @property
     def said(self) -> Difference:
@@ -76,9 +77,9 @@ class Opinion:
         if _ANSWER_ORDER[answer] > _ANSWER_ORDER[self.checked[question]]:
             self.checked[question] = answer
 
-    def differ(self, verdict: Verdict, severity: Severity, question: str, declared: str, observed: str) -> None:
-        """Note one difference, once."""
-        one = Differing(verdict, severity, question, declared, observed)
+    def differ(self, verdict: Verdict, severity: Severity, question: str, declared: str, observed: str, ratio: float | None = None) -> None:
+        """Note one difference, once; ``ratio`` is that of an amount to its limit."""
+        one = Differing(verdict, severity, question, declared, observed, None if ratio is None else min(ratio, RATIO_MAX))
         if one not in self.differing:
             self.differing.append(one)
 
@@ -89,6 +90,11 @@ class Opinion:
             return min((one.verdict for one in self.differing), key=ROW.__getitem__)
         answers = self.checked.values()
         return "blind" if "unknown" in answers else "declared-in-part" if "assumed" in answers else "declared"
+
+    @property
+    def ratio(self) -> float | None:
+        """The largest of the differences; None if none of them is about an amount."""
+        return max((one.ratio for one in self.differing if one.ratio is not None), default=None)
 
     @property
     def severity(self) -> Severity | None:
@@ -126,6 +132,9 @@ class Outcome:
         if self.verdict in QUIET:
             return source.zone, source.asset or source.host, destination.zone, destination.asset or destination.host
         return source.zone, source.shown, destination.zone, destination.shown
+
+    ratio: float | None = None
+    """The largest among the differences."""
 
     @property
     def event(self) -> dict[str, Any]:  # Any: JSON values
@@ -247,3 +256,12 @@ def class_severity(architecture: Architecture, classes: Iterable[str], *, unclas
         return "critical"
     counted = architecture.classes.values() if unclassified else known
     return highest([SENSITIVITY_SEVERITY[one.sensitivity] for one in counted] or ["low"])
+
+
+def severities_of(architecture: Architecture) -> dict[str, Severity]:
+    """How bad data of each class is, as a finding quotes it."""
+    return {name: SENSITIVITY_SEVERITY[one.sensitivity] for name, one in architecture.classes.items()}
+
+
+RESUMED_NS: Final = 86_400 * 10**9
+"""Quiet after which it is news that a finding goes on."""

@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
-from detectors.judgement import QUIET, class_severity
+from detectors.judgement import QUIET, class_severity, severities_of
 from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
 from detectors.units import HOUR_NS, MINUTE_NS, SECOND_NS
@@ -149,7 +149,7 @@ class Lineage(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None) -> None:
         self._architecture = architecture
         self._index = index or Index(architecture)
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._hosts: Memory[Host] = Memory(Host, asdict, lambda said: Host(**said))
         self._legs: Memory[Leg] = Memory(Leg, _said_leg, lambda said: Leg(*said), LEGS_MAX, self._unlink)
         self._sent: Memory[Sent] = Memory(Sent, _said_sent, lambda said: Sent(*said))

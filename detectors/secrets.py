@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
+from detectors.judgement import severities_of
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from detectors.units import DAY_NS
@@ -51,7 +52,7 @@ class Secrets(Question):
     name: ClassVar[str] = "secrets"
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._vaults = {name for name, asset in architecture.assets.items() if asset.kind in VAULT_KINDS}
         self._told: Memory[list[int]] = Memory(lambda: [-1], list, list)
 

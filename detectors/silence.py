@@ -247,7 +247,7 @@ class Silence(Question):
             use.told = True
             last = now_ns - use.watched_ns
             yield self._said(
-                "unseen", name, last, now_ns, "how_much", f"{name}: {hop.why}", f"nothing in {UNSEEN_DAYS} watched days", "info"
+                "unseen", name, last, now_ns, "how_much", f"{name}: {hop.why}", f"nothing in {UNSEEN_DAYS} watched days", "info", agent
             )
 
     def _deep(self, conduit: str, depth: Depth, day: int, at_ns: int) -> Sequence[Finding]:
@@ -262,9 +262,18 @@ class Silence(Question):
         return found
 
     def _said(
-        self, verdict: str, what: str, first_ns: int, last_ns: int, question: str, declared: str, seen: str, severity: Any = "medium"
+        self,
+        verdict: str,
+        what: str,
+        first_ns: int,
+        last_ns: int,
+        question: str,
+        declared: str,
+        seen: str,
+        severity: Any = "medium",
+        agent: str | None = None,
     ) -> Finding:  # Any: a literal
         return self._cases.say(
             verdict, severity, plant=self._architecture.plant, who=None, source=what, destination=what,
-            first_ns=first_ns, last_ns=last_ns, differences=[(question, declared, seen)],
+            first_ns=first_ns, last_ns=last_ns, differences=[(question, declared, seen)], agent=agent,
         )  # fmt: skip

@@ -42,7 +42,7 @@ from detectors.compare import (
 )
 from detectors.failover import Failovers
 from detectors.findings import Findings
-from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, raised
+from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, raised, severities_of
 from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, likeness, moved, narrow
 from detectors.losses import Losses
 from detectors.nearest import nearest
@@ -163,7 +163,7 @@ class VerdictDetector:
         said = architecture.declaration
         quoted = Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed)
         self.quoted = quoted
-        self._findings = Findings(quoted, offsite or shipped())
+        self._findings = Findings(quoted, offsite or shipped(), severities_of(architecture))
         self._declaration = quoted.model_dump() | {"edition": edition}
         self._alive: OrderedDict[str, int] = OrderedDict()
         self._heard_last = ""
@@ -369,6 +369,7 @@ class VerdictDetector:
             destination=seen.destination,
             declaration=self._declaration,
             highest=self.index.highest(opinion.classes),
+            ratio=opinion.ratio,
         )
 
     def _said(
@@ -593,7 +594,9 @@ class VerdictDetector:
             if used > cap.amount:
                 seen.asked.anew = True
                 ratio = used / cap.amount if cap.amount else float("inf")
-                opinion.differ("over-limit", raised("medium", ratio), "how_much", f"{name}: {cap}", f"{used} {cap.unit}, {ratio:.1f} x")
+                opinion.differ(
+                    "over-limit", raised("medium", ratio), "how_much", f"{name}: {cap}", f"{used} {cap.unit}, {ratio:.1f} x", ratio
+                )
             return name, opinion
         return None
 

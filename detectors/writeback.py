@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from detectors.cases import Cases
+from detectors.judgement import severities_of
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from hopwatch.declared.match import End
@@ -40,7 +41,7 @@ class WriteBack(Question):
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
-        self._cases = Cases(quoted)
+        self._cases = Cases(quoted, severities_of(architecture))
         self._model_zones = {asset.zone for asset in architecture.assets.values() if asset.kind in MODEL_KINDS}
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own

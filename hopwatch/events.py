@@ -35,6 +35,9 @@ COUNT_MAX: Final = 2**63 - 1
 EVIDENCE_MAX: Final = 256
 """Event ids a finding quotes; beyond it only the count grows."""
 
+RATIO_MAX: Final = 1e9
+"""The largest ratio an event carries; what is over a limit of nothing has it."""
+
 TREES_MAX: Final = 64
 """Folders between the root of a repository and a declaration."""
 
@@ -323,7 +326,11 @@ class Observed(_Said):
 
 
 class Finding(_Said):
-    """A difference between what moved and what may move; the same identity is one finding, updated."""
+    """A difference between what moved and what may move; the same identity is one finding, updated.
+
+    ``ratio`` is the largest amount so far over what is allowed or usual, ``class_severities`` how bad each of the classes is as declared;
+    ``resumed`` is when it last went on after 24 hours of quiet, and ``agent`` who watches what it is about, where that is its point.
+    """
 
     kind: Literal["finding"] = "finding"
     event_id: str
@@ -345,6 +352,10 @@ class Finding(_Said):
     declaration: Declaration | None = None
     evidence: list[str] = Field(default=[], max_length=EVIDENCE_MAX)
     completeness: State = "complete"
+    ratio: Annotated[float, Field(ge=0, le=RATIO_MAX)] | None = None
+    class_severities: dict[str, Severity] = {}
+    resumed: Time | None = None
+    agent: str | None = None
 
 
 class Alert(_Said):
