@@ -257,6 +257,8 @@ class Desk:
         """Whether it is told now; if not, it waits in a group."""
         severity = kept.told.severity
         group = self.held.group(kept.alert.group)
+        if 0 < group.due_ns <= self._now_ns:
+            self._batch(group)
         idle = group.due_ns == 0
         if not idle and (group.first or rank(severity) <= rank(group.severity)):
             _wait(group, kept.alert.alert_id)

@@ -125,6 +125,9 @@ class Outcome:
     highest: str | None = None
     """The highest of the classes."""
 
+    ratio: float | None = None
+    """The largest among the differences."""
+
     @property
     def places(self) -> tuple[str | None, str | None, str | None, str | None]:
         """Zone and name of both ends. What is as it should be is said of anyone in a zone: only an asset is named there."""
@@ -132,9 +135,6 @@ class Outcome:
         if self.verdict in QUIET:
             return source.zone, source.asset or source.host, destination.zone, destination.asset or destination.host
         return source.zone, source.shown, destination.zone, destination.shown
-
-    ratio: float | None = None
-    """The largest among the differences."""
 
     @property
     def event(self) -> dict[str, Any]:  # Any: JSON values

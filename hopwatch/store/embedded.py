@@ -13,7 +13,18 @@ from hopwatch.store import Event, JudgedFlow, StoreError, StoreFull
 from hopwatch.store.pseudonyms import Pseudonyms, key_file
 from hopwatch.store.reading import Reading
 from hopwatch.store.rows import finding_row, heartbeat_row, loss_row, merged, sortable, text
-from hopwatch.store.schema import INSERT_FLOW, INSERT_HEARTBEAT, INSERT_LOSS, REJUDGE_FLOW, TABLES, UPSERT_FINDING, UPSERT_STATE, VERSION
+from hopwatch.store.schema import (
+    INSERT_FLOW,
+    INSERT_HEARTBEAT,
+    INSERT_LOSS,
+    NOTE_FINDING,
+    NOTE_FINDINGS_OF_OLD,
+    REJUDGE_FLOW,
+    TABLES,
+    UPSERT_FINDING,
+    UPSERT_STATE,
+    VERSION,
+)
 from hopwatch.store.seal import Sealer
 
 STORE_BYTES_MAX = 16 << 30
@@ -70,8 +81,11 @@ class EmbeddedStore(Reading):
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        counts_changes = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'finding_changes'").fetchone()
         for statement in TABLES:
             db.execute(statement)
+        if counts_changes is None:
+            db.execute(NOTE_FINDINGS_OF_OLD)
         row = db.execute("SELECT version FROM schema_version").fetchone()
         if row is None:
             db.execute("INSERT INTO schema_version VALUES (?)", (VERSION,))
@@ -191,6 +205,7 @@ class EmbeddedStore(Reading):
             for name, column in (("rows", "row_sum"), ("bytes", "byte_sum")):
                 observed[name] = max([int(observed.get(name, 0)), *(int(agent[column]) for agent in agents)])
             db.execute(UPSERT_FINDING, finding_row(finding))
+            db.execute(NOTE_FINDING, (identity,))
 
     def keep_state(self, name: str, state: bytes) -> None:
         """Keep the state, sealed, and wait until it and every batch before it are on the disk.

@@ -323,6 +323,10 @@ class PostgresStore(Connected):
                 for kind, count in self._forget_class(one.plant, one.name, oldest).items():
                     name = f"{kind} of class {one.name}"
                     gone[name] = gone.get(name, 0) + count
+            if "findings" in days or gone:
+                self._open.execute(
+                    "DELETE FROM finding_changes c WHERE NOT EXISTS (SELECT 1 FROM findings f WHERE f.finding_id = c.finding_id)"
+                )
         return {name: count for name, count in gone.items() if count}
 
     def _forget_persons(self, oldest: str) -> int:
@@ -472,15 +476,19 @@ def add_judgements(db: Connection, lines: str) -> None:
 # Read out of the text: jsonb refuses the NUL that a name may hold as an escape.
 _COUNTED: Final = r"""COALESCE(substring({} from '"windows"\s*:\s*([0-9]{{1,18}})')::bigint, 0)"""
 
+# Which findings have changed is noted with the transaction's number, for who reads them from where it stopped (``alerts``).
 # The latest word holds; of two words of one moment the one that has counted more. When it was first seen only moves back.
 _UPSERT_FINDINGS: Final = f"""
-    INSERT INTO findings AS kept
+    WITH changed AS (INSERT INTO findings AS kept
         SELECT DISTINCT ON (finding_id) * FROM new_findings ORDER BY finding_id, last_seen DESC, {_COUNTED.format("event")} DESC
     ON CONFLICT (finding_id) DO UPDATE SET
         severity = excluded.severity, last_seen = excluded.last_seen, first_seen = LEAST(kept.first_seen, excluded.first_seen),
         event = excluded.event
     WHERE excluded.last_seen > kept.last_seen
-        OR (excluded.last_seen = kept.last_seen AND {_COUNTED.format("excluded.event")} >= {_COUNTED.format("kept.event")})""".encode()
+        OR (excluded.last_seen = kept.last_seen AND {_COUNTED.format("excluded.event")} >= {_COUNTED.format("kept.event")})
+    RETURNING finding_id)
+    INSERT INTO finding_changes SELECT finding_id, pg_current_xact_id() FROM changed
+    ON CONFLICT (finding_id) DO UPDATE SET changed = excluded.changed""".encode()
 
 
 # A window judged anew shows what was said last; what it moved was counted the first time.

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 VERSION = 1
 
-POSTGRESQL_VERSION = 3
-"""Of the store at scale; version 1 had no judgements, version 2 did not say where from and where to."""
+POSTGRESQL_VERSION = 4
+"""Of the store at scale; 1 had no judgements, 2 did not say where from and where to, 3 not which findings have changed."""
 
 COLUMNS = {
     "schema_version": "version INTEGER NOT NULL",
@@ -37,6 +37,7 @@ INDEXES = (
     "CREATE INDEX IF NOT EXISTS flows_by_time ON flows (start_time)",
     "CREATE INDEX IF NOT EXISTS flows_by_flow ON flows (flow_id)",
     "CREATE INDEX IF NOT EXISTS flows_by_finding ON flows (finding_id) WHERE finding_id IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS heartbeats_by_agent ON heartbeats (plant, agent, seen_time)",
 )
 
 
@@ -49,11 +50,17 @@ TABLES = (
     *(_table(name, columns, KEYS.get(name)) for name, columns in COLUMNS.items()),
     *INDEXES,
     "CREATE TABLE IF NOT EXISTS states (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
+    # Findings in the order of their last change, one row each: a changed one gets the next number (SQLite, "Autoincrement", 3).
+    "CREATE TABLE IF NOT EXISTS finding_changes (change INTEGER PRIMARY KEY AUTOINCREMENT, finding_id TEXT NOT NULL UNIQUE)",
 )
 """Of the embedded store."""
 
 INSERT_FLOW = """INSERT INTO flows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (event_id) DO NOTHING"""
+NOTE_FINDING = "INSERT OR REPLACE INTO finding_changes (finding_id) VALUES (?)"
+NOTE_FINDINGS_OF_OLD = "INSERT INTO finding_changes (finding_id) SELECT finding_id FROM findings ORDER BY last_seen"
+"""Of a file that an earlier version made."""
+
 REJUDGE_FLOW = "UPDATE flows SET verdict = ?, severity = ?, hop = ?, finding_id = ?, judgement = ? WHERE event_id = ?"
 INSERT_LOSS = "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 INSERT_HEARTBEAT = "INSERT INTO heartbeats VALUES (?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
@@ -132,6 +139,10 @@ POSTGRESQL = (
         LEFT JOIN outcomes o ON o.outcome = j.outcome AND o.day_time = left(j.start_time, 10)""",
     # What does not lie in a day that was made.
     *(f"CREATE TABLE IF NOT EXISTS {name}_other PARTITION OF {name} DEFAULT" for name in PARTITIONED),
+    # Findings by the transaction that changed each last.
+    "CREATE TABLE IF NOT EXISTS finding_changes (finding_id TEXT NOT NULL PRIMARY KEY, changed XID8 NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS finding_changes_by_change ON finding_changes (changed, finding_id)",
+    "INSERT INTO finding_changes SELECT finding_id, pg_current_xact_id() FROM findings ON CONFLICT DO NOTHING",
     # Where each program that keeps events stands.
     """CREATE TABLE IF NOT EXISTS store_offsets (
         consumer TEXT NOT NULL, topic TEXT NOT NULL, number INTEGER NOT NULL, next BIGINT NOT NULL,

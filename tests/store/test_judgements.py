@@ -222,6 +222,7 @@ def test_a_database_of_the_version_before_gets_what_it_lacks_and_keeps_what_it_h
             "DROP VIEW judged_flows",
             "DROP TABLE judgements",
             "DROP TABLE outcomes",
+            "DROP TABLE finding_changes",
             "UPDATE schema_version SET version = 1",
         ):
             db.execute(statement.encode())
