@@ -41,6 +41,8 @@ BATCH_NAMED: Final = 32
 """Alerts that a notification of many names; ``batch.alerts`` counts them all."""
 
 FLOOD_MAX: Final = 10
+"""Notifications of a plant in ``FLOOD_S``; of more, those no worse than what was told wait for the plant's batch (`flooded`)."""
+
 FLOOD_S: Final = 600
 
 ALIKE_MAX: Final = 100
@@ -57,6 +59,8 @@ GOES_ON_S: Final = 3_600
 
 RATIO_NEWS: Final = 2.0
 SCOPE_MAX: Final = 3
+"""Fields that a scope names; one of more is refused."""
+
 SUPPRESS_DAYS_MAX: Final = 366
 """A suppression ends after so many days at most, a shelf after SHELVE_DAYS_MAX; a later end is refused."""
 

@@ -61,6 +61,7 @@ COUNTED = {
     "detectors/slow.py": {FORGOTTEN: "PAIRS_MAX"},
     "detectors/volume.py": {FORGOTTEN: "PAIRS_MAX"},
     "detectors/verdict.py": {FORGOTTEN: "AGENTS_MAX"},
+    "alerts/desk.py": {"`counted` of the book": "FLOOD_MAX"},
     "dashboards/console/sessions.py": {"`evicted_total`": "SESSIONS_MAX"},
     "detectors/views.py": {FORGOTTEN: "CONNECTIONS_MAX VIEWS_MAX FLOWS_MAX SPANS_MAX"},
 }
@@ -188,7 +189,12 @@ SAID = {
     "hopwatch/backtest.py": {SHOWN: "CASES_SHOWN_MAX DRAFT_FLOWS_MAX"},
     "hopwatch/history.py": {"`beyond` and `strangers_windows` of the answer": "CASES_MAX STRANGERS_MAX"},
     "hopwatch/engine/__init__.py": {"none lost: the event is judged, its time moves no timer": "AHEAD_NS_MAX"},
-    "hopwatch/events.py": {PIECES: "OBJECTS_MAX", REFUSED: "COUNT_MAX TREES_MAX COMMITS_MAX", SHOWN: "EVIDENCE_MAX"},
+    "hopwatch/events.py": {
+        PIECES: "OBJECTS_MAX",
+        "none hidden: what is so far over a limit is at its worst": "RATIO_MAX",
+        REFUSED: "COUNT_MAX TREES_MAX COMMITS_MAX",
+        SHOWN: "EVIDENCE_MAX",
+    },
     "hopwatch/show.py": {SHOWN: "EVIDENCE_SHOWN_MAX OBJECTS_SHOWN_MAX"},
     "hopwatch/store/embedded.py": {
         "error: the run says so and ends, the log keeps what is left": "STORE_BYTES_MAX",
@@ -212,6 +218,9 @@ SAID = {
         THRESHOLD: "RESERVE_BYTES_MAX",
         "told: the loss is of any flow of the agent": "FLOWS_NAMED_MAX",
     },
+    "alerts/book.py": {PIECES: "DUE_MAX IDS_MAX", SHOWN: "CANDIDATES_MAX"},
+    "alerts/desk.py": {REFUSED: "SCOPE_MAX SUPPRESS_DAYS_MAX SHELVE_DAYS_MAX RULES_MAX REASON_CHARACTERS_MAX"},
+    "alerts/embedded.py": {"error: said, and the findings wait in the store": "BOOK_BYTES_MAX"},
     "alerts/techniques.py": {REFUSED: "TECHNIQUES_MAX"},
     "alerts/formats/cef.py": {CLIPPED: "NAME_MAX COUNT_MAX"},
     "alerts/formats/mail.py": {"told: how many more there are": "DIGEST_MAX", CLIPPED: "SUBJECT_CHARACTERS_MAX"},
