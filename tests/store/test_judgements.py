@@ -226,7 +226,7 @@ def test_a_database_of_the_version_before_gets_what_it_lacks_and_keeps_what_it_h
             "UPDATE schema_version SET version = 1",
         ):
             db.execute(statement.encode())
-    with pytest.raises(Exception, match="schema version 1; `hopwatch store` of this version brings it to 3"):
+    with pytest.raises(Exception, match="schema version 1; `hopwatch store` of this version brings it to 4"):
         reader(postgres)
     connect(postgres, "test").close()
     again = reader(postgres)
