@@ -1,11 +1,13 @@
 """Alerts arrive at real receivers: in order, once or recognisably twice, through outages, restarts and wrong certificates."""
 
+import argparse
 import base64
 import hmac
 import json
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +22,12 @@ import httpx
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from prometheus_client import CollectorRegistry, generate_latest
 
-from alerts.delivery import Destination, Item, Refused, Retry
+from alerts.delivery import Destination, Item, Refused, Retry, cli
 from alerts.delivery.canary import canary
 from alerts.delivery.make import destination
+from alerts.delivery.run import Delivery
 from alerts.delivery.sender import Sender
 from alerts.delivery.webhook import key, signature
 from alerts.outbox import Letter, letter
@@ -702,3 +706,64 @@ def test_canary_says_of_itself_what_it_is(kind: str, tmp_path: Path) -> None:
         to.send([Item(one, dump(one))])
         said = receiver.taken[0].json() if kind == "webhook" else json.loads((tmp_path / "alerts.jsonl").read_text())
     assert said["canary"] is True and said["disposition"] == "test" and parse(json.dumps(said)) == one
+
+
+# the whole
+
+
+RUNNER = """
+import sys
+from alerts.delivery.run import Delivery
+from alerts.outbox import open_outbox
+from alerts.settings import alerts_settings
+told = {"siem": {"kind": "webhook", "address": sys.argv[2]}, "dead": {"kind": "syslog", "address": sys.argv[3], "timeout_s": 60}}
+delivery = Delivery(alerts_settings({"destinations": told}, "test", {}), lambda: open_outbox(sys.argv[1]), lambda: None)
+delivery.start()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_process_that_is_killed_loses_no_letter_and_what_comes_twice_is_recognised(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    arrived: list[str] = []
+    with http(_slow(arrived)) as receiver, silent() as port, book(kind, tmp_path, lambda: request.getfixturevalue("postgres")) as kept:
+        some = letters("siem", range(120))
+        for first in range(0, 120, 20):
+            kept.queue(some[first : first + 20] + letters("dead", range(first, first + 20)))
+        command = [sys.executable, "-c", RUNNER, kept.address, receiver.url, f"tcp://{ADDRESS}:{port}"]
+        for upto in (30, 60, 120):
+            with subprocess.Popen(command, stdin=subprocess.PIPE) as running:
+                eventually(lambda upto=upto: len(set(arrived)) >= upto, f"{upto} arrive")  # type: ignore[misc]
+                running.kill()
+        assert list(dict.fromkeys(arrived)) == [one.event_id for one in some]
+        # A receiver that says nothing kept nobody waiting, and has all of its letters still.
+        assert next(state for state in kept.outbox().states() if state.destination == "dead").waiting == 120
+
+
+def _slow(arrived: list[str]) -> Callable[[Taken], tuple[int, bytes, dict[str, str]]]:
+    def answer(taken: Taken) -> tuple[int, bytes, dict[str, str]]:
+        arrived.append(taken.headers["webhook-id"])
+        time.sleep(0.002)
+        return 200, b"", {}
+
+    return answer
+
+
+def test_canary_through_the_queue_measures_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with http() as receiver, book("sqlite", tmp_path, None) as kept:
+        settings = alerts_settings({"destinations": {"siem": {"kind": "webhook", "address": receiver.url}}}, "test", {})
+        delivery = Delivery(settings, kept.outbox, _no_cluster)
+        delivery.start()
+        try:
+            arguments = argparse.Namespace(destination="siem", queued=True, wait=20.0, plant="north", json=True)
+            assert cli.run("test", arguments, settings, kept.outbox, _no_cluster) == 0
+        finally:
+            assert delivery.stop()
+        said = json.loads(capsys.readouterr().out)
+        assert said["arrived"] is True and 0 < said["delay_s"] < 10
+        assert receiver.taken[0].json()["canary"] is True and receiver.taken[0].headers["webhook-id"] == said["event_id"]
+        registry = CollectorRegistry()
+        registry.register(delivery.collector)
+        assert f'hopwatch_delivery_canary_delay_seconds{{destination="siem"}} {said["delay_s"]}' in generate_latest(registry).decode()
