@@ -100,3 +100,11 @@ def test_the_recorded_day_raises_every_verdict_whose_page_says_so(
     said = set(re.findall(r"^[A-Z]+ +([a-z-]+) ", capsys.readouterr().out, flags=re.MULTILINE))
     assert {verdict for verdict, _ in WATCHED} <= said
     assert len(WATCHED) == 7
+
+
+@pytest.mark.parametrize("document", ["verdicts.md", "detectors.md", "formats.md"])
+def test_links_to_pages_lead_somewhere(document: str) -> None:
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https:)([^)#]+)\)", text)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
