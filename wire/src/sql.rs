@@ -10,6 +10,7 @@ use crate::windows::{ObjectSet, Operation, Side, hex};
 use sha2::{Digest, Sha256};
 
 pub mod marks;
+pub mod mysql;
 
 /// Statements read from one text; one more stands for what follows and is unreadable.
 pub const STATEMENTS_MAX: usize = 64;
@@ -107,6 +108,8 @@ pub struct Statement {
     pub local: bool,
     /// What it does besides, by kind.
     pub marks: Vec<&'static str>,
+    /// A row may take another's place (MySQL: REPLACE, ON DUPLICATE KEY UPDATE).
+    pub replaces: bool,
 }
 
 impl Statement {
@@ -127,6 +130,7 @@ impl Statement {
             effect: Effect::None,
             local: false,
             marks: Vec::new(),
+            replaces: false,
         }
     }
 
@@ -554,6 +558,10 @@ struct Reader<'a> {
     list: Option<(usize, usize)>,
     /// A data-modifying common table expression.
     modifies: Option<Operation>,
+    /// The dialect is MySQL's, with these quotes.
+    mysql: Option<mysql::Mode>,
+    /// How many texts this one stands in as a literal.
+    nested: u8,
 }
 
 impl<'a> Reader<'a> {
@@ -561,7 +569,7 @@ impl<'a> Reader<'a> {
         let mut out = Statement::unknown(Operation::Call, Side::Client);
         out.readable = !tokens.iter().any(|t| t.kind == Kind::Odd);
         out.fingerprint = fingerprint(text, tokens);
-        Self { text, tokens, cut, out, list: None, modifies: None }
+        Self { text, tokens, cut, out, list: None, modifies: None, mysql: None, nested: 0 }
     }
 
     fn part(&self, at: usize) -> &'a [u8] {
@@ -588,6 +596,8 @@ impl<'a> Reader<'a> {
     fn name(&self, at: usize) -> Option<String> {
         let part = self.part(at);
         let name = match self.kind(at)? {
+            Kind::Word if self.mysql.is_some() => text_of(part),
+            Kind::Quoted if self.mysql.is_some() => mysql::unquoted(part)?,
             Kind::Word => String::from_utf8_lossy(part).to_lowercase(),
             Kind::Quoted => String::from_utf8_lossy(part.get(1..part.len() - 1)?).replace("\"\"", "\""),
             _ => return None,
@@ -662,6 +672,7 @@ impl<'a> Reader<'a> {
         let verb = String::from_utf8_lossy(self.part(0)).to_ascii_lowercase();
         match verb.as_str() {
             _ if self.symbol(0, b'(') => self.query(0),
+            verb if self.mysql.is_some() && self.mysql_statement(verb) => {}
             "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "merge" => self.query(0),
             "explain" => self.explain(),
             "copy" => self.copy(),
@@ -753,13 +764,15 @@ impl<'a> Reader<'a> {
         self.walk(at, true);
         let verb = self.main_verb(at);
         let (operation, from) = match verb {
-            "insert" => (Operation::Insert, Side::Client),
+            "insert" | "replace" => (Operation::Insert, Side::Client),
             "update" | "merge" => (Operation::Update, Side::Client),
             "delete" => (Operation::Delete, Side::Client),
             _ => self.modifies.map_or((Operation::Select, Side::Server), |op| (op, Side::Client)),
         };
         self.set(operation, from);
+        self.out.replaces = self.mysql.is_some() && (verb == "replace" || self.outside(at, "duplicate").is_some());
         self.out.columns = match verb {
+            "insert" | "replace" if self.mysql.is_some() => self.mysql_insert_columns(),
             "insert" => self.insert_columns(),
             "update" => self.update_columns(),
             "delete" | "merge" => None,
@@ -826,7 +839,10 @@ impl<'a> Reader<'a> {
             let Some(name) = self.name(at) else { continue };
             let aliased = at > start && self.is(at - 1, "as");
             let cast = at > start + 1 && self.symbol(at - 1, b':') && self.symbol(at - 2, b':');
-            if self.symbol(at + 1, b'.') || self.symbol(at + 1, b'(') || (!behind_dot && (self.any(at, NO_COLUMNS) || self.idiom(at))) {
+            if self.symbol(at + 1, b'.')
+                || self.symbol(at + 1, b'(')
+                || (!behind_dot && (self.any(at, NO_COLUMNS) || self.idiom(at) || self.is_operator(at)))
+            {
                 continue;
             }
             match clause {
@@ -908,6 +924,9 @@ impl<'a> Reader<'a> {
     /// The verb of a query: behind the WITH list if there is one.
     fn main_verb(&self, at: usize) -> &'static str {
         let verbs = ["insert", "update", "delete", "merge", "select", "values", "table"];
+        if self.mysql.is_some() && self.is(at, "replace") {
+            return "replace";
+        }
         let mut depth = 0_usize;
         for at in at..self.tokens.len() {
             if self.symbol(at, b'(') {
@@ -1038,8 +1057,14 @@ impl<'a> Reader<'a> {
             level.with = true;
             return at + 1;
         }
-        let modify =
-            [("insert", Operation::Insert), ("update", Operation::Update), ("delete", Operation::Delete), ("merge", Operation::Update)];
+        let modify = [
+            ("insert", Operation::Insert),
+            ("update", Operation::Update),
+            ("delete", Operation::Delete),
+            ("merge", Operation::Update),
+            ("replace", Operation::Insert),
+        ];
+        let modify = modify.into_iter().filter(|(verb, _)| *verb != "replace" || self.mysql.is_some());
         if let Some((verb, operation)) = modify.into_iter().find(|(verb, _)| self.is(at, verb)) {
             level.start = false;
             level.deletes = verb == "delete";
@@ -1048,15 +1073,21 @@ impl<'a> Reader<'a> {
                 self.modifies = Some(operation);
             }
             level.expect = true;
-            let into = usize::from(self.any(at + 1, &["into", "from"]));
             level.in_from = false;
+            if self.mysql.is_some() {
+                // Several tables may be changed at once.
+                level.in_from = matches!(verb, "update" | "delete");
+                let first = self.modifiers(at + 1);
+                return if verb == "delete" { self.deleted_from(at + 1) } else { first + usize::from(self.is(first, "into")) };
+            }
+            let into = usize::from(self.any(at + 1, &["into", "from"]));
             return at + 1 + into;
         }
         if self.is(at, "select") {
             level.start = false;
             level.in_from = false;
             if top && self.list.is_none() {
-                let from = self.skip(at + 1, &["all", "distinct"]);
+                let from = self.modifiers(self.skip(at + 1, &["all", "distinct"]));
                 self.list = Some((from, usize::MAX));
             }
         } else if self.is(at, "table") {
@@ -1106,7 +1137,9 @@ impl<'a> Reader<'a> {
                 level.in_from = true;
                 level.expect = true;
             }
-        } else if self.is(at, "join") || (self.is(at, "into") && !level.arguments) {
+        } else if self.mysql.is_some() && self.is(at, "into") && self.is_no_table(at + 1) {
+            level.in_from = false;
+        } else if self.is(at, "join") || self.is_straight_join(at, level.in_from) || (self.is(at, "into") && !level.arguments) {
             level.expect = true;
             // SELECT INTO TABLE name.
             return self.skip(at + 1, &["temporary", "temp", "unlogged", "table"]);
@@ -1148,7 +1181,7 @@ impl<'a> Reader<'a> {
         };
         let insert = at >= 1 && self.is(at - 1, "into");
         let function = self.symbol(end, b'(') && !insert;
-        let cte = parts.len() == 1 && ctes.contains(&parts[0]);
+        let cte = parts.len() == 1 && (ctes.contains(&parts[0]) || (self.mysql.is_some() && parts[0].eq_ignore_ascii_case("dual")));
         if !function && !cte {
             self.add_table(&parts);
         } else if function && is_catalogue(&parts) {
@@ -1317,6 +1350,9 @@ impl<'a> Reader<'a> {
     /// A plain literal's text. Asked only for settings that name who acts and where.
     fn literal(&self, at: usize) -> Option<String> {
         let part = self.part(at);
+        if self.kind(at)? == Kind::Literal && self.mysql.is_some() {
+            return self.mysql_literal(at);
+        }
         if self.kind(at)? != Kind::Literal || part.first() != Some(&b'\'') {
             return None;
         }
@@ -1324,7 +1360,7 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&self, at: usize) -> Option<String> {
-        self.literal(at).or_else(|| self.name(at))
+        self.literal(at).map(cut).or_else(|| self.name(at))
     }
 
     fn setting(&mut self) {
@@ -1593,6 +1629,10 @@ impl<'a> Reader<'a> {
             self.out.effect = Effect::Replicate(if pgoutput { Decoding::Pgoutput } else { Decoding::Other });
         }
     }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn cut(mut name: String) -> String {

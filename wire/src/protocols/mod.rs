@@ -10,6 +10,7 @@ mod few;
 pub mod http;
 mod inner;
 pub mod mqtt;
+pub mod mysql;
 pub mod opcua;
 pub mod postgresql;
 pub mod quic;
@@ -30,6 +31,7 @@ pub const UNDECIDED_BYTES_MAX: usize = 4096;
 #[derive(Default)]
 pub struct Shared {
     pub statements: postgresql::Statements,
+    pub texts: mysql::Texts,
     /// Where a decoder of PostgreSQL gathers what it claims.
     pub(crate) claims: Vec<postgresql::Claim>,
 }
@@ -141,7 +143,7 @@ pub fn later(segment: &[u8]) -> Option<&'static Protocol> {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS, postgresql::POSTGRESQL, mqtt::MQTT, http::HTTP, opcua::OPCUA, dns::DNS_TCP];
+pub const TCP: &[Protocol] = &[tls::TLS, postgresql::POSTGRESQL, mysql::MYSQL, mqtt::MQTT, http::HTTP, opcua::OPCUA, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[quic::QUIC, dns::DNS_UDP];

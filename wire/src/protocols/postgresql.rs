@@ -29,7 +29,8 @@ use replication::{CHANGE_BYTES_MAX, Changes};
 use round::Round;
 pub(crate) use statements::Claim;
 pub use statements::Statements;
-use statements::{EMPTY, Entries, Fingerprint, Id, Move, Names, Parsed, Run, UNSEEN, fingerprint, under};
+use statements::{EMPTY, Entries, Id, Move, Names, Parsed, Run, UNSEEN};
+pub(super) use statements::{Fingerprint, fingerprint, under};
 
 /// SQL text that is read; of a longer one, its beginning.
 pub const SQL_BYTES_MAX: usize = 16 << 10;

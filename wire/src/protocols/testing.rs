@@ -398,7 +398,7 @@ mod tests {
     use crate::protocols::{HEAD_BYTES_MAX, TCP};
 
     /// Recordings of one protocol inside another: the file, and the other probe that may take it.
-    const CARRIES: [(&str, &str); 2] = [("http/connect.txt", "tls"), ("mqtt/websocket.txt", "http")];
+    const CARRIES: [(&str, &str); 3] = [("http/connect.txt", "tls"), ("mqtt/websocket.txt", "http"), ("mysql/encrypted.json", "tls")];
 
     /// The first bytes of each side from piece `from` on.
     fn heads(script: &[(Side, Vec<u8>)]) -> [Vec<u8>; 2] {

@@ -22,7 +22,7 @@ static SEEDS: LazyLock<[u64; 4]> = LazyLock::new(|| [0, 1, 2, 3].map(|_| Seeded:
 
 /// A statement's text, or what it is read under, as 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint(pub [u64; 2]);
+pub(in crate::protocols) struct Fingerprint(pub [u64; 2]);
 
 impl Hash for Fingerprint {
     /// It is a hash already.
@@ -33,7 +33,7 @@ impl Hash for Fingerprint {
 }
 
 /// Two lanes of sixteen bytes a step, each multiplied 64 by 64 bits and folded onto itself.
-pub(super) fn fingerprint(text: &[u8]) -> Fingerprint {
+pub(in crate::protocols) fn fingerprint(text: &[u8]) -> Fingerprint {
     let [a, b, c, d] = *SEEDS;
     let fold = |x: u64, y: u64| {
         let product = u128::from(x) * u128::from(y);
@@ -63,7 +63,7 @@ pub(super) fn fingerprint(text: &[u8]) -> Fingerprint {
 }
 
 /// `print` with something that it is read under.
-pub(super) fn under(print: Fingerprint, circumstance: u64) -> Fingerprint {
+pub(in crate::protocols) fn under(print: Fingerprint, circumstance: u64) -> Fingerprint {
     let [a, b, ..] = *SEEDS;
     let spread = ((u128::from(circumstance ^ a) * u128::from(b)) << 1) | 1;
     let Fingerprint([first, second]) = print;

@@ -1,0 +1,195 @@
+//! Statements, read once for all connections of a sensor, and what the answers' column definitions add to them.
+
+use crate::protocols::mysql::packets::{Read, column, text};
+use crate::protocols::postgresql::{Fingerprint, fingerprint, under};
+use crate::sql::{self, Effect, Statement, UNKNOWN};
+use crate::table::{Map, Seeded};
+use crate::windows::{Movement, ObjectSet, Operation, Side};
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock, OnceLock};
+
+/// Bytes of the statements that all connections of a sensor share; the table is emptied when full
+/// (`statements_forgotten`).
+pub const SHARED_BYTES_MAX: usize = 32 << 20;
+
+/// One statement, its names under one default database.
+pub(super) struct Known {
+    pub statement: Statement,
+    /// What the request's bytes belong to where the answer tells the rest.
+    pub request: Arc<Movement>,
+    /// What it moves, as far as its text tells.
+    pub named: Arc<Movement>,
+    /// It is counted when it is answered.
+    pub late: bool,
+    pub size_bytes: usize,
+    described: OnceLock<(u64, Arc<Movement>)>,
+}
+
+impl Known {
+    pub fn new(mut statement: Statement, database: Option<&str>) -> Self {
+        for table in statement.tables.iter_mut().filter(|table| !table.qualified) {
+            if let Some(database) = database {
+                table.name = format!("{database}.{}", table.name);
+                table.qualified = true;
+            }
+        }
+        let objects = Arc::new(statement.objects(None));
+        let size_bytes =
+            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
+        let (operation, from) = (statement.operation, statement.from);
+        let request = Arc::new(Movement::new(operation, from));
+        let bare = matches!(operation, Operation::Connect | Operation::Transfer);
+        let named = if bare { Arc::clone(&request) } else { Arc::new(Movement::of(operation, from, objects)) };
+        let late = matches!(operation, Operation::Select | Operation::Admin);
+        Self { statement, request, named, late, size_bytes, described: OnceLock::new() }
+    }
+
+    /// A statement that was not seen.
+    pub fn unseen() -> Arc<Self> {
+        static KNOWN: LazyLock<Arc<Known>> =
+            LazyLock::new(|| Arc::new(Known::new(Statement::unknown(Operation::Transfer, Side::Client), None)));
+        Arc::clone(&KNOWN)
+    }
+
+    /// One that moves nothing.
+    pub fn empty() -> Arc<Self> {
+        static KNOWN: LazyLock<Arc<Known>> = LazyLock::new(|| {
+            let mut empty = Statement::unknown(Operation::Connect, Side::Client);
+            empty.readable = true;
+            Arc::new(Known::new(empty, None))
+        });
+        Arc::clone(&KNOWN)
+    }
+
+    /// What the request's bytes belong to.
+    pub fn asked(&self) -> &Arc<Movement> {
+        if self.late { &self.request } else { &self.named }
+    }
+
+    /// Rows that it returns are counted: those of other commands are words about what they did.
+    pub fn returns(&self) -> bool {
+        !matches!(self.statement.operation, Operation::Connect | Operation::Ddl | Operation::Admin)
+    }
+
+    /// What its rows are, with the tables and columns of their definitions (each with its length in front).
+    pub fn rows(&self, definitions: &[u8], whole: bool) -> Arc<Movement> {
+        if !self.returns() {
+            return Arc::clone(&self.named);
+        }
+        let hash = fingerprint(definitions).0[0] ^ u64::from(whole);
+        if let Some((_, known)) = self.described.get().filter(|(known, _)| *known == hash) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(Movement::of(Operation::Select, Side::Server, Arc::new(self.described_as(definitions, whole))));
+        let _ = self.described.set((hash, Arc::clone(&made)));
+        made
+    }
+
+    fn described_as(&self, definitions: &[u8], whole: bool) -> ObjectSet {
+        let statement = &self.statement;
+        let (mut tables, mut columns, mut made) = (Vec::new(), Vec::new(), false);
+        let mut read = Read(definitions);
+        let mut legible = whole;
+        while !read.0.is_empty() {
+            let Some(definition) = read.u16().and_then(|length| read.take(usize::from(length))) else { break };
+            let Some(column) = column(definition) else {
+                legible = false;
+                continue;
+            };
+            // Of a value that is computed the name is the text that computes it, literals and all: it is not told.
+            if column.table.is_empty() || column.name.is_empty() {
+                made = true;
+                continue;
+            }
+            let name = text(column.name);
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
+            // Tables that the server makes for itself have no schema.
+            if !column.schema.is_empty() && !matches!(column.table[0], b'(' | b'<' | b'#' | b'*') {
+                let table = format!("{}.{}", text(column.schema), text(column.table));
+                if !tables.contains(&table) && tables.len() < sql::TABLES_MAX {
+                    tables.push(table);
+                }
+            }
+        }
+        let known = self.named.objects.as_deref().cloned().unwrap_or_default();
+        let mut names = tables;
+        for name in known.names {
+            // The server's spelling of a name is better than the text's.
+            let same = |full: &String| {
+                full.eq_ignore_ascii_case(&name)
+                    || full.rsplit('.').next().is_some_and(|last| !name.contains('.') && last.eq_ignore_ascii_case(&name))
+            };
+            let placeholder = name == CATALOGUE || (name == UNKNOWN && statement.operation == Operation::Transfer);
+            if !names.iter().any(same) && (!placeholder || names.is_empty()) {
+                names.push(name);
+            }
+        }
+        if statement.operation == Operation::Transfer && names.is_empty() {
+            names.push(UNKNOWN.into());
+        }
+        if made && statement.operation == Operation::Select && statement.columns != ["*"] {
+            add_new(&mut columns, &statement.columns);
+        }
+        add_new(&mut columns, &statement.reads);
+        if columns.is_empty() || !legible || columns.len() > sql::COLUMNS_MAX {
+            columns = vec!["*".into()];
+        }
+        ObjectSet { names, columns, statement: known.statement, marks: known.marks }
+    }
+}
+
+/// Adds the columns that are not there yet, in whatever case.
+fn add_new(columns: &mut Vec<String>, more: &[String]) {
+    let new: Vec<_> = more.iter().filter(|name| !columns.iter().any(|known| known.eq_ignore_ascii_case(name))).cloned().collect();
+    sql::add_names(columns, &new);
+}
+
+/// What the reader calls a catalogue whose tables the answer names.
+pub(super) use crate::sql::mysql::CATALOGUE;
+
+pub(super) type Many = Arc<[Arc<Known>]>;
+
+/// Statements of all connections, by their text and what it was read under.
+#[derive(Default)]
+pub struct Texts {
+    known: Map<Fingerprint, Many>,
+    size_bytes: usize,
+    /// Statements that the table let go because it was full.
+    pub forgotten_total: u64,
+}
+
+impl Texts {
+    /// The statements of a text, known or read now.
+    pub(super) fn of(&mut self, text: &[u8], whole: bool, mode: sql::mysql::Mode, database: Option<&str>) -> Many {
+        let key = under(fingerprint(text), Seeded::default().hash_one((whole, mode, database)));
+        if let Some(known) = self.known.get(&key) {
+            return Arc::clone(known);
+        }
+        let parsed: Many = read(text, whole, mode, database).into();
+        let size_bytes: usize = 64 + parsed.iter().map(|known| known.size_bytes).sum::<usize>();
+        if self.size_bytes + size_bytes > SHARED_BYTES_MAX {
+            self.forgotten_total += self.known.len() as u64;
+            self.known.clear();
+            self.size_bytes = 0;
+        }
+        self.size_bytes += size_bytes;
+        self.known.insert(key, Arc::clone(&parsed));
+        parsed
+    }
+}
+
+/// The statements of a text; a USE in it holds for those behind it.
+fn read(text: &[u8], whole: bool, mode: sql::mysql::Mode, database: Option<&str>) -> Vec<Arc<Known>> {
+    let mut database = database.map(str::to_owned);
+    let mut known = Vec::new();
+    for statement in sql::mysql::read(text, whole, mode) {
+        let effect = statement.effect.clone();
+        known.push(Arc::new(Known::new(statement, database.as_deref())));
+        if let Effect::Path(path) = effect {
+            database = path.and_then(|path| path.into_iter().next());
+        }
+    }
+    known
+}
