@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.metrics import METRICS as AGENT
+from alerts.delivery.metrics import METRICS as DELIVERY
 from hopwatch.figures import DETECTING, STORING, WATCHING
 from hopwatch.metrics import SENSOR, SERIES_MAX, Metric
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
-GROUPS: Sequence[Sequence[Metric]] = (AGENT, WATCHING, DETECTING, STORING)
+GROUPS: Sequence[Sequence[Metric]] = (AGENT, WATCHING, DETECTING, STORING, DELIVERY)
 
 HEAD = f"""# Figures for Prometheus
 
@@ -17,7 +18,7 @@ Made from the code by `python -m scripts.metrics`; a test holds it to that.
 `--metrics 127.0.0.1:9464` (`metrics` in the settings) serves them; an address that is not of the loopback interface needs a word
 before it, `exposed:0.0.0.0:9464`: nobody is asked for a password. Rules, alerts and a scrape configuration: [dashboards](dashboards.md).
 
-- No label bears an account, an address or an object. `plant`, `agent`, `class`, `zone` and `topic` are names of the declaration and
+- No label bears an account, an address or an object. `plant`, `agent`, `class`, `zone`, `topic`, `destination` are of the declaration and
   the configuration; `verdict` and `severity` those of [verdicts](verdicts.md), `stage` and `depth` those of [events](events.md).
 - A metric tells at most {SERIES_MAX} sets of labels apart; what would be a further one is counted under `~other` in every label.
 - `class` is the highest class of what moved in a window, `~none` where nothing classed did; `zone` is where it went, `~outside` for

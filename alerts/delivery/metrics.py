@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from alerts.delivery.sender import DELAY_BUCKETS_S, Delays, Sender
 from alerts.outbox import QueueState
 from hopwatch.events import time_ns
+from hopwatch.metrics import Metric
 from hopwatch.store import StoreError
 
 _CIRCUIT: Final = {"closed": 0.0, "retrying": 1.0, "open": 2.0}
@@ -36,6 +38,21 @@ _COUNTERS: Final[dict[str, tuple[str, Callable[[QueueState], int]]]] = {
     "dead_dropped": ("Dead letters their bound has cost.", lambda state: state.dead_dropped_total),
 }
 _PREFIX: Final = "hopwatch_delivery_"
+_LABELS: Final = ("destination",)
+_PROGRAMS: Final = ("alerts run", "watch")
+_READABLE: Final = Metric(_PREFIX + "queues_readable", "gauge", "1 while the queues can be read.", (), _PROGRAMS)
+_DELAY: Final = Metric(_PREFIX + "delay_seconds", "histogram", "From queue to acknowledgement.", _LABELS, _PROGRAMS)
+_ALERT_DELAY: Final = Metric(
+    _PREFIX + "alert_delay_seconds", "histogram", "From the alert's own time to acknowledgement.", _LABELS, _PROGRAMS
+)
+
+METRICS: Final = (
+    *(Metric(_PREFIX + name, "gauge", about, _LABELS, _PROGRAMS) for name, (about, _) in _GAUGES.items()),
+    *(Metric(f"{_PREFIX}{name}_total", "counter", about, _LABELS, _PROGRAMS) for name, (about, _) in _COUNTERS.items()),
+    _DELAY,
+    _ALERT_DELAY,
+    _READABLE,
+)
 
 
 class DeliveryCollector(Collector):
@@ -50,35 +67,33 @@ class DeliveryCollector(Collector):
     ) -> None:
         self._states, self._names, self._senders, self._clock_ns = states, frozenset(names), senders, clock_ns
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """Every figure as it is now; without the queues only what this process counted, and that they cannot be read."""
         readable = True
         try:
             states = [state for state in self._states() if state.destination in self._names]
         except StoreError:
             states, readable = [], False
-        yield GaugeMetricFamily(_PREFIX + "queues_readable", "1 while the queues can be read.", value=float(readable))
+        yield GaugeMetricFamily(_READABLE.name, _READABLE.about, value=float(readable))
         now_ns = self._clock_ns()
         for name, (about, of) in _GAUGES.items():
-            gauge = GaugeMetricFamily(_PREFIX + name, about, labels=["destination"])
+            gauge = GaugeMetricFamily(_PREFIX + name, about, labels=_LABELS)
             for state in states:
                 if (value := of(state, now_ns)) is not None:
                     gauge.add_metric([state.destination], value)
             yield gauge
         for name, (about, count) in _COUNTERS.items():
-            counter = CounterMetricFamily(_PREFIX + name, about, labels=["destination"])
+            counter = CounterMetricFamily(_PREFIX + name, about, labels=_LABELS)
             for state in states:
                 counter.add_metric([state.destination], count(state))
             yield counter
         senders = sorted(self._senders.items())
-        yield _histogram("delay_seconds", "From queue to acknowledgement.", {name: one.delays for name, one in senders})
-        yield _histogram(
-            "alert_delay_seconds", "From the alert's own time to acknowledgement.", {name: one.alert_delays for name, one in senders}
-        )
+        yield _histogram(_DELAY, {name: one.delays for name, one in senders})
+        yield _histogram(_ALERT_DELAY, {name: one.alert_delays for name, one in senders})
 
 
-def _histogram(name: str, about: str, delays: Mapping[str, Delays]) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(_PREFIX + name, about, labels=["destination"])
+def _histogram(metric: Metric, delays: Mapping[str, Delays]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(metric.name, metric.about, labels=metric.labels)
     for destination, one in delays.items():
         total, buckets = 0, []
         for bound, count in zip((*map(str, DELAY_BUCKETS_S), "+Inf"), one.counts, strict=True):

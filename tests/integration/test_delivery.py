@@ -31,7 +31,7 @@ from alerts.delivery.run import Delivery
 from alerts.delivery.sender import Sender
 from alerts.delivery.webhook import key, signature
 from alerts.outbox import Letter, letter
-from alerts.settings import KINDS, alerts_settings
+from alerts.settings import KINDS, SettingsError, alerts_settings
 from examples.authority import Authority
 from examples.broker import Cluster
 from hopwatch.bus.connection import Connection
@@ -265,6 +265,18 @@ def test_webhook_speaks_by_the_users_template(tmp_path: Path) -> None:
     with http() as receiver:
         made(kind="webhook", address=receiver.url, template=tmp_path / "ticket.j2").send(items(letters("siem", range(1))))
         assert receiver.taken[0].json()["key"] == alert(0).event_id
+
+
+def test_template_that_is_wrong_is_found_before_the_first_alert(tmp_path: Path) -> None:
+    (tmp_path / "ticket.j2").write_text('{"short": {{ titel }}}')
+    with pytest.raises(SettingsError, match=r"\[alerts\.destinations\.siem\] .*template: 'titel' is undefined"):
+        made(kind="webhook", address="http://127.0.0.1:9", template=tmp_path / "ticket.j2")
+    (tmp_path / "ticket.j2").write_text('{"team": {{ settings.team }}}')
+    with http() as receiver:
+        made(kind="webhook", address=receiver.url, template=tmp_path / "ticket.j2", settings={"team": "ot"}).send(
+            items(letters("siem", range(1)))
+        )
+        assert receiver.taken[0].json() == {"team": "ot"}
 
 
 def test_what_a_status_means_for_a_letter() -> None:
