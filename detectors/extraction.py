@@ -9,11 +9,11 @@ a fraction above one says so; catalogues, and what a ticket allows. Raised wrong
 exception), a table that shrank.
 What to do: compare with the use case's declared subset; ask whether a filter on time or line would do.
 
-A table's size is what its declaration says (``rows``); without it the fraction is unknown and only the account's own past is
-compared. One extraction goes on as long as no pause is longer than ``PAUSE_NS``.
+A table's size is what a feed says now (``hopwatch.sizes``), else its declaration (``rows``); without either the fraction is unknown and
+only the account's own past is compared. One extraction goes on as long as no pause is longer than ``PAUSE_NS``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -48,6 +48,10 @@ RATIO: Final = 3.0
 DAYS_LEARNT: Final = 10
 
 
+TableRows = Callable[[str, str | None, str], int | None]
+"""Rows of a plant's asset's table as somebody counted them lately; None of a table that nobody did."""
+
+
 @dataclass(slots=True)
 class Taken:
     """Of one object by one account: the extraction under way, and the rows of each day (day number and rows)."""
@@ -80,7 +84,8 @@ class Extraction(Question):
 
     name: ClassVar[str] = "extraction"
 
-    def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None) -> None:
+    def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None, sizes: TableRows | None = None) -> None:
+        self._sizes = sizes
         self._architecture = architecture
         self._index = index or Index(architecture)
         self._cases = Cases(quoted, severities_of(architecture))
@@ -131,7 +136,7 @@ class Extraction(Question):
             taken.before, taken.most = sum(rows for _, rows in taken.days), max((rows for _, rows in taken.days), default=0)
             taken.days.append([day, 0])
         taken.days[-1][1] += rows
-        kind, declared, seen = self._large(note.size, taken)
+        kind, declared, seen = self._large(note.size if self._sizes is None else self._fed_size(moved, part) or note.size, taken)
         # A catalogue is read again and again, and is nobody's data.
         if not kind or kind == taken.told or note.metadata:
             return ()
@@ -181,6 +186,13 @@ class Extraction(Question):
             known = "" if size else ", fraction unknown"
             return "unusual", f"at most {most} rows a day", f"{today} rows in one go{known}"
         return "", "", ""
+
+    def _fed_size(self, moved: Moved, part: ObjectSet) -> int | None:
+        """Rows of the largest of the set's tables as they were counted lately."""
+        assert self._sizes is not None, "asked where there is a feed"
+        asset = moved.server.asset or moved.server.host
+        counted = [self._sizes(self._architecture.plant, asset, name) for name in part.names]
+        return max((rows for rows in counted if rows is not None), default=None)
 
     def _declared_size(self, asked: tuple[str | None, tuple[str, ...]]) -> int | None:
         """Rows of the asset's table as declared; of several tables the largest counts."""

@@ -20,7 +20,7 @@ from detectors.anomaly import Anomaly
 from detectors.clock import Clocks
 from detectors.destinations import Destinations
 from detectors.dump import Dump
-from detectors.extraction import Extraction
+from detectors.extraction import Extraction, TableRows
 from detectors.failures import Failures
 from detectors.hidden import hidden
 from detectors.hygiene import Hygiene
@@ -48,15 +48,19 @@ def online(
     edition: str = "",
     clocks: Clocks | None = None,
     located: Callable[[str], tuple[str, str]] | None = None,
+    sizes: TableRows | None = None,
 ) -> "Online":
-    """Every question that is asked of a plant; ``at``, ``edition`` and ``clocks`` as for the verdict, ``located`` as for destinations."""
+    """Every question that is asked of a plant; ``at``, ``edition`` and ``clocks`` as for the verdict.
+
+    ``located`` is for destinations, ``sizes`` for extraction.
+    """
     verdict = VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)
     index, quoted = verdict.index, verdict.quoted
     inherited, hides = hidden(architecture, quoted, index)
     return Online(
         verdict,
         (
-            Extraction(architecture, quoted, index),
+            Extraction(architecture, quoted, index, sizes),
             Dump(architecture, quoted),
             hides,
             Accounts(architecture, quoted, index),

@@ -50,6 +50,7 @@ from hopwatch.figures import Metered, Tally
 from hopwatch.flags import instant
 from hopwatch.located import Located
 from hopwatch.show import clean, explained_flow, flow_line, grouped, loss_line, size, violation
+from hopwatch.sizes import TableSizes
 from hopwatch.store import ID_CHARACTERS_MIN, Query, Reader, Store, StoreError
 from hopwatch.store.embedded import EmbeddedStore
 from hopwatch.terminal import JsonView, LiveView, PlainView
@@ -382,7 +383,13 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         if not architecture.declaration.signed and not arguments.json:
             print(f"hopwatch: {chosen.declaration}: UNSIGNED: nobody has signed this declaration", file=sys.stderr)
         if chosen.questions:
-            detector: VerdictDetector | Online = online(architecture, at=chosen.at, edition=edition, located=Located(chosen.locations))
+            detector: VerdictDetector | Online = online(
+                architecture,
+                at=chosen.at,
+                edition=edition,
+                located=Located(chosen.locations),
+                sizes=TableSizes(chosen.table_sizes, time.monotonic, _say),
+            )
         else:
             detector = VerdictDetector(architecture, at=chosen.at, edition=edition)
         if arguments.console is not None:

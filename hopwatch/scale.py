@@ -28,6 +28,7 @@ from hopwatch.detect import KINDS, Detecting, Token
 from hopwatch.editions import Edition, Editions, edition_name
 from hopwatch.engine import Detector
 from hopwatch.located import Located
+from hopwatch.sizes import TableSizes
 from hopwatch.store.postgresql import Hiding, PostgresStore, StoreAway
 from hopwatch.store.progress import Progress
 from hopwatch.store.pseudonyms import key_file
@@ -59,7 +60,10 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
 
 
 def add_locations(parser: argparse.ArgumentParser) -> None:
-    """The flag of whoever says where an address is."""
+    """The flags of whoever says where an address is and how large a table."""
+    parser.add_argument(
+        "--table-sizes", type=Path, metavar="FILE", help="CSV of asset, table and rows: how large tables are, for --questions"
+    )
     parser.add_argument(
         "--locations", type=Path, nargs="+", metavar="FILE", help="MaxMind DB files: country or operator of addresses, for --questions"
     )
@@ -92,10 +96,10 @@ def verdict_detectors(at: date | None, architecture: Architecture, edition: str)
     return [ClockDetector(architecture, clocks), VerdictDetector(architecture, at=at, edition=edition, clocks=clocks)]
 
 
-def online_detectors(at: date | None, located: Located, architecture: Architecture, edition: str) -> list[Detector]:
+def online_detectors(at: date | None, located: Located, sizes: TableSizes, architecture: Architecture, edition: str) -> list[Detector]:
     """Those that build on the verdicts, too."""
     clocks = Clocks()
-    return [ClockDetector(architecture, clocks), online(architecture, at=at, edition=edition, clocks=clocks, located=located)]
+    return [ClockDetector(architecture, clocks), online(architecture, at=at, edition=edition, clocks=clocks, located=located, sizes=sizes)]
 
 
 class _Stop:
@@ -131,7 +135,7 @@ def detect(arguments: argparse.Namespace, ending: Ending) -> int:
     group = settings.group or "hopwatch-detect"
     make = partial(verdict_detectors, settings.at)
     if settings.questions:
-        make = partial(online_detectors, settings.at, Located(settings.locations))
+        make = partial(online_detectors, settings.at, Located(settings.locations), TableSizes(settings.table_sizes, time.monotonic, say))
     stopping = _Stop(settings.duration)
     with ending(stopping.ask):
         progress = _patient(lambda: Progress(postgres, group, key, hiding), stopping)

@@ -171,6 +171,7 @@ SAID = {
     },
     "hopwatch/figures.py": {"none lost: what is said again counts again": "FINDINGS_MAX"},
     "hopwatch/located.py": {CACHE: "ADDRESSES_MAX"},
+    "hopwatch/sizes.py": {REFUSED: "FILE_BYTES_MAX TABLES_MAX"},
     "hopwatch/metrics.py": {"none lost: counted under `~other`": "SERIES_MAX"},
     "hopwatch/store/reading.py": {SHOWN: "CANDIDATES_MAX"},
     "hopwatch/store/postgresql.py": {CACHE: "ACCOUNTS_MAX"},

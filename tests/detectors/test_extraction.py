@@ -94,3 +94,14 @@ def test_rows_that_another_view_has_counted_are_not_taken_twice() -> None:
 
 def test_writing_is_no_extraction() -> None:
     assert Extraction(plant(), QUOTED).observe(page(90_000, operation="insert")) == ()
+
+
+def test_what_a_feed_counted_lately_stands_before_what_was_declared() -> None:
+    counted: dict[tuple[str, str | None, str], int] = {}
+    detector = Extraction(plant(), QUOTED, sizes=lambda *table: counted.get(table))
+    counted["north", "mes-db", "quality.inspection"] = 40_000
+    (finding,) = pages(detector, rows=1_000, count=25, apart_ns=60 * 10**9)
+    assert finding.differences[0].observed == "20000 rows, 50% of the table in one go"
+    counted.clear()
+    (finding,) = pages(detector, rows=1_000, count=60, apart_ns=60 * 10**9, at_ns=DAY_NS)
+    assert finding.differences[-1].observed == "50000 rows, 50% of the table in one go"
