@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hopwatch.config import ConfigError, Settings, console, settings
 
 if TYPE_CHECKING:
+    from alerts.book import Book
     from dashboards.console.serve import Options, Serving
     from dashboards.console.settings import ConsoleSettings
 
@@ -128,13 +129,23 @@ def _options(chosen: Settings, said: ConsoleSettings, declarations: list[Path]) 
             said.oidc_claim, said.oidc_name_claim, said.oidc_title, str(said.oidc_ca) if said.oidc_ca else None,
         )  # fmt: skip
     # The client of PostgreSQL is loaded by who needs it.
-    from hopwatch.store.reader import reader
+    from hopwatch.store.reader import is_postgres, reader
 
     return Options(
-        paths, partial(reader, chosen.store, chosen.key), address=said.address, at=chosen.at, approvers=chosen.approvers, names=said.names,
-        tls_cert=said.tls_cert, tls_key=said.tls_key, local_role=said.local_role, users=said.users, proxies=said.proxy, roles=said.roles,
-        oidc=oidc, idle_s=said.idle_minutes * 60, absolute_s=said.absolute_hours * 3600,
+        paths, partial(reader, chosen.store, chosen.key), partial(_book, chosen.store, chosen.key), not is_postgres(chosen.store),
+        address=said.address, at=chosen.at, approvers=chosen.approvers, names=said.names, tls_cert=said.tls_cert, tls_key=said.tls_key,
+        local_role=said.local_role, users=said.users, proxies=said.proxy, roles=said.roles, oidc=oidc, idle_s=said.idle_minutes * 60,
+        absolute_s=said.absolute_hours * 3600,
     )  # fmt: skip
+
+
+def _book(store: str, key: Path | None) -> Book:
+    from alerts.book import book
+    from alerts.techniques import page, techniques
+
+    opened = book(store, key)
+    opened.about = lambda verdict: (techniques(verdict), page(verdict))
+    return opened
 
 
 def _pair(text: str) -> tuple[str, str]:

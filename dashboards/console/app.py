@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboards.console import entering, looking
+from dashboards.console import alerting, entering, looking
 from dashboards.console.access import Right
 from dashboards.console.guard import Guard
 from dashboards.console.pages import STATIC
@@ -35,6 +35,10 @@ ADDRESSES: Final[tuple[tuple[str, str, Right | None, Handler], ...]] = (
     ("GET", "/declaration", "look", looking.show_declaration),
     ("GET", "/declaration/drawing.svg", "look", looking.show_drawing),
     ("GET", "/coverage", "look", looking.show_coverage),
+    ("GET", "/alerts", "look", alerting.show_alerts),
+    ("GET", "/alerts/{id}", "look", alerting.show_alert),
+    ("POST", "/alerts/{id}/decide", "decide", alerting.decide),
+    ("GET", "/alerts/{id}/draft", "draft", alerting.show_draft),
     ("GET", "/access", "look", entering.show_access),
     ("POST", "/access/end", "sessions", entering.end_session),
     ("GET", "/login", None, entering.show_login),
@@ -73,7 +77,8 @@ def application(console: Console, names: Collection[str]) -> Starlette:
         yield
         console.library.close()
 
-    routes = [Route(address, door(console, right, handler), methods=[method]) for method, address, right, handler in ADDRESSES]
+    addresses = [one for one in ADDRESSES if console.decides or not one[1].startswith("/alerts")]
+    routes = [Route(address, door(console, right, handler), methods=[method]) for method, address, right, handler in addresses]
     routes += [Route("/static/{name}", _shipped), Route("/health", _alive)]
     return Starlette(
         routes=routes,

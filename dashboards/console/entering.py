@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 
 from dashboards.console.access import NAME, RIGHTS, ROLES, SAID_OF_RIGHTS, Person
 from dashboards.console.visit import Visit, came_in, onward
+
+DECISIONS_LISTED: Final = 200
 
 _CHECKS: Final = asyncio.Semaphore(2)
 """Passwords checked at once: each takes 64 MiB."""
@@ -93,8 +95,12 @@ async def show_access(visit: Visit) -> Response:
     """Who may do what; for who may see it, who is here and what happened at the door."""
     entries = list(visit.console.entries)[::-1] if visit.may("audit") else []
     sessions = list(visit.console.sessions.all()) if visit.may("audit") else []
+    decisions: list[dict[str, Any]] = []  # Any: JSON values.
+    if visit.may("audit") and visit.console.decides:
+        decisions = (await visit.console.library.deal(lambda book: book.decisions()))[: -DECISIONS_LISTED - 1 : -1]
     return visit.page(
         "access.html", title="Access", roles=ROLES, rights=RIGHTS, said=SAID_OF_RIGHTS, entries=entries, sessions=sessions,
+        decisions=decisions,
         now_s=visit.console.sessions.now_s(),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from alerts.book import BATCH_FINDINGS, Book
 from hopwatch.declared.load import load
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
@@ -29,6 +30,9 @@ KEPT_MAX: Final = 64
 """Answers kept for a moment."""
 
 KEPT_S: Final = 2.0
+
+STEPS_MAX: Final = 20
+"""Batches of findings taken in before a page is answered; the next page takes in more."""
 
 SPANS: Final = {"1h": 3_600, "24h": 86_400, "7d": 7 * 86_400, "31d": 31 * 86_400}
 """How far back a page looks; a store that is older than that is not asked for more."""
@@ -103,22 +107,50 @@ class Declarations:
 
 
 class Library:
-    """One thread that reads; ``opened`` opens the store in it, ``clock`` counts seconds."""
+    """One thread that reads the store and the alert book, and writes decisions; ``clock`` counts seconds.
 
-    def __init__(self, opened: Callable[[], Reader], clock: Callable[[], float]) -> None:
-        self._opened, self._clock = opened, clock
+    ``opened`` and ``booked`` open them in that thread. With ``now_ns`` findings are taken into the book when it is looked at, so that an
+    embedded store has its alerts though nobody runs ``hopwatch alerts``; a runner beside it works on the same book in turns.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[], Reader],
+        clock: Callable[[], float],
+        booked: Callable[[], Book] | None = None,
+        now_ns: Callable[[], int] | None = None,
+    ) -> None:
+        self._opened, self._clock, self._booked, self._now_ns = opened, clock, booked, now_ns
         self._thread = ThreadPoolExecutor(1, "console-reads")
         self._reader: Reader | None = None
+        self._book: Book | None = None
+        self._taken_s = float("-inf")
         self._waiting = 0
         self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()  # Any: whatever an answer is.
 
+    @property
+    def has_book(self) -> bool:
+        """Whether there is an alert book."""
+        return self._booked is not None
+
     async def ask(self, question: Callable[[Reader], _T], keep: Hashable = None) -> _T:
-        """The answer; one with a name to keep it under may be a moment old.
+        """The store's answer; one with a name to keep it under may be a moment old.
 
         Raises:
             StoreError: the store cannot be read.
             Busy: too many wait.
         """
+        return await self._answered(lambda: question(self._read()), keep)
+
+    async def deal(self, question: Callable[[Book], _T], keep: Hashable = None) -> _T:
+        """The alert book's answer, or what it did.
+
+        Raises:
+            StoreError, Busy: as for ``ask``.
+        """
+        return await self._answered(lambda: question(self._opened_book()), keep)
+
+    async def _answered(self, question: Callable[[], _T], keep: Hashable) -> _T:
         if keep is not None and keep in self._kept:
             made_s, answer = self._kept[keep]
             if self._clock() - made_s <= KEPT_S:
@@ -127,7 +159,7 @@ class Library:
             raise Busy
         self._waiting += 1
         try:
-            answered: _T = await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+            answered: _T = await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, question)
         finally:
             self._waiting -= 1
         if keep is not None:
@@ -140,11 +172,9 @@ class Library:
         """What was kept is no longer so: somebody decided something."""
         self._kept.clear()
 
-    def _answer(self, question: Callable[[Reader], _T]) -> _T:
-        if self._reader is None:
-            self._reader = self._opened()
+    def _guarded(self, question: Callable[[], _T]) -> _T:
         try:
-            return question(self._reader)
+            return question()
         except IdUnknown:
             raise
         except StoreError:
@@ -152,10 +182,29 @@ class Library:
             self._closed()
             raise
 
+    def _read(self) -> Reader:
+        if self._reader is None:
+            self._reader = self._opened()
+        return self._reader
+
+    def _opened_book(self) -> Book:
+        assert self._booked is not None, "there is no alert book"
+        if self._book is None:
+            # The store first: whoever opens it brings it to what the book reads.
+            self._read()
+            self._book = self._booked()
+        if self._now_ns is not None and self._clock() - self._taken_s > KEPT_S:
+            self._taken_s = self._clock()
+            for _ in range(STEPS_MAX):
+                if self._book.step(self._now_ns()) < BATCH_FINDINGS:
+                    break
+        return self._book
+
     def _closed(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        for one in (self._reader, self._book):
+            if one is not None:
+                one.close()
+        self._reader = self._book = None
 
     def close(self) -> None:
         """Let go of the store, in the thread that holds it."""

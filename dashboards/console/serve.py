@@ -21,6 +21,7 @@ from typing import Final
 
 import uvicorn
 
+from alerts.book import Book
 from dashboards.console.access import NAME, Person, Role
 from dashboards.console.app import application
 from dashboards.console.entrance import Entrance, Proxy
@@ -62,6 +63,9 @@ class Options:
 
     declarations: Sequence[Path]
     opened: Callable[[], Reader]
+    booked: Callable[[], Book] | None = None
+    takes_in: bool = False
+    """Whether findings are taken into the alert book when it is looked at."""
     address: str = ADDRESS
     at: date | None = None
     approvers: Path | None = None
@@ -145,7 +149,7 @@ def made(
         )  # fmt: skip
     console = Console(
         Declarations(options.declarations, at=options.at, approvers=options.approvers),
-        Library(options.opened, clock),
+        Library(options.opened, clock, options.booked, wall_ns if options.takes_in else None),
         Sessions(clock, idle_s=options.idle_s, absolute_s=options.absolute_s),
         entrance,
         Throttle(clock),

@@ -57,9 +57,12 @@ class Console:
     throttle: Throttle
     wall_ns: Callable[[], int]
     tls: bool = False
-    decides: bool = False
-    """Whether there is an alert book to decide in."""
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=LOG_MAX))
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is an alert book to decide in."""
+        return self.library.has_book
 
     @property
     def cookie(self) -> str:
@@ -87,10 +90,13 @@ class Visit:
     person: Person | None
     new_cookie: str | None = None
     form: dict[str, str] = field(default_factory=dict)
+    chosen_plant: str = ""
 
     @property
     def plant(self) -> str:
-        """The plant that is looked at: the one asked for, else the first."""
+        """The plant that is looked at: that of the alert, the one asked for, else the first."""
+        if self.chosen_plant:
+            return self.chosen_plant
         asked = self.request.query_params.get("plant") or self.form.get("plant", "")
         return asked if asked in self.console.declarations.of else next(iter(self.console.declarations.of))
 
