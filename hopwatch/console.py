@@ -132,14 +132,19 @@ def _options(chosen: Settings, said: ConsoleSettings, declarations: list[Path]) 
     from hopwatch.store.reader import is_postgres, reader
 
     return Options(
-        paths, partial(reader, chosen.store, chosen.key), partial(_book, chosen.store, chosen.key), not is_postgres(chosen.store),
+        paths, partial(reader, chosen.store, chosen.key), partial(booked, chosen.store, chosen.key), not is_postgres(chosen.store),
         address=said.address, at=chosen.at, approvers=chosen.approvers, names=said.names, tls_cert=said.tls_cert, tls_key=said.tls_key,
         local_role=said.local_role, users=said.users, proxies=said.proxy, roles=said.roles, oidc=oidc, idle_s=said.idle_minutes * 60,
         absolute_s=said.absolute_hours * 3600,
     )  # fmt: skip
 
 
-def _book(store: str, key: Path | None) -> Book:
+def booked(store: str, key: Path | None = None) -> Book:
+    """The alert book beside a store, or in it, as the console opens it.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
     from alerts.book import book
     from alerts.techniques import page, techniques
 
