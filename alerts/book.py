@@ -416,6 +416,12 @@ class Book(ABC):
             for verdict, counts in by.items()
         ]
 
+    def spelling(self, account: str) -> str:
+        """How an account that a person names rests in findings: as the book has it, in clear or as its pseudonym."""
+        known = "SELECT 1 FROM alerts WHERE who = ? LIMIT 1"
+        made = account if self.pseudonyms is None else self.pseudonyms.made(account)
+        return made if not self._rows(known, (account,)) and self._rows(known, (made,)) else account
+
     def counted(self) -> dict[str, int]:
         """What was taken in, told, hidden and folded since the book was begun, and which bounds were reached."""
         return {str(name): int(count) for name, count in json.loads(self._state().get("counted", "{}")).items()}

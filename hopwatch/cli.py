@@ -33,7 +33,7 @@ from detectors.judgement import Judgement
 from detectors.online import Online, online
 from detectors.verdict import VerdictDetector
 from detectors.whatif import what_if
-from hopwatch import agents, console, scale
+from hopwatch import agents, alerting, console, scale
 from hopwatch.bus import Log, LogError
 from hopwatch.bus import cli as bus
 from hopwatch.bus.embedded import EmbeddedLog
@@ -145,6 +145,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
     watch.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too (docs/detectors.md)")
     watch.add_argument("--console", nargs="?", const="", metavar="ADDRESS", help="serve the console beside it (default 127.0.0.1:8710)")
+    watch.add_argument("--alerts", action="store_true", help="make alerts of findings; so do destinations in the settings")
     scale.add_locations(watch)
     add_metrics(watch)
     _capturing(watch)
@@ -211,6 +212,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     looked.set_defaults(run=lambda arguments, sensors: _console(arguments))
     _reading(looked)
     console.add_console(looked, _Parser)
+
+    alerts = commands.add_parser("alerts", help="what a person is to act on: look, decide, deliver", allow_abbrev=False)
+    alerts.set_defaults(run=lambda arguments, sensors: alerting.run(arguments, _ending))
+    alerting.add_alerts(alerts, _Parser, _reading)
 
     explain = commands.add_parser("explain", help="one finding, flow or loss in full", allow_abbrev=False)
     explain.set_defaults(run=_explain)
@@ -396,6 +401,10 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
             if store is None:
                 raise _Wrong("watch: the console looks at a store: --store PATH")
             stack.callback(console.beside(chosen, arguments.console).stop)
+        if arguments.alerts and store is None:
+            raise _Wrong("watch: alerts are made from a store: --store PATH")
+        if store is not None and (arguments.alerts or alerting.configured(arguments)):
+            stack.enter_context(alerting.beside(chosen, arguments))
         judges = _Judges(detector)
         metered = None if chosen.metrics is None else _metered(view, judges, architecture, log)
         run = Run(log, judges, store, metered or view, f"{CONSUMER}/{architecture.plant}")

@@ -223,6 +223,7 @@ SAID = {
     "alerts/book.py": {PIECES: "DUE_MAX IDS_MAX", SHOWN: "CANDIDATES_MAX"},
     "alerts/desk.py": {REFUSED: "SCOPE_MAX SUPPRESS_DAYS_MAX SHELVE_DAYS_MAX RULES_MAX REASON_CHARACTERS_MAX"},
     "alerts/embedded.py": {"error: said, and the findings wait in the store": "BOOK_BYTES_MAX"},
+    "hopwatch/alerting.py": {"none lost: further ones are told when they change": "FIRING_MAX"},
     "alerts/techniques.py": {REFUSED: "TECHNIQUES_MAX"},
     "alerts/formats/cef.py": {CLIPPED: "NAME_MAX COUNT_MAX"},
     "alerts/formats/mail.py": {"told: how many more there are": "DIGEST_MAX", CLIPPED: "SUBJECT_CHARACTERS_MAX"},

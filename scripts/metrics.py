@@ -5,11 +5,12 @@ from pathlib import Path
 
 from agent.metrics import METRICS as AGENT
 from alerts.delivery.metrics import METRICS as DELIVERY
+from alerts.running import METRICS as ALERTS
 from hopwatch.figures import DETECTING, STORING, WATCHING
 from hopwatch.metrics import SENSOR, SERIES_MAX, Metric
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
-GROUPS: Sequence[Sequence[Metric]] = (AGENT, WATCHING, DETECTING, STORING, DELIVERY)
+GROUPS: Sequence[Sequence[Metric]] = (AGENT, WATCHING, DETECTING, STORING, DELIVERY, ALERTS)
 
 HEAD = f"""# Figures for Prometheus
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from agent.metrics import figures as agent_figures
+from alerts.running import METRICS as ALERTS
 from hopwatch.cli import main
 from hopwatch.events import Heartbeat, Loss
 from hopwatch.figures import DETECTING, STORING, WATCHING, JudgingFigures, RunningFigures, Tally
@@ -20,7 +21,7 @@ from scripts import metrics as page
 from tests.detectors.north import detector, end, extract
 
 ROOT = Path(__file__).parent.parent
-UNITS = ("_total", "_seconds", "_bytes", "_events", "_findings", "_partitions", "_up", "_synchronised", "_publishing")
+UNITS = ("_total", "_seconds", "_bytes", "_events", "_findings", "_partitions", "_alerts", "_up", "_synchronised", "_publishing")
 
 
 def shown(*collectors: Collector) -> str:
@@ -40,15 +41,16 @@ def test_the_page_says_what_the_programs_say() -> None:
 
 
 def test_names_and_labels_follow_the_conventions() -> None:
+    known = {"plant", "verdict", "severity", "class", "zone", "depth", "agent", "stage", "topic", "table", "state", "what"}
     for metric in every():
         assert re.fullmatch(r"hopwatch_[a-z0-9_]+", metric.name), metric
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric
         assert metric.name.endswith(UNITS), metric
-        assert set(metric.labels) <= {"plant", "verdict", "severity", "class", "zone", "depth", "agent", "stage", "topic", "table"}, metric
+        assert set(metric.labels) <= known, metric
         assert metric.about.endswith(".") and metric.programs, metric
 
 
-@pytest.mark.parametrize("said", [DETECTING, STORING, WATCHING])
+@pytest.mark.parametrize("said", [DETECTING, STORING, WATCHING, ALERTS])
 def test_prometheus_itself_has_nothing_to_say_against_them(said: tuple[Metric, ...]) -> None:
     promtool = shutil.which("promtool")
     assert promtool, "promtool is missing; `make setup` installs Debian's prometheus"
