@@ -37,6 +37,8 @@ BACKOFF_S_MAX: Final = 300.0
 
 DELAY_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0)
 STOP_S: Final = 5.0
+FAULT_S: Final = 30.0
+"""How long a sender rests after a mistake of our own."""
 
 
 @dataclass(slots=True)
@@ -121,6 +123,8 @@ class Sender:
         except Refused as error:
             self._took(waiting, items, error.done)
             self._put_aside(waiting[error.done :], str(error), whole=error.whole)
+        except StoreError:
+            raise  # Of the alert book, which an Alertmanager's open alerts come from: the letter is as good as ever.
         except Exception as error:
             # A mistake of ours, in a format for example: it must stop neither the letters behind this one nor the thread.
             self._put_aside(waiting, f"our own fault: {type(error).__name__} while this letter was written", whole=len(waiting) > 1)
@@ -271,7 +275,11 @@ class Senders:
         self.running[name] = sender
         try:
             while not self._ended.is_set():
-                wait_s = sender.step()
+                try:
+                    wait_s = sender.step()
+                except Exception as error:
+                    # A thread that ended would be a destination that nobody serves and nobody misses.
+                    sender.trouble, wait_s = f"our own fault: {type(error).__name__}: {error}", FAULT_S
                 if wait_s > 0:
                     wake.wait(wait_s)
                     wake.clear()

@@ -227,6 +227,39 @@ def test_queues_that_cannot_be_reached_are_tried_again(file: Book) -> None:
     assert set(receiver.got) == set(_ids(letters("siem", range(2))))
 
 
+def test_book_that_cannot_be_read_kills_no_letter(file: Book) -> None:
+    """An Alertmanager's open alerts come from the book; that it is away says nothing of the letter."""
+
+    def fails(batch: Sequence[Item]) -> None:
+        if len(receiver.asked_ns) < 3:
+            raise StoreError("postgresql: away")
+
+    receiver = Receiver(fails)
+    sender, outbox, clock = _sender(file, receiver)
+    file.queue(letters("siem", range(1)))
+    _run(sender, clock, 60)
+    assert receiver.got == [alert(0).event_id] and _state(outbox).dead_total == 0
+
+
+def test_mistake_of_our_own_ends_no_thread(file: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alerts.delivery.sender.FAULT_S", 0.01)
+    mistakes = iter([True, True])
+    arrived = threading.Event()
+
+    class Careless(Receiver):
+        def wait_s(self, batch: Sequence[Item], oldest_s: float) -> float:
+            return 0.0 if not next(mistakes, False) else float("x")
+
+        def send(self, batch: Sequence[Item]) -> None:
+            arrived.set()
+
+    senders = Senders({"siem": Careless()}, file.outbox, random=Random(1))
+    file.queue(letters("siem", range(1)))
+    senders.start()
+    assert arrived.wait(10)
+    assert senders.stop()
+
+
 def test_second_process_stands_by_until_the_first_is_gone(kept: Book) -> None:
     first, second = Receiver(), Receiver()
     one, _, clock = _sender(kept, first)
