@@ -297,6 +297,15 @@ def test_what_a_status_means_for_a_letter() -> None:
         to.close()
 
 
+def test_webhook_is_led_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirection, or a proxy of the environment, would carry alerts and a token to whom nobody named."""
+    with http() as other, http(lambda taken: (307, b"", {"Location": other.url})) as receiver:
+        monkeypatch.setenv("HTTP_PROXY", other.url)
+        with pytest.raises(Retry, match="HTTP 307: not the address of such a receiver"):
+            made(kind="webhook", address=receiver.url).send(items(letters("siem", range(1))))
+        assert other.taken == []
+
+
 # Splunk
 
 
