@@ -220,8 +220,8 @@ def differences(out: Path, ledger: Ledger, packets: int) -> list[str]:
     return found
 
 
-def watch(capture: Path) -> list[str]:
-    options = ["-d", str(DECLARATION), "-r", str(capture), "--store", "none", "--agent", "tap-bench", "--json"]
+def watch(capture: Path, questions: str = "--no-questions") -> list[str]:
+    options = ["-d", str(DECLARATION), "-r", str(capture), "--store", "none", "--agent", "tap-bench", "--json", questions]
     return [sys.executable, "-m", "hopwatch.cli", "watch", *options]
 
 
@@ -237,6 +237,8 @@ def products(capture: Path, packets: int, ledger: Ledger, folder: Path) -> list[
     return [
         Contender("hopwatch, start-up", watch(nothing), 0),
         Contender("hopwatch watch", watch(capture), packets, "hopwatch, start-up", exits=(0, 1), checked=ledger),
+        Contender("with questions, start-up", watch(nothing, "--questions"), 0),
+        Contender("with questions", watch(capture, "--questions"), packets, "with questions, start-up", exits=(0, 1), checked=ledger),
         Contender("sensor, start-up", [sys.executable, "-c", SENSOR_ALONE, str(nothing)], 0),
         Contender("sensor alone", [sys.executable, "-c", SENSOR_ALONE, str(capture)], packets, "sensor, start-up"),
         Contender("tcpdump -w /dev/null", ["tcpdump", "-r", str(capture), "-w", "/dev/null"], packets),

@@ -80,7 +80,8 @@ def main() -> int:
 
 def measure(given: argparse.Namespace, base: Path, ring: str) -> None:
     hopwatch = [sys.executable, "-m", "hopwatch.cli", "watch", "-d", str(DECLARATION), "-i", INTERFACES[1]]
-    hopwatch += ["--store", "none", "--agent", "tap-bench", "--json"]
+    # The verdicts alone, as before there were questions.
+    hopwatch += ["--store", "none", "--agent", "tap-bench", "--json", "--no-questions"]
     print(f"{machine()}; sender and readers on the same cores")
     for name, command in (("a reader that looks at nothing", [ring, INTERFACES[1]]), ("hopwatch watch", hopwatch)):
         rate = highest(base, [command], given.folder)

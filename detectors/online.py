@@ -87,13 +87,15 @@ class Online:
     Questions see a copy with the classes of what filled it, if there is something ``inherited`` that a question remembers.
     """
 
-    name = "online"
+    # With or without questions, what is kept is found again: whoever turns them on or off goes on with the budgets there are.
+    name = VerdictDetector.name
 
     def __init__(self, verdict: VerdictDetector, questions: Sequence[Question], inherited: Inherited | None = None) -> None:
         self.verdict = verdict
         self._inherited = inherited
         self.questions = tuple(questions)
         self._kinds: OrderedDict[tuple[int, str, str | None], _Kind] = OrderedDict()
+        self._kinds_forgotten = 0
 
     def observe(self, event: Event) -> list[Judgement | Finding]:
         """The judgement of a flow, then what each question says of it."""
@@ -130,6 +132,7 @@ class Online:
             kind = self._kinds[key] = _Kind(judgement, index)
             if len(self._kinds) > KINDS_MAX:
                 self._kinds.popitem(last=False)
+                self._kinds_forgotten += 1
         return kind
 
     def _asked(self, moved: Moved) -> tuple[Callable[[Moved], Sequence[Finding]], ...]:
@@ -148,23 +151,24 @@ class Online:
                 question.blind(loss)
 
     def state(self) -> dict[str, Any]:  # Any: JSON values
-        """Everything remembered, by who remembers it."""
-        return {"verdict": self.verdict.state()} | {question.name: question.state() for question in self.questions}
+        """Everything remembered, by who remembers it, under the verdict's edition."""
+        verdict = self.verdict.state()
+        return {"edition": verdict["edition"], self.name: verdict} | {question.name: question.state() for question in self.questions}
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
-        """Take over what ``state`` gave; a question that is new begins with nothing."""
-        self.verdict.restore(state["verdict"])
+        """Take over what ``state`` gave, or the verdict's own; a question that is new begins with nothing."""
+        self.verdict.restore(state)
         for question in self.questions:
             if question.name in state:
                 question.restore(state[question.name])
 
     def changes(self) -> dict[str, Any]:  # Any: JSON values
         """What changed since the last call; the first only begins to note it."""
-        return {"verdict": self.verdict.changes()} | {question.name: question.changes() for question in self.questions}
+        return {self.name: self.verdict.changes()} | {question.name: question.changes() for question in self.questions}
 
     def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
-        self.verdict.merge(changes["verdict"])
+        self.verdict.merge(changes)
         for question in self.questions:
             if question.name in changes:
                 question.merge(changes[question.name])
@@ -172,12 +176,12 @@ class Online:
     def sizes(self) -> dict[str, int]:
         """How much is remembered, table by table."""
         own = {f"{question.name}.{table}": len(memory) for question in self.questions for table, memory in question.memories().items()}
-        return self.verdict.sizes() | own
+        return self.verdict.sizes() | own | {"kinds": len(self._kinds)}
 
     def forgotten(self) -> dict[str, int]:
         """What the bounds have pushed out, table by table."""
         own = {f"{question.name}.{table}": count for question in self.questions for table, count in question.forgotten().items()}
-        return self.verdict.forgotten() | own
+        return self.verdict.forgotten() | own | {"kinds": self._kinds_forgotten}
 
 
 class _Kind:

@@ -212,7 +212,8 @@ class VerdictDetector:
         }
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
-        """Go on where ``state`` was taken."""
+        """Go on where ``state`` was taken, by this detector or by one that asked questions besides."""
+        state = state.get(self.name, state)
         self._budgets.restore(state["budgets"])
         self._caps.restore(state["caps"])
         self._views.restore(state["views"])
@@ -247,6 +248,7 @@ class VerdictDetector:
         Raises:
             ValueError: the changes are those of another edition.
         """
+        changes = changes.get(self.name, changes)
         if changes["edition"] != self._edition:
             raise ValueError("changes of another edition")
         for name, table in self._changing().items():

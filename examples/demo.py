@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from detectors.judgement import TABLE
 from examples.plant import servers, story
 from examples.plant.day import declaration_for, plant
 from examples.plant.ledger import Ledger
@@ -213,9 +214,16 @@ def acts_table(acts: Sequence[Any], flows: Sequence[Any], findings: Sequence[Any
     for act in acts:
         mine = {(tuple(client), tuple(server)) for client, server in act["connections"]}
         about = [finding for finding in findings if touches(finding, by_id, mine)]
-        verdicts, hops = {finding["verdict"] for finding in about}, {finding["nearest_hop"] for finding in about}
+        # The verdict by its windows; what questions say of them besides is told, and no part of what is expected.
+        verdicts = {finding["verdict"] for finding in about}
+        own = [finding for finding in about if finding["verdict"] in TABLE]
+        hops = {finding["nearest_hop"] for finding in own}
         delay = None if delays is None else delays.get(act["name"], float("inf"))
-        same = verdicts == {act["verdict"]} and hops == {act["nearest_hop"]} and (delay is None or delay <= DELAY_S_MAX)
+        same = (
+            {finding["verdict"] for finding in own} == {act["verdict"]}
+            and hops == {act["nearest_hop"]}
+            and (delay is None or delay <= DELAY_S_MAX)
+        )
         agreed &= same
         explained |= {finding["finding_id"] for finding in about}
         table.add_row(

@@ -143,7 +143,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     watch.add_argument("--store", metavar="PATH", help=f"the store's file, or {NO_STORE} (default hopwatch.db)")
     watch.add_argument("--key", type=Path, metavar="FILE", help="the key of the store's pseudonyms (default STORE.key)")
     watch.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
-    watch.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too (docs/detectors.md)")
+    scale.add_questions(watch)
     watch.add_argument("--console", nargs="?", const="", metavar="ADDRESS", help="serve the console beside it (default 127.0.0.1:8710)")
     watch.add_argument("--alerts", action="store_true", help="make alerts of findings; so do destinations in the settings")
     scale.add_locations(watch)

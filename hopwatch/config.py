@@ -78,8 +78,8 @@ class JudgingSettings(CaptureSettings):
 
     approvers: Path | None = Field(None, description="the keys whose signature approves a declaration")
     at: date | None = Field(None, description="the day expiries are judged for; by default that of the packets")
-    questions: bool = Field(False, description="ask what no single window shows, too: bulk, new accounts, lineage, silence")
     table_sizes: Path | None = Field(None, description="a CSV file of asset, table and rows: how large tables are")
+    questions: bool = Field(True, description="ask what no single window shows, too: bulk, new accounts, lineage, silence")
     locations: Annotated[list[Path], NoDecode] = Field([], description="files in the MaxMind DB format: country or operator of an address")
 
     @field_validator("locations", mode="before")

@@ -53,10 +53,17 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-unsigned", action="store_true", help="judge by declarations nobody has signed, too")
     parser.add_argument("--allow-older", action="store_true", help="let an older version take the place of a newer one")
     parser.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
-    parser.add_argument("--questions", action="store_true", default=None, help="ask what no single window shows, too")
+    add_questions(parser)
     add_locations(parser)
     parser.add_argument("--no-verdicts", dest="verdicts", action="store_false", default=None, help="keep no verdict for each flow")
     parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-detect)")
+
+
+def add_questions(parser: argparse.ArgumentParser) -> None:
+    """The flag of whatever judges."""
+    parser.add_argument(
+        "--questions", action=argparse.BooleanOptionalAction, help="ask what no single window shows, too (docs/detectors.md; default on)"
+    )
 
 
 def add_locations(parser: argparse.ArgumentParser) -> None:

@@ -54,6 +54,7 @@ COUNTED = {
     "detectors/failover.py": {FORGOTTEN: "MEMBERS_MAX"},
     "detectors/inherited.py": {FORGOTTEN: "COPIES_MAX"},
     "detectors/kept.py": {FORGOTTEN: "KEPT_MAX"},
+    "detectors/online.py": {FORGOTTEN: "KINDS_MAX"},
     "detectors/findings.py": {FORGOTTEN: "FINDINGS_MAX"},
     "detectors/losses.py": {FORGOTTEN: "LOSSES_MAX"},
     "detectors/memory.py": {FORGOTTEN: "KEYS_MAX"},
@@ -255,7 +256,6 @@ SAID = {
     "detectors/kept.py": {UNKNOWN: "UNNAMED_ROWS_MAX UNNAMED_BYTES_MAX"},
     "detectors/nearest.py": {"none hidden: the finding stands, its nearest hop may be a further one": "CANDIDATES_MAX"},
     "detectors/offsite.py": {REFUSED: "ENTRIES_MAX"},
-    "detectors/online.py": {CACHE: "KINDS_MAX"},
     "detectors/verdict.py": {THRESHOLD: "_ATTEMPT_SEVERITY_MAX"},
     "detectors/whatif.py": {"told: no time was found": "DAYS_SEARCHED_MAX", "none hidden: the last answer stands": "NEARER_MAX"},
 }

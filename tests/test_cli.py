@@ -151,7 +151,7 @@ def test_declared_flows_end_with_status_0(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_json_carries_flows_findings_losses_and_the_summary_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch(Replay(a=[[flow(1), LOSS], [flow(2, account="svc_report")]]), "--json") == 1
+    assert watch(Replay(a=[[flow(1), LOSS], [flow(2, account="svc_report")]]), "--json", "--no-questions") == 1
     said = lines(capsys.readouterr().out)
     assert [line["kind"] for line in said] == ["flow", "loss", "flow", "finding", "summary"]
     assert said[-1]["windows"] == 2
@@ -170,7 +170,7 @@ def test_plain_lines_show_the_violation_without_colour(capsys: pytest.CaptureFix
 
 
 def test_store_answers_flows_findings_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
-    watch(Replay(a=[[flow(1), flow(2, account="svc_report")]]), "--store", "s.db")
+    watch(Replay(a=[[flow(1), flow(2, account="svc_report")]]), "--store", "s.db", "--no-questions")
     capsys.readouterr()
     assert main(["flows", "--store", "s.db", "--json"]) == 0
     kept = lines(capsys.readouterr().out)
@@ -223,7 +223,7 @@ def test_reading_a_capture_twice_adds_nothing(capsys: pytest.CaptureFixture[str]
     replay = Replay(a=[[flow(1), flow(2, account="svc_report"), flow(3, account="svc_report")]])
     seen = []
     for _ in range(2):
-        watch(replay, "--store", "s.db")
+        watch(replay, "--store", "s.db", "--no-questions")
         capsys.readouterr()
         main(["findings", "--store", "s.db", "--json"])
         main(["flows", "--store", "s.db", "--json"])
@@ -233,7 +233,12 @@ def test_reading_a_capture_twice_adds_nothing(capsys: pytest.CaptureFixture[str]
 
 
 def test_truncated_capture_is_judged_up_to_the_cut_and_then_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch(Replay(a=[[flow(1, account="svc_report")], ValueError("a: cut off in packet 2")]), "--store", "s.db", "--json") == 1
+    assert (
+        watch(
+            Replay(a=[[flow(1, account="svc_report")], ValueError("a: cut off in packet 2")]), "--store", "s.db", "--json", "--no-questions"
+        )
+        == 1
+    )
     said = capsys.readouterr()
     assert said.err == "hopwatch: a: cut off in packet 2\n"
     assert [line["kind"] for line in lines(said.out)] == ["flow", "finding", "summary"]
@@ -275,7 +280,8 @@ def spent(store: str = "s.db") -> dict[str, Any]:  # Any: JSON values.
     state = kept.state("engine/north")
     kept.close()
     assert state is not None
-    return dict(json.loads(state)["detectors"]["verdict"]["budgets"])
+    kept_by = json.loads(state)["detectors"]["verdict"]
+    return dict(kept_by.get("verdict", kept_by)["budgets"])
 
 
 def told(capsys: pytest.CaptureFixture[str], store: str = "s.db") -> list[tuple[object, ...]]:
@@ -331,9 +337,9 @@ def test_a_kill_between_the_state_and_the_log_changes_nothing(monkeypatch: pytes
 
 
 def test_the_same_capture_again_shows_the_same_and_charges_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch(Replay(a=list(BUSY)), "--store", "s.db", "--json") == 1
+    assert watch(Replay(a=list(BUSY)), "--store", "s.db", "--json", "--no-questions") == 1
     first, before = lines(capsys.readouterr().out)[-1], spent()
-    assert watch(Replay(a=list(BUSY)), "--store", "s.db", "--json") == 1
+    assert watch(Replay(a=list(BUSY)), "--store", "s.db", "--json", "--no-questions") == 1
     again = lines(capsys.readouterr().out)[-1]
     assert (again["windows"], again["findings"]) == (first["windows"], first["findings"])
     assert spent() == before
@@ -458,10 +464,10 @@ def test_amounts_are_written_for_people() -> None:
     assert span("2026-04-07T10:00:00Z", "2026-04-07T10:09:00Z") == "9 min"
 
 
-def test_questions_are_asked_only_when_they_are_wanted(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_questions_are_asked_unless_nobody_wants_them(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """A dump by a stranger is a verdict in any case; that it is a dump, and a new account, only the questions say."""
     stranger = [flow(1, "someone", application="pg_dump")]
-    for flags, questions in (([], set()), (["--questions"], {"dump", "new-account"})):
+    for flags, questions in (([], {"dump", "new-account"}), (["--no-questions"], set())):
         assert watch(Replay(a=[stranger]), "--json", "--store", "none", *flags) == 1
         said = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
         findings = {line["verdict"] for line in said if line["kind"] == "finding"}
@@ -473,5 +479,17 @@ def test_what_time_alone_shows_is_said_in_the_plain_view(capsys: pytest.CaptureF
     """An agent of a conduit that was heard to beat and falls silent is about no window."""
     beat = dump(Heartbeat(event_id="b" * 32, plant="north", agent="tap", time="2026-04-07T10:00:00Z"))
     quiet = [beat, flow(1), flow(2, agent="other", start="2026-04-07T10:05:00Z", end="2026-04-07T10:05:01Z")]
-    assert watch(Replay(a=[quiet]), "--store", "none", "--questions") == 1
+    assert watch(Replay(a=[quiet]), "--store", "none") == 1
     assert "agent-silent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("before", "after"), [("--no-questions", "--questions"), ("--questions", "--no-questions")])
+def test_whoever_turns_questions_on_or_off_goes_on_with_the_budgets_there_are(
+    before: str, after: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch(Replay(a=list(BUSY[:3])), "--store", "s.db", before)
+    assert sum(spent()["hop:extract#rows/1h"][0][0][1:]) == 900_000
+    assert watch(Replay(a=list(BUSY)), "--store", "s.db", "--json", after) == 1
+    said = capsys.readouterr()
+    assert "anew" not in said.err
+    assert '"verdict":"over-limit"' in said.out

@@ -1,7 +1,7 @@
 """The nuisance benchmark: how often somebody is called for what every plant has, and whether the evil twin of each is found.
 
 Every case of ``nuisance_cases`` is done by real tools against real servers in network namespaces of this run, recorded at one tap,
-put at the hours the case says (stretched or repeated: the report states the scale) and read by `hopwatch watch -r --questions`
+put at the hours the case says (stretched or repeated: the report states the scale) and read by `hopwatch watch -r`
 under ``nuisance.yaml``. Three runs:
 
 - each case by itself, and once more with its evil twin, which must raise an alert that the case did not;
@@ -87,7 +87,7 @@ def judged(tape: Iterable[Played], folder: Path, declaration: Path = DECLARATION
 
 def watched(capture: Path, declaration: Path, at: str) -> tuple[list[Json], int]:
     """The same of a capture."""
-    argv = hopwatch("watch", "-d", str(declaration), "-r", str(capture), "--store", "none", "--questions", "--json", "--at", at)
+    argv = hopwatch("watch", "-d", str(declaration), "-r", str(capture), "--store", "none", "--json", "--at", at)
     found: dict[str, Json] = {}
     windows = 0
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -216,7 +216,7 @@ def report(seed: int, pairs: Sequence[Pair], whole: Sequence[Json], windows: int
         "# Nuisance: what kills a monitor in week one",
         "",
         f"`make nuisance SEED={seed}`, {took_s:.0f} s. Real tools and servers, recorded at one tap, read by",
-        "`hopwatch watch -r --questions` under `benchmarks/detection/nuisance.yaml`. An alert is a finding above `info`.",
+        "`hopwatch watch -r` under `benchmarks/detection/nuisance.yaml`. An alert is a finding above `info`.",
         "",
         f"- **{total} alerts in {PLANT_DAYS} plant-days** with everything benign in them ({total / PLANT_DAYS:.2f} a plant-day; goal 1 at "
         f"most): {', '.join(f'{day} {count}' for day, count in plant_days.items())}",

@@ -10,6 +10,8 @@ from north import LAKE_NAME, NIGHT, architecture, collect, end, extract, flow, m
 
 from detectors.judgement import Judgement
 from detectors.online import Online, online
+from hopwatch.detect import _edition_of
+from hopwatch.engine import Engine
 from hopwatch.events import Event, Finding, Flow, Heartbeat, Loss, time_ns, time_text
 
 SEED = 20261121
@@ -146,3 +148,15 @@ def test_peers_beyond_every_bound_are_counted_and_not_kept() -> None:
                 memory.of(str(key))
             assert len(memory) == memory._most
             assert memory.forgotten_total == 10
+
+
+def test_a_snapshot_says_the_edition_it_was_kept_under() -> None:
+    """Who takes it over builds on that edition's state: without it, whoever asks questions would begin anew with every restart."""
+    engine = Engine([online(architecture(), edition="of today")], Quiet())
+    engine.take(declared(5))
+    assert _edition_of(engine.snapshot()) == "of today"
+
+
+class Quiet:
+    def say(self, outcome: object) -> None:
+        """Nobody listens."""

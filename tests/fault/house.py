@@ -346,7 +346,12 @@ def house(seed: int, *, brokers: int, days: int) -> Iterator[House]:
 
 
 def _detector(number: int, folder: Path, cluster: Cluster, server: Database) -> Program:
-    return Program(f"detector {number}", cluster.host, ["detect", *_shared(folder, cluster, server)], folder / f"detector-{number}.log")
+    return Program(
+        f"detector {number}",
+        cluster.host,
+        ["detect", *_shared(folder, cluster, server), "--no-questions"],
+        folder / f"detector-{number}.log",
+    )
 
 
 def _shared(folder: Path, cluster: Cluster, server: Database) -> list[str]:

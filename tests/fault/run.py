@@ -189,7 +189,8 @@ def _sensed(plant: House, name: str) -> list[bytes]:
 def _found(plant: House, name: str) -> dict[str, Json]:
     """What the embedded run finds in the same capture: the last word of each finding."""
     said = ["watch", "-d", str(plant.declaration(name)), "--approvers", str(plant.approvers), "-r", str(plant.capture), "--json"]
-    said += ["--store", "none", "--agent", f"tap-{name}", "--tap", TAP]
+    # As the detectors are told: questions hear of heartbeats besides, which a capture has none of.
+    said += ["--store", "none", "--agent", f"tap-{name}", "--tap", TAP, "--no-questions"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HOPWATCH_")}
     done = subprocess.run([sys.executable, "-m", "hopwatch.cli", *said], capture_output=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode in (0, 1), done.stderr.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""`make scenarios`: every attack and its twin, played on real servers, and what `hopwatch watch --questions` made of them.
+"""`make scenarios`: every attack and its twin, played on real servers, and what `hopwatch watch` made of them.
 
 Exit 0: every attack was alerted with its cause and every twin was silent; 1: not so, and the report says which; 2: it could not
 be shown.

@@ -1,6 +1,6 @@
 """One scenario: its attack must be alerted with the right cause, its twin must be silent.
 
-The tape goes through `hopwatch watch -r --questions`, as anyone's capture would. An alert is a finding of ``medium`` or above; an
+The tape goes through `hopwatch watch -r`, as anyone's capture would. An alert is a finding of ``medium`` or above; an
 attack is found where one of them has the verdict and the cause line that the scenario expects. What was gone before the alert
 are the story's windows up to the one that alerted, that one included.
 """
@@ -161,11 +161,11 @@ def play_scenario(scenario: Scenario, stage: Stage, declaration: Path = DECLARAT
 
 
 def watched(tape: Tape, folder: Path, declaration: Path) -> Side:
-    """What `hopwatch watch -r --questions` says of a tape."""
+    """What `hopwatch watch -r` says of a tape."""
     folder.mkdir(exist_ok=True)
     capture = folder / "tape.pcap"
     play(tape.played, capture)
-    watch, code = replay([capture], declaration, None, "--questions")
+    watch, code = replay([capture], declaration, None)
     capture.unlink()
     if code not in (0, 1):
         raise WatchError(f"hopwatch watch ended with {code}: {' '.join(watch.errors[-3:]) or 'no message'}")

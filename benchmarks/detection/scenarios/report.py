@@ -22,7 +22,7 @@ def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
         "# Scenarios, live",
         "",
         f"`make scenarios SEED={seed}`: real servers and clients in network namespaces, recorded at the tap, placed on the story's time",
-        "and read by `hopwatch watch -r --questions`. An alert is a finding of medium or above. *Gone* is what the story had moved when",
+        "and read by `hopwatch watch -r`. An alert is a finding of medium or above. *Gone* is what the story had moved when",
         "the window that alerted was over, that window included.",
         "",
         summary(outcomes),
