@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench bench-detection bench-detectors scenarios bench-live bench-kafka nuisance conformance matrix fuzz fault clean
+.PHONY: help setup demo test test-long dashboards bench bench-detection bench-detectors scenarios bench-live bench-kafka nuisance conformance matrix fuzz fault clean
 SEED ?=
 DURATION_S ?= 90
 BROKERS ?= 1
@@ -50,6 +50,9 @@ bench-kafka: setup  ## events on their way through Kafka, on a broker of its own
 
 bench-detectors: setup  ## topic to finding with one and two detectors, memory in PostgreSQL, and how long a finding takes (quick: EVENTS=50000)
 	@.venv/bin/python -m benchmarks.detectors $(if $(EVENTS),--events $(EVENTS))
+
+dashboards: setup  ## write the JSON of the Grafana dashboards from dashboards/grafana
+	@.venv/bin/python -m dashboards.grafana
 
 conformance: setup  ## hold `hopwatch inspect` against tshark: TRACES=DIR of captures with *.truth.json, COMPARE=the script that compares
 	@.venv/bin/python -m scripts.conformance $(TRACES) $(if $(COMPARE),--compare $(COMPARE))

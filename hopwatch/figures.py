@@ -144,7 +144,8 @@ class Tally:
             if beat.clock is not None:
                 figures.put("hopwatch_heartbeat_clock_offset_seconds", beat.clock.offset_s, *heard_of)
                 figures.put("hopwatch_heartbeat_clock_synchronised", float(beat.clock.synchronised), *heard_of)
-            if isinstance(waiting := beat.counters.get("spool_waiting"), int):
+            # A heartbeat leaves out what is zero.
+            if isinstance(waiting := beat.counters.get("spool_waiting", 0), int):
                 figures.put("hopwatch_heartbeat_spool_events", waiting, *heard_of)
         for identity, labels in self._found.items():
             figures.found(identity, labels)

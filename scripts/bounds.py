@@ -171,6 +171,8 @@ SAID = {
         "none lost: the wait for an earlier one ends": "WAITING_MAX AHEAD_MAX",
         "none lost: the order begins anew": "SPOOLS_MAX",
     },
+    "dashboards/grafana/parts.py": {"none lost: counted under `~other`": "NODES_MAX", SHOWN: "ROWS_MAX ACCOUNTS_MAX"},
+    "dashboards/grafana/soc.py": {SHOWN: "ALERTS_SHOWN_MAX"},
     "hopwatch/figures.py": {"none lost: what is said again counts again": "FINDINGS_MAX"},
     "hopwatch/located.py": {CACHE: "ADDRESSES_MAX"},
     "hopwatch/sizes.py": {REFUSED: "FILE_BYTES_MAX TABLES_MAX"},

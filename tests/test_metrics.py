@@ -21,7 +21,21 @@ from scripts import metrics as page
 from tests.detectors.north import detector, end, extract
 
 ROOT = Path(__file__).parent.parent
-UNITS = ("_total", "_seconds", "_bytes", "_events", "_findings", "_partitions", "_alerts", "_up", "_synchronised", "_publishing")
+UNITS = (
+    "_total",
+    "_seconds",
+    "_bytes",
+    "_events",
+    "_findings",
+    "_partitions",
+    "_alerts",
+    "_letters",
+    "_readable",
+    "_state",
+    "_up",
+    "_synchronised",
+    "_publishing",
+)
 
 
 def shown(*collectors: Collector) -> str:
@@ -41,7 +55,7 @@ def test_the_page_says_what_the_programs_say() -> None:
 
 
 def test_names_and_labels_follow_the_conventions() -> None:
-    known = {"plant", "verdict", "severity", "class", "zone", "depth", "agent", "stage", "topic", "table", "state", "what"}
+    known = {"plant", "verdict", "severity", "class", "zone", "depth", "agent", "stage", "topic", "table", "state", "what", "destination"}
     for metric in every():
         assert re.fullmatch(r"hopwatch_[a-z0-9_]+", metric.name), metric
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric

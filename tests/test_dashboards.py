@@ -1,0 +1,51 @@
+"""The dashboards that are shipped are those of the code, ask only what is provisioned, and lead somewhere."""
+
+import re
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from dashboards.grafana.pages import FOLDER, written
+from dashboards.grafana.parts import NODES_MAX, POSTGRESQL, PROMETHEUS
+from tests.integration.panels import loaded, panels, targets
+
+PROVISIONING = Path(FOLDER).parent / "provisioning"
+BUILT_IN = {"nodeGraph", "table", "timeseries", "stat", "state-timeline"}
+
+
+def test_the_files_are_what_the_code_says() -> None:
+    assert {path.name: path.read_text() for path in FOLDER.glob("*.json")} == written(), "run: make dashboards"
+
+
+def test_every_query_goes_to_a_source_that_is_provisioned() -> None:
+    provisioned = YAML(typ="safe").load((PROVISIONING / "datasources" / "hopwatch.yaml").read_text())["datasources"]
+    known = {(one["type"], one["uid"]) for one in provisioned}
+    assert known == {(one.type_val, one.uid) for one in (PROMETHEUS, POSTGRESQL)}
+    for dashboard in loaded():
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                assert (variable["datasource"]["type"], variable["datasource"]["uid"]) in known
+        for panel in panels(dashboard):
+            assert panel["type"] in BUILT_IN and panel["description"], panel["title"]
+            for said in panel["targets"]:
+                source = said["datasource"]
+                assert (source["type"], source["uid"]) in known, panel["title"]
+
+
+def test_each_has_its_variables_and_the_ways_on() -> None:
+    by_uid = {dashboard["uid"]: dashboard for dashboard in loaded()}
+    assert set(by_uid) == {"hopwatch-movement", "hopwatch-declared", "hopwatch-soc", "hopwatch-trust"}
+    for dashboard in by_uid.values():
+        names = {variable["name"] for variable in dashboard["templating"]["list"]}
+        assert {"plant", "account", "console"} <= names
+        used = {name for target in targets(dashboard) for name in re.findall(r"\$\{?([a-z]\w*)", target.text)}
+        assert used <= names, dashboard["uid"]
+        text = (FOLDER / f"{dashboard['uid']}.json").read_text()
+        for uid in re.findall(r'"url": "/d/([\w-]+)\?', text):
+            assert uid in by_uid
+    assert "${console}/alerts/" in (FOLDER / "hopwatch-soc.json").read_text()
+    assert "${console}/findings/" in (FOLDER / "hopwatch-declared.json").read_text()
+
+
+def test_a_graph_stays_under_what_a_browser_shows() -> None:
+    assert NODES_MAX + 1 <= 1_500
