@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -430,7 +431,7 @@ class SqliteOutbox(_Queues):
     """The queues in the file ``path``, the alert book's."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open the file, and make the tables if they are not there.
+        """Open the file (made with mode 0600), and make the tables if they are not there.
 
         Raises:
             StoreError: the file cannot be opened, or is none of ours.
@@ -438,6 +439,7 @@ class SqliteOutbox(_Queues):
         self.path = Path(path)
         self._holders: dict[str, IO[bytes]] = {}
         try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_S)
             self._db.execute("PRAGMA journal_mode = WAL")
             # What a power failure takes of a sender's words is sent once more; the alert's own transaction is the book's.

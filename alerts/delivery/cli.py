@@ -104,13 +104,14 @@ def _test_queued(arguments: argparse.Namespace, outbox: Callable[[], Outbox]) ->
     try:
         event = canary(name, arguments.plant, time.time_ns())
         queues.add([letter(name, event)], time.time_ns())
-        until = time.monotonic() + arguments.wait
+        began_s = time.monotonic()
+        until = began_s + arguments.wait
         while True:
             state = next(one for one in queues.states() if one.destination == name)
             # Behind it another canary may have gone by now.
             gone = state.canary_time is not None and time_ns(state.canary_time) >= time_ns(event.time)
             if gone and (state.canary_event == event.event_id or not _waits(queues, name, event)):
-                delay_s = state.canary_delay_s if state.canary_event == event.event_id else None
+                delay_s = state.canary_delay_s if state.canary_event == event.event_id else time.monotonic() - began_s
                 break
             if (refused := next((one for one in queues.dead_letters(name) if one.event_id == event.event_id), None)) is not None:
                 return _untaken(arguments, event, f"refused for good: {refused.error}")
@@ -123,7 +124,7 @@ def _test_queued(arguments: argparse.Namespace, outbox: Callable[[], Outbox]) ->
     if arguments.json:
         print(json.dumps({"destination": name, "event_id": event.event_id, "arrived": True, "delay_s": delay_s, "error": None}))
     else:
-        print(f"{name}: canary {event.event_id} taken" + (f" {delay_s:.3f} s after it was made" if delay_s is not None else ""))
+        print(f"{name}: canary {event.event_id} taken {delay_s:.3f} s after it was made")
     return DONE
 
 

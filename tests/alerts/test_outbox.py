@@ -146,6 +146,12 @@ def test_queueing_at_the_bound_stays_quick(kept: Book) -> None:
     assert _state(kept.outbox()).waiting == 2_000
 
 
+def test_queues_are_for_nobody_elses_eyes(tmp_path: Path) -> None:
+    """Letters name accounts."""
+    module.open_outbox(str(tmp_path / "x")).close()
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
+
+
 def test_file_that_is_no_database_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("nothing of the kind, but long enough to be looked at")
     with pytest.raises(StoreError, match=r"/x: file is not a database"):

@@ -192,6 +192,7 @@ class HttpReceiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 taken = Taken(self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
