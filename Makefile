@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long dashboards bench bench-detection bench-detectors scenarios bench-live bench-kafka nuisance conformance matrix fuzz fault clean
+.PHONY: help setup demo test test-long dashboards bench bench-detection bench-detectors scenarios screenshots bench-live bench-kafka nuisance conformance matrix fuzz fault clean
 SEED ?=
 DURATION_S ?= 90
 BROKERS ?= 1
@@ -41,6 +41,9 @@ nuisance:  ## every-day work of real tools that must call nobody, and its evil t
 scenarios: setup  ## attacks and their benign twins on real servers: alerted with the right cause, or silent (SEED=n ONLY=S3,S7 SAVE=1)
 	@scripts/setup.sh long
 	@.venv/bin/python -m benchmarks.detection.scenarios $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(SAVE),--save)
+
+screenshots: setup  ## the pictures of the console in docs/images, of the recorded plant day, light and dark
+	@.venv/bin/python -m scripts.screenshots
 
 bench-live: setup  ## the highest rate on a veth pair without loss, beside a reader of nothing (quick: SECONDS_HELD=5)
 	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)

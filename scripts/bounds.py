@@ -144,7 +144,12 @@ SAID = {
     "dashboards/console/alerting.py": {SHOWN: "PAGES_MAX"},
     "dashboards/console/drawing.py": {SHOWN: "_NAMED_MAX"},
     "dashboards/console/guard.py": {REFUSED: "FORM_BYTES_MAX"},
-    "dashboards/console/library.py": {"told: come again in a moment": "WAITING_MAX", CACHE: "KEPT_MAX", PIECES: "STEPS_MAX"},
+    "dashboards/console/library.py": {
+        "told: come again in a moment": "WAITING_MAX",
+        CACHE: "KEPT_MAX",
+        PIECES: "STEPS_MAX",
+        THRESHOLD: "SHARE_MAX",
+    },
     "dashboards/console/picture.py": {"told: how many stand together, how many are not drawn": "PLACES_OF_ZONE_MAX BANDS_MAX"},
     "dashboards/console/serve.py": {"told: 503, or 431": "CONNECTIONS_MAX HEADERS_BYTES_MAX", REFUSED: "START_S_MAX"},
     "dashboards/console/users.py": {

@@ -31,6 +31,9 @@ KEPT_MAX: Final = 64
 
 KEPT_S: Final = 2.0
 
+SHARE_MAX: Final = 0.1
+"""The share of time that one answer may be made anew in: what took half a second is kept for five."""
+
 STEPS_MAX: Final = 20
 """Batches of findings taken in before a page is answered; the next page takes in more."""
 
@@ -152,18 +155,20 @@ class Library:
 
     async def _answered(self, question: Callable[[], _T], keep: Hashable) -> _T:
         if keep is not None and keep in self._kept:
-            made_s, answer = self._kept[keep]
-            if self._clock() - made_s <= KEPT_S:
+            until_s, answer = self._kept[keep]
+            if self._clock() <= until_s:
                 return cast("_T", answer)  # What is kept under a name is what its question answers.
         if self._waiting >= WAITING_MAX:
             raise Busy
         self._waiting += 1
+        began_s = self._clock()
         try:
             answered: _T = await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, question)
         finally:
             self._waiting -= 1
         if keep is not None:
-            self._kept[keep] = (self._clock(), answered)
+            now_s = self._clock()
+            self._kept[keep] = (now_s + max(KEPT_S, (now_s - began_s) / SHARE_MAX), answered)
             while len(self._kept) > KEPT_MAX:
                 self._kept.popitem(last=False)
         return answered

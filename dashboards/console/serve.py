@@ -175,13 +175,13 @@ def _name_here() -> str:
 class Serving:
     """A console that is being served; ``address`` is where."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, wall_ns: Callable[[], int] = time.time_ns) -> None:
         """Bind the port: whoever cannot have it learns so before anything else is started.
 
         Raises:
             ConsoleError, ArchitectureError: as for ``made``; or the port is taken.
         """
-        self.console, names = made(options)
+        self.console, names = made(options, wall_ns=wall_ns)
         host, port = split(options.address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family)

@@ -13,10 +13,18 @@ async function part(address, name, headers) {
   return fetch(address, { headers: { "X-Hopwatch-Part": name, ...headers }, credentials: "same-origin" });
 }
 
-// A link is known again by its address after the page around it has been renewed.
-function same(link) {
+// A link is known again by its address, and by which of the links with that address it is, after the page around it was renewed.
+function links(address) {
+  return live ? [...live.querySelectorAll("a[href]")].filter((one) => one.getAttribute("href") === address) : [];
+}
+
+function place(link) {
   const address = link?.getAttribute("href");
-  return address && live ? [...live.querySelectorAll("a[href]")].find((one) => one.getAttribute("href") === address) : null;
+  return address ? [address, links(address).indexOf(link)] : null;
+}
+
+function again(known) {
+  return known && (links(known[0])[known[1]] || links(known[0])[0]);
 }
 
 async function renew() {
@@ -33,13 +41,13 @@ async function renew() {
   const text = await answer.text();
   tag = answer.headers.get("ETag") || "";
   say("");
-  const focused = live.contains(document.activeElement) ? document.activeElement : null;
+  const focused = live.contains(document.activeElement) ? place(document.activeElement) : null;
   const scrolled = [...live.querySelectorAll(".sheet, .scroll")].map((one) => [one.scrollLeft, one.scrollTop]);
   live.innerHTML = text;
   [...live.querySelectorAll(".sheet, .scroll")].forEach((one, place) => {
     if (scrolled[place]) [one.scrollLeft, one.scrollTop] = scrolled[place];
   });
-  if (focused) same(focused)?.focus({ preventScroll: true });
+  again(focused)?.focus({ preventScroll: true });
 }
 
 function say(text) {
@@ -56,7 +64,7 @@ async function open(link) {
     return location.assign(link.getAttribute("href"));
   }
   if (answer.status === 401) return location.reload();
-  if (!panel.contains(link)) from = link;
+  if (!panel.contains(link)) from = { link, known: place(link) };
   panel.innerHTML = await answer.text();
   panel.hidden = false;
   (panel.querySelector("h1") || panel).focus();
@@ -65,7 +73,7 @@ async function open(link) {
 function close() {
   panel.hidden = true;
   panel.replaceChildren();
-  (from && document.contains(from) ? from : same(from))?.focus();
+  (from && document.contains(from.link) ? from.link : again(from?.known))?.focus();
   from = null;
 }
 
