@@ -32,7 +32,12 @@ def quick() -> Iterator[None]:
 def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the recorded plant day."""
     store = tmp_path_factory.mktemp("day") / "store.db"
-    assert main(["watch", "-d", str(DECLARATION), "-r", str(EXAMPLES / "plant-day.pcap.gz"), "--store", str(store), "--json"]) == 1
+    assert (
+        main(
+            ["watch", "-d", str(DECLARATION), "-r", str(EXAMPLES / "plant-day.pcap.gz"), "--store", str(store), "--json", "--no-questions"]
+        )
+        == 1
+    )
     return store
 
 
