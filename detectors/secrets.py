@@ -27,6 +27,7 @@ CLEAR: Final = frozenset({"none", "opcua-none", "opcua-sign"})
 
 LOGINS: Final = {
     "postgresql": frozenset({"password"}),
+    "mysql": frozenset({"mysql_clear_password", "dialog"}),
     "mqtt": frozenset({"password", "enhanced:PLAIN"}),
     "http": frozenset({"basic", "bearer"}),
 }

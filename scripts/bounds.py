@@ -20,6 +20,7 @@ COUNTED = {
     "protocols/postgresql.rs": {
         DECODERS: "REQUESTS_MAX REQUESTED_BYTES_MAX NAMED_MAX NAMED_BYTES_MAX SQL_BYTES_MAX",
     },
+    "protocols/mysql.rs": {DECODERS: "REQUESTS_MAX PREPARED_MAX PREPARED_BYTES_MAX SQL_BYTES_MAX"},
     "protocols/postgresql/replication.rs": {DECODERS: "RELATIONS_BYTES_MAX"},
     "sql.rs": {DECODERS: "STATEMENTS_MAX DEPTH_MAX TABLES_MAX"},
     "protocols/dns.rs": {DECODERS: "OUTSTANDING_MAX CHAIN_MAX RECORDS_MAX"},
@@ -100,6 +101,16 @@ SAID = {
         SHOWN: "FACTS_MAX",
         "told: `lossy`, until a shorter packet is found": "SOUGHT_BYTES_MAX SOUGHT_TOPIC_BYTES_MAX",
     },
+    "protocols/mysql.rs": {
+        UNKNOWN: "TABLELESS_BYTES_MAX DEFINITIONS_BYTES_MAX",
+        "none lost: what is needed stands first": "ANSWER_BYTES_MAX LOGIN_BYTES_MAX",
+    },
+    "protocols/mysql/compressed.rs": {
+        "none lost: the bytes count, with the last": "WEIGHTS_MAX",
+        "told: `lossy`, its bytes count": "ZSTD_BYTES_MAX",
+    },
+    "protocols/mysql/statements.rs": {"`statements_forgotten`": "SHARED_BYTES_MAX"},
+    "sql/mysql.rs": {UNKNOWN: "NESTED_MAX"},
     "protocols/opcua/mod.rs": {
         "none lost: the next set goes on": "NAMES_MAX",
         CACHE: "SETS_BYTES_MAX",

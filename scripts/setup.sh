@@ -66,6 +66,8 @@ missing_packages() {
     { have mosquitto && have mosquitto_passwd; } || echo mosquitto
     { have mosquitto_sub && have mosquitto_ctrl; } || echo mosquitto-clients
     have pgbouncer || echo pgbouncer
+    # Its package may not start it: see install_packages.
+    { have mariadbd && have mariadb-dump; } || echo mariadb-server mariadb-client
     have tinyproxy || echo tinyproxy-bin
     have curl || echo curl
     have ip || echo iproute2
@@ -112,10 +114,9 @@ nuisance_packages() {
     ldconfig -p 2>/dev/null | grep -q 'libodbc\.so\.2' || echo libodbc2
 }
 
-# What only the long tests need: valgrind, and the server whose dump is one of the scenarios.
+# What only the long tests need.
 long_packages() {
     have valgrind || echo valgrind
-    { have mariadbd && have mariadb-dump; } || echo mariadb-server mariadb-client
 }
 
 install_packages() {

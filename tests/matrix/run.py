@@ -8,7 +8,7 @@ from pathlib import Path
 
 from examples.plant.network import namespaces_work
 from examples.plant.servers import PlantError
-from tests.matrix import capture, clients_mqtt, clients_odbc, clients_opcua, clients_postgresql, external, servers
+from tests.matrix import capture, clients_mqtt, clients_mysql, clients_odbc, clients_opcua, clients_postgresql, external, servers
 from tests.matrix.ledger import Moved, Sums, differences, sums
 from tests.matrix.servers import House, Server
 from tests.matrix.table import ASIDE, OWN_OBJECTS, SIZES_ONLY, VERBS, Cell, Report, Shown
@@ -28,6 +28,9 @@ CLIENTS: dict[tuple[str, str], dict[str, Verb]] = {
     ("postgresql", "psycopg"): dict(clients_postgresql.PSYCOPG),
     ("postgresql", "asyncpg"): dict(clients_postgresql.ASYNCPG),
     ("postgresql", "PostgreSQL's programs"): dict(clients_postgresql.PROGRAMS),
+    ("mysql", "PyMySQL"): dict(clients_mysql.PYMYSQL),
+    ("mysql", "MySQL Connector"): dict(clients_mysql.CONNECTOR),
+    ("mysql", "MariaDB's programs"): dict(clients_mysql.PROGRAMS),
     ("mqtt", "paho (Python)"): dict(clients_mqtt.PAHO),
     ("mqtt", "Mosquitto's programs"): dict(clients_mqtt.PROGRAMS),
     ("opcua", "asyncua"): dict(clients_opcua.ASYNCUA),
@@ -37,13 +40,20 @@ ODBC = ("postgresql", "psqlODBC")
 STARTERS = {
     "PostgreSQL": servers.postgresql,
     "PostgreSQL 14": servers.postgresql_14,
+    "MariaDB": servers.mariadb,
     "Mosquitto": servers.mosquitto,
     "asyncua": servers.asyncua,
     "H2": servers.h2,
     "HiveMQ CE": servers.hivemq,
     "Milo": servers.milo,
 }
-SERVERS: dict[str, str] = {"PostgreSQL": "postgresql", "PgBouncer": "postgresql", "Mosquitto": "mqtt", "asyncua": "opcua"}
+SERVERS: dict[str, str] = {
+    "PostgreSQL": "postgresql",
+    "PgBouncer": "postgresql",
+    "MariaDB": "mysql",
+    "Mosquitto": "mqtt",
+    "asyncua": "opcua",
+}
 # Built by `make matrix` only.
 BUILT_SERVERS: dict[str, tuple[str, str]] = {
     "PostgreSQL 14": ("java", "postgresql"),
@@ -274,7 +284,7 @@ def bench(folder: Path) -> Iterator[Bench]:
     with servers.house(folder, namespaces=namespaces_work()) as here:
         tap = capture.Tap(here.network)
         made = Bench(here, tap, external.Programs(here.client_host, folder))
-        stacks = (clients_postgresql, clients_odbc, clients_mqtt, clients_opcua, external)
+        stacks = (clients_postgresql, clients_mysql, clients_odbc, clients_mqtt, clients_opcua, external)
         made.report.clients = {name: version for stack in stacks for name, version in stack.versions().items()}
         try:
             yield made

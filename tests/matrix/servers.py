@@ -199,6 +199,66 @@ def pgbouncer(here: House, behind: Server) -> Server:
     return Server("PgBouncer", "postgresql", _numbers(first_line(program, "--version")), host, port, behind.facts)
 
 
+# -- MariaDB ----------------------------------------------------------------------------------------------------------
+
+MARIADB_TABLES = f"""
+create database mes;
+use mes;
+create table genealogy (id int, part varchar(40), station varchar(40));
+insert into genealogy select seq, concat('part ', seq), concat('station ', seq % 7) from seq_1_to_1000;
+create table orders (id int primary key, quantity int);
+create definer=root@localhost procedure report(n int) select id from genealogy where id <= n;
+create user {ACCOUNT} identified by '{PLACEHOLDER}';
+grant all on *.* to {ACCOUNT} with grant option;
+create user svc_second identified by '{PLACEHOLDER}';
+grant select on mes.* to svc_second;
+"""
+
+
+def mariadb(here: House) -> Server:
+    """MariaDB's own server, as the distribution has it, with a log for replicas."""
+    install, daemon = plant.program("mariadb-install-db"), plant.program("mariadbd")
+    if install is None or daemon is None:
+        raise plant.PlantError("mariadb-server is not installed")
+    host, port = here.server_host, here.port()
+    folder = plant.private_folder(here.folder / "mariadb")
+    data = folder / "data"
+    files = plant.private_folder(folder / "files")
+    plant.run([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"])
+    begin = plant.private_file(folder / "begin.sql", MARIADB_TABLES.lstrip())
+    options = [
+        "--no-defaults", f"--datadir={data}", f"--socket={folder / 'socket'}", f"--bind-address={host.address}", f"--port={port}",
+        f"--init-file={begin}", "--skip-name-resolve", "--local-infile=1", f"--secure-file-priv={files}", "--log-bin=bin", "--server-id=1",
+        "--binlog-format=row", "--max-allowed-packet=64M", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M",
+    ]  # fmt: skip
+    process = here.held.start("mariadb", host, [daemon, *options])
+    here.held.wait_for("mariadb", process, host, (host.address, port))
+    _mariadb_ready(here, host, port)
+    large = f"select seq, repeat('x', 100) from seq_1_to_{LARGE_ROWS}"
+    return Server("MariaDB", "mysql", _numbers(first_line(daemon, "--version")), host, port, {"large": large, "files": files})
+
+
+def _mariadb_ready(here: House, host: Host, port: int) -> None:
+    """It listens before it has read its first file."""
+    import pymysql
+
+    deadline = time.monotonic() + plant.START_TIMEOUT_S
+
+    def login() -> bool:
+        try:
+            pymysql.connect(
+                host=host.address, port=port, user="svc_second", password=PLACEHOLDER, database="mes", ssl_disabled=True
+            ).close()
+        except pymysql.Error:
+            return False
+        return True
+
+    while not here.client_host.call(login):
+        if time.monotonic() > deadline:
+            raise plant.PlantError(f"mariadb takes no login: {here.held.last_line('mariadb')}")
+        time.sleep(0.1)
+
+
 # -- MQTT -------------------------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,23 @@ VERBS: dict[str, tuple[str, ...]] = {
         "physical replication",
         "result of 10 MB",
     ),
+    "mysql": (
+        "simple select",
+        "unbuffered select",
+        "prepared",
+        "server-side cursor",
+        "compressed",
+        "several statements",
+        "insert, update, delete",
+        "LOAD DATA LOCAL",
+        "INTO OUTFILE",
+        "procedure call",
+        "account administration",
+        "change of user",
+        "binary log",
+        "result of 10 MB",
+        "values of 20 MiB",
+    ),
     "mqtt": (
         *(f"publish and subscribe, {version}, QoS {qos}" for version in ("3.1.1", "5.0") for qos in (0, 1, 2)),
         "retained, wildcard replay",
@@ -71,6 +88,8 @@ ASIDE: dict[tuple[str, str], tuple[str, ...]] = {
     ("PostgreSQL's programs", "base backup"): ("select", "replicate"),
     ("PostgreSQL's programs", "physical replication"): ("select",),
     ("PostgreSQL's programs", "logical replication"): ("select",),
+    # It asks for the session's sql_mode before it writes a list of values.
+    ("MySQL Connector", "insert, update, delete"): ("select",),
 }
 # Objects that a client's library reads for itself: OPC UA's own nodes (namespace 0: limits, namespaces).
 OWN_OBJECTS = {"Milo": re.compile(r"ns=0;i=\d+"), "async-opcua": re.compile(r"ns=0;i=\d+")}

@@ -49,6 +49,7 @@ const QUIET_NS: i64 = 1_000_000_000;
 const HEADER_BYTES: usize = 4;
 /// A packet of this length goes on in the next one.
 const FULL_BYTES: u64 = 0xff_ffff;
+/// Of an answer that is no row: what it says stands first.
 const ANSWER_BYTES_MAX: usize = 512;
 
 /// The line of the registry.
@@ -313,6 +314,8 @@ impl Mysql {
         let Some(login) = login else {
             if let Some(g) = &mut self.gathered {
                 g.ssl_requested = true;
+                // Its place in the packet is empty.
+                g.user.get_or_insert_default();
             }
             self.claim(&COMMON.connect, Side::Client, HEADER_BYTES as u64 + length, Counts::ZERO);
             self.flush(out);
@@ -425,11 +428,12 @@ impl Mysql {
             let need = self.need(sender, &carry);
             if carry.len() >= need {
                 let used = carry.len() - had;
+                let inside = self.pipes.is_some();
                 let taken = self.packet(sender, &carry, need, out)?;
                 // A packet that is read otherwise from here on (compressed, TLS) is given back.
                 let rest = carry.split_off(taken.min(carry.len()));
                 if !rest.is_empty() {
-                    self.again(sender, &rest, out)?;
+                    self.again(sender, &rest, inside, out)?;
                 }
                 return Ok(used);
             }
@@ -444,10 +448,11 @@ impl Mysql {
     }
 
     /// Bytes that were carried and turn out to begin something else.
-    fn again(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+    fn again(&mut self, sender: Side, bytes: &[u8], inside: bool, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let used = if self.pipes.is_some() { self.piped(sender, rest, out)? } else { self.step(sender, rest, out)? };
+            // What was inside a compressed packet before is not compressed once more.
+            let used = if self.pipes.is_some() && !inside { self.piped(sender, rest, out)? } else { self.step(sender, rest, out)? };
             if used == 0 {
                 break;
             }
@@ -639,8 +644,11 @@ impl Decoder for Mysql {
         out.gapped();
         match &mut self.pipes {
             Some(pipes) => {
-                pipes[sender as usize].lose(length);
+                let ends = pipes[sender as usize].lose(length);
                 self.lost(sender, u64::MAX);
+                if ends {
+                    self.end_if_whole(sender, out)?;
+                }
             }
             None => self.lost(sender, length),
         }

@@ -224,6 +224,7 @@ impl Reader<'_> {
             && (self.any(at, MODIFIERS)
                 || self.any(at, OPERATORS)
                 || (at > 0 && self.any(at - 1, &["using", "collate"]))
+                || (self.is(at, "interval") && !matches!(self.kind(at + 1), None | Some(Kind::Symbol)))
                 || (at > 1 && self.is(at - 2, "interval") && self.any(at, UNITS)))
     }
 
@@ -452,12 +453,10 @@ impl Reader<'_> {
                 self.relations(after);
                 if verb == "create" && name != "sequence" {
                     // AS may be left out.
-                    if let Some(query) = (after..self.tokens.len()).find(|at| self.any(*at, &["select", "with", "values"])) {
-                        let (parts, end) = self.qualified(after).unwrap_or_default();
-                        if !(self.symbol(query + 1, b'(') && self.is(query, "values")) && end <= query && !parts.is_empty() {
-                            let inside = query > 0 && self.symbol(query - 1, b'(');
-                            self.walk(if inside { query - 1 } else { query }, true);
-                        }
+                    let behind_as = |at: usize| self.any(at, &["with", "values", "table"]) && self.is(at - 1, "as");
+                    if let Some(query) = (after + 1..self.tokens.len()).find(|at| self.is(*at, "select") || behind_as(*at)) {
+                        let inside = self.symbol(query - 1, b'(');
+                        self.walk(if inside { query - 1 } else { query }, true);
                     } else if self.is(after + 1, "like") {
                         self.relations(after + 2);
                     }
@@ -579,3 +578,6 @@ pub(super) fn unquoted(part: &[u8]) -> Option<String> {
     let inner = part.get(1..part.len().checked_sub(1)?)?;
     Some(cut(text_of(inner).replace(&format!("{quote}{quote}"), &quote.to_string())))
 }
+
+#[cfg(test)]
+mod tests;

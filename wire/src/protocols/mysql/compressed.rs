@@ -90,9 +90,11 @@ impl Pipe {
             self.kind = Kind::Broken;
             return true;
         }
-        self.search.passed(self.head.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
+        // A whole header was counted when it became whole.
+        let uncounted = if self.phase == Phase::Framed && self.head.len() == HEADER_BYTES { 0 } else { self.head.len() };
+        self.search.passed(uncounted.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
         self.phase = Phase::Search;
-        self.wire += self.head.len() as u64;
+        self.wire += uncounted as u64;
         self.head.clear();
         self.left = 0;
         false
@@ -147,9 +149,11 @@ impl Mysql {
         pipe.left -= used as u64;
         pipe.wire += used as u64;
         if pipe.kind == Kind::Unknown {
+            let small = pipe.left as usize + used <= ZSTD_BYTES_MAX && pipe.becomes <= ZSTD_BYTES_MAX;
             pipe.kind = match piece.first() {
+                // A frame's magic number (RFC 8878, 3.1.1); in zlib it would be a window that nobody takes.
+                Some(0x28) if small => Kind::Zstd,
                 Some(first) if first & 0x0f == 8 => Kind::Zlib,
-                Some(0x28) if pipe.left as usize + used <= ZSTD_BYTES_MAX && pipe.becomes <= ZSTD_BYTES_MAX => Kind::Zstd,
                 _ => Kind::Broken,
             };
             if pipe.kind == Kind::Broken {
@@ -231,7 +235,7 @@ impl Mysql {
     }
 
     /// At the end of a packet its bytes are shared out.
-    fn end_if_whole(&mut self, sender: Side, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+    pub(super) fn end_if_whole(&mut self, sender: Side, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         let Some(pipe) = self.pipe(sender).filter(|pipe| pipe.left == 0) else { return Ok(()) };
         pipe.head.clear();
         if pipe.kind == Kind::Zstd {
