@@ -17,12 +17,13 @@ from hopwatch.metrics import Metric
 from hopwatch.store import StoreError
 
 _CIRCUIT: Final = {"closed": 0.0, "retrying": 1.0, "open": 2.0}
+_AGE: Final = "oldest_letter_age_seconds"
 _GAUGES: Final[dict[str, tuple[str, Callable[[QueueState, int], float | None]]]] = {
     "queue_letters": ("Letters that wait.", lambda state, now_ns: state.waiting),
     "dead_letters": ("Letters that were refused for good and are kept.", lambda state, now_ns: state.dead),
     "queue_over_letters": ("Letters above the queue's bound, all of which raise an alert.", lambda state, now_ns: state.over),
-    "oldest_letter_age_seconds": (
-        "Since the letter at the front was queued; 0 while none waits.",
+    _AGE: (
+        "Since the letter at the front was queued, less what its destination gathers letters for; 0 while none waits.",
         lambda state, now_ns: 0.0 if state.oldest_time is None else (now_ns - time_ns(state.oldest_time)) / 1e9,
     ),
     "circuit_state": ("0 it takes letters, 1 it failed, 2 it failed often in a row.", lambda state, now_ns: _CIRCUIT[state.circuit]),
@@ -64,7 +65,10 @@ class DeliveryCollector(Collector):
         names: Sequence[str],
         senders: Mapping[str, Sender],
         clock_ns: Callable[[], int] = time.time_ns,
+        gathers_s: Mapping[str, float] | None = None,
     ) -> None:
+        """``gathers_s``: how long a destination gathers letters for one mail; they are not late by that."""
+        self._gathers_s = gathers_s or {}
         self._states, self._names, self._senders, self._clock_ns = states, frozenset(names), senders, clock_ns
 
     def collect(self) -> Iterator[Family]:
@@ -80,6 +84,8 @@ class DeliveryCollector(Collector):
             gauge = GaugeMetricFamily(_PREFIX + name, about, labels=_LABELS)
             for state in states:
                 if (value := of(state, now_ns)) is not None:
+                    if name == _AGE:
+                        value = max(0.0, value - self._gathers_s.get(state.destination, 0.0))
                     gauge.add_metric([state.destination], value)
             yield gauge
         for name, (about, count) in _COUNTERS.items():

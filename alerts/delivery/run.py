@@ -10,7 +10,7 @@ from alerts.delivery.make import Cluster, Firing, destinations
 from alerts.delivery.metrics import DeliveryCollector
 from alerts.delivery.sender import STOP_S, Senders
 from alerts.outbox import Letter, Outbox, QueueState, letter
-from alerts.settings import AlertsSettings
+from alerts.settings import AlertsSettings, MailSettings
 from hopwatch.events import Alert, Decision
 
 
@@ -51,7 +51,8 @@ class Delivery:
             clock_ns=clock_ns,
             random=random,
         )
-        self.collector = DeliveryCollector(self._states, list(settings.destinations), self._senders.running, clock_ns)
+        gathers_s = {name: of.digest_s for name, of in settings.destinations.items() if isinstance(of, MailSettings)}
+        self.collector = DeliveryCollector(self._states, list(settings.destinations), self._senders.running, clock_ns, gathers_s)
 
     def _states(self) -> list[QueueState]:
         """Of whatever thread asks, which is another each time: a scrape."""

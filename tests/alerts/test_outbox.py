@@ -1,5 +1,6 @@
 """What waits for a destination is durable, in order and bounded, in SQLite and in PostgreSQL alike."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,3 +157,32 @@ def test_file_that_is_no_database_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("nothing of the kind, but long enough to be looked at")
     with pytest.raises(StoreError, match=r"/x: file is not a database"):
         module.open_outbox(str(tmp_path / "x"))
+
+
+def test_writers_side_by_side_lose_no_order_and_wait_for_one_another_without_end(postgres: str) -> None:
+    """A reader that crosses off what it sees must never meet a lower place later: places become visible in their order."""
+    outbox = module.open_outbox(postgres)
+    errors: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            writer = Book(postgres)
+            names = ("siem", "mail") if number % 2 else ("mail", "siem")
+            for turn in range(25):
+                writer.queue([one for name in names for one in letters(name, range(100 * number + turn, 100 * number + turn + 1))])
+            writer.close()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    seen: list[int] = []
+    while len(seen) < 100 and not errors:
+        found = [one.place for one in outbox.waiting("siem", 7)]
+        outbox.sent("siem", found, T0_NS)
+        seen += found
+    for thread in threads:
+        thread.join(30)
+    assert not errors and seen == list(range(100))
+    assert [one.place for one in outbox.waiting("mail", 1_000)] == list(range(100))

@@ -373,3 +373,7 @@ def test_figures_have_no_label_but_the_destination(file: Book) -> None:
     ):
         assert line in said.splitlines(), line
     assert "svc_" not in said and "gone" not in said
+    # A digest that is still gathered is not late.
+    gathering = CollectorRegistry()
+    gathering.register(DeliveryCollector(outbox.states, ["siem"], {}, clock, {"siem": 30.0}))
+    assert 'hopwatch_delivery_oldest_letter_age_seconds{destination="siem"} 10.0' in generate_latest(gathering).decode()
