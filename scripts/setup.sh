@@ -117,6 +117,8 @@ nuisance_packages() {
 # What only the long tests need.
 long_packages() {
     have valgrind || echo valgrind
+    # The dashboards' JSON is held to Grafana's types by the TypeScript compiler.
+    { have node && have npm; } || echo nodejs npm
 }
 
 install_packages() {
@@ -227,8 +229,23 @@ kafka_classes() {
     [ -e build/kafka/classes.jsa ] || .venv/bin/python -m examples.broker 2>build/kafka-classes.log || say "kafka: classes not written down (build/kafka-classes.log)"
 }
 
+# Only for the long tests; what another lock brought is not what is wanted.
+schema_part() {
+    local stamp=build/grafana-schema/.whole now
+    now=$(sha256sum < scripts/grafana-schema/package-lock.json)
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then return; fi
+    say "dashboards: fetching Grafana's types and the compiler into build/grafana-schema (24 MB, once)"
+    rm -rf build/grafana-schema
+    mkdir -p build/grafana-schema
+    cp scripts/grafana-schema/package*.json build/grafana-schema/
+    npm ci --prefix build/grafana-schema --ignore-scripts --no-audit --no-fund --loglevel=error >build/grafana-schema.log 2>&1 ||
+        { cat build/grafana-schema.log; say "dashboards: they could not be fetched (npm's words are above); the long tests need them"; exit 1; }
+    echo "$now" > "$stamp"
+}
+
 system_part
 python_part
 wire_part
 kafka_part
+[ "$what" != long ] || schema_part
 say "ready"

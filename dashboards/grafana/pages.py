@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from dashboards.grafana import declared, movement, soc, trust
 
 FOLDER: Final = Path(__file__).parent / "json"
 
+_OF_INTERVALS: Final = ("auto", "auto_min", "auto_count")
+
 DASHBOARDS: Final = (movement.made, declared.made, soc.made, trust.made)
 
 
@@ -20,5 +23,10 @@ def written() -> Mapping[str, str]:
     texts = {}
     for made in DASHBOARDS:
         built = made().build()
-        texts[f"{built.uid}.json"] = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False).encode(built) + "\n"
+        said = json.loads(JSONEncoder().encode(built))
+        for variable in said["templating"]["list"]:
+            # The SDK says of every variable what is of intervals only; Grafana's schema knows it of none else.
+            for name in _OF_INTERVALS:
+                variable.pop(name, None)
+        texts[f"{built.uid}.json"] = json.dumps(said, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
     return texts
