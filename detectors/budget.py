@@ -61,6 +61,8 @@ class Budget:
     _summed: tuple[int, int, int] | None = field(default=None, compare=False)
     """The slot asked for last, what lay in the slots that end at it, and the width: a window asks for the minute of the one before."""
     _newest: int = field(default=-1, compare=False)
+    _last: int = field(default=-1, compare=False)
+    """The slot charged last: it stands at the end of ``spent``."""
 
     def __post_init__(self) -> None:
         self._newest = max(self.spent, default=-1)
@@ -98,10 +100,16 @@ class Budget:
 
         Not the oldest: one window from a clock that runs ahead must not push out what is being counted now.
         """
+        known = self._summed
+        if slot == self._last and known is not None and known[0] == slot:
+            # Window after window is charged to the minute of the one before.
+            self.spent[slot] += amount
+            self._summed = (slot, known[1] + amount, known[2])
+            return 0
         self.spent[slot] = self.spent.pop(slot, 0) + amount
+        self._last = slot
         # The slot asked for lies among those that its sum is of, whichever they end at.
         self._newest = max(self._newest, slot)
-        known = self._summed
         self._summed = (slot, known[1] + amount, known[2]) if known is not None and known[0] == slot else None
         if len(self.spent) <= SLOTS_MAX:
             return 0

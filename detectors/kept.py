@@ -16,7 +16,6 @@ topics or nodes that are judged together come in any order. Such likeness is ``b
 sets one by one, what tells them apart (``narrow``) is looked at besides.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -29,7 +28,7 @@ from hopwatch.declared.schedule import Schedule
 from hopwatch.events import Endpoint, Flow
 
 KEPT_MAX: Final = 32_768
-"""Judgements kept, some 3 kB each; the one that was not given for longest is forgotten."""
+"""Judgements kept, some 3 kB each; when half as many were given, those that were not given since the half before are forgotten."""
 
 UNNAMED_ROWS_MAX: Final = 1
 UNNAMED_BYTES_MAX: Final = 1024
@@ -128,33 +127,43 @@ class Judgements:
     """Kept judgements by likeness. ``given_total`` counts those that were given again."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Likeness, Kept] = OrderedDict()
+        # Two halves in the place of one order: a likeness is long, and each time it is looked up costs as much as making it.
+        self._given: dict[Likeness, Kept] = {}
+        self._before: dict[Likeness, Kept] = {}
         self.given_total = 0
         self.forgotten_total = 0
 
     def get(self, broad: Likeness, flow: Flow) -> Kept | None:
         """What was said of a window like this one."""
-        kept = self._kept.get(broad)
+        kept = self._given.get(broad) or self._again(broad)
         if kept is not None and kept.narrow is not None and kept.narrow != (exactly := narrow(flow)):
             broad = (broad, exactly)
-            kept = self._kept.get(broad)
-        if kept is not None:
-            self._kept.move_to_end(broad)
+            kept = self._given.get(broad) or self._again(broad)
         return kept
 
     def keep(self, broad: Likeness, kept: Kept) -> None:
         """Remember a judgement for the next window like this one; told apart more narrowly, the first of them has the broad place."""
-        first = self._kept.get(broad)
+        first = self._given.get(broad) or self._again(broad)
         if first is not None and first.narrow is not None and kept.narrow is not None and first.narrow != kept.narrow:
             broad = (broad, kept.narrow)
-        self._kept[broad] = kept
-        self._kept.move_to_end(broad)
-        if len(self._kept) > KEPT_MAX:
-            self._kept.popitem(last=False)
-            self.forgotten_total += 1
+        self._put(broad, kept)
+
+    def _again(self, likeness: Likeness) -> Kept | None:
+        """One that was given last before the half under way."""
+        kept = self._before.pop(likeness, None)
+        if kept is not None:
+            self._put(likeness, kept)
+        return kept
+
+    def _put(self, likeness: Likeness, kept: Kept) -> None:
+        self._before.pop(likeness, None)
+        self._given[likeness] = kept
+        if len(self._given) > KEPT_MAX // 2:
+            self.forgotten_total += len(self._before)
+            self._before, self._given = self._given, {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._given) + len(self._before)
 
 
 def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bool, day: date) -> Likeness | None:

@@ -43,7 +43,7 @@ from detectors.compare import (
 from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, raised, severities_of
-from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, likeness, moved, narrow
+from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, Step, likeness, moved, narrow
 from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
@@ -438,29 +438,43 @@ class VerdictDetector:
             start, timezone = instant(start_ns), self.architecture.timezone
             if any(covers(schedule, start, timezone) != answer for schedule, answer in kept.schedules):
                 return False
-        return not kept.feeds or all(self._lived(feed, start_ns) == answer for feed, answer in kept.feeds)
+        for feed, answer in kept.feeds:  # noqa: SIM110  # a generator costs more than what it asks
+            if self._lived(feed, start_ns) != answer:
+                return False
+        return True
 
     def _affords(self, kept: Kept, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
         """Charge what was charged then, if every limit that was asked for is wide enough for this window too."""
         if not kept.steps:
             return True
+        if len(kept.steps) == 1:
+            return self._affords_one(kept.steps[0], flow, new, start_ns)
         due: list[tuple[Allowance, int]] = []
         pending: dict[str, int] = {}
-        left = new if len(kept.steps) == 1 else dict(new)
+        left = dict(new)
         for part, asked, charged in kept.steps:
             shares = {counts: _share_of(flow, part, counts, new, left) for counts in kept.counts}
             for one in asked:
                 amount = shares[one.counts] + pending.get(one.key, 0)
                 if self._of(one).would_use(one.key, one.limit, start_ns, amount, one.objects) > one.limit.amount:
                     return False
-            if left is not new:
-                for counts, share in shares.items():
-                    left[counts] = left.get(counts, 0) - share
-                for one in charged:
-                    pending[one.key] = pending.get(one.key, 0) + shares[one.counts]
+            for counts, share in shares.items():
+                left[counts] = left.get(counts, 0) - share
+            for one in charged:
+                pending[one.key] = pending.get(one.key, 0) + shares[one.counts]
             due += [(one, shares[one.counts]) for one in charged]
         for one, amount in due:
             self._spend(one, start_ns, amount)
+        return True
+
+    def _affords_one(self, step: Step, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
+        """The same of a judgement with one step, as nearly all have: no share is taken from another."""
+        for one in step.asked:
+            amount = _share_of(flow, step.part, one.counts, new, new)
+            if self._of(one).would_use(one.key, one.limit, start_ns, amount, one.objects) > one.limit.amount:
+                return False
+        for one in step.charged:
+            self._spend(one, start_ns, _share_of(flow, step.part, one.counts, new, new))
         return True
 
     def _spend(self, one: Allowance, start_ns: int, amount: int) -> None:
@@ -532,6 +546,13 @@ class VerdictDetector:
         """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
         rows, values, messages, size, back = flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back
         names = _UP if up else _DOWN
+        if connection.others is None and connection.view == _view(flow.agent, flow.seen_by):
+            # Nobody else sees it, so all of it is new.
+            own = connection.own
+            for name, amount in zip(names, (rows, values, messages, size, back), strict=True):
+                if amount:
+                    own[name] = own.get(name, 0) + amount
+            return {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
         counted = {names[0]: rows, names[1]: values, names[2]: messages, names[3]: size, names[4]: back}
         new = self._views.added_to(connection, _view(flow.agent, flow.seen_by), counted)
         if new is counted:

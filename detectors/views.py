@@ -9,6 +9,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from detectors.changes import put, tail
 from detectors.compare import DEPTH_ORDER
 from hopwatch.events import Flow
@@ -159,15 +161,19 @@ class Repeats:
         """Whether this window has not been seen; it has from now on."""
         if self._touched is not None:
             self._touched.add(flow.flow_id)
-        # Number after number, as nearly all of them come.
-        flow_id, number = flow.flow_id, flow.sequence_first
+        flow_id, number = flow.flow_id, flow.sequence if flow.merged is UNSET else flow.sequence_first
         seen = self._flows.get(flow_id)
         behind = flow.sequence + 1
+        if seen == number:
+            # Number after number, as nearly all of them come.
+            self._flows[flow_id] = behind
+            self._flows.move_to_end(flow_id)
+            return True
         if seen is None:
             self._put(flow_id, behind if number == 0 else [[number, behind]])
             return True
-        if number == (seen if isinstance(seen, int) else seen[-1][1]):
-            self._flows[flow_id] = behind if isinstance(seen, int) else [*seen[:-1], [seen[-1][0], behind]]
+        if not isinstance(seen, int) and number == seen[-1][1]:
+            self._flows[flow_id] = [*seen[:-1], [seen[-1][0], behind]]
             self._flows.move_to_end(flow_id)
             return True
         if self.has(flow):

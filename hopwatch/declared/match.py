@@ -23,7 +23,7 @@ from hopwatch.declared.rules import shared
 from hopwatch.events import Endpoint, Name
 
 CACHE_ENTRIES_MAX: Final = 65_536
-"""Answers remembered per question; the one asked longest ago is forgotten."""
+"""Answers remembered per question; the one worked out first is forgotten."""
 
 METADATA: Final = "metadata"
 """The built-in class of catalogues: what a client reads to find its way, not the plant's data."""
@@ -56,7 +56,10 @@ _Answer = TypeVar("_Answer")
 
 
 class Remembered(Generic[_Key, _Answer]):
-    """A question whose answers are kept; at the bound the one asked longest ago is forgotten, and counted."""
+    """A question whose answers are kept; at the bound the one worked out first is forgotten, and counted.
+
+    Not the one asked longest ago: to note that costs more than to work out now and then what is asked all the time.
+    """
 
     def __init__(self, answer: Callable[[_Key], _Answer]) -> None:
         self._answer = answer
@@ -66,14 +69,12 @@ class Remembered(Generic[_Key, _Answer]):
     def __call__(self, key: _Key) -> _Answer:
         """The answer, worked out the first time."""
         try:
-            found = self._kept[key]
+            return self._kept[key]
         except KeyError:
             found = self._kept[key] = self._answer(key)
             if len(self._kept) > CACHE_ENTRIES_MAX:
                 self._kept.popitem(last=False)
                 self.forgotten_total += 1
-        else:
-            self._kept.move_to_end(key)
         return found
 
     def __len__(self) -> int:
