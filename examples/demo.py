@@ -135,7 +135,7 @@ def recorded() -> int:
     with tempfile.TemporaryDirectory(prefix="hopwatch-demo-") as temporary:
         store = Path(temporary) / "store.db"
         console.print(f"hopwatch watch -d {DECLARATION.name} -r {CAPTURE.name}")
-        watch, code = replay([CAPTURE], DECLARATION, store)
+        watch, code = replay([CAPTURE], DECLARATION, store, "--alerts")
         if code != 1:
             console.print(f"[red]hopwatch watch ended with {code}, expected 1 (findings)[/]  {' '.join(watch.errors[-3:])}")
         agreed = report(store, expected, [event for _, event in watch.findings().values()], None) and code == 1
@@ -168,9 +168,25 @@ def report(store: Path, expected: Any, findings: Sequence[Any], delays: Mapping[
     console.print()
     console.rule("hopwatch findings")
     subprocess.run(hopwatch("findings", "--store", str(store)), check=False)
+    alerted = alerts_agree(store, findings)
     flows = stored_flows(store)
     console.print()
-    return all([ledger_table(Ledger.from_json(expected["ledger"]), flows), acts_table(expected["acts"], flows, findings, delays)])
+    return alerted and all([ledger_table(Ledger.from_json(expected["ledger"]), flows), acts_table(expected["acts"], flows, findings, delays)])
+
+
+def alerts_agree(store: Path, findings: Sequence[Any]) -> bool:
+    """What a person is called to: one alert for each finding, and how many notifications that made."""
+    console.print()
+    console.rule("hopwatch alerts list")
+    subprocess.run(hopwatch("alerts", "list", "--store", str(store)), check=False)
+    listed = subprocess.run(hopwatch("alerts", "list", "--json", "--store", str(store)), check=False, capture_output=True, text=True)
+    alerts = [json.loads(line) for line in listed.stdout.splitlines()]
+    told = sum(alert["notified"] for alert in alerts)
+    console.print(f"{len(alerts)} alerts of {len(findings)} findings; a person is told {told} times")
+    if {alert["finding"]["finding_id"] for alert in alerts} == {finding["finding_id"] for finding in findings}:
+        return True
+    console.print("[bold red]alerts are not those of the findings[/]")
+    return False
 
 
 def ledger_table(ledger: Ledger, flows: Sequence[Any]) -> bool:
