@@ -45,10 +45,10 @@ FLOOD_MAX: Final = 10
 
 FLOOD_S: Final = 600
 
-ALIKE_MAX: Final = 100
+ALIKE_MAX: Final = 20
 """Open alerts of one verdict and group; further findings are folded into one alert (`folded`)."""
 
-OPEN_MAX: Final = 1_000
+OPEN_MAX: Final = 200
 """Open alerts of one verdict and plant; further findings are folded into one alert (`folded`)."""
 
 QUIET_S: Final = 86_400

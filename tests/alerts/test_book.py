@@ -17,7 +17,7 @@ from said import DAY, HOUR, MINUTE, NOW_NS, SECOND, at, decision, finding
 
 from alerts import book as books
 from alerts.book import AlertQuery, Book, book
-from alerts.desk import DecisionRefused, alert_id
+from alerts.desk import ALIKE_MAX, DecisionRefused, alert_id
 from alerts.outbox import letter, open_outbox
 from hopwatch.events import Alert, Finding, dump
 from hopwatch.store import IdUnknown, StoreFull
@@ -223,12 +223,12 @@ def test_a_silent_agent_that_beats_again_releases_what_it_made_needless(house: H
 
 def test_folded_findings_are_counted_and_lead_to_their_alert(house: House) -> None:
     house.found(*(finding(number) for number in range(1, 301)))
-    assert len(house.book.alerts(AlertQuery(limit=1_000))) == 101
+    assert len(house.book.alerts(AlertQuery(limit=1_000))) == ALIKE_MAX + 1
     fold = house.book.find(finding(300).finding_id)
-    assert len(house.book.members(fold, 1_000)) == 200
+    assert len(house.book.members(fold, 1_000)) == 300 - ALIKE_MAX
     house.step(HOUR)
-    assert house.book.alert(finding(250).finding_id)["folded"] == 200
-    assert house.book.counted()["folded"] == 200
+    assert house.book.alert(finding(250).finding_id)["folded"] == 300 - ALIKE_MAX
+    assert house.book.counted()["folded"] == 300 - ALIKE_MAX
 
 
 def test_alerts_are_selected_by_state_severity_verdict_account_and_time(house: House) -> None:
@@ -383,7 +383,7 @@ def test_a_full_book_refuses_the_step_and_goes_on_when_there_is_room(tmp_path: P
 
     path = tmp_path / "plant.db"
     store = EmbeddedStore(path)
-    store.add(findings=[finding(number).model_dump() for number in range(1, 400)])
+    store.add(findings=[finding(number, who=f"svc_{number}").model_dump() for number in range(1, 400)])
     small = EmbeddedBook(path, size_bytes_max=1 << 19)
     with pytest.raises(StoreFull, match="no room"):
         small.step(NOW_NS)
@@ -442,7 +442,7 @@ def test_a_runner_that_is_killed_again_and_again_loses_nothing_and_says_nothing_
         house.now_ns += DAY
     house.step(HOUR)
     alerts = house.book.alerts(AlertQuery(limit=1_000))
-    assert len(alerts) == 101
+    assert len(alerts) == ALIKE_MAX + 1
     letters = {one["event_id"] for one in house.queued()}
     assert len(letters) == len(house.queued()), "no letter twice"
     for one in alerts:

@@ -179,11 +179,11 @@ def test_findings_beyond_so_many_alike_are_folded_into_one_alert_that_counts_the
     fold = house.held.alerts[house.held.folded[finding(1_000).finding_id][0]]
     assert fold.alert.finding.verdict == "over-limit"
     house.passed(HOUR)
-    assert fold.alert.model_extra["folded"] == 900
+    assert fold.alert.model_extra["folded"] == 1_000 - ALIKE_MAX
     said = house.found(finding(500, word=1, severity="critical", seen=HOUR), after=SECOND)
     assert [(one.alert_id, one.change, one.severity) for one in said] == [(fold.alert.alert_id, "raised-again", "critical")]
     assert house.found(finding(500, word=1, severity="critical", seen=HOUR)) == []
-    assert house.desk.counted["folded"] == 900
+    assert house.desk.counted["folded"] == 1_000 - ALIKE_MAX
 
 
 def test_info_is_listed_and_calls_nobody(house: House) -> None:

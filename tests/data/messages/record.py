@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def main(path: Path) -> None:
         live = ("-i", "lo", "--bpf", "port 9", "--duration", "1")
         run("agent", "--brokers", cluster.bootstrap, "--plant", "demo", "--agent", "live", *live, folder=folder)
         findings(there, folder)
+        alerts(cluster.bootstrap, folder)
         messages = {kind: everything(there, kind) for kind in TOPICS}
         publisher: Publisher[int] = Publisher(there, speaker="detectors/record")
         bad = messages["flow"][0]
@@ -52,7 +54,16 @@ def main(path: Path) -> None:
     for kind, found in messages.items():
         for message in found:
             said = json.loads(message.value)
-            shape = (kind, said.get("protocol"), said.get("operation"), said.get("verdict"), said.get("stage"), said.get("depth"))
+            shape = (
+                kind,
+                said.get("protocol"),
+                said.get("operation"),
+                said.get("verdict"),
+                said.get("stage"),
+                said.get("depth"),
+                said.get("change"),
+                said.get("action"),
+            )
             seen[shape] = seen.get(shape, 0) + 1
             if seen[shape] <= EACH_MAX:
                 headers = {name: value.decode() for name, value in message.headers().items()}
@@ -93,6 +104,29 @@ def findings(there: Connection, folder: str) -> None:
         if event["kind"] in ("finding", "loss", "heartbeat"):
             publisher.send(event["kind"], event["plant"], event["event_id"], line.encode(), 0)
     publisher.close()
+
+
+def alerts(bootstrap: str, folder: str) -> None:
+    """Those of an embedded run, and a decision of each kind that one alert can take, as `hopwatch alerts run` delivers them."""
+    settings = Path(folder) / "alerts.toml"
+    settings.write_text(f'[kafka]\nbootstrap_servers = "{bootstrap}"\n[alerts.destinations.bus]\nkind = "kafka"\n', encoding="utf-8")
+    store = ["--store", str(Path(folder) / "alerts.db"), "--config", str(settings)]
+    run("watch", "--json", "-d", str(DECLARATION), "-r", str(CAPTURE), *store, folder=folder)
+    run("alerts", "run", "--once", *store, folder=folder)
+    listed = [json.loads(line)["alert_id"] for line in run("alerts", "list", "--json", *store, folder=folder).splitlines()]
+    said = ["--reason", "recorded", "--person", "analyst-7"]
+    run("alerts", "ack", *listed[:1], *said, *store, folder=folder)
+    run("alerts", "shelve", *listed[:1], *said, "--for", "8h", *store, folder=folder)
+    run("alerts", "suppress", "--verdict", "undeclared-account", *said, "--for", "8h", "--ticket", "CHG-5120", *store, folder=folder)
+    run("alerts", "resolve", *listed[1:2], *said, "--as", "benign-trigger", *store, folder=folder)
+    sender = subprocess.Popen([*HOPWATCH, "alerts", "run", *store], cwd=folder, stderr=subprocess.DEVNULL)
+    for _ in range(120):
+        waiting = [json.loads(line) for line in run("alerts", "destinations", "--json", *store, folder=folder).splitlines()]
+        if waiting and not any(one["waiting"] for one in waiting):
+            break
+        time.sleep(0.5)
+    sender.terminate()
+    sender.wait()
 
 
 def everything(there: Connection, kind: str):
