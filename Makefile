@@ -16,8 +16,8 @@ help:  ## this list
 setup:  ## install what is missing (root: distribution packages; always: .venv and the compiled packet path)
 	@scripts/setup.sh
 
-demo: setup  ## a plant day in about a minute: real servers, a live tap, five violations (SEED=7 repeats a day)
-	@.venv/bin/python -m examples.demo $(if $(SEED),--seed $(SEED))
+demo: setup  ## a plant day in about a minute: real servers, a live tap, five violations (SEED=7 repeats a day; STAY=1 serves the console)
+	@.venv/bin/python -m examples.demo $(if $(SEED),--seed $(SEED)) $(if $(STAY),--stay)
 
 test: setup  ## every check: ruff, mypy, import-linter, clippy, cargo test, pytest
 	@scripts/checks.sh

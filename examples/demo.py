@@ -10,7 +10,9 @@ import contextlib
 import json
 import random
 import secrets
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from alerts.book import AlertQuery
+from dashboards.console.settings import ADDRESS
 from detectors.judgement import TABLE
 from examples.plant import servers, story
 from examples.plant.day import declaration_for, plant
@@ -40,11 +44,13 @@ from examples.plant.watched import (
     sums_per_account,
     watching,
 )
+from hopwatch.console import booked
 
 HERE = Path(__file__).parent
 DECLARATION = HERE / "plant-demo.yaml"
 CAPTURE = HERE / "plant-day.pcap.gz"
 EXPECTED = HERE / "plant-day.expected.json"
+KEPT = HERE.parent / "build" / "demo"
 DELAY_S_MAX = 2.0
 APPROVED = {"declared", "service", "declared-in-part"}
 # How long after its last packet a window may take to end and be judged.
@@ -60,15 +66,19 @@ def main() -> int:
     options.add_argument("--seed", type=int, help="repeat the day of this seed")
     options.add_argument("--recorded", action="store_true", help="play the recorded day even where a live one is possible")
     options.add_argument("--record", action="store_true", help=f"run live and renew {CAPTURE.name} and {EXPECTED.name}")
+    options.add_argument("--stay", action="store_true", help="serve the console over the day afterwards, until Ctrl-C")
     given = options.parse_args()
     # SIGTERM takes the same way out as Ctrl-C, so that servers and namespaces are gone afterwards.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         reason = "--recorded" if given.recorded else why_not_live()
         if reason is None:
-            return live(secrets.randbelow(1_000_000) if given.seed is None else given.seed, record=given.record)
-        console.print(f"No live plant here ({reason}): playing the recorded day.\n")
-        return recorded()
+            code = live(secrets.randbelow(1_000_000) if given.seed is None else given.seed, record=given.record)
+        else:
+            console.print(f"No live plant here ({reason}): playing the recorded day.\n")
+            code = recorded()
+        look(stay=given.stay)
+        return code
     except (WatchError, servers.PlantError, OSError, subprocess.CalledProcessError) as error:
         console.print(f"[bold red]demo:[/] {error}")
         return 2
@@ -123,6 +133,7 @@ def live(seed: int, *, record: bool) -> int:
         if code != 1:
             console.print(f"[red]hopwatch watch ended with {code}, expected 1 (findings)[/]  {' '.join(watch.errors[-3:])}")
         agreed = report(store, expected, [event for _, event in watch.findings().values()], delays) and code == 1 and not early
+        keep(store, declaration)
     if record and agreed:
         EXPECTED.write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
         console.print(f"recorded {CAPTURE.name} ({CAPTURE.stat().st_size} bytes) and {EXPECTED.name}")
@@ -139,7 +150,43 @@ def recorded() -> int:
         if code != 1:
             console.print(f"[red]hopwatch watch ended with {code}, expected 1 (findings)[/]  {' '.join(watch.errors[-3:])}")
         agreed = report(store, expected, [event for _, event in watch.findings().values()], None) and code == 1
+        keep(store, DECLARATION)
     return verdict(agreed, started)
+
+
+def keep(store: Path, declaration: Path) -> None:
+    """Put the day where the console finds it after this run; the one before goes."""
+    shutil.rmtree(KEPT, ignore_errors=True)
+    KEPT.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(store)) as held, contextlib.closing(sqlite3.connect(KEPT / "store.db")) as copy:
+        held.backup(copy)
+    (KEPT / "store.db").chmod(0o600)
+    shutil.copy(f"{store}.key", KEPT / "store.db.key")
+    shutil.copy(declaration, KEPT / "plant.yaml")
+
+
+def look(*, stay: bool) -> None:
+    """Where the day's alerts can be looked at; with ``stay`` serve them until somebody has seen enough."""
+    book = booked(str(KEPT / "store.db"))
+    try:
+        book.step(time.time_ns())
+        alerts = len(book.alerts(AlertQuery(state="open")))
+    finally:
+        book.close()
+    command = hopwatch("console", "-d", near(KEPT / "plant.yaml"), "--store", near(KEPT / "store.db"))
+    console.print(f"\nits {alerts} alerts, and the map of what moved: [bold]http://{ADDRESS}/alerts[/]", soft_wrap=True)
+    if not stay:
+        console.print(f"  served by: {' '.join([near(Path(command[0])), *command[1:]])}", soft_wrap=True)
+        return
+    console.print("  until Ctrl-C")
+    with contextlib.suppress(KeyboardInterrupt):
+        subprocess.run(command, check=False)
+
+
+def near(path: Path) -> str:
+    """The path as it is written from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def verdict(agreed: bool, started: float) -> int:
