@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from dashboards.console.app import ADDRESSES
 from dashboards.grafana.pages import FOLDER, written
 from dashboards.grafana.parts import NODES_MAX, POSTGRESQL, PROMETHEUS
 from tests.integration.panels import loaded, panels, targets
@@ -43,8 +44,11 @@ def test_each_has_its_variables_and_the_ways_on() -> None:
         text = (FOLDER / f"{dashboard['uid']}.json").read_text()
         for uid in re.findall(r'"url": "/d/([\w-]+)\?', text):
             assert uid in by_uid
-    assert "${console}/alerts/" in (FOLDER / "hopwatch-soc.json").read_text()
-    assert "${console}/findings/" in (FOLDER / "hopwatch-declared.json").read_text()
+        # An alert is found by its own id, or by that of its finding.
+        known = {re.sub(r"\{\w+\}.*", "", address) for method, address, _, _ in ADDRESSES if method == "GET"}
+        assert set(re.findall(r'"\$\{console\}(/[\w/-]*)', text)) <= known
+    for name in ("soc", "declared"):
+        assert "${console}/alerts/${__value.raw" in (FOLDER / f"hopwatch-{name}.json").read_text()
 
 
 def test_a_graph_stays_under_what_a_browser_shows() -> None:

@@ -103,7 +103,7 @@ def made() -> Dashboard:
         ),
     )
     column(findings, "severity", colours=SEVERITY_COLOURS)
-    column(findings, "finding_id", link=("The finding and its evidence", "${console}/findings/${__value.raw:percentencode}"))
+    column(findings, "finding_id", link=("Its alert and evidence", "${console}/alerts/${__value.raw:percentencode}"))
     evidence = listing(
         "Evidence",
         "The windows that findings were raised from, newest first; `hopwatch explain ID` tells each in full.",
@@ -113,8 +113,7 @@ def made() -> Dashboard:
             FROM movements WHERE {MOVED} AND finding_id IS NOT NULL ORDER BY start_time DESC LIMIT {ROWS_MAX}"""
         ),
     )
-    column(column(evidence, "bytes", unit="bytes"), "finding_id", link=("The finding", "${console}/findings/${__value.raw:percentencode}"))
-    column(evidence, "event_id", link=("The window", "${console}/flows/${__value.raw:percentencode}"))
+    column(column(evidence, "bytes", unit="bytes"), "finding_id", link=("Its alert", "${console}/alerts/${__value.raw:percentencode}"))
     worst = (
         statetimeline.Panel()
         .title("Worst verdict by hop")
