@@ -46,8 +46,12 @@ _WEAK_POLICIES: Final = frozenset({"None", "Basic128Rsa15", "Basic256"})
 _AUTHENTICATION: Final = {
     "certificate": frozenset({"certificate", "mutual-tls", "x509", "cert"}),
     "scram-sha-256": frozenset({"scram-sha-256", "scram-sha-256-plus"}),
-    "password": frozenset({"password", "username", "cleartext-password", "basic", "digest"}),
-    "kerberos": frozenset({"kerberos", "gss", "gssapi", "sspi", "negotiate"}),
+    # MySQL's plugins prove a password, each in its own way.
+    "password": frozenset(
+        {"password", "username", "cleartext-password", "basic", "digest", "mysql_native_password", "caching_sha2_password"}
+        | {"sha256_password", "client_ed25519", "parsec", "mysql_clear_password", "mysql_old_password", "dialog"}
+    ),
+    "kerberos": frozenset({"kerberos", "gss", "gssapi", "sspi", "negotiate", "auth_gssapi_client", "authentication_kerberos_client"}),
     "token": frozenset({"token", "issued-token", "bearer", "jwt", "oauth"}),
     "md5": frozenset({"md5"}),
     "none": frozenset({"none", "trust", "anonymous"}),

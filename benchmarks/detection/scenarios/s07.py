@@ -47,16 +47,16 @@ def pg_dump(stage: Stage, host: str, account: str, *more: str) -> int:
 
 
 def trends(stage: Stage, host: str) -> Take:
-    """mariadb-dump of the historian's database; nobody decodes that protocol, so bytes are all there is to see."""
+    """mariadb-dump of the historian's database: SELECTs of whole tables."""
     password = mariadb(stage)
     server = stage.host("hist-db")
     program = servers.program("mariadb-dump")
     if program is None:
         raise servers.PlantError("mariadb-dump is not installed; `make setup` with `long` brings it")
-    account = ["--no-defaults", "-h", server.address, "-u", "svc_backup", f"-p{password}", "--skip-ssl", "--no-tablespaces", "trends"]
+    account = ["--no-defaults", "-h", server.address, "-u", "svc_trends", f"-p{password}", "--skip-ssl", "--no-tablespaces", "trends"]
     with stage.take() as take:
         written = stage.program(host, [program, *account])
-        take.entries.append(Entry("svc_backup", "unread", rows=written.count("),(") + written.count("VALUES\n(")))
+        take.entries.append(Entry("svc_trends", "unread", rows=written.count("),(") + written.count("VALUES\n(")))
     return take
 
 
@@ -75,7 +75,7 @@ def mariadb(stage: Stage) -> str:
         folder / "begin.sql",
         f"create database trends; use trends; create table trends.point (id int, value double);\n"
         f"insert into trends.point select seq, seq * 0.1 from seq_1_to_{TREND_ROWS};\n"
-        f"create user svc_backup identified by '{password}'; grant all on trends.* to svc_backup;\n".replace("; ", ";\n"),
+        f"create user svc_trends identified by '{password}'; grant all on trends.* to svc_trends;\n".replace("; ", ";\n"),
     )
     host = stage.host("hist-db")
     options = ["--no-defaults", f"--datadir={data}", f"--socket={folder / 'socket'}", f"--bind-address={host.address}", "--port=3306"]
@@ -87,7 +87,7 @@ def mariadb(stage: Stage) -> str:
 
 def _wait_for_login(stage: Stage, password: str) -> None:
     """It listens before it has read its first file."""
-    client = [str(servers.program("mariadb")), "--no-defaults", "-h", stage.host("hist-db").address, "-u", "svc_backup", "--skip-ssl"]
+    client = [str(servers.program("mariadb")), "--no-defaults", "-h", stage.host("hist-db").address, "-u", "svc_trends", "--skip-ssl"]
     for _ in range(100):
         command = stage.host("hist-db").command([*client, f"-p{password}", "-e", "select count(*) from trends.point", "-N"])
         finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)

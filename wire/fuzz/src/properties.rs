@@ -216,11 +216,23 @@ pub fn statements(data: &[u8]) {
         let objects = statement.objects(None);
         assert!(objects.names.len() <= 2 * sql::TABLES_MAX && objects.columns.len() <= 2 * sql::COLUMNS_MAX);
     }
+    let mode = sql::mysql::Mode { ansi_quotes: kind & 4 != 0, plain_backslash: kind & 8 != 0 };
+    for statement in sql::mysql::read(text, kind & 2 != 0, mode) {
+        let objects = statement.objects(None);
+        assert!(objects.names.len() <= 2 * sql::TABLES_MAX && objects.columns.len() <= 2 * sql::COLUMNS_MAX);
+    }
     // The text as a literal, escaped as a client would: nothing of it is a name.
     let literal = String::from_utf8_lossy(text).replace('\\', "\\\\").replace('\'', "''").replace('\0', "");
     let planted =
         format!("INSERT INTO t (a) VALUES (E'{literal} {PLANTED}', 1); SELECT a FROM t WHERE b = E'{PLANTED} {literal}' AND c = 2");
     for statement in sql::read(planted.as_bytes(), true, backslash) {
+        let objects = statement.objects(None);
+        let told = format!("{:?} {:?} {:?}", objects.names, objects.columns, objects.marks);
+        assert!(!told.contains(PLANTED), "a literal is told: {told}");
+        assert!(objects.names == ["t"] || objects.names == [sql::UNKNOWN], "{told}");
+    }
+    let planted = planted.replace("E'", "_utf8'");
+    for statement in sql::mysql::read(planted.as_bytes(), true, sql::mysql::Mode::default()) {
         let objects = statement.objects(None);
         let told = format!("{:?} {:?} {:?}", objects.names, objects.columns, objects.marks);
         assert!(!told.contains(PLANTED), "a literal is told: {told}");

@@ -79,9 +79,12 @@ impl Reader<'_> {
         if self.any(0, &["create", "alter", "import"]) {
             self.mark_definition();
         }
+        if self.mysql.is_some() {
+            self.mark_mysql();
+        }
     }
 
-    fn add_mark(&mut self, mark: &'static str) {
+    pub(super) fn add_mark(&mut self, mark: &'static str) {
         if !self.out.marks.contains(&mark) {
             self.out.marks.push(mark);
         }
@@ -94,6 +97,8 @@ impl Reader<'_> {
                 continue;
             }
             let Some(name) = self.name(at) else { continue };
+            // MySQL's names keep their case, its functions have none.
+            let name = if self.mysql.is_some() { name.to_lowercase() } else { name };
             let name = name.as_str();
             if name.starts_with("dblink") {
                 self.add_mark(TO_SERVER);
@@ -114,7 +119,9 @@ impl Reader<'_> {
 
     /// Puts the table that is filled first, and marks the statement if there is any that it is filled from.
     fn mark_filled(&mut self) {
-        if let Some(into) = (1..self.tokens.len()).find(|at| self.is(*at, "into") && !self.symbol(at - 1, b'.')) {
+        if let Some(filled) = self.filled_without_into() {
+            self.fill_first(&filled);
+        } else if let Some(into) = (1..self.tokens.len()).find(|at| self.is(*at, "into") && !self.symbol(at - 1, b'.')) {
             if self.any(into + 1, &["outfile", "dumpfile"]) && self.kind(into + 2) == Some(Kind::Literal) {
                 // MariaDB's SELECT … INTO OUTFILE: no table stands there.
                 self.out.tables.retain(|table| table.qualified || !matches!(table.name.as_str(), "outfile" | "dumpfile"));
@@ -123,16 +130,24 @@ impl Reader<'_> {
             }
             let name = self.skip(into + 1, &["temporary", "temp", "unlogged", "table", "only"]);
             let Some((parts, _)) = self.qualified(name) else { return };
-            let filled = parts.join(".");
-            if let Some(at) = self.out.tables.iter().position(|table| table.name == filled) {
-                self.out.tables[..=at].rotate_right(1);
-                self.mark_if_from_others();
-            }
-        } else if self.is(0, "create") && matches!(self.made().as_str(), "table" | "view") && self.outside(1, "as").is_some() {
+            self.fill_first(&parts.join("."));
+        } else if self.is(0, "create") && matches!(self.made().as_str(), "table" | "view") && self.takes_a_query() {
             self.mark_if_from_others();
         } else if self.is(0, "alter") && matches!(self.made().as_str(), "table" | "view") && self.out.tables.len() == 1 {
             self.mark_renamed();
         }
+    }
+
+    fn fill_first(&mut self, filled: &str) {
+        if let Some(at) = self.out.tables.iter().position(|table| table.name == filled) {
+            self.out.tables[..=at].rotate_right(1);
+            self.mark_if_from_others();
+        }
+    }
+
+    /// CREATE TABLE t AS SELECT …; MySQL may leave AS out.
+    fn takes_a_query(&self) -> bool {
+        self.outside(1, "as").is_some() || (self.mysql.is_some() && self.find(1, "select").is_some())
     }
 
     fn mark_if_from_others(&mut self) {
@@ -144,7 +159,7 @@ impl Reader<'_> {
     /// What a CREATE or ALTER is of.
     fn made(&self) -> String {
         let words = ["or", "replace", "global", "local", "temp", "temporary", "unlogged", "materialized", "recursive", "foreign"];
-        self.name(self.skip(1, &words)).unwrap_or_default()
+        self.name(self.skip(1, &words)).unwrap_or_default().to_lowercase()
     }
 
     /// ALTER TABLE … RENAME TO name, … SET SCHEMA name: the same rows under a name that nothing is declared of.
@@ -166,7 +181,7 @@ impl Reader<'_> {
 
     fn mark_definition(&mut self) {
         let kind = self.made();
-        let (foreign, second) = (self.is(1, "foreign"), self.name(1).unwrap_or_default());
+        let (foreign, second) = (self.is(1, "foreign"), self.name(1).unwrap_or_default().to_lowercase());
         match second.as_str() {
             _ if self.is(0, "import") && foreign => {
                 let server = self.find(2, "server").and_then(|at| self.name(at + 1));
@@ -205,12 +220,15 @@ impl Reader<'_> {
     }
 
     /// What stands between the quotes of a literal, as it is written.
-    fn content(&self, at: usize) -> &[u8] {
+    pub(super) fn content(&self, at: usize) -> &[u8] {
         let part = self.part(at);
         if self.kind(at) != Some(Kind::Literal) {
             return &[];
         }
-        let quote = if part.first() == Some(&b'$') { b'$' } else { b'\'' };
+        let quote = match part.first() {
+            Some(&quote @ (b'$' | b'"')) => quote,
+            _ => b'\'',
+        };
         let Some(open) = memchr::memchr(quote, part) else { return &[] };
         let inner = part.get(open + 1..).unwrap_or_default();
         // `$tag$ … $tag$`: what is between its second dollar and its last but one.
@@ -228,7 +246,7 @@ impl Reader<'_> {
     }
 
     /// A literal that is a connection string with a password in it: keywords and values, or a URI (PostgreSQL, 34.1.1).
-    fn holds_password(&self, at: usize) -> bool {
+    pub(super) fn holds_password(&self, at: usize) -> bool {
         let text = self.content(at);
         let mut rest = text;
         while let Some(found) = position(rest, b"password") {

@@ -3,6 +3,7 @@
 //!
 //! Names keep their case: tables are files, and the server tells how it spells them.
 
+use super::marks::{FOREIGN, SECRET_CONNECTION, SECRET_PASSWORD};
 use super::{
     COLUMNS_MAX, CopyOptions, Effect, Kind, Operation, Reader, STATEMENTS_MAX, Side, Statement, TABLES_MAX, Token, cut, is_word,
     number_end, text_of,
@@ -319,6 +320,44 @@ impl Reader<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// The table of `INSERT t SELECT …` and `REPLACE t SELECT …`, where INTO is left out.
+    pub(super) fn filled_without_into(&self) -> Option<String> {
+        if self.mysql.is_none() || !self.any(0, &["insert", "replace"]) {
+            return None;
+        }
+        let at = self.modifiers(1);
+        if self.is(at, "into") { None } else { self.qualified(at).map(|(parts, _)| parts.join(".")) }
+    }
+
+    /// Secrets in clear: `IDENTIFIED BY 'x'`, `PASSWORD('x')`, `SET PASSWORD = 'x'`, a source's password, a table of another server.
+    pub(super) fn mark_mysql(&mut self) {
+        let tokens = 1..self.tokens.len();
+        let hashed = |content: &[u8]| content.len() == 41 && content.first() == Some(&b'*');
+        let clear = |at: usize| !self.content(at).is_empty() && !hashed(self.content(at));
+        let admin = self.out.operation == Operation::Admin;
+        let password = tokens.clone().any(|at| {
+            (self.is(at, "by") && clear(at + 1))
+                || (self.is(at, "password") && self.symbol(at + 1, b'(') && clear(at + 2))
+                || (self.is(0, "set") && self.symbol(at, b'=') && clear(at + 1))
+        });
+        let source = |at: usize| self.any(at, &["master_password", "source_password"]) && self.symbol(at + 1, b'=') && clear(at + 2);
+        let connects = self.is(0, "create")
+            && tokens
+                .clone()
+                .any(|at| self.is(at, "connection") && self.kind(at + 1 + usize::from(self.symbol(at + 1, b'='))) == Some(Kind::Literal));
+        let said = tokens.clone().any(source) || (connects && tokens.clone().any(|at| self.holds_password(at)));
+        let reaches = connects || (self.is(0, "change") && self.any(1, &["master", "replication"]));
+        if admin && password {
+            self.add_mark(SECRET_PASSWORD);
+        }
+        if reaches {
+            self.add_mark(FOREIGN);
+        }
+        if said {
+            self.add_mark(SECRET_CONNECTION);
+        }
     }
 
     /// Where the statement stands that EXPLAIN or ANALYZE is of.

@@ -138,3 +138,26 @@ fn effects_are_those_of_the_session() {
     assert_eq!(one("PREPARE s FROM 'SELECT 1 FROM a'").effect, Effect::Prepare("s".into()));
     assert_eq!(one("EXECUTE s USING @a").effect, Effect::Execute("s".into()));
 }
+
+#[test]
+fn marks_say_what_is_filled_what_leaves_and_what_is_said_in_clear() {
+    let of = |text: &str| one(text).marks.join(" ");
+    let cases = [
+        ("INSERT a SELECT * FROM b", "fills"),
+        ("REPLACE INTO a SELECT * FROM b", "fills"),
+        ("CREATE TABLE a SELECT * FROM b", "fills"),
+        ("INSERT INTO a VALUES (1)", ""),
+        ("RENAME TABLE a TO b", ""),
+        ("SELECT * INTO OUTFILE '/x' FROM a", "to-file"),
+        ("SELECT GROUP_CONCAT(x) FROM a", "folded"),
+        ("CREATE USER joe IDENTIFIED BY 'sekret'", "secret-password"),
+        ("GRANT SELECT ON a TO joe IDENTIFIED BY \"sekret\"", "secret-password"),
+        ("SET PASSWORD FOR joe = PASSWORD('sekret')", "secret-password"),
+        ("SET PASSWORD FOR joe = '*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19'", ""),
+        ("DROP USER joe", ""),
+        ("CHANGE MASTER TO MASTER_HOST = 'x', MASTER_PASSWORD = 'sekret'", "foreign secret-connection"),
+        ("CREATE TABLE a (x int) ENGINE=FEDERATED CONNECTION='mysql://u:sekret@h/d/t'", "foreign secret-connection"),
+    ];
+    let wrong: Vec<_> = cases.iter().filter(|(text, marks)| of(text) != *marks).map(|(text, _)| format!("{text}: {}", of(text))).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
