@@ -210,10 +210,13 @@ class Book(ABC):
         with self._writing() as db:
             before = self._state().get("place")
             lines, place = self._changed(before, most)
-            findings = [Finding.model_validate_json(line) for line in lines]
+            read = [_read(line) for line in lines]
+            findings = [one for one in read if one is not None]
             held = _Shelf(self)
             held.fetch(findings)
             desk = self._desk(held)
+            if len(findings) < len(lines):
+                desk.counted["unreadable"] += len(lines) - len(findings)
             for finding in findings:
                 desk.found(finding, now_ns)
             self._silent(desk, now_ns)
@@ -221,7 +224,7 @@ class Book(ABC):
             self._keep(db, held, desk, (), now_ns)
             if place is not None and place != before:
                 self._many(_PUT_STATE, [("place", place)])
-        return len(findings)
+        return len(lines)
 
     def decide(self, decision: Decision) -> list[Alert]:
         """Carry out what a person decided, once; returns the revisions it made. The time is the decision's own.
@@ -554,6 +557,17 @@ def opened_key(path: Path | None) -> Pseudonyms | None:
         return Pseudonyms(key_file(path))
     except (OSError, ValueError) as error:
         raise StoreError(str(error)) from None
+
+
+def _read(line: str) -> Finding | None:
+    """The finding; None of what some other program wrote into the store: one that cannot be read must not keep the others waiting."""
+    try:
+        found = Finding.model_validate_json(line)
+        for moment in (found.first_seen, found.last_seen, *(() if found.resumed is None else (found.resumed,))):
+            time_ns(moment)
+    except ValueError:
+        return None
+    return found
 
 
 def _places(some: Sequence[str]) -> str:

@@ -378,6 +378,18 @@ def test_a_store_of_the_version_before_has_all_its_findings_alerted(tmp_path: Pa
     the_book.close()
 
 
+def test_a_finding_that_cannot_be_read_is_counted_and_keeps_no_other_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "plant.db"
+    store = EmbeddedStore(path)
+    store.add(findings=[finding(1).model_dump(), finding(2).model_dump() | {"severity": "dreadful"}, finding(3).model_dump()])
+    the_book = book(str(path))
+    assert the_book.step(NOW_NS) == 3
+    assert len(the_book.alerts()) == 2
+    assert the_book.counted()["unreadable"] == 1
+    the_book.close()
+    store.close()
+
+
 def test_a_full_book_refuses_the_step_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
     from alerts.embedded import EmbeddedBook
 
