@@ -119,6 +119,10 @@ class Online:
                 said += look(moved)
         return said
 
+    def shown(self, judgement: Judgement) -> Moved:
+        """The window as its questions see it, notes and all, but for what copies inherit."""
+        return self._kind(judgement).moved(judgement)
+
     def _kind(self, judgement: Judgement) -> "_Kind":
         """What the window shares with those like it."""
         flow, index = judgement.flow, self.verdict.index
