@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` shows the product, `make test` is what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long dashboards bench bench-detection bench-detectors scenarios screenshots bench-live bench-kafka nuisance conformance matrix fuzz fault clean
+.PHONY: help setup demo test test-long test-compose dashboards bench bench-detection bench-detectors scenarios screenshots bench-live bench-kafka nuisance conformance matrix fuzz fault clean
 SEED ?=
 DURATION_S ?= 90
 BROKERS ?= 1
@@ -25,7 +25,12 @@ test: setup  ## every check: ruff, mypy, import-linter, clippy, cargo test, pyte
 test-long: setup  ## the same with the long tests, every stack of the matrix, and the unsafe module under valgrind
 	@scripts/setup.sh matrix
 	@scripts/setup.sh long
+	@scripts/setup.sh compose
 	@scripts/checks.sh long
+
+test-compose: setup  ## docker-compose.yml is run: an engine of its own, the demo's day, every service restarted (root; minutes)
+	@scripts/setup.sh compose
+	@.venv/bin/python -m tests.compose
 
 bench: setup  ## CPU per packet beside tcpdump, tshark and nfstream, counts against a ledger (quick: PACKETS=300000 RUNS=3)
 	@.venv/bin/python -m benchmarks.bench --packets $(PACKETS) --runs $(RUNS)

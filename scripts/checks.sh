@@ -41,6 +41,7 @@ part "conformance"   python -m scripts.conformance --if-there
 if [ "${1:-}" = long ]; then part "memcheck" scripts/memcheck.sh; fi
 part "pytest"        python -m pytest "${marks[@]}" "${seed[@]}"
 if [ "${1:-}" = long ]; then part "matrix" scripts/matrix.sh; fi
+if [ "${1:-}" = long ]; then part "compose" python -m tests.compose; fi
 
 echo
 for line in "${parts[@]}"; do

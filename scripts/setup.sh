@@ -87,6 +87,8 @@ missing_packages() {
     have prometheus-postgres-exporter || echo prometheus-postgres-exporter
     # What scrapes the figures and checks the rules.
     { have prometheus && have promtool; } || echo prometheus
+    # What reads the units; it is not started.
+    have systemd-analyze || echo systemd
     # The broker of the tests is Java's; Maven brings its jars, once.
     java_works || echo default-jre-headless
     kafka_whole || have mvn || echo maven
@@ -121,6 +123,13 @@ long_packages() {
     { have node && have npm; } || echo nodejs npm
 }
 
+# What only `make test-compose` needs: an engine of its own, and what makes a base image.
+compose_packages() {
+    { have dockerd && have docker; } || echo docker.io
+    have docker-compose || echo docker-compose
+    have debootstrap || echo debootstrap
+}
+
 install_packages() {
     local policy=/usr/sbin/policy-rc.d kept="" no_cluster=/etc/postgresql-common/createcluster.d/hopwatch-no-cluster.conf
     # 101 = "action forbidden by policy": no package may start a daemon on this machine on our account.
@@ -141,7 +150,7 @@ install_packages() {
 system_part() {
     local packages
     # shellcheck disable=SC2207  # package names hold no blanks
-    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages) $([ "$what" != long ] || long_packages)
+    packages=($(missing_packages) $([ "$what" != matrix ] || matrix_packages) $([ "$what" != long ] || long_packages) $([ "$what" != compose ] || compose_packages)
         $([ "$what" != long ] && [ "$what" != nuisance ] || nuisance_packages))
     if ! rust_works; then
         if have apt-get; then
