@@ -490,7 +490,8 @@ class Process:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "hopwatch.cli", "detect", "--brokers", self._cloud.connection.bootstrap_servers,
-                   "--key", str(self.key), "-d", str(self.declaration), "--group", f"{self._cloud.prefix}detect"]  # fmt: skip
+                   "--key", str(self.key), "-d", str(self.declaration), "--group", f"{self._cloud.prefix}detect",
+                   "--no-questions"]  # fmt: skip  # as the embedded run it is compared with
         more = {"HOPWATCH_POSTGRES": self._cloud.postgres, "HOPWATCH_KAFKA_TOPIC_PREFIX": self._cloud.prefix, "PYTHONPATH": str(ROOT)}
         with (self._folder / "detect.log").open("ab") as log:
             self.process = subprocess.Popen(command, env=os.environ | more, stderr=log, stdout=log)
