@@ -661,11 +661,16 @@ def judged_of(judgement: Judgement) -> Judged:
         flow.plant,
         said,
         None if judgement.finding is None else judgement.finding.finding_id,
-        (flow.account, flow.role, flow.on_behalf_of) if said.differences else None,
+        (flow.account, flow.role, flow.on_behalf_of, _administered(flow)) if said.differences else None,
         judgement.new.get("rows", 0),
         judgement.new.get("bytes", 0),
         flow.depth,
     )
+
+
+def _administered(flow: Flow) -> list[dict[str, list[str]]]:
+    """Objects that are accounts."""
+    return [{"names": part.names, "columns": part.columns} for part in flow.objects] if flow.operation == "admin" else []
 
 
 def _edition_of(snapshot: bytes) -> str:

@@ -130,6 +130,7 @@ class EmbeddedStore(Reading):
     def _flow_row(self, judged: JudgedFlow) -> tuple[Any, ...]:  # Any: SQL values.
         event = self._pseudonyms.rewritten(judged.event)
         said = {"account": judged.event.get("account"), "role": judged.event.get("role"), "on_behalf_of": judged.event.get("on_behalf_of")}
+        said["objects"] = judged.event.get("objects")
         differences = self._pseudonyms.rewritten(said | {"differences": list(judged.differences)})["differences"]
         judgement = {
             "verdict": judged.verdict,

@@ -59,7 +59,7 @@ class Judged(NamedTuple):
     plant: str
     outcome: Outcome
     finding_id: str | None
-    named: tuple[Any, ...] | None  # Any: account, role and on_behalf_of, as they stand in the flow.
+    named: tuple[Any, ...] | None  # Any: account, role, on_behalf_of and the objects of ``admin``, as they stand in the flow.
     rows: int
     bytes: int
     depth: str
@@ -99,8 +99,8 @@ class Outcomes:
     def _make(self, plant: str, said: Outcome, named: tuple[Any, ...] | None) -> tuple[Outcome, str, Row]:  # Any: as ``Judged``.
         shown = said.event
         if named and shown["differences"]:
-            account, role, on_behalf_of = named
-            quoted = {"plant": plant, "account": account, "role": role, "on_behalf_of": on_behalf_of, "who": said.who}
+            account, role, on_behalf_of, objects = named
+            quoted = {"plant": plant, "account": account, "role": role, "on_behalf_of": on_behalf_of, "who": said.who, "objects": objects}
             shown["differences"] = self._hiding.rewritten(quoted | {"differences": shown["differences"]})["differences"]
         judgement = text(shown)
         who = self._hiding.rewritten({"plant": plant, "who": said.who})["who"]

@@ -176,7 +176,13 @@ class Hiding:
 
     def hides(self, event: Event) -> bool:
         """Whether the event must be rewritten."""
-        if event.get("role") or event.get("on_behalf_of") or event.get("who") or event.get("operation") == "admin":
+        if (
+            event.get("kind") == "finding"
+            or event.get("role")
+            or event.get("on_behalf_of")
+            or event.get("who")
+            or event.get("operation") == "admin"
+        ):
             return True
         account = event.get("account")
         if account is None:

@@ -23,6 +23,8 @@ _DIGITS = 16  # 64 bits: a plant's accounts do not collide.
 ACCOUNT_FIELDS = ("account", "role", "on_behalf_of", "who")
 """Fields of an event that hold an account and nothing else."""
 
+_ADMINISTERED = ("account:", "grant:", "revoke:")
+
 _CLAIM_WORDS = ("by", "from", "kind", "claimed")  # Keys of a claimed identity that say how it was claimed, not who.
 
 
@@ -51,17 +53,14 @@ class Pseudonyms:
     def rewritten(self, event: Mapping[str, Any]) -> dict[str, Any]:  # Any: one JSON object.
         """A copy of ``event`` without the names of persons.
 
-        An account is replaced where it has its own field, and as a whole word in the texts that quote it: the
-        differences and observations of a finding, the application (``psql - h.keller``), and the objects of ``admin``
-        operations, which name accounts (``CREATE ROLE``).
+        An account is replaced where it has its own field or stands as an object (``account:h.keller``, what CREATE ROLE made), and as a
+        whole word in the texts that quote it: the differences and observations of a finding, the application (``psql - h.keller``).
         """
         made = dict(event)
         names: dict[str, str] = {}
         for field in ACCOUNT_FIELDS:
             names |= {name: stands for name in _names(made.get(field)) if (stands := self.of(name)) != name}
-        if made.get("operation") == "admin":
-            objects = [name for entry in made.get("objects") or () for name in entry.get("names") or ()]
-            names |= {name: stands for name in objects if (stands := self.of(name)) != name}
+        names |= {name: stands for name in _administered(made) if (stands := self.of(name)) != name}
         if not names:
             return made
         words = re.compile("|".join(rf"(?<![\w.@-]){re.escape(name)}(?![\w@-])" for name in sorted(names, key=len, reverse=True)))
@@ -79,6 +78,15 @@ class Pseudonyms:
             if field in made:
                 made[field] = spoken(made[field])
         return made
+
+
+def _administered(event: Mapping[str, Any]) -> list[str]:  # Any: one JSON object.
+    """The accounts that were made, changed or given: ``account:NAME`` among objects, ``grant:NAME`` and ``revoke:NAME`` among columns."""
+    objects = event.get("objects") or ()
+    shown = [name for entry in objects for key in ("names", "columns") for name in entry.get(key) or ()]
+    observed = event.get("observed")
+    shown += observed.get("objects") or () if isinstance(observed, Mapping) else ()
+    return [name.partition(":")[2] for name in shown if name.startswith(_ADMINISTERED)]
 
 
 def _names(value: object) -> list[str]:

@@ -85,7 +85,7 @@ class House:
         judged = [
             Judged(
                 one["event_id"], one["start"], one["plant"], outcome, finding_id,
-                (one["account"], one.get("role"), one.get("on_behalf_of")) if outcome.differences else None,
+                (one["account"], one.get("role"), one.get("on_behalf_of"), one.get("objects", [])) if outcome.differences else None,
                 one["rows"], one["bytes"], one["depth"],
             )
             for one in flows
@@ -153,8 +153,10 @@ def test_no_person_is_named_in_what_was_said(house: House) -> None:
     house.judge(said, flow(1, account="h.keller"))
     # The same was said of a service: what is remembered of one is no answer for the other.
     house.judge(replace(said, who="svc_mw", differences=(Differs("svc_mw at 10.0.0.2"),)), flow(2))
+    made = replace(said, who="svc_mw", differences=(Differs("j.doe: created"),))
+    house.judge(made, flow(3, objects=[{"names": ["account:j.doe"], "columns": ["create"]}]))
     kept = str(house.rows("SELECT * FROM judgements") + house.rows("SELECT * FROM outcomes"))
-    assert "h.keller" not in kept
+    assert "h.keller" not in kept and "j.doe" not in kept
     assert "person:" in kept and "svc_mw at 10.0.0.2" in kept
 
 

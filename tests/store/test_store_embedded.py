@@ -102,14 +102,16 @@ def test_person_appears_in_no_file_of_the_store(store: EmbeddedStore, tmp_path: 
     said = flow(
         1, account="h.keller", role="h.keller", on_behalf_of={"name": "m.rossi", "by": "application_name"}, application="psql - h.keller"
     )
-    created = flow(2, operation="admin", objects=[{"names": ["j.doe"], "columns": []}])
+    created = flow(2, operation="admin", objects=[{"names": ["account:j.doe"], "columns": ["create", "grant:l.bianchi"]}])
+    given = {"question": "who", "declared": "no account of this name", "observed": "j.doe: created, given l.bianchi"}
     differing = {"question": "who", "declared": "svc_mw at mw", "observed": "h.keller at 10.40.9.77"}
     raised = finding(who="h.keller", differences=[differing])
-    store.add(flows=[JudgedFlow(said, differences=(differing,)), JudgedFlow(created)], findings=[raised])
+    made = finding(finding_id="F-00000002", who="svc_mw", differences=[given], observed={"objects": ["account:j.doe", "account:l.bianchi"]})
+    store.add(flows=[JudgedFlow(said, differences=(differing,)), JudgedFlow(created, differences=(given,))], findings=[raised, made])
     kept = store.flows(Query(account="h.keller"))
     store.close()
     for file in tmp_path.iterdir():
-        for name in (b"h.keller", b"m.rossi", b"j.doe"):
+        for name in (b"h.keller", b"m.rossi", b"j.doe", b"l.bianchi"):
             assert name not in file.read_bytes(), file
     assert kept[0]["account"].startswith("person:")
     assert kept[0]["application"] == f"psql - {kept[0]['account']}"
