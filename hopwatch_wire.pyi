@@ -124,8 +124,53 @@ class Windows:
         messages: int = 0,
         bytes: int = 0,
         bytes_back: int = 0,
+        marks: Sequence[str] = (),
     ) -> None: ...
+    def describe(
+        self,
+        connection: int,
+        time_ns: int,
+        *,
+        transport: str | None = None,
+        cipher: str | None = None,
+        authentication: str | None = None,
+        joined_late: bool = False,
+    ) -> None:
+        """How the wire is protected, and that the connection was joined late."""
+
+    def uncounted(self, connection: int, time_ns: int, operation: str, data_from: str) -> None:
+        """Something moved that could not be counted: the window of it is ``lossy``."""
+
+    def told(self, connection: int) -> list[Told]:
+        """Ends the open windows of a connection that goes on, and says what its flows have counted."""
+
+    def go_on(self, connection: int, time_ns: int, told: Sequence[Told]) -> None:
+        """Goes on with what ``told`` gave for a connection that was just opened as it was then: the ids are the same."""
+
     def close(self, connection: int, time_ns: int) -> None: ...
     def advance(self, now_ns: int) -> None: ...
     def finish(self) -> None: ...
     def take(self) -> list[bytes]: ...
+
+Told = tuple[str, str, str | None, str | None, str | None, str | None, int, Sequence[int]]
+"""Operation, side, account, role, application, whence the account is known; rows; sequence, values, messages, bytes and bytes back."""
+
+class Read:
+    """One statement, without its literals.
+
+    ``effect``: what it changes in its session: ``role``, ``declare``, ``fetch``, ``prepare`` or ``execute``, and the name of it.
+    """
+
+    fingerprint: str
+    operation: str
+    data_from: str
+    names: list[str]
+    columns: list[str]
+    marks: list[str]
+    readable: bool
+    server_side: bool
+    effect: tuple[str, str | None] | None
+    local: bool
+
+def read_sql(text: bytes, *, whole: bool = True) -> list[Read]:
+    """The statements of a text in PostgreSQL's SQL, read as the wire's decoders read them."""

@@ -36,6 +36,7 @@ from hopwatch.bus.kafka import IN_FLIGHT_BYTES_MAX, Publisher
 from hopwatch.config import AgentSettings, ConfigError, add_metrics, chosen, kafka, served, vault
 from hopwatch.declared.sign import SignatureError, read_approvers, sign, verify
 from hopwatch.events import EventError, parse
+from hopwatch.feeds import Feeds
 from hopwatch.metrics import Figures
 
 DONE, FAULTS, WRONG = 0, 1, 2
@@ -84,10 +85,14 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
     """
     settings = chosen(AgentSettings, vars(arguments), arguments.config)
     files: list[str] | None = arguments.files
-    if not files and not settings.interfaces:
-        raise ConfigError("agent: something to read is needed: -r FILE or -i INTERFACE")
+    if not files and not settings.interfaces and not settings.postgresql_log:
+        raise ConfigError("agent: something to read is needed: -r FILE, -i INTERFACE or --postgresql-log")
     if settings.plant is None:
         raise ConfigError("agent: the plant is needed: --plant NAME")
+    feeds = Feeds(settings, settings.plant, _version())
+    if feeds.names() and (files or settings.interfaces or set(feeds.names()) != {settings.agent}):
+        # An agent's events are numbered under one name.
+        raise ConfigError("agent: a server's log needs an agent of its own: --agent FEED, and neither -r nor -i")
     making = _sink(arguments, settings)
     sensor = sensors(
         settings.plant,
@@ -103,7 +108,7 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         pump = Pump(spool, making, time.monotonic)
         health = Health(settings.plant, settings.agent, _version(), ClockState())
         notifier = Notifier()
-        running = _Running(arguments, settings, spool, pump, health, notifier, sensor.counters)
+        running = _Running(arguments, settings, spool, pump, health, notifier, lambda: sensor.counters() | feeds.counters())
         stack.enter_context(served(settings.metrics, running.figures()))
         agent = Agent(spool, pump, time.monotonic, time.sleep, running.chores(live=not files))
         over = packets.until(settings.duration)
@@ -113,6 +118,8 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
 
         if files:
             batches = packets.from_files(sensor, files, stopping)
+        elif feeds.names():
+            batches = feeds.alongside(None, stopping, live=True, beat=False)
         else:
             batches = packets.from_interfaces(sensor, settings.interfaces, stopping, bpf=settings.bpf, snaplen=settings.snaplen)
         stack.enter_context(ending(agent.stop))

@@ -46,6 +46,7 @@ from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import CONSUMER, Engine, SnapshotError
 from hopwatch.events import Event, Finding, schema
+from hopwatch.feeds import Feeds
 from hopwatch.figures import Metered, Tally
 from hopwatch.flags import instant
 from hopwatch.located import Located
@@ -260,6 +261,10 @@ def _capturing(parser: argparse.ArgumentParser) -> None:
         "--tap-of", action="append", metavar="IFACE=TAP", help="the tap an interface belongs to; other taps are other networks"
     )
     parser.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
+    parser.add_argument(
+        "--postgresql-log", action="append", metavar="[FEED=]ADDRESS:PORT=PATH", help="a PostgreSQL server's csvlog or jsonlog"
+    )
+    parser.add_argument("--postgresql-log-state", type=Path, metavar="PATH", help="where the place in it is kept")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
 
 
@@ -366,12 +371,13 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     if chosen.declaration is None:
         raise _Wrong("watch: a declaration is needed: -d plant.yaml")
     files: list[str] | None = arguments.files
-    if not files and not chosen.interfaces:
-        raise _Wrong("watch: something to read is needed: -r FILE or -i INTERFACE")
+    if not files and not chosen.interfaces and not chosen.postgresql_log:
+        raise _Wrong("watch: something to read is needed: -r FILE, -i INTERFACE or --postgresql-log")
     if "://" in chosen.store:
         raise _Wrong("watch: its store is a file; `hopwatch agent`, `detect` and `store` bring events to PostgreSQL")
     architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)
     edition = _edition(chosen.declaration, chosen.at)
+    feeds = Feeds(chosen, architecture.plant, _version())
     sensor = sensors(
         architecture.plant,
         chosen.agent,
@@ -382,7 +388,7 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     )
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
-        shown = ", ".join(files or chosen.interfaces)
+        shown = ", ".join([*(files or chosen.interfaces), *feeds.names()])
         unsigned = "" if architecture.declaration.signed else "  UNSIGNED"
         view = _view(arguments.json, f"{architecture.plant} v{architecture.version}{unsigned}  {shown}")
         if not architecture.declaration.signed and not arguments.json:
@@ -413,18 +419,22 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         def stopping() -> bool:
             return run.stopping() or over()
 
+        batches: Iterator[list[bytes]] | None = None
         if files:
             batches = packets.from_files(sensor, files, stopping)
-        else:
+        elif chosen.interfaces:
             batches = packets.from_interfaces(sensor, chosen.interfaces, stopping, bpf=chosen.bpf, snaplen=chosen.snaplen)
             # Of a capture there are none: its events are of another time than now, and reading it twice gives the same.
             health = Health(architecture.plant, chosen.agent, _version(), ClockState())
             batches = beating(batches, health, sensor.counters, time.monotonic, time.time_ns)
+        batches = feeds.alongside(batches, stopping, live=not files, beat=not files)
         if metered is not None:
             batches = metered.batches(batches, sensor.counters)
             stack.enter_context(served(chosen.metrics, metered.figures))
         with _ending(run.stop), _rare_collections():
             outcome = run.run(batches, sensor.counters, time.monotonic, (packets.CaptureError,), packets.damaged)
+        for example in feeds.examples():
+            print(f"hopwatch: a line that could not be read, {example}", file=sys.stderr)
     return _ended(outcome)
 
 

@@ -259,6 +259,18 @@ SAID = {
     "alerts/delivery/syslog.py": {"a dead letter, listed": "DATAGRAM_BYTES_MAX"},
     "alerts/outbox.py": {CLIPPED: "ERROR_CHARACTERS_MAX", PIECES: "READ_MAX"},
     "collectors/packets.py": {PIECES: "PACKETS_MAX EVENTS_MAX"},
+    "collectors/postgresql_log.py": {
+        "`postgresql_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
+        "told: the window is `lossy`": "PENDING_MAX",
+        UNKNOWN: "CURSORS_MAX STATEMENT_BYTES_MAX",
+        "`postgresql_log_unreadable`": "FIELD_BYTES_MAX",
+    },
+    "collectors/tail.py": {
+        PIECES: "PIECE_BYTES_MAX",
+        "`postgresql_log_unreadable`, and a `loss`": "RECORD_BYTES_MAX",
+        "`postgresql_log_files_over`": "FILES_MAX",
+    },
+    "hopwatch/feeds.py": {REFUSED: "LOGS_MAX", PIECES: "TURNS_MAX"},
     "collectors/quality.py": {"a fault is named": "ONE_SIDED_SHARE_MAX COPIES_SHARE_MAX", SHOWN: "NAMED_MAX"},
     "detectors/accounts.py": {AGAIN: "WAYS_MAX", SAID_BY_THEN: "OBJECTS_MAX"},
     "detectors/destinations.py": {AGAIN: "PLACES_MAX", THRESHOLD: "JITTER_MAX"},

@@ -38,6 +38,14 @@ python_found() {
 venv_works() { local python; python=$(python_found) && "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 rust_works() { have cargo && have rustc && have cargo-clippy && have cargo-fmt && at_least "$RUST_MIN" "$(rustc --version 2>/dev/null | awk '{print $2}')"; }
 postgres_works() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || have initdb; }
+pgaudit_works() { compgen -G '/usr/lib/postgresql/*/lib/pgaudit.so' >/dev/null; }
+# Of the server that is there, or of the one that this release packages.
+pgaudit_package() {
+    local version
+    version=$(find /usr/lib/postgresql -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | sort -n | tail -n1)
+    [ -n "$version" ] || version=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n1)
+    echo "postgresql-${version:-15}-pgaudit"
+}
 java_works() { have java && at_least 17 "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n1)"; }
 # Jars that were fetched for another pom.xml are not those that are wanted.
 kafka_whole() { [ "$(cat build/kafka/.whole 2>/dev/null)" = "$(sha256sum < scripts/kafka/pom.xml)" ]; }
@@ -63,6 +71,8 @@ missing_packages() {
     # The fuzzer's engine is C++.
     have c++ || echo g++
     postgres_works || echo postgresql
+    # Counts rows in the server's log; its package is named after the server's version.
+    pgaudit_works || pgaudit_package
     { have mosquitto && have mosquitto_passwd; } || echo mosquitto
     { have mosquitto_sub && have mosquitto_ctrl; } || echo mosquitto-clients
     have pgbouncer || echo pgbouncer

@@ -10,7 +10,8 @@ use crate::quality::{self, Net, Quality};
 use crate::sensor::{self, SensorOptions};
 use crate::source::merge::Merged;
 use crate::source::{FileSource, Source, SourceError, Turn};
-use crate::windows::{self, Counts, Depth, Endpoint, Movement, ObjectSet, Opening, Operation, Side};
+use crate::sql::{self, Effect};
+use crate::windows::{self, Counts, Depth, Endpoint, Movement, ObjectSet, Opening, Operation, Side, Told};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -369,6 +370,70 @@ fn known(name: &str, of: &'static [&'static str], what: &str) -> PyResult<&'stat
     found.ok_or_else(|| PyValueError::new_err(format!("{what} {name:?}, expected one of {}", of.join(", "))))
 }
 
+const ACCOUNT_FROM: [&str; 6] = ["startup", "token", "certificate", "server-log", "proxy-log", "unknown"];
+
+/// A flow as Python keeps it: operation, side, account, role, application, whence the account is known; rows; sequence, values, messages and bytes both ways.
+type ToldFlow = (String, String, Option<String>, Option<String>, Option<String>, Option<String>, i64, [u64; 5]);
+
+fn operation_of(name: &str) -> PyResult<Operation> {
+    Operation::named(name).ok_or_else(|| {
+        let all: Vec<_> = Operation::ALL.iter().map(|o| o.name()).collect();
+        PyValueError::new_err(format!("operation {name:?}, expected one of {}", all.join(", ")))
+    })
+}
+
+fn is_open(windows: &windows::Windows, connection: usize) -> PyResult<()> {
+    if windows.is_open(connection) {
+        return Ok(());
+    }
+    Err(PyRuntimeError::new_err(format!("connection {connection} is not open")))
+}
+
+/// One statement of a text, as the wire's decoders read it; it holds no literal but the names that settings give.
+#[pyclass(module = "hopwatch_wire", frozen, get_all)]
+struct Read {
+    fingerprint: String,
+    operation: String,
+    data_from: String,
+    names: Vec<String>,
+    columns: Vec<String>,
+    marks: Vec<String>,
+    readable: bool,
+    server_side: bool,
+    effect: Option<(String, Option<String>)>,
+    local: bool,
+}
+
+/// The statements of a text in PostgreSQL's SQL.
+#[pyfunction]
+#[pyo3(signature = (text, *, whole=true))]
+fn read_sql(text: &[u8], whole: bool) -> Vec<Read> {
+    let read = |s: sql::Statement| {
+        let objects = s.objects(None);
+        let effect = match s.effect {
+            Effect::Role(name) => Some(("role", name)),
+            Effect::Declare(name) => Some(("declare", Some(name))),
+            Effect::Fetch(name) => Some(("fetch", Some(name))),
+            Effect::Prepare(name) => Some(("prepare", Some(name))),
+            Effect::Execute(name) => Some(("execute", Some(name))),
+            _ => None,
+        };
+        Read {
+            fingerprint: s.fingerprint,
+            operation: s.operation.name().to_owned(),
+            data_from: if s.from == Side::Client { "client" } else { "server" }.to_owned(),
+            names: objects.names,
+            columns: objects.columns,
+            marks: objects.marks.into_iter().map(str::to_owned).collect(),
+            readable: s.readable,
+            server_side: s.copy.is_some_and(|copy| copy.server_side),
+            effect: effect.map(|(kind, name)| (kind.to_owned(), name)),
+            local: s.local,
+        }
+    };
+    sql::read(text, whole, false).into_iter().map(read).collect()
+}
+
 #[pymethods]
 impl Windows {
     #[new]
@@ -427,13 +492,9 @@ impl Windows {
         account_from: Option<&str>,
         on_behalf_of: Option<String>,
     ) -> PyResult<()> {
-        let from = account_from
-            .map(|name| known(name, &["startup", "token", "certificate", "server-log", "proxy-log", "unknown"], "account_from"))
-            .transpose()?;
+        let from = account_from.map(|name| known(name, &ACCOUNT_FROM, "account_from")).transpose()?;
         let mut windows = self.lock();
-        if !windows.is_open(connection) {
-            return Err(PyRuntimeError::new_err(format!("connection {connection} is not open")));
-        }
+        is_open(&windows, connection)?;
         windows.recorder(connection, time_ns).identify(|i| {
             i.account = account;
             i.role = role;
@@ -445,7 +506,7 @@ impl Windows {
     }
 
     /// Adds what moved; `data_from` is the side that the data comes from.
-    #[pyo3(signature = (connection, time_ns, operation, data_from, *, names=Vec::new(), columns=Vec::new(), statement=None, rows=0, values=0, messages=0, bytes=0, bytes_back=0))]
+    #[pyo3(signature = (connection, time_ns, operation, data_from, *, names=Vec::new(), columns=Vec::new(), statement=None, rows=0, values=0, messages=0, bytes=0, bytes_back=0, marks=Vec::new()))]
     #[allow(clippy::too_many_arguments)] // The counts of the contract.
     fn add(
         &self,
@@ -461,18 +522,14 @@ impl Windows {
         messages: u64,
         bytes: u64,
         bytes_back: u64,
+        marks: Vec<String>,
     ) -> PyResult<()> {
-        let operation = Operation::named(operation).ok_or_else(|| {
-            let all: Vec<_> = Operation::ALL.iter().map(|o| o.name()).collect();
-            PyValueError::new_err(format!("operation {operation:?}, expected one of {}", all.join(", ")))
-        })?;
+        let operation = operation_of(operation)?;
         let from = side(data_from)?;
-        let objects =
-            (!names.is_empty() || statement.is_some()).then(|| Arc::new(ObjectSet { names, columns, statement, ..ObjectSet::default() }));
+        let marks = marks.iter().filter_map(|mark| sql::marks::known(mark)).collect();
+        let objects = (!names.is_empty() || statement.is_some()).then(|| Arc::new(ObjectSet { names, columns, statement, marks }));
         let mut windows = self.lock();
-        if !windows.is_open(connection) {
-            return Err(PyRuntimeError::new_err(format!("connection {connection} is not open")));
-        }
+        is_open(&windows, connection)?;
         let mut out = windows.recorder(connection, time_ns);
         let movement = Movement { operation, from, objects };
         out.arrived(from, bytes);
@@ -481,6 +538,78 @@ impl Windows {
         if bytes_back > 0 {
             out.add(&movement, from.other(), bytes_back, Counts::ZERO);
         }
+        Ok(())
+    }
+
+    /// What is known of the connection besides: how the wire is protected, and that it was joined late.
+    #[pyo3(signature = (connection, time_ns, *, transport=None, cipher=None, authentication=None, joined_late=false))]
+    fn describe(
+        &self,
+        connection: usize,
+        time_ns: i64,
+        transport: Option<String>,
+        cipher: Option<String>,
+        authentication: Option<String>,
+        joined_late: bool,
+    ) -> PyResult<()> {
+        let mut windows = self.lock();
+        is_open(&windows, connection)?;
+        let mut out = windows.recorder(connection, time_ns);
+        out.protect(|p| {
+            if let Some(transport) = transport {
+                p.transport = transport.into();
+            }
+            p.cipher = cipher;
+            p.authentication = authentication.map(Into::into);
+        });
+        out.condition(|c| c.joined_late |= joined_late);
+        Ok(())
+    }
+
+    /// Something moved that could not be counted: the window of it is `lossy`.
+    fn uncounted(&self, connection: usize, time_ns: i64, operation: &str, data_from: &str) -> PyResult<()> {
+        let operation = operation_of(operation)?;
+        let from = side(data_from)?;
+        let mut windows = self.lock();
+        is_open(&windows, connection)?;
+        windows.recorder(connection, time_ns).uncounted(&Movement::new(operation, from));
+        Ok(())
+    }
+
+    /// Ends the open windows of a connection that goes on, and says what its flows have counted.
+    fn told(&self, connection: usize) -> PyResult<Vec<ToldFlow>> {
+        let mut windows = self.lock();
+        is_open(&windows, connection)?;
+        let flows = windows.told(connection).into_iter().map(|t| {
+            let counts = [t.sequence, t.totals.values, t.totals.messages, t.total_bytes, t.total_bytes_back];
+            let from = if t.from == Side::Client { "client" } else { "server" };
+            (
+                t.operation.name().to_owned(),
+                from.to_owned(),
+                t.account,
+                t.role,
+                t.application,
+                t.account_from.map(str::to_owned),
+                t.totals.rows,
+                counts,
+            )
+        });
+        Ok(flows.collect())
+    }
+
+    /// Goes on with what `told` gave for a connection that was just opened as it was then.
+    fn go_on(&self, connection: usize, time_ns: i64, told: Vec<ToldFlow>) -> PyResult<()> {
+        let mut windows = self.lock();
+        is_open(&windows, connection)?;
+        let mut flows = Vec::with_capacity(told.len());
+        for (operation, from, account, role, application, account_from, rows, counts) in told {
+            let [sequence, values, messages, total_bytes, total_bytes_back] = counts;
+            let totals = Counts { rows, values, messages };
+            let (operation, from) = (operation_of(&operation)?, side(&from)?);
+            let account_from = account_from.map(|name| known(&name, &ACCOUNT_FROM, "account_from")).transpose()?;
+            flows.push(Told { operation, from, account, role, application, account_from, sequence, totals, total_bytes, total_bytes_back });
+        }
+        windows.go_on(connection, time_ns, flows);
         Ok(())
     }
 
@@ -509,5 +638,7 @@ impl Windows {
 fn hopwatch_wire(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<Sensor>()?;
-    module.add_class::<Windows>()
+    module.add_class::<Windows>()?;
+    module.add_class::<Read>()?;
+    module.add_function(wrap_pyfunction!(read_sql, module)?)
 }

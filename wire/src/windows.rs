@@ -23,9 +23,12 @@ use std::sync::{Arc, LazyLock};
 
 mod due;
 mod line;
+mod onward;
 mod ready;
+
 use due::{Deadline, Due};
 use line::Line;
+pub use onward::Told;
 pub use ready::Ready;
 
 pub const WINDOW_NS: i64 = 1_000_000_000;
@@ -481,6 +484,8 @@ struct Open {
     packets: u64,
     lost_bytes: u64,
     estimated: bool,
+    /// Something moved that nobody counted.
+    uncounted: bool,
 }
 
 struct Flow {
@@ -951,7 +956,7 @@ impl Windows {
         let setting = &*connection.setting;
         let mut condition = connection.condition;
         condition.lossy &= condition.sound_ns.is_none_or(|sound_ns| window.start_ns <= sound_ns);
-        condition.lossy |= window.lost_bytes > 0;
+        condition.lossy |= window.lost_bytes > 0 || window.uncounted;
         flow.totals.add(window.counts);
         flow.total_bytes += window.bytes;
         flow.total_bytes_back += window.bytes_back;
@@ -1030,6 +1035,7 @@ impl Windows {
             packets: 0,
             lost_bytes: 0,
             estimated: false,
+            uncounted: false,
         });
         window.end_ns = window.end_ns.max(time_ns);
         window.packets += packets;

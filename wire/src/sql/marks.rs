@@ -20,6 +20,13 @@ pub const FOLDED: &str = "folded";
 pub const SECRET_PASSWORD: &str = "secret-password";
 pub const SECRET_CONNECTION: &str = "secret-connection";
 
+/// The mark of this name, if statements have one.
+#[must_use]
+pub fn known(name: &str) -> Option<&'static str> {
+    let all = [FILLS, TO_FILE, TO_PROGRAM, TO_SERVER, FOREIGN, FOLDED, SECRET_PASSWORD, SECRET_CONNECTION];
+    all.into_iter().find(|mark| *mark == name)
+}
+
 /// Functions that return many rows, or a whole table, as one value (PostgreSQL, 9.15 and 9.21; others have the last two).
 const FOLDING: &[&str] = &[
     "array_agg",

@@ -1,0 +1,832 @@
+"""A PostgreSQL server's own log becomes flows, where a tap sees only TLS: csvlog and jsonlog, pgAudit's lines if there are any.
+
+Who connects, from where and over what, is in the lines of ``log_connections``; what is asked in those of ``log_statement`` or
+``log_min_duration_statement`` (PostgreSQL 15, 20.8); how many rows it was only pgAudit counts (``pgaudit.log_rows``). Statements are
+read by the reader that the wire's decoders use, and nothing else of their text is kept.
+
+What the log does not tell is said to be unknown: a window with rows that nobody counted is ``lossy``. That is a statement without a
+line of pgAudit, and what pgAudit calls 0 rows though there were some: COPY (before the releases of mid-2026) and FETCH of a cursor.
+
+Reading is exact over restarts. Before a piece of a log is read, it is written down which; when the events have been handed over,
+where they ended and what every session had counted. A killed collector reads the same piece once more, by the same state, and
+gives the same events with the same ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import ipaddress
+import json
+import os
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from collectors.packets import CaptureError
+from collectors.tail import Piece, Tail, TailError
+from hopwatch.events import Loss, dump, time_text
+from hopwatch.events import time_ns as instant
+
+if TYPE_CHECKING:
+    from hopwatch_wire import Read, Windows
+
+SESSIONS_MAX: Final = 8_192
+"""Sessions followed at a time; of more, the one heard of longest ago is let go, and counted."""
+
+PENDING_MAX: Final = 64
+"""Statements of a session that wait for pgAudit's line."""
+
+CURSORS_MAX: Final = 64
+"""Cursors and prepared statements of a session that are known by name."""
+
+STATEMENT_BYTES_MAX: Final = 1 << 16
+"""Bytes of a statement that are read; of the rest nothing is known."""
+
+FIELD_BYTES_MAX: Final = 8 << 20
+
+SETTLE_NS: Final = 2 * 10**9
+"""How long a statement waits for a line of pgAudit on a server that never wrote one."""
+
+POLL_S: Final = 0.2
+
+MOVES: Final = frozenset({"select", "insert", "update", "delete", "copy"})
+COUNTED: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"})
+"""Commands whose rows pgAudit takes from the executor; of the others it has none."""
+
+REFUSED: Final = ("28", "3D000", "42501", "53300")
+"""SQLSTATE of what was refused: authorization (class 28), no such database, no privilege, too many connections (Appendix A)."""
+
+BEFORE_ROWS: Final = ("42", "26", "34", "25", "0A", "22P02")
+"""SQLSTATE of errors that come before a row has moved."""
+
+_SOURCE: Final = re.compile(r"(?:(?P<feed>[\w.-]+)=)?(?P<host>\[[^]]+\]|[\d.]+):(?P<port>\d{1,5})=(?P<pattern>.+)")
+_STATEMENT: Final = re.compile(r"(?:duration: [\d.]+ ms  )?(?:statement|execute (?!fetch from )[^:]*): (.*)", re.DOTALL)
+_TRANSACTION: Final = re.compile(r"\s*(begin|start(?=\s+transaction)|commit|end|rollback(?!\s+(?:work\s+)?to\b)|abort)\b", re.IGNORECASE)
+_EXPLAIN: Final = re.compile(r"\s*explain\b", re.IGNORECASE)
+_TLS: Final = re.compile(r" SSL enabled \(protocol=TLSv([\d.]+), cipher=([\w-]+), bits=\d+\)$")
+_METHOD: Final = re.compile(r"method=([\w-]+) \([^()]*\)$")
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?) (?:(UTC|GMT|Z)|([+-]\d\d)(?::?(\d\d))?)")
+_CSV: Final = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [^,\s]{1,8},")
+
+csv.field_size_limit(FIELD_BYTES_MAX)
+
+
+class PostgresqlLogError(CaptureError):
+    """A log cannot be read, or what was said of it is wrong; the message is one line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a server listens, where its log lies, and the name its events bear: what the declaration calls the ``feed``."""
+
+    feed: str
+    address: str
+    port: int
+    pattern: str
+
+    @classmethod
+    def named(cls, text: str, agent: str) -> Source:
+        """``mes-db-log=10.20.1.21:5432=/var/lib/postgresql/15/main/log/*.json``; an IPv6 address stands in brackets, and without a
+        name it is that of the agent.
+
+        Raises:
+            PostgresqlLogError: something else.
+        """
+        found = _SOURCE.fullmatch(text)
+        address = ""
+        with suppress(ValueError):
+            address = str(ipaddress.ip_address(found["host"].strip("[]"))) if found else ""
+        if found is None or not address or not 0 < int(found["port"]) < 65_536:
+            raise PostgresqlLogError(
+                f"postgresql log {text!r}: expected [FEED=]ADDRESS:PORT=PATH, mes-db-log=10.20.1.21:5432=/var/log/*.json"
+            )
+        return cls(found["feed"] or agent, address, int(found["port"]), found["pattern"])
+
+
+@dataclass(slots=True)
+class Entry:
+    """One record of a log, whichever way it is written."""
+
+    time_ns: int
+    user: str | None
+    host: str
+    port: int
+    session: str
+    number: int
+    severity: str
+    state: str
+    message: str
+    statement: str | None
+    application: str | None
+
+
+@dataclass(slots=True)
+class Statement:
+    """What is kept of a statement: no text."""
+
+    fingerprint: str
+    operation: str
+    data_from: str
+    names: list[str]
+    columns: list[str]
+    marks: list[str]
+    moves: bool
+    """Rows move over the connection."""
+    time_ns: int
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """As ``Statement(*state)`` takes it."""
+        names = (self.names, self.columns, self.marks)
+        return [self.fingerprint, self.operation, self.data_from, *names, self.moves, self.time_ns]
+
+
+@dataclass(slots=True)
+class Audit:
+    """The lines of pgAudit about one statement, of which there is one for each relation."""
+
+    number: list[int]
+    statement: Statement
+    relations: list[str]
+    rows: int | None
+    time_ns: int
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """As ``Audit.of`` takes it."""
+        return [self.number, self.statement.state(), self.relations, self.rows, self.time_ns]
+
+    @classmethod
+    def of(cls, state: list[Any]) -> Audit:  # Any: JSON values
+        """The same again."""
+        number, statement, *more = state
+        return cls(number, Statement(*statement), *more)
+
+
+@dataclass(slots=True)
+class Session:
+    """A connection of a client, from its first line to its last."""
+
+    host: str
+    port: int
+    first_ns: int
+    line: int
+    late: bool
+    user: str | None = None
+    application: str | None = None
+    role: str | None = None
+    role_before: str | None = None
+    """What it was before the last statement, and what it is when the transaction is undone."""
+    role_outside: str | None = None
+    inside: bool = False
+    undone: bool = False
+    local: bool = False
+    transport: str | None = None
+    cipher: str | None = None
+    authentication: str | None = None
+    pending: list[Statement] = field(default_factory=list)
+    audit: Audit | None = None
+    audited: list[int] = field(default_factory=lambda: [0, 0])
+    """The last statement of pgAudit that was told."""
+    named: dict[str, Statement] = field(default_factory=dict)
+    told: list[Any] = field(default_factory=list)  # Any: as the windows gave it
+    connection: int = -1
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """As ``Session.of`` takes it."""
+        who = [self.user, self.application, self.role, self.role_before, self.role_outside, self.inside, self.undone, self.local]
+        how = [self.transport, self.cipher, self.authentication]
+        pending = [one.state() for one in self.pending]
+        audit = None if self.audit is None else self.audit.state()
+        named = {name: one.state() for name, one in self.named.items()}
+        return [self.host, self.port, self.first_ns, self.line, self.late, *who, *how, pending, audit, self.audited, named, self.told]
+
+    @classmethod
+    def of(cls, state: list[Any]) -> Session:  # Any: JSON values
+        """The same again."""
+        *plain, pending, audit, audited, named, told = state
+        session = cls(*plain)
+        session.pending = [Statement(*one) for one in pending]
+        session.audit = None if audit is None else Audit.of(audit)
+        session.named = {name: Statement(*one) for name, one in named.items()}
+        session.audited, session.told = audited, [tuple(flow) for flow in told]
+        return session
+
+
+class PostgresqlLog:
+    """One server's log. Counters that name lines: ``lines``, ``unreadable``, ``missing`` (by the numbers of their session), …"""
+
+    def __init__(self, source: Source, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> None:
+        """Begins where the file ``state`` says.
+
+        Raises:
+            PostgresqlLogError: no file is there, one is in another format, or the state is of something else.
+        """
+        self._source, self._plant, self._agent, self._state, self._now_ns = source, plant, source.feed, state, now_ns
+        self._tail = Tail(source.pattern, _cut_of)
+        self._windows = _windows(plant, source.feed)
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._touched: dict[str, Session] = {}
+        self._events: list[bytes] = []
+        self._plan: list[Piece] | None = None
+        self._settled = True
+        self._audited = self._copies_counted = False
+        self._last_ns = 0
+        self._lost_since: int | None = None
+        self._counts: dict[str, int] = {}
+        self.example = ""
+        """Where the last line lies that could not be read."""
+        self._restore()
+        self._check()
+
+    def counters(self) -> dict[str, int]:
+        """What was read, what could not be, how far behind and how the server's clock stands; for heartbeats."""
+        tail = self._tail
+        more = {
+            "behind_bytes": tail.behind_bytes,
+            "truncated": tail.truncated_total,
+            "vanished": tail.vanished_total,
+            "files_refused": tail.refused_total,
+            "files_over": tail.files_over_total,
+            "sessions": len(self._sessions),
+        }
+        return {f"postgresql_log_{name}": count for name, count in (self._counts | more).items()}
+
+    def batches(self, stopping: Callable[[], bool], *, follow: bool, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
+        """The events, until ``stopping``, or to the end of what is there. Whoever asks for the next batch has the one before.
+
+        Raises:
+            PostgresqlLogError: a file may not be read, or the state cannot be written.
+        """
+        try:
+            if self._plan is not None:
+                yield self._read(self._plan)
+                self._plan = None
+            while not stopping():
+                vanished = self._tail.vanished_total
+                pieces = self._tail.pieces()
+                if self._tail.vanished_total > vanished:
+                    self._lose()
+                if pieces or not self._settled:
+                    self._save(pieces)
+                    yield self._read(pieces)
+                    continue
+                if not follow:
+                    break
+                yield []
+                sleep(POLL_S)
+            self._save(None)
+        except TailError as error:
+            raise PostgresqlLogError(str(error)) from None
+
+    # The state.
+
+    def _snapshot(self) -> dict[str, Any]:  # Any: JSON values
+        return {
+            "version": 1,
+            "of": [self._plant, self._agent, self._source.address, self._source.port],
+            "tail": self._tail.state(),
+            "sessions": {key: session.state() for key, session in self._sessions.items()},
+            "settled": self._settled,
+            "audited": self._audited,
+            "copies_counted": self._copies_counted,
+            "last_ns": self._last_ns,
+            "lost_since": self._lost_since,
+        }
+
+    def _save(self, plan: list[Piece] | None) -> None:
+        """What was read is handed over; ``plan`` is read next (an empty one: what waits is settled)."""
+        said = self._snapshot() | {"plan": None if plan is None else [piece.state() for piece in plan]}
+        beside = self._state.with_name(self._state.name + ".new")
+        try:
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(json.dumps(said, separators=(",", ":")).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._state)
+            folder = os.open(self._state.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise PostgresqlLogError(f"{self._state}: {error.strerror}") from None
+
+    def _restore(self) -> None:
+        try:
+            said = json.loads(self._state.read_bytes())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise PostgresqlLogError(f"{self._state}: {error.strerror}") from None
+        except ValueError:
+            raise PostgresqlLogError(f"{self._state}: damaged; without it the log is read from its beginning") from None
+        mine = [self._plant, self._agent, self._source.address, self._source.port]
+        if said.get("version") != 1 or said["of"] != mine:
+            raise PostgresqlLogError(f"{self._state}: the place in the log of {said.get('of')}, expected {mine}")
+        self._tail.restore(said["tail"])
+        self._settled, self._audited, self._copies_counted = said["settled"], said["audited"], said["copies_counted"]
+        self._last_ns, self._lost_since = said["last_ns"], said["lost_since"]
+        for key, state in said["sessions"].items():
+            session = self._sessions[key] = Session.of(state)
+            self._open(session)
+        if said["plan"] is not None:
+            self._plan = [Piece(*piece) for piece in said["plan"]]
+
+    def _check(self) -> None:
+        try:
+            files = self._tail.files()
+        except TailError as error:
+            raise PostgresqlLogError(str(error)) from None
+        if not files:
+            raise PostgresqlLogError(f"{self._source.pattern}: no such file")
+        for path in files:
+            try:
+                with path.open("rb") as file:
+                    head = file.read(4_096)
+            except OSError as error:
+                raise PostgresqlLogError(f"{path}: {error.strerror}") from None
+            form = _format(head)
+            if head and form is None:
+                raise PostgresqlLogError(f"{path}: neither csvlog nor jsonlog; set log_destination = 'jsonlog' (PostgreSQL 15) or 'csvlog'")
+            stamp = re.sub(rb'\A\{\s*"timestamp"\s*:\s*"', b"", head)[:30].decode("utf-8", "replace")
+            if form and len(stamp) == 30 and not _TIME.match(stamp):
+                raise PostgresqlLogError(f"{path}: times in a zone that its short name does not tell; set log_timezone = 'UTC'")
+
+    # Lines.
+
+    def _read(self, pieces: list[Piece]) -> list[bytes]:
+        for piece in pieces:
+            found = self._tail.read(piece)
+            if found is None:
+                self._lose()
+                continue
+            path, content = found
+            if piece.over:
+                self._unreadable(path, piece.first)
+                self._lose()
+            else:
+                self._take(path, piece.first, content)
+            self._tail.done(piece)
+        self._settle(idle=not pieces)
+        for session in self._touched.values():
+            session.told = self._windows.told(session.connection)
+        self._touched = {}
+        events, self._events = self._events, []
+        return [*events, *self._windows.take()]
+
+    def _take(self, path: Path, offset: int, content: bytes) -> None:
+        for at, record in _records(content):
+            try:
+                entry = _entry(record)
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, csv.Error):
+                self._unreadable(path, offset + at)
+                continue
+            self._count("lines")
+            if self._lost_since is not None and entry is not None:
+                self._say_lost(entry.time_ns)
+            if entry is not None:
+                self._last_ns = max(self._last_ns, entry.time_ns)
+                self._heard(entry)
+        if self._last_ns:
+            # Of the server's clock only this is known: a line is no older than it looks, and not from the future.
+            behind_ms = (self._now_ns() - self._last_ns) // 1_000_000
+            self._counts["ahead_ms"] = max(self._counts.get("ahead_ms", 0), -behind_ms)
+            self._counts["behind_ms"] = max(0, behind_ms)
+
+    def _heard(self, entry: Entry) -> None:
+        session = self._sessions.get(entry.session)
+        if session is None:
+            session = self._begin(entry)
+            if session is None:
+                return
+        elif entry.number <= session.line:
+            self._count("repeated")
+            return
+        else:
+            self._sessions.move_to_end(entry.session)
+            if entry.number > session.line + 1:
+                self._count("missing", entry.number - session.line - 1)
+                self._uncounted(session, entry.time_ns, "connect", "client")
+        session.line = entry.number
+        self._touched[entry.session] = session
+        if entry.user is not None and entry.user != session.user:
+            session.user = entry.user
+            self._identify(session, entry.time_ns)
+        if entry.application is not None and entry.application != (session.application or ""):
+            session.application = entry.application or None
+            if " SSL enabled (" in entry.application:
+                # Such a name makes the line of the login ambiguous.
+                session.transport = session.cipher = None
+                self._describe(session, entry.time_ns)
+            self._identify(session, entry.time_ns)
+        self._say(entry, session)
+
+    def _begin(self, entry: Entry) -> Session | None:
+        if not entry.port:
+            self._count("local")
+            return None
+        if len(self._sessions) >= SESSIONS_MAX:
+            key, oldest = self._sessions.popitem(last=False)
+            self._end(key, oldest, self._last_ns)
+            self._count("sessions_over")
+        session = Session(entry.host, entry.port, entry.time_ns, entry.number, late=entry.number > 1)
+        try:
+            self._open(session)
+        except ValueError:
+            # log_hostname = on writes names where addresses are needed.
+            self._count("unplaced")
+            return None
+        self._sessions[entry.session] = session
+        return session
+
+    def _say(self, entry: Entry, session: Session) -> None:
+        message = entry.message
+        if entry.severity in ("ERROR", "FATAL", "PANIC"):
+            self._failed(entry, session)
+        elif message.startswith("AUDIT: "):
+            self._audit(entry, session, message[len("AUDIT: ") :])
+        elif message.startswith("connection received:"):
+            return
+        elif message.startswith("connection authenticated:"):
+            if found := _METHOD.search(message):
+                session.authentication = found[1]
+        elif message.startswith("connection authorized:"):
+            found = _TLS.search(message)
+            session.transport, session.cipher = (
+                (f"tls{found[1] if '.' in found[1] else found[1] + '.0'}", found[2]) if found else (None, None)
+            )
+            if " application_name=" in message:
+                name = message.rpartition(" application_name=")[2]
+                session.application = (_TLS.sub("", name) if found else name) or None
+            self._describe(session, entry.time_ns)
+            self._identify(session, entry.time_ns)
+            self._windows.add(session.connection, entry.time_ns, "connect", "client")
+        elif message.startswith("disconnection:"):
+            self._sessions.pop(entry.session)
+            self._end(entry.session, session, entry.time_ns)
+        elif found := _STATEMENT.match(message):
+            self._stated(entry, session, found[1])
+
+    def _stated(self, entry: Entry, session: Session, text: str) -> None:
+        self._settle_audit(session)
+        if found := _TRANSACTION.match(text):
+            self._transaction(session, found[1].lower(), entry.time_ns)
+        for read in _read(text):
+            kind, name = read.effect or ("", None)
+            session.role_before = session.role
+            if kind == "role":
+                session.role, session.local = name, read.local
+                if not session.inside:
+                    session.role_outside = session.role = name if not read.local else session.role_before
+                self._identify(session, entry.time_ns)
+            statement = _kept(read, entry.time_ns)
+            if _EXPLAIN.match(text):
+                # pgAudit counts the rows of the plan's run, which do not leave the server.
+                statement.moves = False
+            if kind in ("declare", "prepare") and name is not None:
+                if len(session.named) >= CURSORS_MAX:
+                    del session.named[next(iter(session.named))]
+                session.named[name] = statement
+                # Nothing moves before it is fetched from or executed.
+                statement = Statement(read.fingerprint, "connect", "client", [], [], [], False, entry.time_ns)
+            elif kind in ("fetch", "execute") and name is not None:
+                known = session.named.get(name)
+                # Of a cursor nobody saw declared only that it moves something is known.
+                names, columns = (known.names, known.columns) if known else (["unknown"], ["*"])
+                operation, data_from = (known.operation, known.data_from) if known and known.operation in MOVES else ("select", "server")
+                statement = Statement(read.fingerprint, operation, data_from, names, columns, list(statement.marks), True, entry.time_ns)
+            if statement.operation == "connect":
+                self._add(session, statement, entry.time_ns, messages=1)
+                continue
+            if len(session.pending) >= PENDING_MAX:
+                self._unaudited(session, 1, entry.time_ns)
+            session.pending.append(statement)
+            self._settled = False
+
+    def _transaction(self, session: Session, word: str, time_ns: int) -> None:
+        """A role that was set is unset by what undoes the transaction, a local one at its end (PostgreSQL, SET)."""
+        if word in ("begin", "start"):
+            session.role_outside, session.inside, session.undone, session.local = session.role, True, False, False
+            return
+        if word in ("rollback", "abort") or session.undone or session.local:
+            session.role = session.role_outside
+            self._identify(session, time_ns)
+        session.role_outside, session.inside, session.undone, session.local = session.role, False, False, False
+
+    def _audit(self, entry: Entry, session: Session, said: str) -> None:
+        fields = _audited(said)
+        if fields is None:
+            self._count("audits_unreadable")
+            return
+        # kind, statement, substatement, class, command, type of object, its name, text, parameters, and rows if they are logged.
+        number = [int(fields[1]), int(fields[2])]
+        self._audited = True
+        relation = fields[6] if fields[5] in ("TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE") else ""
+        if session.audit is not None and session.audit.number == number:
+            if relation:
+                session.audit.relations.append(relation)
+            return
+        self._settle_audit(session)
+        if number <= session.audited:
+            return
+        if number[1] > 1:
+            # A function's own statements, and the command around one: their rows do not leave the server.
+            self._count("nested")
+            return
+        rows = int(fields[9]) if len(fields) > 9 else None
+        command, text = fields[4], fields[7]
+        if text in ("<previously logged>", "<not logged>"):
+            text = ""
+        reads = _read(text)
+        statement = self._matched(session, reads, command, entry.time_ns)
+        if statement is None:
+            return
+        statement.moves = statement.moves and not _EXPLAIN.match(text)
+        if statement.moves and command not in COUNTED:
+            if command == "COPY" and rows:
+                self._copies_counted = True
+            elif not (command == "COPY" and self._copies_counted):
+                rows = None
+                self._count("holes")
+        session.audit = Audit(number, statement, [relation] if relation else [], rows, entry.time_ns)
+        self._settled = False
+
+    def _matched(self, session: Session, reads: list[Read], command: str, time_ns: int) -> Statement | None:
+        """The statement that waits for this line of pgAudit, or, where none was logged, what the line says of it itself."""
+        prints = {read.fingerprint for read in reads}
+        for at, waiting in enumerate(session.pending):
+            known = waiting.fingerprint in prints
+            # A password in it is replaced, which changes the text; an EXECUTE shows what was prepared.
+            if (
+                known
+                or (waiting.operation == "admin" and any(read.operation == "admin" for read in reads))
+                or (reads and (reads[0].effect or ("",))[0] == "prepare" and command in COUNTED)
+            ):
+                self._unaudited(session, at, time_ns)
+                return session.pending.pop(0)
+        if not reads:
+            self._count("texts_missing")
+            return None
+        statement = _kept(reads[0], time_ns)
+        if statement.operation == "connect" or command in ("DECLARE CURSOR", "PREPARE", "CLOSE CURSOR"):
+            return None
+        return statement
+
+    def _settle_audit(self, session: Session) -> None:
+        audit, session.audit = session.audit, None
+        if audit is None:
+            return
+        session.audited = audit.number
+        statement = audit.statement
+        full = {name.rpartition(".")[2]: name for name in audit.relations}
+        statement.names = [full.get(name.rpartition(".")[2], name) if ":" not in name else name for name in statement.names]
+        if statement.moves and audit.rows is None:
+            self._add(session, statement, audit.time_ns, messages=1)
+            self._uncounted(session, audit.time_ns, statement.operation, statement.data_from)
+            return
+        self._add(session, statement, audit.time_ns, messages=1, rows=(audit.rows or 0) if statement.moves else 0)
+
+    def _unaudited(self, session: Session, count: int, time_ns: int) -> None:
+        """The first that wait get no line of pgAudit any more."""
+        for statement in session.pending[:count]:
+            self._add(session, statement, time_ns, messages=1)
+            if statement.moves:
+                self._count("rows_unknown")
+                self._uncounted(session, time_ns, statement.operation, statement.data_from)
+        del session.pending[:count]
+
+    def _failed(self, entry: Entry, session: Session) -> None:
+        self._settle_audit(session)
+        if session.pending:
+            statement = session.pending.pop()
+            moved = statement.moves and not entry.state.startswith(BEFORE_ROWS)
+            if not entry.state.startswith(REFUSED):
+                self._add(session, statement, entry.time_ns, messages=1)
+            if moved:
+                self._uncounted(session, entry.time_ns, statement.operation, statement.data_from)
+        session.undone = session.inside
+        if session.role != session.role_before:
+            session.role = session.role_before
+            self._identify(session, entry.time_ns)
+        if entry.state.startswith(REFUSED):
+            reads = _read(entry.statement or "")
+            names = reads[0].names if reads else []
+            print_ = reads[0].fingerprint if reads else None
+            columns = reads[0].columns if reads else []
+            self._windows.add(
+                session.connection, entry.time_ns, "refused", "client", names=names, columns=columns, statement=print_, messages=1
+            )
+        if entry.severity != "ERROR" and entry.state.startswith(REFUSED):
+            # A login that failed gets no line of its end.
+            self._sessions.pop(entry.session, None)
+            self._end(entry.session, session, entry.time_ns)
+
+    def _settle(self, *, idle: bool) -> None:
+        """Statements that have waited long enough; when nothing more is there, what is complete by itself."""
+        waiting = False
+        for key, session in self._sessions.items():
+            audit, pending = session.audit, session.pending
+            if audit is not None and (idle or self._last_ns - audit.time_ns > SETTLE_NS):
+                self._touched[key] = session
+                self._settle_audit(session)
+            if pending and not self._audited and (idle or self._last_ns - pending[0].time_ns > SETTLE_NS):
+                self._touched[key] = session
+                self._unaudited(session, len(pending), self._last_ns)
+            waiting |= session.audit is not None or (bool(pending) and not self._audited)
+        self._settled = not waiting
+
+    # What the windows are told.
+
+    def _open(self, session: Session) -> None:
+        source = self._source
+        session.connection = self._windows.open(
+            (session.host, session.port), (source.address, source.port), session.first_ns, protocol="postgresql", opened_by="client"
+        )
+        self._windows.go_on(session.connection, session.first_ns, session.told)
+        self._describe(session, session.first_ns)
+        self._identify(session, session.first_ns)
+
+    def _describe(self, session: Session, time_ns: int) -> None:
+        self._windows.describe(
+            session.connection,
+            time_ns,
+            transport=session.transport or ("unknown" if session.late else "none"),
+            cipher=session.cipher,
+            authentication=session.authentication,
+            joined_late=session.late,
+        )
+
+    def _identify(self, session: Session, time_ns: int) -> None:
+        self._windows.identify(
+            session.connection,
+            time_ns,
+            account=session.user,
+            role=session.role,
+            application=session.application,
+            account_from="server-log" if session.user else None,
+        )
+
+    def _add(self, session: Session, of: Statement, time_ns: int, *, messages: int, rows: int = 0) -> None:
+        self._windows.add(
+            session.connection,
+            time_ns,
+            of.operation,
+            of.data_from,
+            names=of.names if of.operation != "connect" else (),
+            columns=of.columns,
+            statement=of.fingerprint if of.operation != "connect" else None,
+            marks=of.marks,
+            messages=messages,
+            rows=rows,
+        )
+
+    def _uncounted(self, session: Session, time_ns: int, operation: str, data_from: str) -> None:
+        self._windows.uncounted(session.connection, time_ns, operation, data_from)
+
+    def _end(self, key: str, session: Session, time_ns: int) -> None:
+        self._settle_audit(session)
+        self._unaudited(session, len(session.pending), time_ns)
+        self._touched.pop(key, None)
+        self._windows.close(session.connection, time_ns)
+
+    # What could not be read.
+
+    def _count(self, name: str, count: int = 1) -> None:
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def _unreadable(self, path: Path, offset: int) -> None:
+        self._count("unreadable")
+        self.example = f"{path} at byte {offset}"
+
+    def _lose(self) -> None:
+        self._count("lost")
+        if self._lost_since is None:
+            self._lost_since = self._last_ns
+
+    def _say_lost(self, until_ns: int) -> None:
+        since_ns, self._lost_since = self._lost_since or until_ns, None
+        print_ = f"loss {self._plant} {self._agent} {self._source.address} {self._source.port} {since_ns} {until_ns}"
+        loss = Loss(
+            event_id=blake2b(print_.encode(), digest_size=16).hexdigest(), plant=self._plant, agent=self._agent, stage="collector",
+            start=time_text(since_ns), end=time_text(max(since_ns, until_ns)), events=1, why="part of a server's log was gone unread",
+        )  # fmt: skip
+        self._events.append(dump(loss))
+
+
+def _windows(plant: str, agent: str) -> Windows:
+    try:
+        from hopwatch_wire import Windows as Compiled
+    except ImportError as error:
+        raise PostgresqlLogError(f"the compiled module hopwatch_wire cannot be loaded: {error}") from error
+    return Compiled(plant, agent)
+
+
+def _read(text: str) -> list[Read]:
+    from hopwatch_wire import read_sql
+
+    content = text.encode("utf-8", "surrogatepass")
+    with suppress(UnicodeError):
+        return read_sql(content[:STATEMENT_BYTES_MAX], whole=len(content) <= STATEMENT_BYTES_MAX)
+    return []
+
+
+def _kept(read: Read, time_ns: int) -> Statement:
+    moves = read.operation in MOVES and not read.server_side
+    return Statement(read.fingerprint, read.operation, read.data_from, read.names, read.columns, read.marks, moves, time_ns)
+
+
+def _audited(said: str) -> list[str] | None:
+    """The fields of pgAudit's line, if it is one: anyone may raise a notice that begins like it."""
+    with suppress(csv.Error, ValueError):
+        fields = next(csv.reader(io.StringIO(said, newline=""), strict=True), [])
+        if len(fields) in (9, 10) and fields[0] in ("SESSION", "OBJECT") and all(map(str.isdecimal, [*fields[1:3], *fields[9:]])):
+            return fields
+    return None
+
+
+# The two formats.
+
+
+def _format(head: bytes) -> Literal["json", "csv"] | None:
+    if head.startswith(b"{"):
+        return "json"
+    return "csv" if _CSV.match(head) else None
+
+
+def _cut_of(path: Path) -> Callable[[bytes], int] | None:
+    try:
+        with path.open("rb") as file:
+            form = _format(file.read(64))
+    except OSError:
+        return None
+    return None if form is None else _cut_json if form == "json" else _cut_csv
+
+
+def _cut_json(content: bytes) -> int:
+    return content.rfind(b"\n") + 1
+
+
+def _cut_csv(content: bytes) -> int:
+    """A line break inside quotes is part of a field (RFC 4180, 2.6): of the last one outside them."""
+    behind = len(content)
+    while (end := content.rfind(b"\n", 0, behind)) >= 0:
+        if content.count(b'"', 0, end) % 2 == 0:
+            return end + 1
+        behind = end
+    return 0
+
+
+def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Every record and where it begins."""
+    plain = content.startswith(b"{")
+    at = first = 0
+    quotes = 0
+    while (end := content.find(b"\n", at)) >= 0:
+        if not plain:
+            quotes += content.count(b'"', at, end)
+        at = end + 1
+        if quotes % 2 == 0:
+            if end > first:
+                yield first, content[first:end]
+            first = at
+
+
+def _entry(record: bytes) -> Entry | None:
+    """A record about a client's session; None for those of the server itself."""
+    if record.startswith(b"{"):
+        said = json.loads(record)
+        if not said.get("remote_host"):
+            return None
+        host, port = str(said["remote_host"]), int(said.get("remote_port") or 0)
+        return Entry(
+            _time_ns(said["timestamp"]), said.get("user"), host, port, str(said["session_id"]), int(said["line_num"]),
+            str(said["error_severity"]), str(said.get("state_code", "")), str(said.get("message", "")), said.get("statement"),
+            said.get("application_name") if said.get("user") else None,
+        )  # fmt: skip
+    fields = next(csv.reader(io.StringIO(record.decode("utf-8", "replace"), newline=""), strict=True))
+    # PostgreSQL 15, 20.8.4: the columns of csvlog; later releases only add at the end.
+    if len(fields) < 23:
+        raise ValueError(f"{len(fields)} columns, expected at least 23")
+    if not fields[4]:
+        return None
+    host, colon, port_text = fields[4].rpartition(":")
+    if not colon:
+        host, port_text = fields[4], "0"
+    return Entry(
+        _time_ns(fields[0]), fields[1] or None, host, int(port_text), fields[5], int(fields[6]), fields[11], fields[12], fields[13],
+        fields[19] or None, fields[22] or None,
+    )  # fmt: skip
+
+
+def _time_ns(text: str) -> int:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError("expected a time in UTC")
+    zone = "Z" if found[3] else f"{found[4]}:{found[5] or '00'}"
+    return instant(f"{found[1]}T{found[2]}{zone}")
