@@ -20,7 +20,8 @@ _RISES: Final = ("updated", "raised-again", "released", "returned")
 def alerts(alert: Alert, origin: Origin | None = None, *, firing_s: int = FIRING_S) -> list[dict[str, Any]]:  # Any: JSON values
     """The alert, firing or ended, after those that it stands for now."""
     seen = view(alert, origin)
-    firing = seen.state in ("new", "in-progress") and seen.change != "inhibited"
+    quiet = alert.shelved_until or alert.suppressed_by or alert.inhibited_by or seen.severity == "info"
+    firing = seen.state in ("new", "in-progress") and not quiet
     ends_ns = seen.time_ns + firing_s * 10**9 if firing else seen.time_ns
     before = SEVERITIES[: SEVERITIES.index(seen.severity)] if seen.revision and seen.change in _RISES else ()
     said = [{"labels": _labels(seen, severity), **_instants(seen, seen.time_ns)} for severity in before]

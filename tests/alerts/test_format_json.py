@@ -166,7 +166,8 @@ def test_an_alert_fires_until_it_is_resolved_or_kept_quiet() -> None:
     now_ns = time_ns("2026-04-07T10:42:10.5Z")
     for said, firing in (
         ({}, True), ({"state": "in-progress"}, True), ({"state": "suppressed"}, False), ({"state": "resolved"}, False),
-        ({"revision": 1, "change": "inhibited"}, False),
+        ({"revision": 1, "change": "inhibited", "inhibited_by": "A-1"}, False), ({"change": "updated", "inhibited_by": "A-1"}, False),
+        ({"shelved_until": "2026-04-08T00:00:00Z"}, False), ({"severity": "info"}, False), ({"change": "released"}, True),
     ):  # fmt: skip
         *_, one = alertmanager.alerts(alert(**said), SOC)
         assert (time_ns(one["endsAt"]) - now_ns == alertmanager.FIRING_S * 10**9) is firing
