@@ -17,6 +17,7 @@ from alerts.book import SQLITE_TABLES, VERSION, Book, Row, opened_key
 from alerts.outbox import SQLITE_TABLES as OUTBOX_TABLES
 from alerts.outbox import QueueState, SqliteOutbox
 from hopwatch.store import StoreError, StoreFull
+from hopwatch.transaction import transaction
 
 BOOK_BYTES_MAX: Final = 8 << 30
 """Default bound of the file; beyond it a step writes nothing and is said to have failed, and the findings wait in the store."""
@@ -98,17 +99,9 @@ class EmbeddedBook(Book):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        db = self._open
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._open) as db:
                 yield db
-                db.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls some failures back by itself, a full disk among them.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise self._spoken(error) from error
 

@@ -38,6 +38,7 @@ from hopwatch.events import SEVERITIES, Alert, Decision, dump, time_ns, time_tex
 from hopwatch.store import StoreError, StoreFull
 from hopwatch.store.postgresql import CONNECT_S, SILENCE, spoken
 from hopwatch.store.rows import sortable
+from hopwatch.transaction import transaction
 
 DELIVERIES_MAX: Final = 100_000
 """Letters that wait for one destination; of more, the oldest updates of the lowest severity go (`dropped_total`), never a raised alert."""
@@ -458,15 +459,8 @@ class SqliteOutbox(_Queues):
     @contextlib.contextmanager
     def _transaction(self, *, reads: bool = False) -> Iterator[Connection]:
         try:
-            self._db.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls some failures back by itself, a full disk among them.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            with transaction(self._db, reads=reads) as db:
+                yield db
         except sqlite3.Error as error:
             raise self._spoken(error) from error
 

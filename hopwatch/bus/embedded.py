@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TypeVar, cast
 
 from hopwatch.bus import EVENT_BYTES_MAX, LogDamaged, LogError, LogFull
+from hopwatch.transaction import transaction
 
 LOG_BYTES_MAX = 1 << 30
 """Default bound of the file: about a million undelivered flow records."""
@@ -188,17 +189,9 @@ class EmbeddedLog:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing; a failure is one clear error."""
-        db = self._open
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._open) as db:
                 yield db
-                db.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls some failures back by itself, a full disk among them.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise _spoken(self.path, error, size_bytes_max=self.size_bytes_max) from error
 

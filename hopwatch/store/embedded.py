@@ -26,6 +26,7 @@ from hopwatch.store.schema import (
     VERSION,
 )
 from hopwatch.store.seal import Sealer
+from hopwatch.transaction import transaction
 
 STORE_BYTES_MAX = 16 << 30
 """Default bound of the file: some ten million windows."""
@@ -106,8 +107,7 @@ class EmbeddedStore(Reading):
         db = self._open
         flow_rows = [self._flow_row(judged) for judged in flows]
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 before = db.total_changes
                 db.executemany(INSERT_FLOW, flow_rows)
                 known = len(flow_rows) - (db.total_changes - before)
@@ -117,12 +117,6 @@ class EmbeddedStore(Reading):
                 if known:
                     self._rejudge(db, flow_rows)
                 self._add_findings(db, [self._pseudonyms.rewritten(finding) for finding in findings])
-                db.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls some failures back by itself, a full disk among them.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise self._spoken(error) from error
         return new
