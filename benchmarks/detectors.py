@@ -282,6 +282,8 @@ class Bench:
     def _running(self, group: str, postgres: str, count: int, what: str = "detect") -> Iterator[list[subprocess.Popen[bytes]]]:
         command = [sys.executable, "-m", "hopwatch.cli", what, "--brokers", self._there.bootstrap_servers, "--key", str(self._key)]
         command += ["--group", group, "--allow-unsigned"]
+        # The verdicts alone, as before there were questions; what those cost says benchmarks/questions.py.
+        command += ["--no-questions"] if what == "detect" else []
         more = {"HOPWATCH_POSTGRES": postgres, "HOPWATCH_KAFKA_TOPIC_PREFIX": self._there.topic_prefix, "PYTHONPATH": str(ROOT)}
         with (self._folder / "detect.log").open("ab") as log:
             processes = [subprocess.Popen(command, env=os.environ | more, stderr=log, stdout=log) for _ in range(count)]
