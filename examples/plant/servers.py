@@ -110,7 +110,15 @@ class PostgreSQL:
         )
 
 
-def postgresql(held: Processes, host: Host, port: int, password: str, *, certificate: tuple[Path, Path] | None = None) -> PostgreSQL:
+def postgresql(
+    held: Processes,
+    host: Host,
+    port: int,
+    password: str,
+    *,
+    certificate: tuple[Path, Path] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> PostgreSQL:
     initdb, postgres = postgresql_program("initdb"), postgresql_program("postgres")
     if initdb is None or postgres is None:
         raise PlantError("postgresql is not installed")
@@ -128,7 +136,7 @@ def postgresql(held: Processes, host: Host, port: int, password: str, *, certifi
         "max_connections": "60",
         "autovacuum": "off",
         "jit": "off",
-    }
+    } | dict(more or {})
     if certificate is not None:
         # In its file, so that it can be switched off while it runs: the command line would hold.
         with (data / "postgresql.conf").open("a", encoding="ascii") as file:
