@@ -254,6 +254,31 @@ def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path,
         assert list(dict.fromkeys(told)) == whole, f"killed after {killed_at} batches"
 
 
+def test_a_log_that_grows_while_its_reader_is_killed_is_told_once(tmp_path: Path) -> None:
+    lines = as_json([line for lines in zip(session(turns=9), session(50_002, turns=9), strict=True) for line in lines]).splitlines(
+        keepends=True
+    )
+    for killed_at in range(8):
+        path = tmp_path / f"{killed_at}.log.json"
+        path.write_text("".join(lines[:9]))
+        source, place = Source("mes-db-log", *SERVER, str(path)), tmp_path / f"place-{killed_at}"
+        written, told = 9, []
+        log = PostgresqlLog(source, "north", place, now_ns=lambda: 0)
+        for turn, batch in enumerate(batches(log)):
+            told += batch
+            if turn == killed_at:
+                break
+            with path.open("a") as file:
+                file.write("".join(lines[written : written + 3]))
+            written += 3
+        with path.open("a") as file:
+            file.write("".join(lines[written:]))
+        told += everything(PostgresqlLog(source, "north", place, now_ns=lambda: 0))
+        once = list(dict.fromkeys(told))
+        assert len({event.event_id for event in flows(once)}) == len(once)
+        assert rows(once) == 2 * sum(range(10, 19)), f"killed after {killed_at} batches"
+
+
 def test_a_log_that_is_gone_unread_is_a_loss(tmp_path: Path) -> None:
     path, lines = tmp_path / "a.json", session()
     path.write_text(as_json(lines[:5]))
