@@ -195,6 +195,8 @@ struct Mysql {
     /// Who it is again: a change of user failed.
     restored: Option<Identity>,
     last_prepared: Option<Arc<Known>>,
+    /// Nothing is read any more.
+    counted_only: bool,
 }
 
 impl Mysql {
@@ -228,6 +230,7 @@ impl Mysql {
             logged_in: false,
             restored: None,
             last_prepared: None,
+            counted_only: false,
         }
     }
 
@@ -367,7 +370,8 @@ impl Mysql {
 
     fn begin_commands(&mut self) {
         self.stage = Stage::Commands;
-        if self.capabilities & (COMPRESS | ZSTD) != 0 {
+        // Who has heard the server alone knows what it offers, not what was taken; most take no compression.
+        if self.agreed && self.capabilities & (COMPRESS | ZSTD) != 0 {
             self.pipes = Some(Box::default());
         }
     }
@@ -434,6 +438,10 @@ impl Mysql {
                 let rest = carry.split_off(taken.min(carry.len()));
                 if !rest.is_empty() {
                     self.again(sender, &rest, inside, out)?;
+                }
+                // Less was needed than is there, since the server has answered meanwhile: the piece itself is still to be read.
+                if used == 0 && inside == self.pipes.is_some() && self.inner.is_none() && !bytes.is_empty() {
+                    return self.step(sender, bytes, out);
                 }
                 return Ok(used);
             }
@@ -618,6 +626,10 @@ impl Decoder for Mysql {
         self.now_ns = out.time_ns;
         let mut rest = bytes;
         while !rest.is_empty() && self.inner.is_none() {
+            if self.counted_only {
+                self.claim_on_wire(&COMMON.transfer, sender, rest.len() as u64, Counts::ZERO);
+                break;
+            }
             let piped = self.pipes.is_some();
             let used = if piped { self.piped(sender, rest, out) } else { self.step(sender, rest, out) };
             match used {
@@ -640,6 +652,9 @@ impl Decoder for Mysql {
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         if let Some(inner) = &mut self.inner {
             return inner.gap(sender, length, out);
+        }
+        if self.counted_only {
+            return Ok(());
         }
         out.gapped();
         match &mut self.pipes {

@@ -301,7 +301,9 @@ impl Mysql {
             self.prepared.insert(id, Prepared { rows: Some(Arc::clone(&rows)), ..prepared });
         }
         self.answer.definitions = Vec::new();
-        self.answer.counts_rows = known.returns();
+        // What answers a statement that was not seen may be words about what it did, unless it names a table.
+        let nameless = rows.objects.as_ref().is_some_and(|objects| objects.names == [UNKNOWN]);
+        self.answer.counts_rows = known.returns() && !(nameless && Arc::ptr_eq(&known, &Known::unseen()));
         self.answer.tableless = rows.objects.as_ref().is_some_and(|objects| objects.names.is_empty());
         self.answer.rows_to = Some(rows);
         self.answer.step = Step::Defined;

@@ -7,7 +7,7 @@ use super::search::SURE;
 use super::{COMMON, Mysql, Phase};
 use crate::protocols::DecodeError;
 use crate::protocols::search::{Found, Search};
-use crate::windows::{Counts, Movement, Recorder, Side};
+use crate::windows::{Counts, Depth, Movement, Recorder, Side};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::Read as _;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub const WEIGHTS_MAX: usize = 64;
 /// a larger one is counted only.
 pub const ZSTD_BYTES_MAX: usize = 1 << 20;
 const PIECE_BYTES: usize = 8 << 10;
+const BLOCK_BYTES: usize = 4 << 10;
 /// What an inflater holds, roughly.
 const INFLATER_BYTES: usize = 48 << 10;
 
@@ -43,7 +44,8 @@ pub(super) struct Pipe {
     becomes: usize,
     kind: Kind,
     inflater: Option<Box<Decompress>>,
-    zstd: Vec<u8>,
+    /// Bytes that are not decompressed yet.
+    held: Vec<u8>,
     /// What was in the packet, and how many bytes of it.
     weights: Vec<(Arc<Movement>, u64)>,
     /// Bytes of the wire that nobody has claimed.
@@ -60,7 +62,7 @@ impl Default for Pipe {
             becomes: 0,
             kind: Kind::Stored,
             inflater: None,
-            zstd: Vec::new(),
+            held: Vec::new(),
             weights: Vec::new(),
             wire: 0,
             search: Search::default(),
@@ -78,13 +80,13 @@ impl Pipe {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let held = self.head.capacity() + self.zstd.capacity() + self.weights.capacity() * 16 + self.search.memory_bytes();
+        let held = self.head.capacity() + self.held.capacity() + self.weights.capacity() * 16 + self.search.memory_bytes();
         held + self.inflater.as_ref().map_or(0, |_| INFLATER_BYTES)
     }
 
     /// `length` bytes were lost: whether the packet at hand holds all of them.
     pub fn lose(&mut self, length: u64) -> bool {
-        self.zstd = Vec::new();
+        self.held = Vec::new();
         if self.phase == Phase::Framed && self.left >= length && self.left > 0 {
             self.left -= length;
             self.kind = Kind::Broken;
@@ -157,15 +159,19 @@ impl Mysql {
                 _ => Kind::Broken,
             };
             if pipe.kind == Kind::Broken {
-                self.lose_inside(sender, out);
+                if matches!(piece.first(), Some(0x28)) {
+                    self.give_up(out);
+                    return Ok(used);
+                }
+                self.lose_inside(sender, out)?;
             }
         }
         match self.pipe(sender).map(|pipe| pipe.kind) {
             Some(Kind::Stored) => self.plain(sender, piece, out)?,
-            Some(Kind::Zlib) => self.inflate(sender, piece, out)?,
+            Some(Kind::Zlib) => self.inflate_blocks(sender, piece, out)?,
             Some(Kind::Zstd) => {
                 if let Some(pipe) = self.pipe(sender) {
-                    pipe.zstd.extend_from_slice(piece);
+                    pipe.held.extend_from_slice(piece);
                 }
             }
             _ => {}
@@ -183,6 +189,26 @@ impl Mysql {
                 break;
             }
             rest = rest.get(used..).unwrap_or(&[]);
+        }
+        Ok(())
+    }
+
+    /// In blocks that begin at the same places however the bytes are cut: where a stream is damaged, how much comes out before
+    /// that is noticed depends on what was given at a time.
+    fn inflate_blocks(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        let mut rest = bytes;
+        while let Some(pipe) = self.pipe(sender).filter(|pipe| pipe.kind == Kind::Zlib && !rest.is_empty()) {
+            let (now, after) = rest.split_at(rest.len().min(BLOCK_BYTES - pipe.held.len()));
+            rest = after;
+            pipe.held.extend_from_slice(now);
+            if pipe.held.len() == BLOCK_BYTES || (rest.is_empty() && pipe.left == 0) {
+                let mut block = std::mem::take(&mut pipe.held);
+                self.inflate(sender, &block, out)?;
+                block.clear();
+                if let Some(pipe) = self.pipe(sender) {
+                    pipe.held = block;
+                }
+            }
         }
         Ok(())
     }
@@ -210,7 +236,7 @@ impl Mysql {
                     if let Some(pipe) = self.pipe(sender) {
                         pipe.kind = Kind::Broken;
                     }
-                    self.lose_inside(sender, out);
+                    self.lose_inside(sender, out)?;
                     break;
                 }
             }
@@ -222,7 +248,7 @@ impl Mysql {
     }
 
     fn unpack(&mut self, sender: Side, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
-        let Some((packed, becomes)) = self.pipe(sender).map(|pipe| (std::mem::take(&mut pipe.zstd), pipe.becomes)) else { return Ok(()) };
+        let Some((packed, becomes)) = self.pipe(sender).map(|pipe| (std::mem::take(&mut pipe.held), pipe.becomes)) else { return Ok(()) };
         let mut plain = Vec::new();
         let read = ruzstd::decoding::StreamingDecoder::new(packed.as_slice())
             .ok()
@@ -230,8 +256,7 @@ impl Mysql {
         if read == Some(becomes) {
             return self.plain(sender, &plain, out);
         }
-        self.lose_inside(sender, out);
-        Ok(())
+        self.lose_inside(sender, out)
     }
 
     /// At the end of a packet its bytes are shared out.
@@ -265,10 +290,28 @@ impl Mysql {
         }
     }
 
-    /// What is inside was lost, or cannot be read.
-    fn lose_inside(&mut self, sender: Side, out: &mut Recorder<'_>) {
+    /// What is inside cannot be read: behind a gap it may be no packet at all; without one it is not this protocol.
+    fn lose_inside(&mut self, sender: Side, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
+        if !self.marked {
+            let becomes = self.pipe(sender).map_or(0, |pipe| pipe.becomes as u64);
+            return Err(DecodeError::new("compressed packet that becomes", becomes, "what it says, of zlib or Zstandard"));
+        }
         out.gapped();
         self.lost(sender, u64::MAX);
+        Ok(())
+    }
+
+    /// A packet that is too large to be kept: from here on bytes are counted only.
+    fn give_up(&mut self, out: &mut Recorder<'_>) {
+        for side in [Side::Client, Side::Server] {
+            if let Some(pipe) = self.pipe(side) {
+                let begun = if pipe.head.len() < HEADER_BYTES { pipe.head.len() as u64 } else { 0 };
+                let wire = std::mem::take(&mut pipe.wire) + begun;
+                self.claim_on_wire(&COMMON.transfer, side, wire, Counts::ZERO);
+            }
+        }
+        self.counted_only = true;
+        out.depth(Depth::Sizes);
     }
 
     fn search_pipe(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
