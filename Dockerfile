@@ -52,6 +52,6 @@ ENV PATH=/opt/hopwatch/bin:/usr/bin:/bin \
     HOPWATCH_METRICS=127.0.0.1:9464
 USER 10001:10001
 WORKDIR /var/lib/hopwatch
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "/opt/hopwatch/healthy.py"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "/opt/hopwatch/healthy.py"]
 ENTRYPOINT ["hopwatch"]
 CMD ["--help"]

@@ -1,4 +1,4 @@
-"""The recorded day, once more a day later, and its frames for an interface."""
+"""The recorded day moved to days before it, and its frames for an interface."""
 
 import gzip
 import socket
@@ -27,15 +27,15 @@ def records(day: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def write_days(folder: Path, number: int) -> list[Path]:
-    """The day, and the same work on the days after it."""
+    """The same work on so many days that end with the one before the recording: none of them is in the future, as a wrong clock's is."""
     day = gzip.decompress(DAY.read_bytes())
     made = []
-    for later in range(number):
-        path = folder / f"day-{later + 1}.pcap"
+    for day_number in range(1, number + 1):
+        path = folder / f"day-{day_number}.pcap"
         with path.open("wb") as file:
             file.write(day[:HEADER_BYTES])
             for seconds, nanoseconds, frame in records(day):
-                file.write(RECORD.pack(seconds + later * DAY_S, nanoseconds, len(frame), len(frame)) + frame)
+                file.write(RECORD.pack(seconds - (number + 1 - day_number) * DAY_S, nanoseconds, len(frame), len(frame)) + frame)
         path.chmod(0o444)
         made.append(path)
     return made
