@@ -36,7 +36,7 @@ import psycopg
 
 from hopwatch.events import SEVERITIES, Alert, Decision, dump, time_ns, time_text
 from hopwatch.store import StoreError, StoreFull
-from hopwatch.store.postgresql import CONNECT_S, SILENCE, spoken
+from hopwatch.store.postgresql import opened, spoken
 from hopwatch.store.rows import sortable
 from hopwatch.transaction import transaction
 
@@ -500,8 +500,7 @@ class PostgresOutbox(_Queues):
     def _connected(self) -> psycopg.Connection[Any]:  # Any: SQL values.
         self._held.clear()
         with spoken():
-            more: dict[str, str | int] = {"application_name": "hopwatch alerts", "connect_timeout": CONNECT_S, **SILENCE}
-            db = psycopg.connect(psycopg.conninfo.make_conninfo(self._address, **more), autocommit=True)
+            db = opened(self._address, "hopwatch alerts")
             with db.transaction():
                 # Two that start at once make the tables one after the other.
                 db.execute("SELECT pg_advisory_xact_lock(%s)", (zlib.crc32(b"hopwatch outbox"),))

@@ -23,7 +23,7 @@ import psycopg
 from alerts.book import POSTGRESQL_TABLES, VERSION, Book, Row, opened_key
 from alerts.outbox import PostgresOutbox, QueueState
 from hopwatch.store import StoreError
-from hopwatch.store.postgresql import CONNECT_S, SILENCE, connect, spoken
+from hopwatch.store.postgresql import connect, opened, spoken
 from hopwatch.store.rows import sortable
 
 _LOCK: Final = zlib.crc32(b"hopwatch alert book")
@@ -51,8 +51,7 @@ class PostgresBook(Book):
 
     def _connect(self) -> psycopg.Connection[Any]:  # Any: SQL values.
         with spoken():
-            more: dict[str, str | int] = {"application_name": "hopwatch alerts", "connect_timeout": CONNECT_S, **SILENCE}
-            db: psycopg.Connection[Any] = psycopg.connect(psycopg.conninfo.make_conninfo(self._address, **more), autocommit=True)
+            db = opened(self._address, "hopwatch alerts")
             try:
                 with db.transaction():
                     db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))

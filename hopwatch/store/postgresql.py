@@ -60,7 +60,9 @@ def opened(address: str, application: str) -> Connection:
         StoreAway: nobody answers.
     """
     with spoken():
-        more: dict[str, str | int] = {"application_name": application, "connect_timeout": CONNECT_S, **SILENCE}
+        # A database that says SQL_ASCII of itself would give bytes where there is text.
+        said = {"application_name": application, "client_encoding": "UTF8"}
+        more: dict[str, str | int] = {**said, "connect_timeout": CONNECT_S, **SILENCE}
         return psycopg.connect(psycopg.conninfo.make_conninfo(address, **more), autocommit=True)
 
 
