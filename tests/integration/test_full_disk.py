@@ -13,7 +13,8 @@ import pytest
 from hopwatch.cli import main
 from tests.test_cli import PLANT, Replay, flow, lines
 
-DISK_KIB = 1_536
+# The log lies on the same disk: with this size, and 48 KiB less or more, there is still room in it when the store has none.
+DISK_KIB = 1_648
 BATCH, BATCHES = 50, 100
 
 
