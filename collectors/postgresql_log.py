@@ -6,36 +6,29 @@ read by the reader that the wire's decoders use, and nothing else of their text 
 
 What the log does not tell is said to be unknown: a window with rows that nobody counted is ``lossy``. That is a statement without a
 line of pgAudit, and what pgAudit calls 0 rows though there were some: COPY (before the releases of mid-2026) and FETCH of a cursor.
-
-Reading is exact over restarts. Before a piece of a log is read, it is written down which; when the events have been handed over,
-where they ended and what every session had counted. A killed collector reads the same piece once more, by the same state, and
-gives the same events with the same ids.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import ipaddress
 import json
-import os
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from collectors.packets import CaptureError
-from collectors.tail import Piece, Tail, TailError
-from hopwatch.events import Loss, dump, time_text
+from collectors.feed import FeedError, Told
+from collectors.log import Log, cut_lines, lines
+from collectors.tail import Cut
 from hopwatch.events import time_ns as instant
 
 if TYPE_CHECKING:
-    from hopwatch_wire import Read, Windows
+    from hopwatch_wire import Read
 
 SESSIONS_MAX: Final = 8_192
 """Sessions followed at a time; of more, the one heard of longest ago is let go, and counted."""
@@ -54,8 +47,6 @@ FIELD_BYTES_MAX: Final = 8 << 20
 SETTLE_NS: Final = 2 * 10**9
 """How long a statement waits for a line of pgAudit on a server that never wrote one."""
 
-POLL_S: Final = 0.2
-
 MOVES: Final = frozenset({"select", "insert", "update", "delete", "copy"})
 COUNTED: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"})
 """Commands whose rows pgAudit takes from the executor; of the others it has none."""
@@ -66,7 +57,6 @@ REFUSED: Final = ("28", "3D000", "42501", "53300")
 BEFORE_ROWS: Final = ("42", "26", "34", "25", "0A", "22P02")
 """SQLSTATE of errors that come before a row has moved."""
 
-_SOURCE: Final = re.compile(r"(?:(?P<feed>[\w.-]+)=)?(?P<host>\[[^]]+\]|[\d.]+):(?P<port>\d{1,5})=(?P<pattern>.+)")
 _STATEMENT: Final = re.compile(r"(?:duration: [\d.]+ ms  )?(?:statement|execute (?!fetch from )[^:]*): (.*)", re.DOTALL)
 _TRANSACTION: Final = re.compile(r"\s*(begin|start(?=\s+transaction)|commit|end|rollback(?!\s+(?:work\s+)?to\b)|abort)\b", re.IGNORECASE)
 _EXPLAIN: Final = re.compile(r"\s*explain\b", re.IGNORECASE)
@@ -76,38 +66,6 @@ _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?) (?:(UTC
 _CSV: Final = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [^,\s]{1,8},")
 
 csv.field_size_limit(FIELD_BYTES_MAX)
-
-
-class PostgresqlLogError(CaptureError):
-    """A log cannot be read, or what was said of it is wrong; the message is one line for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a server listens, where its log lies, and the name its events bear: what the declaration calls the ``feed``."""
-
-    feed: str
-    address: str
-    port: int
-    pattern: str
-
-    @classmethod
-    def named(cls, text: str, agent: str) -> Source:
-        """``mes-db-log=10.20.1.21:5432=/var/lib/postgresql/15/main/log/*.json``; an IPv6 address stands in brackets, and without a
-        name it is that of the agent.
-
-        Raises:
-            PostgresqlLogError: something else.
-        """
-        found = _SOURCE.fullmatch(text)
-        address = ""
-        with suppress(ValueError):
-            address = str(ipaddress.ip_address(found["host"].strip("[]"))) if found else ""
-        if found is None or not address or not 0 < int(found["port"]) < 65_536:
-            raise PostgresqlLogError(
-                f"postgresql log {text!r}: expected [FEED=]ADDRESS:PORT=PATH, mes-db-log=10.20.1.21:5432=/var/log/*.json"
-            )
-        return cls(found["feed"] or agent, address, int(found["port"]), found["pattern"])
 
 
 @dataclass(slots=True)
@@ -218,191 +176,71 @@ class Session:
         return session
 
 
-class PostgresqlLog:
-    """One server's log. Counters that name lines: ``lines``, ``unreadable``, ``missing`` (by the numbers of their session), …"""
+class PostgresqlLog(Log[Entry]):
+    """One server's log. Its own counters: ``missing`` (lines, by the numbers of their session), ``holes``, ``rows_unknown``, …"""
 
-    def __init__(self, source: Source, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> None:
-        """Begins where the file ``state`` says.
+    KIND = "postgresql-log"
+
+    @classmethod
+    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> PostgresqlLog:
+        """``[FEED=]ADDRESS:PORT=PATH``, the address as clients dial it.
 
         Raises:
-            PostgresqlLogError: no file is there, one is in another format, or the state is of something else.
+            FeedError: something else, or as a log does.
         """
-        self._source, self._plant, self._agent, self._state, self._now_ns = source, plant, source.feed, state, now_ns
-        self._tail = Tail(source.pattern, _cut_of)
-        self._windows = _windows(plant, source.feed)
+        address, port, pattern = told.only().server()
+        return cls(plant, told.feed, pattern, [address, port], state, now_ns)
+
+    def _begin(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._touched: dict[str, Session] = {}
-        self._events: list[bytes] = []
-        self._plan: list[Piece] | None = None
-        self._settled = True
         self._audited = self._copies_counted = False
-        self._last_ns = 0
-        self._lost_since: int | None = None
-        self._counts: dict[str, int] = {}
-        self.example = ""
-        """Where the last line lies that could not be read."""
-        self._restore()
-        self._check()
+        *_, self._address, self._port = self._place
 
     def counters(self) -> dict[str, int]:
-        """What was read, what could not be, how far behind and how the server's clock stands; for heartbeats."""
-        tail = self._tail
-        more = {
-            "behind_bytes": tail.behind_bytes,
-            "truncated": tail.truncated_total,
-            "vanished": tail.vanished_total,
-            "files_refused": tail.refused_total,
-            "files_over": tail.files_over_total,
-            "sessions": len(self._sessions),
-        }
-        return {f"postgresql_log_{name}": count for name, count in (self._counts | more).items()}
+        """What every log counts, and the sessions that are followed."""
+        return super().counters() | {"postgresql_log_sessions": len(self._sessions)}
 
-    def batches(self, stopping: Callable[[], bool], *, follow: bool, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
-        """The events, until ``stopping``, or to the end of what is there. Whoever asks for the next batch has the one before.
-
-        Raises:
-            PostgresqlLogError: a file may not be read, or the state cannot be written.
-        """
-        try:
-            if self._plan is not None:
-                yield self._read(self._plan)
-                self._plan = None
-            while not stopping():
-                vanished = self._tail.vanished_total
-                pieces = self._tail.pieces()
-                if self._tail.vanished_total > vanished:
-                    self._lose()
-                if pieces or not self._settled:
-                    self._save(pieces)
-                    yield self._read(pieces)
-                    continue
-                if not follow:
-                    break
-                yield []
-                sleep(POLL_S)
-            self._save(None)
-        except TailError as error:
-            raise PostgresqlLogError(str(error)) from None
-
-    # The state.
-
-    def _snapshot(self) -> dict[str, Any]:  # Any: JSON values
+    def _kept(self) -> dict[str, Any]:  # Any: JSON values
         return {
-            "version": 1,
-            "of": [self._plant, self._agent, self._source.address, self._source.port],
-            "tail": self._tail.state(),
             "sessions": {key: session.state() for key, session in self._sessions.items()},
-            "settled": self._settled,
             "audited": self._audited,
             "copies_counted": self._copies_counted,
-            "last_ns": self._last_ns,
-            "lost_since": self._lost_since,
         }
 
-    def _save(self, plan: list[Piece] | None) -> None:
-        """What was read is handed over; ``plan`` is read next (an empty one: what waits is settled)."""
-        said = self._snapshot() | {"plan": None if plan is None else [piece.state() for piece in plan]}
-        beside = self._state.with_name(self._state.name + ".new")
-        try:
-            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(json.dumps(said, separators=(",", ":")).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._state)
-            folder = os.open(self._state.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise PostgresqlLogError(f"{self._state}: {error.strerror}") from None
-
-    def _restore(self) -> None:
-        try:
-            said = json.loads(self._state.read_bytes())
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise PostgresqlLogError(f"{self._state}: {error.strerror}") from None
-        except ValueError:
-            raise PostgresqlLogError(f"{self._state}: damaged; without it the log is read from its beginning") from None
-        mine = [self._plant, self._agent, self._source.address, self._source.port]
-        if said.get("version") != 1 or said["of"] != mine:
-            raise PostgresqlLogError(f"{self._state}: the place in the log of {said.get('of')}, expected {mine}")
-        self._tail.restore(said["tail"])
-        self._settled, self._audited, self._copies_counted = said["settled"], said["audited"], said["copies_counted"]
-        self._last_ns, self._lost_since = said["last_ns"], said["lost_since"]
+    def _resume(self, said: dict[str, Any]) -> None:  # Any: JSON values
+        self._audited, self._copies_counted = said["audited"], said["copies_counted"]
         for key, state in said["sessions"].items():
             session = self._sessions[key] = Session.of(state)
             self._open(session)
-        if said["plan"] is not None:
-            self._plan = [Piece(*piece) for piece in said["plan"]]
-
-    def _check(self) -> None:
-        try:
-            files = self._tail.files()
-        except TailError as error:
-            raise PostgresqlLogError(str(error)) from None
-        if not files:
-            raise PostgresqlLogError(f"{self._source.pattern}: no such file")
-        for path in files:
-            try:
-                with path.open("rb") as file:
-                    head = file.read(4_096)
-            except OSError as error:
-                raise PostgresqlLogError(f"{path}: {error.strerror}") from None
-            form = _format(head)
-            if head and form is None:
-                raise PostgresqlLogError(f"{path}: neither csvlog nor jsonlog; set log_destination = 'jsonlog' (PostgreSQL 15) or 'csvlog'")
-            stamp = re.sub(rb'\A\{\s*"timestamp"\s*:\s*"', b"", head)[:30].decode("utf-8", "replace")
-            if form and len(stamp) == 30 and not _TIME.match(stamp):
-                raise PostgresqlLogError(f"{path}: times in a zone that its short name does not tell; set log_timezone = 'UTC'")
 
     # Lines.
 
-    def _read(self, pieces: list[Piece]) -> list[bytes]:
-        for piece in pieces:
-            found = self._tail.read(piece)
-            if found is None:
-                self._lose()
-                continue
-            path, content = found
-            if piece.over:
-                self._unreadable(path, piece.first)
-                self._lose()
-            else:
-                self._take(path, piece.first, content)
-            self._tail.done(piece)
-        self._settle(idle=not pieces)
-        for session in self._touched.values():
-            session.told = self._windows.told(session.connection)
-        self._touched = {}
-        events, self._events = self._events, []
-        return [*events, *self._windows.take()]
+    def _format(self, path: Path, head: bytes) -> None:
+        form = _format(head)
+        if form is None:
+            raise FeedError(f"{path}: neither csvlog nor jsonlog; set log_destination = 'jsonlog' (PostgreSQL 15) or 'csvlog'")
+        stamp = re.sub(rb'\A\{\s*"timestamp"\s*:\s*"', b"", head)[:30].decode("utf-8", "replace")
+        if len(stamp) == 30 and not _TIME.match(stamp):
+            raise FeedError(f"{path}: times in a zone that its short name does not tell; set log_timezone = 'UTC'")
 
-    def _take(self, path: Path, offset: int, content: bytes) -> None:
-        for at, record in _records(content):
-            try:
-                entry = _entry(record)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, csv.Error):
-                self._unreadable(path, offset + at)
-                continue
-            self._count("lines")
-            if self._lost_since is not None and entry is not None:
-                self._say_lost(entry.time_ns)
-            if entry is not None:
-                self._last_ns = max(self._last_ns, entry.time_ns)
-                self._heard(entry)
-        if self._last_ns:
-            # Of the server's clock only this is known: a line is no older than it looks, and not from the future.
-            behind_ms = (self._now_ns() - self._last_ns) // 1_000_000
-            self._counts["ahead_ms"] = max(self._counts.get("ahead_ms", 0), -behind_ms)
-            self._counts["behind_ms"] = max(0, behind_ms)
+    def _cut(self, path: Path) -> Cut | None:
+        try:
+            with path.open("rb") as file:
+                form = _format(file.read(64))
+        except OSError:
+            return None
+        return None if form is None else cut_lines if form == "json" else _cut_csv
+
+    def _records(self, content: bytes) -> Iterator[tuple[int, bytes]]:
+        return lines(content) if content.startswith(b"{") else _quoted(content)
+
+    def _parsed(self, record: bytes) -> Entry | None:
+        return _entry(record)
 
     def _heard(self, entry: Entry) -> None:
         session = self._sessions.get(entry.session)
         if session is None:
-            session = self._begin(entry)
+            session = self._first(entry)
             if session is None:
                 return
         elif entry.number <= session.line:
@@ -427,7 +265,7 @@ class PostgresqlLog:
             self._identify(session, entry.time_ns)
         self._say(entry, session)
 
-    def _begin(self, entry: Entry) -> Session | None:
+    def _first(self, entry: Entry) -> Session | None:
         if not entry.port:
             self._count("local")
             return None
@@ -644,10 +482,8 @@ class PostgresqlLog:
     # What the windows are told.
 
     def _open(self, session: Session) -> None:
-        source = self._source
-        session.connection = self._windows.open(
-            (session.host, session.port), (source.address, source.port), session.first_ns, protocol="postgresql", opened_by="client"
-        )
+        client, server = (session.host, session.port), (self._address, self._port)
+        session.connection = self._windows.open(client, server, session.first_ns, protocol="postgresql", opened_by="client")
         self._windows.go_on(session.connection, session.first_ns, session.told)
         self._describe(session, session.first_ns)
         self._identify(session, session.first_ns)
@@ -695,37 +531,6 @@ class PostgresqlLog:
         self._touched.pop(key, None)
         self._windows.close(session.connection, time_ns)
 
-    # What could not be read.
-
-    def _count(self, name: str, count: int = 1) -> None:
-        self._counts[name] = self._counts.get(name, 0) + count
-
-    def _unreadable(self, path: Path, offset: int) -> None:
-        self._count("unreadable")
-        self.example = f"{path} at byte {offset}"
-
-    def _lose(self) -> None:
-        self._count("lost")
-        if self._lost_since is None:
-            self._lost_since = self._last_ns
-
-    def _say_lost(self, until_ns: int) -> None:
-        since_ns, self._lost_since = self._lost_since or until_ns, None
-        print_ = f"loss {self._plant} {self._agent} {self._source.address} {self._source.port} {since_ns} {until_ns}"
-        loss = Loss(
-            event_id=blake2b(print_.encode(), digest_size=16).hexdigest(), plant=self._plant, agent=self._agent, stage="collector",
-            start=time_text(since_ns), end=time_text(max(since_ns, until_ns)), events=1, why="part of a server's log was gone unread",
-        )  # fmt: skip
-        self._events.append(dump(loss))
-
-
-def _windows(plant: str, agent: str) -> Windows:
-    try:
-        from hopwatch_wire import Windows as Compiled
-    except ImportError as error:
-        raise PostgresqlLogError(f"the compiled module hopwatch_wire cannot be loaded: {error}") from error
-    return Compiled(plant, agent)
-
 
 def _read(text: str) -> list[Read]:
     from hopwatch_wire import read_sql
@@ -759,19 +564,6 @@ def _format(head: bytes) -> Literal["json", "csv"] | None:
     return "csv" if _CSV.match(head) else None
 
 
-def _cut_of(path: Path) -> Callable[[bytes], int] | None:
-    try:
-        with path.open("rb") as file:
-            form = _format(file.read(64))
-    except OSError:
-        return None
-    return None if form is None else _cut_json if form == "json" else _cut_csv
-
-
-def _cut_json(content: bytes) -> int:
-    return content.rfind(b"\n") + 1
-
-
 def _cut_csv(content: bytes) -> int:
     """A line break inside quotes is part of a field (RFC 4180, 2.6): of the last one outside them."""
     behind = len(content)
@@ -782,14 +574,10 @@ def _cut_csv(content: bytes) -> int:
     return 0
 
 
-def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every record and where it begins."""
-    plain = content.startswith(b"{")
-    at = first = 0
-    quotes = 0
+def _quoted(content: bytes) -> Iterator[tuple[int, bytes]]:
+    at = first = quotes = 0
     while (end := content.find(b"\n", at)) >= 0:
-        if not plain:
-            quotes += content.count(b'"', at, end)
+        quotes += content.count(b'"', at, end)
         at = end + 1
         if quotes % 2 == 0:
             if end > first:

@@ -85,8 +85,8 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
     """
     settings = chosen(AgentSettings, vars(arguments), arguments.config)
     files: list[str] | None = arguments.files
-    if not files and not settings.interfaces and not settings.postgresql_log:
-        raise ConfigError("agent: something to read is needed: -r FILE, -i INTERFACE or --postgresql-log")
+    if not files and not settings.interfaces and not settings.feeds:
+        raise ConfigError("agent: something to read is needed: -r FILE, -i INTERFACE or --feed")
     if settings.plant is None:
         raise ConfigError("agent: the plant is needed: --plant NAME")
     feeds = Feeds(settings, settings.plant, _version())

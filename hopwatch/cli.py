@@ -46,7 +46,7 @@ from hopwatch.declared.model import Architecture
 from hopwatch.declared.problem import ArchitectureError
 from hopwatch.engine import CONSUMER, Engine, SnapshotError
 from hopwatch.events import Event, Finding, schema
-from hopwatch.feeds import Feeds
+from hopwatch.feeds import KINDS, Feeds
 from hopwatch.figures import Metered, Tally
 from hopwatch.flags import instant
 from hopwatch.located import Located
@@ -262,9 +262,9 @@ def _capturing(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
     parser.add_argument(
-        "--postgresql-log", action="append", metavar="[FEED=]ADDRESS:PORT=PATH", help="a PostgreSQL server's csvlog or jsonlog"
+        "--feed", action="append", dest="feeds", metavar="KIND:[FEED=]WHERE", help=f"a source beside packets: {', '.join(KINDS)}"
     )
-    parser.add_argument("--postgresql-log-state", type=Path, metavar="PATH", help="where the place in it is kept")
+    parser.add_argument("--feeds-state", type=Path, metavar="PATH", help="where the place in each is kept (default hopwatch.feed)")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
 
 
@@ -371,8 +371,8 @@ def _watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     if chosen.declaration is None:
         raise _Wrong("watch: a declaration is needed: -d plant.yaml")
     files: list[str] | None = arguments.files
-    if not files and not chosen.interfaces and not chosen.postgresql_log:
-        raise _Wrong("watch: something to read is needed: -r FILE, -i INTERFACE or --postgresql-log")
+    if not files and not chosen.interfaces and not chosen.feeds:
+        raise _Wrong("watch: something to read is needed: -r FILE, -i INTERFACE or --feed")
     if "://" in chosen.store:
         raise _Wrong("watch: its store is a file; `hopwatch agent`, `detect` and `store` bring events to PostgreSQL")
     architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)

@@ -63,12 +63,12 @@ class CaptureSettings(BaseSettings):
     tap_of: Annotated[list[str], NoDecode] = Field([], description="interfaces and the taps they belong to, eth3=cell-2")
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
     duration: float | None = Field(None, gt=0, description="seconds to listen")
-    postgresql_log: Annotated[list[str], NoDecode] = Field([], description="logs of PostgreSQL servers, mes-db-log=10.20.1.21:5432=PATH")
-    postgresql_log_state: Path = Field(Path("hopwatch.postgresql-log"), description="where the place in each of them is kept: PATH.FEED.…")
+    feeds: Annotated[list[str], NoDecode] = Field([], description="sources beside packets, postgresql-log:mes-db-log=10.20.1.21:5432=PATH")
+    feeds_state: Path = Field(Path("hopwatch.feed"), description="where the place in each of them is kept: PATH.KIND.FEED.…")
     metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9464; nowhere by default")
     postgres_password_file: Path | None = Field(None, description="the file that holds the password of the PostgreSQL database")
 
-    @field_validator("interfaces", "vlans_equal", "tap_of", "postgresql_log", mode="before")
+    @field_validator("interfaces", "vlans_equal", "tap_of", "feeds", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         """A variable holds a list as ``eth1,eth2``."""

@@ -1,24 +1,48 @@
-"""Server logs beside, or instead of, packets: which of them a command reads, and their events among those of the capture."""
+"""Feeds beside, or instead of, packets: which of them a command reads, and their events among those of the capture."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from agent.clock import ClockState
 from agent.health import Health, beating
-from collectors.postgresql_log import POLL_S, PostgresqlLog, Source
+from collectors.feed import POLL_S, Feed, FeedError, Told
 from hopwatch.config import CaptureSettings, ConfigError
 
-LOGS_MAX = 64
+if TYPE_CHECKING:
+    from collectors.feed import Kind
 
-TURNS_MAX = 16
-"""Pieces of one log that are read before the capture has its turn again."""
+FEEDS_MAX: Final = 64
+
+STATE_NAME_MAX: Final = 100
+"""Characters of where a feed is that the name of its state bears."""
+
+TURNS_MAX: Final = 16
+"""Batches of one feed that are taken before the capture has its turn again."""
+
+
+class Known(NamedTuple):
+    """A kind of feed: the class that reads it, loaded when it is needed, and what a person is told of it."""
+
+    module: str
+    name: str
+    where: str
+    about: str
+
+
+KINDS: Final = {
+    "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
+}
+"""Every kind by its name; a new one is a line here and a file in collectors/."""
 
 
 class Feeds:
-    """The logs of the settings, each under its own name as the declaration's ``feed`` says it."""
+    """The feeds of the settings, each under its own name as the declaration's ``feed`` says it."""
 
     def __init__(self, settings: CaptureSettings, plant: str, version: str) -> None:
         """Opens them.
@@ -26,66 +50,65 @@ class Feeds:
         Raises:
             ConfigError, CaptureError: one line each.
         """
-        if len(settings.postgresql_log) > LOGS_MAX:
-            raise ConfigError(f"postgresql_log: {len(settings.postgresql_log)} logs, expected at most {LOGS_MAX}")
+        if len(settings.feeds) > FEEDS_MAX:
+            raise ConfigError(f"feeds: {len(settings.feeds)}, expected at most {FEEDS_MAX}")
         self._plant, self._version = plant, version
-        self._logs: list[tuple[str, PostgresqlLog]] = []
-        for text in settings.postgresql_log:
-            source = Source.named(text, settings.agent)
-            state = state_of(settings.postgresql_log_state, source)
-            self._logs.append((source.feed, PostgresqlLog(source, plant, state)))
+        self._feeds: list[tuple[str, Feed]] = []
+        for text in settings.feeds:
+            told = Told.of(text, settings.agent)
+            self._feeds.append((told.feed, kind(told).of(told, plant, state_of(settings.feeds_state, told))))
 
     def __len__(self) -> int:
-        return len(self._logs)
+        return len(self._feeds)
 
     def names(self) -> list[str]:
         """The names the events bear."""
-        return [name for name, _ in self._logs]
+        return [name for name, _ in self._feeds]
 
     def counters(self) -> dict[str, int]:
-        """What all logs have counted."""
+        """What all feeds have counted."""
         said: dict[str, int] = {}
-        for _, log in self._logs:
-            for name, count in log.counters().items():
+        for _, feed in self._feeds:
+            for name, count in feed.counters().items():
                 said[name] = said.get(name, 0) + count
         return said
 
     def examples(self) -> list[str]:
-        """Where lines lie that could not be read, one for each log that has any."""
-        counted = [(name, log.example, log.counters()["postgresql_log_unreadable"]) for name, log in self._logs if log.example]
+        """Where records lie that could not be read, one for each feed that has any."""
+        counted = [(name, feed.example, feed.unreadable) for name, feed in self._feeds if feed.example]
         return [f"{name}: {example} (in all {count})" for name, example, count in counted]
 
     def alongside(
         self, batches: Iterator[list[bytes]] | None, stopping: Callable[[], bool], *, live: bool, beat: bool
     ) -> Iterator[list[bytes]]:
-        """The batches of a capture with those of the logs; of the logs alone if there is no capture.
+        """The batches of a capture with those of the feeds; of the feeds alone if there is no capture.
 
-        ``live``: the logs are followed until ``stopping``, else read to their end. ``beat``: each says in heartbeats that it lives.
+        ``live``: they are followed until ``stopping``, else read to their end. ``beat``: each says in heartbeats that it lives.
 
         Raises:
-            CaptureError: as the capture does, or a log cannot be read any more.
+            CaptureError: as the capture does, or a feed cannot be read any more.
         """
-        if not self._logs:
+        if not self._feeds:
             yield from batches or ()
             return
-        logs = [self._beating(name, log, stopping, live=live, beat=beat) for name, log in self._logs]
+        feeds = [self._beating(name, feed, stopping, live=live, beat=beat) for name, feed in self._feeds]
         if batches is not None:
             for batch in batches:
                 yield batch
-                for one in logs if live else ():
+                for one in feeds if live else ():
                     yield from _turn(one)
         while live and not stopping():
-            for one in logs:
+            for one in feeds:
                 yield from _turn(one)
             time.sleep(POLL_S)
-        for one in logs:
+        for one in feeds:
             yield from one
 
-    def _beating(self, name: str, log: PostgresqlLog, stopping: Callable[[], bool], *, live: bool, beat: bool) -> Iterator[list[bytes]]:
-        batches = log.batches(stopping, follow=live, sleep=lambda seconds: None)
+    def _beating(self, name: str, feed: Feed, stopping: Callable[[], bool], *, live: bool, beat: bool) -> Iterator[list[bytes]]:
+        batches = feed.batches(stopping, follow=live, sleep=lambda seconds: None)
         if not beat:
             return batches
-        return beating(batches, Health(self._plant, name, self._version, ClockState()), log.counters, time.monotonic, time.time_ns)
+        return beating(batches, Health(self._plant, name, self._version, ClockState()), feed.counters, time.monotonic, time.time_ns)
 
 
 def _turn(batches: Iterator[list[bytes]]) -> Iterator[list[bytes]]:
@@ -96,6 +119,19 @@ def _turn(batches: Iterator[list[bytes]]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def state_of(path: Path, source: Source) -> Path:
-    """The file in which the place in one log is kept."""
-    return path.with_name(f"{path.name}.{source.feed}.{source.address.replace(':', '_')}.{source.port}")
+def kind(told: Told) -> Kind:
+    """The class of the feeds of this kind.
+
+    Raises:
+        FeedError: there is none.
+    """
+    known = KINDS.get(told.kind)
+    if known is None:
+        raise FeedError(f"feed {told.kind}: expected one of {', '.join(KINDS)}")
+    return cast("Kind", getattr(import_module(known.module), known.name))
+
+
+def state_of(path: Path, told: Told) -> Path:
+    """The file in which the place in one feed is kept."""
+    where = re.sub(r"[^\w.-]", "_", told.where.partition("=")[0])
+    return path.with_name(f"{path.name}.{told.kind}.{told.feed}.{where[-STATE_NAME_MAX:]}")

@@ -267,10 +267,10 @@ SAID = {
     },
     "collectors/tail.py": {
         PIECES: "PIECE_BYTES_MAX",
-        "`postgresql_log_unreadable`, and a `loss`": "RECORD_BYTES_MAX",
-        "`postgresql_log_files_over`": "FILES_MAX",
+        "`…_unreadable`, and a `loss`": "RECORD_BYTES_MAX",
+        "`…_files_over`": "FILES_MAX",
     },
-    "hopwatch/feeds.py": {REFUSED: "LOGS_MAX", PIECES: "TURNS_MAX"},
+    "hopwatch/feeds.py": {REFUSED: "FEEDS_MAX", PIECES: "TURNS_MAX", CLIPPED: "STATE_NAME_MAX"},
     "collectors/quality.py": {"a fault is named": "ONE_SIDED_SHARE_MAX COPIES_SHARE_MAX", SHOWN: "NAMED_MAX"},
     "detectors/accounts.py": {AGAIN: "WAYS_MAX", SAID_BY_THEN: "OBJECTS_MAX"},
     "detectors/destinations.py": {AGAIN: "PLACES_MAX", THRESHOLD: "JITTER_MAX"},

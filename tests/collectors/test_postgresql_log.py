@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from collectors import tail
-from collectors.postgresql_log import PostgresqlLog, PostgresqlLogError, Source
+from collectors.feed import FeedError, Told
+from collectors.postgresql_log import PostgresqlLog
 from hopwatch.events import Flow, Loss, parse
 
 CLIENT, SERVER = ("10.30.0.20", 50_001), ("10.20.1.21", 5432)
@@ -73,8 +74,12 @@ def as_csv(lines: Sequence[Line]) -> str:
     return out.getvalue()
 
 
+def server(pattern: Path, address: str = f"{SERVER[0]}:{SERVER[1]}") -> Told:
+    return Told.of(f"postgresql-log:mes-db-log={address}={pattern}", "agent")
+
+
 def reader(tmp_path: Path, pattern: str = "*.json") -> PostgresqlLog:
-    return PostgresqlLog(Source("mes-db-log", *SERVER, str(tmp_path / pattern)), "north", tmp_path / "place", now_ns=lambda: 0)
+    return PostgresqlLog.of(server(tmp_path / pattern), "north", tmp_path / "place", now_ns=lambda: 0)
 
 
 def batches(log: PostgresqlLog) -> Iterator[list[bytes]]:
@@ -261,9 +266,9 @@ def test_a_log_that_grows_while_its_reader_is_killed_is_told_once(tmp_path: Path
     for killed_at in range(8):
         path = tmp_path / f"{killed_at}.log.json"
         path.write_text("".join(lines[:9]))
-        source, place = Source("mes-db-log", *SERVER, str(path)), tmp_path / f"place-{killed_at}"
+        source, place = server(path), tmp_path / f"place-{killed_at}"
         written, told = 9, []
-        log = PostgresqlLog(source, "north", place, now_ns=lambda: 0)
+        log = PostgresqlLog.of(source, "north", place, now_ns=lambda: 0)
         for turn, batch in enumerate(batches(log)):
             told += batch
             if turn == killed_at:
@@ -273,7 +278,7 @@ def test_a_log_that_grows_while_its_reader_is_killed_is_told_once(tmp_path: Path
             written += 3
         with path.open("a") as file:
             file.write("".join(lines[written:]))
-        told += everything(PostgresqlLog(source, "north", place, now_ns=lambda: 0))
+        told += everything(PostgresqlLog.of(source, "north", place, now_ns=lambda: 0))
         once = list(dict.fromkeys(told))
         assert len({event.event_id for event in flows(once)}) == len(once)
         assert rows(once) == 2 * sum(range(10, 19)), f"killed after {killed_at} batches"
@@ -299,33 +304,15 @@ def test_a_log_that_is_gone_unread_is_a_loss(tmp_path: Path) -> None:
 )
 def test_another_format_is_refused_with_what_to_set(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(PostgresqlLogError, match=message):
+    with pytest.raises(FeedError, match=message):
         reader(tmp_path)
 
 
 def test_no_file_and_a_place_of_another_log_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PostgresqlLogError, match="no such file"):
+    with pytest.raises(FeedError, match="no such file"):
         reader(tmp_path)
     (tmp_path / "a.json").write_text(as_json(session()))
     everything(reader(tmp_path))
-    other = Source("other-log", *SERVER, str(tmp_path / "*.json"))
-    with pytest.raises(PostgresqlLogError, match="expected \\['north', 'other-log'"):
-        PostgresqlLog(other, "north", tmp_path / "place")
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("mes-db-log=10.20.1.21:5432=/a/*.json", Source("mes-db-log", "10.20.1.21", 5432, "/a/*.json")),
-        ("10.20.1.21:5432=/a=b.csv", Source("agent", "10.20.1.21", 5432, "/a=b.csv")),
-        ("log=[fd00::1]:5432=x", Source("log", "fd00::1", 5432, "x")),
-    ],
-)
-def test_a_log_is_named_with_the_servers_address(text: str, named: Source) -> None:
-    assert Source.named(text, "agent") == named
-
-
-@pytest.mark.parametrize("text", ["/a/*.json", "10.20.1.21=/a", "log=mes-db:5432=/a", "10.20.1.21:99999=/a", "10.20.1.21:5432="])
-def test_a_log_without_an_address_is_refused(text: str) -> None:
-    with pytest.raises(PostgresqlLogError, match="expected \\[FEED=\\]ADDRESS:PORT=PATH"):
-        Source.named(text, "agent")
+    other = Told.of(f"postgresql-log:other-log={SERVER[0]}:{SERVER[1]}={tmp_path}/*.json", "agent")
+    with pytest.raises(FeedError, match="expected \\['north', 'other-log'"):
+        PostgresqlLog.of(other, "north", tmp_path / "place")

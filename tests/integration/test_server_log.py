@@ -157,8 +157,8 @@ def watch(day: Day, folder: Path, *more: str) -> list[Json]:
 
 
 def with_log(day: Day, folder: Path) -> list[Json]:
-    source = f"mes-db-log={day.address[0]}:{day.address[1]}={day.log}"
-    return watch(day, folder, "--postgresql-log", source, "--postgresql-log-state", str(folder / "place"))
+    source = f"postgresql-log:mes-db-log={day.address[0]}:{day.address[1]}={day.log}"
+    return watch(day, folder, "--feed", source, "--feeds-state", str(folder / "place"))
 
 
 @pytest.fixture(scope="module")
