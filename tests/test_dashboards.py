@@ -38,7 +38,7 @@ def test_each_has_its_variables_and_the_ways_on() -> None:
     assert set(by_uid) == {"hopwatch-movement", "hopwatch-declared", "hopwatch-soc", "hopwatch-trust"}
     for dashboard in by_uid.values():
         names = {variable["name"] for variable in dashboard["templating"]["list"]}
-        assert {"plant", "account", "console"} <= names
+        assert names == {"plant", "zone", "class", "account", "console"}
         used = {name for target in targets(dashboard) for name in re.findall(r"\$\{?([a-z]\w*)", target.text)}
         assert used <= names, dashboard["uid"]
         text = (FOLDER / f"{dashboard['uid']}.json").read_text()
@@ -49,6 +49,21 @@ def test_each_has_its_variables_and_the_ways_on() -> None:
         assert set(re.findall(r'"\$\{console\}(/[\w/-]*)', text)) <= known
     for name in ("soc", "declared"):
         assert "${console}/alerts/${__value.raw" in (FOLDER / f"hopwatch-{name}.json").read_text()
+
+
+def test_a_panel_is_narrowed_by_every_variable_or_says_which_not() -> None:
+    of_figures = " (its figures have no such labels)"
+    for dashboard in loaded():
+        for panel in panels(dashboard):
+            used = [set(re.findall(r"\$\{?([a-z]\w*)", target.text)) for target in targets({"uid": "", "panels": [panel]})]
+            missing = [name for name in ("plant", "zone", "class", "account") if not all(name in names for names in used)]
+            said = re.search(r"Not narrowed by ([a-z, ]+)(.*)\.$", panel["description"])
+            assert (said[1].strip() if said else "") == ", ".join(missing), panel["title"]
+            if panel["datasource"]["type"] == POSTGRESQL.type_val:
+                # Only what agents say of themselves is of no class and no account.
+                assert missing in ([], ["class", "account"]), panel["title"]
+            else:
+                assert said and said[2].strip() == of_figures.strip() and "account" in missing, panel["title"]
 
 
 def test_a_graph_stays_under_what_a_browser_shows() -> None:

@@ -10,6 +10,7 @@ from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from dashboards.grafana.movement import QUIET
 from dashboards.grafana.parts import (
+    ABOUT,
     MOVED,
     POSTGRESQL,
     RED,
@@ -31,7 +32,8 @@ DRIFTING_SHARE: Final = 0.8
 """From this share of a limit on, the verdicts' own warning is given too (docs/detectors.md)."""
 
 _HOPS: Final = """declared_hops h WHERE h.plant IN (${plant:sqlstring}) AND (h.source_zones && ARRAY[${zone:sqlstring}]
-    OR h.destination_zones && ARRAY[${zone:sqlstring}]) AND ('~all' IN (${account:sqlstring}) OR h.account IN (${account:sqlstring}))"""
+    OR h.destination_zones && ARRAY[${zone:sqlstring}]) AND ('~all' IN (${account:sqlstring}) OR h.account IN (${account:sqlstring}))
+    AND CASE WHEN cardinality(h.classes) = 0 THEN '~none' IN (${class:sqlstring}) ELSE h.classes && ARRAY[${class:sqlstring}] END"""
 
 _USED: Final = f"""used AS (SELECT plant, hop, count(*) AS windows, count(*) FILTER (WHERE verdict NOT IN {QUIET}) AS not_declared,
     sum(row_count) AS rows, sum(byte_count) AS bytes, max(start_time) AS last
@@ -96,9 +98,9 @@ def made() -> Dashboard:
         "What differs from the declaration, with the window that shows it.",
         Sql(
             f"""SELECT f.severity, f.verdict, f.plant, f.who AS account, f.source, f.destination, f.hop AS nearest_hop, f.windows,
+            array_to_string(f.classes, ', ') AS classes, array_to_string(f.zones, ', ') AS zones,
             f.first_seen::timestamptz AS first_seen, f.last_seen::timestamptz AS last_seen, f.finding_id
-            FROM findings f WHERE f.plant IN (${{plant:sqlstring}}) AND $__timeFilter(f.last_seen)
-            AND ('~all' IN (${{account:sqlstring}}) OR COALESCE(f.who, '~unknown') IN (${{account:sqlstring}}))
+            FROM findings f WHERE {ABOUT} AND $__timeFilter(f.last_seen)
             ORDER BY f.last_seen DESC LIMIT {ROWS_MAX}"""
         ),
     )
@@ -150,13 +152,8 @@ def made() -> Dashboard:
             "hopwatch-declared",
             "Declared against observed",
             "Which approvals are used, how much of them, and what was not approved.",
-            "plant",
-            "zone",
-            "class",
-            "account",
-            "console",
         )
-        .with_panel(number("Hops declared", "Of the plants and zones chosen.", Sql(hops)).span(6).height(4))
+        .with_panel(number("Hops declared", "Of what is chosen.", Sql(hops)).span(6).height(4))
         .with_panel(
             number(
                 "Hops unseen",
@@ -184,7 +181,7 @@ def made() -> Dashboard:
             number(
                 "Findings",
                 "Said in this time.",
-                Sql("SELECT count(*) AS findings FROM findings WHERE plant IN (${plant:sqlstring}) AND $__timeFilter(last_seen)"),
+                Sql(f"SELECT count(*) AS findings FROM findings WHERE {ABOUT} AND $__timeFilter(last_seen)"),
                 red=1,
             )
             .span(6)

@@ -132,11 +132,6 @@ def made() -> Dashboard:
             "hopwatch-movement",
             "Data movement",
             "What moves in the plant, against what was declared.",
-            "plant",
-            "zone",
-            "class",
-            "account",
-            "console",
         )
         .with_panel(graph.span(24).height(18))
         .with_row(Row("How much"))

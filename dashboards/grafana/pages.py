@@ -10,6 +10,7 @@ from typing import Final
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from dashboards.grafana import declared, movement, soc, trust
+from dashboards.grafana.parts import unfiltered
 
 FOLDER: Final = Path(__file__).parent / "json"
 
@@ -28,5 +29,8 @@ def written() -> Mapping[str, str]:
             # The SDK says of every variable what is of intervals only; Grafana's schema knows it of none else.
             for name in _OF_INTERVALS:
                 variable.pop(name, None)
+        for panel in said["panels"]:
+            for inner in panel.get("panels", []) if panel["type"] == "row" else [panel]:
+                inner["description"] += unfiltered(inner)
         texts[f"{built.uid}.json"] = json.dumps(said, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
     return texts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -60,6 +61,18 @@ MOVED: Final = (
     " AND ('~all' IN (${account:sqlstring}) OR COALESCE(who, '~unknown') IN (${account:sqlstring}))"
 )
 """What of ``movements`` the variables choose."""
+
+ABOUT: Final = (
+    "plant IN (${plant:sqlstring}) AND ('~all' IN (${account:sqlstring}) OR COALESCE(who, '~unknown') IN (${account:sqlstring}))"
+    " AND classes && ARRAY[${class:sqlstring}] AND zones && ARRAY[${zone:sqlstring}]"
+)
+"""What of ``findings`` and ``alerts`` the variables choose; the arrays are computed last, of what is left."""
+
+WATCHED: Final = """plant IN (${plant:sqlstring}) AND COALESCE((SELECT bool_or(z.zone IN (${zone:sqlstring})) FROM agent_zones z
+    WHERE z.plant = said.plant AND z.agent = said.agent), '~outside' IN (${zone:sqlstring}))"""
+"""What of the agents' own words, ``said``, the variables choose: an agent is of the zones it is declared to watch."""
+
+VARIABLES_OF_EACH: Final = ("plant", "zone", "class", "account")
 
 PANEL = TypeVar("PANEL", timeseries.Panel, table.Panel, stat.Panel, statetimeline.Panel)
 
@@ -157,8 +170,8 @@ def coloured(panel: PANEL, colours: dict[str, str]) -> PANEL:
     return panel
 
 
-def dashboard(uid: str, title: str, about: str, *variables: str, hours: int = 24) -> build.Dashboard:
-    """A dashboard with its variables, and the way to the others."""
+def dashboard(uid: str, title: str, about: str, *, hours: int = 24) -> build.Dashboard:
+    """A dashboard with the variables that all have, and the way to the others."""
     made = (
         build.Dashboard(title)
         .uid(uid)
@@ -170,9 +183,19 @@ def dashboard(uid: str, title: str, about: str, *variables: str, hours: int = 24
         .readonly()
         .link(_to_the_others())
     )
-    for name in variables:
-        made = made.with_variable(VARIABLES[name]())
+    for variable in VARIABLES.values():
+        made = made.with_variable(variable())
     return made
+
+
+def unfiltered(panel: Mapping[str, Any]) -> str:  # Any: JSON values
+    """A sentence that names the variables which change nothing in a panel; empty if all do."""
+    used = [set(re.findall(r"\$\{?([a-z]\w*)", said.get("rawSql") or said["expr"])) for said in panel["targets"]]
+    missing = [name for name in VARIABLES_OF_EACH if any(name not in names for names in used)]
+    if not missing:
+        return ""
+    figures = " (its figures have no such labels)" if panel["targets"][0]["datasource"]["type"] == PROMETHEUS.type_val else ""
+    return f" Not narrowed by {', '.join(missing)}{figures}."
 
 
 def _to_the_others() -> build.DashboardLink:

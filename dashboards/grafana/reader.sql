@@ -29,10 +29,32 @@ CREATE VIEW grafana.movements AS
 
 CREATE VIEW grafana.accounts AS SELECT DISTINCT day_time, plant, who FROM public.outcomes;
 
+-- Zones: of the windows that a finding names as its evidence (64 at most); where none rests any more, or none showed it, those of the assets it
+-- names, then of its hop, then of the conduits that its agent watches. What is declared no more counts as nothing, so that whoever chooses
+-- all that there is sees every finding. Both columns are computed for the rows that ask for them.
 CREATE VIEW grafana.findings AS
     SELECT finding_id, plant, verdict, severity, first_seen, last_seen, who, source, destination, hop,
-        COALESCE(substring(event FROM '"windows"\s*:\s*([0-9]{1,18})')::bigint, 0) AS windows
-    FROM public.findings;
+        COALESCE(substring(event FROM '"windows"\s*:\s*([0-9]{1,18})')::bigint, 0) AS windows,
+        COALESCE(
+            NULLIF(ARRAY(SELECT DISTINCT COALESCE(d.class, '~none')
+                FROM json_array_elements_text(event::json #> '{observed,classes}') AS moved (class)
+                LEFT JOIN public.declared_classes d ON d.plant = f.plant AND d.class = moved.class ORDER BY 1), '{}'), '{~none}') AS classes,
+        COALESCE(
+            NULLIF(ARRAY(SELECT DISTINCT COALESCE(z.zone, '~outside')
+                FROM public.judgements j
+                JOIN public.outcomes o ON o.outcome = j.outcome AND o.day_time = left(j.start_time, 10)
+                CROSS JOIN LATERAL (VALUES (o.source_zone), (o.destination_zone)) AS ends (zone)
+                LEFT JOIN public.declared_zones z ON z.plant = f.plant AND z.zone = ends.zone
+                WHERE j.event_id IN (SELECT json_array_elements_text(event::json -> 'evidence'))
+                    AND j.start_time BETWEEN first_seen AND last_seen ORDER BY 1), '{}'),
+            NULLIF(ARRAY(SELECT DISTINCT a.zone FROM public.declared_assets a
+                WHERE a.plant = f.plant AND a.asset IN (f.source, f.destination) ORDER BY 1), '{}'),
+            (SELECT h.source_zones || h.destination_zones FROM public.declared_hops h WHERE h.plant = f.plant AND h.hop = f.hop LIMIT 1),
+            NULLIF(ARRAY(SELECT DISTINCT unnest(c.sources || c.destinations) FROM public.declared_conduits c
+                WHERE c.plant = f.plant AND (c.agent IN (event::json ->> 'agent', f.source) OR f.source IN (c.conduit, 'conduit ' || c.conduit))
+                ORDER BY 1), '{}'),
+            '{~outside}') AS zones
+    FROM public.findings f;
 
 CREATE VIEW grafana.losses AS
     SELECT plant, agent, start_time, end_time, stage,
@@ -40,6 +62,10 @@ CREATE VIEW grafana.losses AS
         COALESCE(substring(event FROM '"bytes"\s*:\s*([0-9]{1,18})')::bigint, 0) AS bytes,
         COALESCE(substring(event FROM '"events"\s*:\s*([0-9]{1,18})')::bigint, 0) AS events
     FROM public.losses;
+
+-- Where an agent looks: the zones of the conduits it is declared for.
+CREATE VIEW grafana.agent_zones AS
+    SELECT DISTINCT plant, agent, unnest(sources || destinations) AS zone FROM public.declared_conduits;
 
 CREATE VIEW grafana.heartbeats AS
     SELECT plant, agent, seen_time, event::json ->> 'version' AS version,
@@ -66,8 +92,10 @@ DO $$ BEGIN
     IF to_regclass('public.alerts') IS NOT NULL THEN
         CREATE VIEW grafana.alerts AS
             SELECT alert_id, plant, state, severity, verdict, who, source, destination, grouped, raised_time, changed_time, acknowledged_time,
-                resolved_time, disposition, notified, hidden, finding_id
-            FROM public.alerts;
+                resolved_time, disposition, notified, hidden, finding_id,
+                COALESCE((SELECT f.classes FROM grafana.findings f WHERE f.finding_id = a.finding_id), '{~none}') AS classes,
+                COALESCE((SELECT f.zones FROM grafana.findings f WHERE f.finding_id = a.finding_id), '{~outside}') AS zones
+            FROM public.alerts a;
         CREATE VIEW grafana.alert_revisions AS SELECT alert_id, revision, plant, changed_time, change, notify FROM public.alert_revisions;
         CREATE VIEW grafana.decisions AS SELECT event_id, plant, made_time, action, alert_id FROM public.decisions;
     END IF;

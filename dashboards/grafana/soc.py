@@ -6,19 +6,18 @@ from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from dashboards.grafana.parts import SEVERITY_COLOURS, Sql, chart, coloured, column, dashboard, line_at, listing, number, promql
+from dashboards.grafana.parts import ABOUT, SEVERITY_COLOURS, Sql, chart, coloured, column, dashboard, line_at, listing, number, promql
 
 MANAGEABLE_PER_TEN_MINUTES: Final = 1
 """Alarms that one person can answer, on average, in ten minutes (EEMUA 191); 144 in a day."""
 
 ALERTS_SHOWN_MAX: Final = 500
 
-# An alert knows no class; its zones are those of the windows of its finding, so the SOC chooses by plant and account.
-_CHOSEN: Final = (
-    "plant IN (${plant:sqlstring}) AND ('~all' IN (${account:sqlstring}) OR COALESCE(who, '~unknown') IN (${account:sqlstring}))"
-)
-_RAISED: Final = f"{_CHOSEN} AND $__timeFilter(raised_time)"
-_OPEN: Final = f"{_CHOSEN} AND state IN ('new', 'in-progress')"
+_RAISED: Final = f"{ABOUT} AND $__timeFilter(raised_time)"
+_OPEN: Final = f"{ABOUT} AND state IN ('new', 'in-progress')"
+_TOLD: Final = f"""told AS (SELECT r.changed_time, a.plant, a.severity FROM alert_revisions r
+    JOIN (SELECT alert_id, plant, severity FROM alerts WHERE {ABOUT}) AS a USING (alert_id)
+    WHERE r.notify AND $__timeFilter(r.changed_time))"""
 _WAITED: Final = "extract(epoch FROM acknowledged_time::timestamptz - raised_time::timestamptz)"
 
 
@@ -29,6 +28,7 @@ def made() -> Dashboard:
         "New and in progress, the worst and oldest first.",
         Sql(
             f"""SELECT severity, state, verdict, plant, COALESCE(who, '~unknown') AS account, source, destination,
+            array_to_string(classes, ', ') AS classes, array_to_string(zones, ', ') AS zones,
             raised_time::timestamptz AS raised, changed_time::timestamptz AS changed, acknowledged_time::timestamptz AS acknowledged,
             hidden, alert_id, finding_id FROM alerts WHERE {_OPEN}
             ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low', 'info'], severity), raised_time LIMIT {ALERTS_SHOWN_MAX}"""
@@ -52,10 +52,8 @@ def made() -> Dashboard:
             "Alerts in ten minutes",
             "Raised and told to a person, by severity; the line is EEMUA 191's: one in ten minutes is what a person can answer.",
             Sql(
-                f"""SELECT $__timeGroupAlias(changed_time::timestamptz, '10m'), a.severity AS metric, count(*)
-                AS alerts FROM alert_revisions r
-                JOIN alerts a USING (alert_id) WHERE {_CHOSEN.replace("plant IN", "a.plant IN").replace("who", "a.who")}
-                AND $__timeFilter(r.changed_time) AND r.notify GROUP BY 1, 2 ORDER BY 1""".replace("(changed_time::", "(r.changed_time::"),
+                f"""WITH {_TOLD} SELECT $__timeGroupAlias(changed_time::timestamptz, '10m'), severity AS metric, count(*) AS alerts
+                FROM told GROUP BY 1, 2 ORDER BY 1""",
                 series=True,
             ),
             stacked=True,
@@ -66,12 +64,9 @@ def made() -> Dashboard:
         "Alerts by plant and day",
         f"Told to a person; {144 * MANAGEABLE_PER_TEN_MINUTES} in a day are one in ten minutes (EEMUA 191).",
         Sql(
-            f"""SELECT left(r.changed_time, 10) AS day, a.plant, count(*) AS alerts, round(count(*) / 144.0, 3) AS per_ten_minutes,
-            max(ten.most) AS most_in_ten_minutes FROM alert_revisions r JOIN alerts a USING (alert_id)
-            JOIN LATERAL (SELECT count(*) AS most FROM alert_revisions t WHERE t.notify AND t.plant = a.plant
-                AND left(t.changed_time, 15) = left(r.changed_time, 15)) AS ten ON true
-            WHERE {_CHOSEN.replace("plant IN", "a.plant IN").replace("who", "a.who")} AND $__timeFilter(r.changed_time) AND r.notify
-            GROUP BY 1, 2 ORDER BY 1 DESC, 3 DESC LIMIT 400"""
+            f"""WITH {_TOLD}, slots AS (SELECT plant, left(changed_time, 15) AS ten_minutes, count(*) AS alerts FROM told GROUP BY 1, 2)
+            SELECT left(ten_minutes, 10) AS day, plant, sum(alerts) AS alerts, round(sum(alerts) / 144.0, 3) AS per_ten_minutes,
+            max(alerts) AS most_in_ten_minutes FROM slots GROUP BY 1, 2 ORDER BY 1 DESC, 3 DESC LIMIT 400"""
         ),
     )
     waited = listing(
@@ -99,10 +94,11 @@ def made() -> Dashboard:
     )
     decisions = chart(
         "Decisions",
-        "What people decided, by kind; who did is in the console.",
+        "What people decided, by kind; who did is in the console. Of a whole scope, whatever of its plant is chosen.",
         Sql(
-            """SELECT $__timeGroupAlias(made_time::timestamptz, $__interval), action AS metric, count(*) AS decisions FROM decisions
-            WHERE plant IN (${plant:sqlstring}) AND $__timeFilter(made_time) GROUP BY 1, 2 ORDER BY 1""",
+            f"""SELECT $__timeGroupAlias(made_time::timestamptz, $__interval), action AS metric, count(*) AS decisions FROM decisions
+            WHERE plant IN (${{plant:sqlstring}}) AND $__timeFilter(made_time)
+            AND (alert_id IS NULL OR alert_id IN (SELECT alert_id FROM alerts WHERE {ABOUT})) GROUP BY 1, 2 ORDER BY 1""",
             series=True,
         ),
         stacked=True,
@@ -119,9 +115,6 @@ def made() -> Dashboard:
             "hopwatch-soc",
             "SOC",
             "Open alerts, how soon somebody looks, what came of them, and whether that can be kept up.",
-            "plant",
-            "account",
-            "console",
             hours=168,
         )
         .with_panel(number("Open", "New and in progress.", Sql(f"SELECT count(*) AS alerts FROM alerts WHERE {_OPEN}")).span(6).height(4))

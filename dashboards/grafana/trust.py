@@ -6,7 +6,21 @@ from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from dashboards.grafana.parts import MOVED, RED, ROWS_MAX, Sql, chart, column, dashboard, line_at, listing, number, over_time, promql
+from dashboards.grafana.parts import (
+    MOVED,
+    RED,
+    ROWS_MAX,
+    WATCHED,
+    Sql,
+    chart,
+    column,
+    dashboard,
+    line_at,
+    listing,
+    number,
+    over_time,
+    promql,
+)
 
 SILENT_S: Final = 60
 """An agent says something every ten seconds; after a minute of silence its zone is not watched."""
@@ -33,6 +47,7 @@ def made() -> Dashboard:
                 sum(server_log) AS server_log, sum(sizes) AS sizes, sum(blind) AS blind, sum(unanswered) / sum(windows) AS blind_share
             FROM joined GROUP BY 1, 2
             UNION ALL SELECT c.plant, c.conduit, c.sees, c.agent, 0, 0, 0, 0, 0, NULL FROM declared_conduits c WHERE c.{_PLANT}
+                AND (c.sources || c.destinations) && ARRAY[${{zone:sqlstring}}]
                 AND NOT EXISTS (SELECT FROM joined j WHERE j.plant = c.plant AND j.conduit = c.conduit)
             ORDER BY plant, conduit LIMIT {ROWS_MAX}"""
         ),
@@ -45,7 +60,7 @@ def made() -> Dashboard:
             f"""SELECT plant, agent, COALESCE(tap, '~none') AS tap, COALESCE(context, '~none') AS context,
             mode() WITHIN GROUP (ORDER BY depth) AS depth,
             sum(windows) AS windows, sum(windows * one_sided_share) / GREATEST(sum(windows), 1) AS one_sided_share
-            FROM coverage WHERE {_PLANT} AND $__timeFilter(seen_time) GROUP BY 1, 2, 3, 4 ORDER BY windows DESC LIMIT {ROWS_MAX}"""
+            FROM coverage said WHERE {WATCHED} AND $__timeFilter(seen_time) GROUP BY 1, 2, 3, 4 ORDER BY windows DESC LIMIT {ROWS_MAX}"""
         ),
     )
     column(taps, "one_sided_share", unit="percentunit")
@@ -57,7 +72,7 @@ def made() -> Dashboard:
             agent) CASE WHEN seen_time::timestamptz < $__timeTo()::timestamptz - interval '{SILENT_S} seconds' THEN 'silent'
             ELSE 'heard' END AS state, plant, agent, seen_time::timestamptz AS last_heard, version, clock_offset_s,
             clock_synchronised, spool_events
-            FROM heartbeats WHERE {_PLANT} AND $__timeFilter(seen_time) ORDER BY plant, agent, seen_time DESC LIMIT {ROWS_MAX}"""
+            FROM heartbeats said WHERE {WATCHED} AND $__timeFilter(seen_time) ORDER BY plant, agent, seen_time DESC LIMIT {ROWS_MAX}"""
         ),
     )
     column(column(agents, "state", colours={"heard": "green", "silent": RED}), "clock_offset_s", unit="s")
@@ -66,7 +81,7 @@ def made() -> Dashboard:
         "What was not seen, by where it was lost.",
         Sql(
             f"""SELECT plant, agent, stage, count(*) AS losses, sum(packets) AS packets, sum(bytes) AS bytes, sum(events) AS events,
-            max(end_time)::timestamptz AS last FROM losses WHERE {_PLANT} AND $__timeFilter(start_time) GROUP BY 1, 2, 3
+            max(end_time)::timestamptz AS last FROM losses said WHERE {WATCHED} AND $__timeFilter(start_time) GROUP BY 1, 2, 3
             ORDER BY packets DESC, bytes DESC LIMIT {ROWS_MAX}"""
         ),
     )
@@ -89,11 +104,6 @@ def made() -> Dashboard:
             "hopwatch-trust",
             "Trust in the view",
             "How much of what moved could be seen, and whether everything that looks lives.",
-            "plant",
-            "zone",
-            "class",
-            "account",
-            "console",
         )
         .with_panel(
             number(

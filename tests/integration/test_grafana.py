@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -16,7 +17,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -273,6 +274,88 @@ def test_a_query_brings_what_its_panel_needs(target: Target, house: House, chose
         assert any(name.startswith("detail__") for name in columns)
     if target.kind == "stat":
         assert len(rows) == 1 and rows[0][0] is not None
+
+
+NARROWED = [
+    (target, name) for target in EVERY for name in ("plant", "zone", "class", "account") if re.search(rf"\$\{{?{name}\b", target.text)
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), NARROWED, ids=lambda one: one if isinstance(one, str) else f"{one.dashboard}-{one.panel}-{one.ref}"
+)
+def test_a_choice_of_what_nothing_is_of_shows_nothing(target: Target, name: str, house: House, chosen: dict[str, Chosen]) -> None:
+    every = chosen[target.dashboard]
+    none = replace(every, values=every.values | {name: ["nowhere"]})
+    if target.source == "prometheus":
+        found = house.asked(prometheus(target.text, none), instant=target.instant)
+        # A number is 0 where there is nothing to count.
+        assert all(float(value[1]) == 0 for one in found for value in one.get("values", [one.get("value")]))
+        return
+    _, rows = house.rows(sql(target.text, none))
+    if target.kind == "stat":
+        assert all(value == 0 for row in rows for value in row)
+    elif (target.dashboard, target.panel) == ("hopwatch-movement", "Off-site register") and name != "plant":
+        # The register names every declared hop that leaves the site, also where nothing of it is chosen.
+        assert all(row[-1] is None for row in rows)
+    elif (target.dashboard, target.panel) == ("hopwatch-soc", "Decisions"):
+        assert name == "plant" or house.rows(sql(target.text, every))[1] != rows
+    elif (target.dashboard, target.panel) == ("hopwatch-trust", "Coverage by conduit") and name in ("class", "account"):
+        # So does this one every conduit.
+        assert all(row[4] == 0 for row in rows)
+    else:
+        assert rows == []
+
+
+def kept(house: House, chosen: dict[str, Chosen], dashboard: str, panel: str, **choice: str) -> list[dict[str, Any]]:  # Any: SQL values.
+    (target,) = (one for one in EVERY if (one.dashboard, one.panel, one.kind) == (dashboard, panel, "table"))
+    every = chosen[dashboard]
+    columns, rows = house.rows(sql(target.text, replace(every, values=every.values | {name: [said] for name, said in choice.items()})))
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "panel", "key", "column", "name"),
+    [
+        ("hopwatch-soc", "Open alerts", "alert_id", "zones", "zone"),
+        ("hopwatch-soc", "Open alerts", "alert_id", "classes", "class"),
+        ("hopwatch-soc", "Open alerts", "alert_id", "account", "account"),
+        ("hopwatch-declared", "Findings", "finding_id", "zones", "zone"),
+        ("hopwatch-declared", "Findings", "finding_id", "classes", "class"),
+        ("hopwatch-declared", "Findings", "finding_id", "account", "account"),
+        ("hopwatch-declared", "Hits", "hop", "classes", "class"),
+        ("hopwatch-movement", "By class and destination", "class", "class", "class"),
+        ("hopwatch-movement", "Top accounts", "account", "account", "account"),
+    ],
+)
+def test_each_choice_shows_the_rows_of_it_and_no_other(
+    dashboard: str, panel: str, key: str, column: str, name: str, house: House, chosen: dict[str, Chosen]
+) -> None:
+    every = kept(house, chosen, dashboard, panel)
+    values = {value for row in every for value in (row[column] or "~unknown").split(", ")}
+    assert len(values) > 1, f"nothing to choose between: {values}"
+    narrowed = False
+    for value in values:
+        of_it = kept(house, chosen, dashboard, panel, **{name: value})
+        assert {row[key] for row in of_it} == {row[key] for row in every if value in (row[column] or "~unknown").split(", ")}, value
+        narrowed |= len(of_it) < len(every)
+    assert narrowed
+
+
+def test_an_alert_is_of_the_zones_and_classes_of_its_windows(house: House, chosen: dict[str, Chosen]) -> None:
+    stolen = [one for one in kept(house, chosen, "hopwatch-soc", "Open alerts") if one["destination"] == "192.0.2.66"]
+    assert stolen and all("~outside" in one["zones"].split(", ") for one in stolen)
+    with psycopg.connect(house.owner) as db:
+        for one in kept(house, chosen, "hopwatch-declared", "Findings"):
+            said = db.execute(
+                "SELECT event::json #> '{observed,classes}' FROM findings WHERE finding_id = %s", (one["finding_id"],)
+            ).fetchone()
+            assert said and (said[0] or ["~none"]) == one["classes"].split(", ")
+            zones = db.execute(
+                "SELECT source_zone, destination_zone FROM grafana.movements WHERE finding_id = %s", (one["finding_id"],)
+            ).fetchall()
+            if zones:
+                assert {zone or "~outside" for pair in zones for zone in pair} == set(one["zones"].split(", "))
 
 
 def test_every_edge_of_the_graph_has_both_ends_and_nodes_are_few(house: House, chosen: dict[str, Chosen]) -> None:
