@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 
 what=${1:-}
 case "$what" in
-    "" | matrix | long | nuisance) ;;
+    "" | matrix | long | nuisance | compose) ;;
     *)
-        echo "usage: scripts/setup.sh [matrix | long | nuisance]   what more than \`make test\` needs: see those targets of make" >&2
+        echo "usage: scripts/setup.sh [matrix | long | nuisance | compose]   what more than \`make test\` needs: see those targets of make" >&2
         [ "$what" = --help ] || [ "$what" = -h ] && exit 0 || exit 2
         ;;
 esac
