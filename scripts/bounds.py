@@ -109,7 +109,7 @@ SAID = {
         "none lost: the bytes count, with the last": "WEIGHTS_MAX",
         "told: `lossy`, its bytes count": "ZSTD_BYTES_MAX",
     },
-    "protocols/mysql/statements.rs": {"`statements_forgotten`": "SHARED_BYTES_MAX"},
+    "protocols/texts.rs": {"`statements_forgotten`": "SHARED_BYTES_MAX"},
     "sql/mysql.rs": {UNKNOWN: "NESTED_MAX"},
     "protocols/opcua/mod.rs": {
         "none lost: the next set goes on": "NAMES_MAX",

@@ -194,11 +194,20 @@ struct Token {
 #[must_use]
 pub fn read(text: &[u8], whole: bool, backslash: bool) -> Vec<Statement> {
     let tokens = tokenize(text, backslash);
-    let mut statements = Vec::new();
-    let mut rest = tokens.as_slice();
+    statements(text, &tokens, whole, statement_end, |one, cut| Reader::new(text, one, cut))
+}
+
+/// The statements of a text, each ending where `end` says. Only the last can be cut, and not behind its semicolon.
+fn statements<'a>(
+    text: &[u8],
+    tokens: &'a [Token],
+    whole: bool,
+    end: impl Fn(&[u8], &[Token]) -> usize,
+    reader: impl Fn(&'a [Token], bool) -> Reader<'a>,
+) -> Vec<Statement> {
+    let (mut statements, mut rest) = (Vec::new(), tokens);
     while !rest.is_empty() {
-        let end = statement_end(text, rest);
-        // Only the last one can be cut, and not behind its semicolon.
+        let end = end(text, rest);
         let cut = !whole && end == rest.len();
         let (one, after) = rest.split_at(end);
         rest = after.get(1..).unwrap_or(&[]);
@@ -211,7 +220,7 @@ pub fn read(text: &[u8], whole: bool, backslash: bool) -> Vec<Statement> {
             statements.push(unread);
             break;
         }
-        statements.push(Reader::new(text, one, cut).statement());
+        statements.push(reader(one, cut).statement());
         if !whole && !cut && rest.is_empty() {
             // Statements may follow of which nothing is seen.
             statements.push(Statement::unknown(Operation::Call, Side::Client));

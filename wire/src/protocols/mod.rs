@@ -19,6 +19,7 @@ mod search;
 pub mod tds;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod texts;
 pub mod tls;
 pub mod websocket;
 
@@ -30,8 +31,8 @@ pub const UNDECIDED_BYTES_MAX: usize = 4096;
 /// What the decoders of one sensor share.
 #[derive(Default)]
 pub struct Shared {
-    pub statements: postgresql::Statements,
-    pub texts: mysql::Texts,
+    pub(crate) statements: texts::Texts<postgresql::Parsed>,
+    pub(crate) texts: texts::Texts<mysql::Known>,
     /// Where a decoder of PostgreSQL gathers what it claims.
     pub(crate) claims: Vec<postgresql::Claim>,
 }

@@ -25,8 +25,7 @@ use commands::Request;
 use compressed::Pipe;
 use packets::{COMPRESS, Greeting, Login, PROTOCOL_41, Read, SSL, ZSTD, greeting, login};
 use serde_json::json;
-use statements::Known;
-pub use statements::Texts;
+pub(crate) use statements::Known;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, LazyLock};
 

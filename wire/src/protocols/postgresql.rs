@@ -12,6 +12,7 @@ mod search;
 
 use super::few::Few;
 use super::search::Search;
+use super::texts::{Fingerprint, fingerprint, under};
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
 use crate::soon::soon_first;
 use crate::sql::{self, CopyFormat, Effect, Statement, UNKNOWN};
@@ -27,10 +28,8 @@ mod round;
 mod statements;
 use replication::{CHANGE_BYTES_MAX, Changes};
 use round::Round;
-pub(crate) use statements::Claim;
-pub use statements::Statements;
-use statements::{EMPTY, Entries, Id, Move, Names, Parsed, Run, UNSEEN};
-pub(super) use statements::{Fingerprint, fingerprint, under};
+pub(crate) use statements::{Claim, Parsed};
+use statements::{EMPTY, Entries, Id, Move, Names, Run, UNSEEN};
 
 /// SQL text that is read; of a longer one, its beginning.
 pub const SQL_BYTES_MAX: usize = 16 << 10;

@@ -328,6 +328,8 @@ pub struct Recording {
     pub name: String,
     pub script: Script,
     pub secrets: Vec<String>,
+    /// What the client itself counted: rows by operation. Empty where the recording has none.
+    pub ledger: BTreeMap<String, i64>,
 }
 
 /// Passwords and payload words of the recordings that do not list their own.
@@ -343,26 +345,85 @@ pub const SECRETS: &[(&str, &[&str])] = &[
 /// # Panics
 /// The folder is not there.
 pub fn recordings() -> Vec<Recording> {
-    let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
-    let mut found = Vec::new();
-    for folder in std::fs::read_dir(&root).expect("tests/data is there").flatten().filter(|f| f.path().is_dir()) {
-        for file in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
-            let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
-            let (script, mut secrets) = said(&text);
-            if !script.is_empty() {
-                let protocol = folder.file_name().to_string_lossy().into_owned();
-                let common = SECRETS.iter().filter(|(of, _)| *of == protocol).flat_map(|(_, words)| *words);
-                secrets.extend(common.map(|word| (*word).to_owned()));
-                found.push(Recording { protocol, name: file.file_name().to_string_lossy().into_owned(), script, secrets });
-            }
-        }
-    }
+    let folders = std::fs::read_dir(data()).expect("tests/data is there").flatten().filter(|f| f.path().is_dir());
+    let mut found: Vec<_> = folders.flat_map(|folder| recordings_of(&folder.file_name().to_string_lossy())).collect();
     found.sort_by(|a, b| (&a.protocol, &a.name).cmp(&(&b.protocol, &b.name)));
     found
 }
 
+/// Those of one protocol, in order of their names.
+///
+/// # Panics
+/// Its folder is not there.
+pub fn recordings_of(protocol: &str) -> Vec<Recording> {
+    let files = std::fs::read_dir(data().join(protocol)).expect("a folder").flatten();
+    let mut found: Vec<_> = files.filter_map(|file| recorded(protocol, &file.file_name().to_string_lossy())).collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// One by its name, without `.json`.
+///
+/// # Panics
+/// It is not there.
+pub fn recording(protocol: &str, name: &str) -> Recording {
+    recorded(protocol, &format!("{name}.json")).expect("the recording is there")
+}
+
+fn data() -> std::path::PathBuf {
+    std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data")
+}
+
+fn recorded(protocol: &str, name: &str) -> Option<Recording> {
+    let text = std::fs::read_to_string(data().join(protocol).join(name)).ok()?;
+    let (script, mut secrets, ledger) = said(&text);
+    if script.is_empty() {
+        return None;
+    }
+    let common = SECRETS.iter().filter(|(of, _)| *of == protocol).flat_map(|(_, words)| *words);
+    secrets.extend(common.map(|word| (*word).to_owned()));
+    Some(Recording { protocol: protocol.to_owned(), name: name.to_owned(), script, secrets, ledger })
+}
+
+/// Plays a whole conversation, which must be read without a mistake and to its last byte.
+///
+/// # Panics
+/// It is not.
+pub fn played(protocol: &Protocol, recording: &Recording) -> Played {
+    let played = play_script((protocol.decoder)(Options { facts: true, midstream: false }), &recording.script);
+    assert_eq!(played.error, None, "{}", recording.name);
+    assert_conserved(&played);
+    played
+}
+
+impl Played {
+    /// Rows by operation, as a [`Recording::ledger`] has them.
+    pub fn rows(&self) -> BTreeMap<String, i64> {
+        let mut rows = BTreeMap::new();
+        for e in &self.events {
+            *rows.entry(e["operation"].as_str().unwrap().to_owned()).or_default() += e["rows"].as_i64().unwrap();
+        }
+        rows.retain(|_, n| *n != 0);
+        rows
+    }
+
+    /// (operation, names, columns, rows, messages) of every object set.
+    pub fn sets(&self) -> Vec<(String, String, String, i64, i64)> {
+        let join = |v: &Value| v.as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect::<Vec<_>>().join(" ");
+        let of = |e: &Value| {
+            let operation = e["operation"].as_str().unwrap().to_owned();
+            let set = move |set: &Value| {
+                let [rows, messages] = ["rows", "messages"].map(|count| set[count].as_i64().unwrap());
+                (operation.clone(), join(&set["names"]), join(&set["columns"]), rows, messages)
+            };
+            e["objects"].as_array().unwrap().iter().map(set).collect::<Vec<_>>()
+        };
+        self.events.iter().flat_map(of).collect()
+    }
+}
+
 /// A recording is JSON with a `script`, or lines of hex after `c`, `>` (client) and `s`, `<` (server).
-fn said(text: &str) -> (Script, Vec<String>) {
+fn said(text: &str) -> (Script, Vec<String>, BTreeMap<String, i64>) {
     let side = |word: &str| match word {
         "c" | ">" | "client" => Some(CLIENT),
         "s" | "<" | "server" => Some(SERVER),
@@ -372,10 +433,12 @@ fn said(text: &str) -> (Script, Vec<String>) {
         let pieces = json["script"].as_array().cloned().unwrap_or_default();
         let script = pieces.iter().filter_map(|p| Some((side(p[0].as_str()?)?, bytes(p[1].as_str()?)))).collect();
         let secrets = json["secrets"].as_array().cloned().unwrap_or_default();
-        return (script, secrets.iter().filter_map(|s| Some(s.as_str()?.to_owned())).collect());
+        let secrets = secrets.iter().filter_map(|s| Some(s.as_str()?.to_owned())).collect();
+        let ledger = json["ledger"].as_object().cloned().unwrap_or_default();
+        return (script, secrets, ledger.into_iter().filter_map(|(name, n)| Some((name, n.as_i64().filter(|n| *n != 0)?))).collect());
     }
     let pieces = text.lines().filter_map(|line| line.split_once(' '));
-    (pieces.filter_map(|(word, hex)| Some((side(word)?, bytes(hex)))).collect(), Vec::new())
+    (pieces.filter_map(|(word, hex)| Some((side(word)?, bytes(hex)))).collect(), Vec::new(), BTreeMap::new())
 }
 
 /// What the registry says of a conversation's first bytes.

@@ -5,8 +5,8 @@
 
 use super::marks::{FOREIGN, SECRET_CONNECTION, SECRET_PASSWORD};
 use super::{
-    COLUMNS_MAX, CopyOptions, Effect, Kind, Operation, Reader, STATEMENTS_MAX, Side, Statement, TABLES_MAX, Token, cut, is_word,
-    number_end, text_of,
+    COLUMNS_MAX, CopyOptions, Effect, Kind, Operation, Reader, Side, Statement, TABLES_MAX, Token, cut, is_word, number_end, statements,
+    text_of,
 };
 
 /// What the session says of its quotes (`sql_mode`), as every answer repeats it.
@@ -57,31 +57,12 @@ pub fn read(text: &[u8], whole: bool, mode: Mode) -> Vec<Statement> {
 
 fn read_nested(text: &[u8], whole: bool, mode: Mode, nested: u8) -> Vec<Statement> {
     let tokens = tokenize(text, mode);
-    let mut statements = Vec::new();
-    let mut rest = tokens.as_slice();
-    while !rest.is_empty() {
-        let end = statement_end(text, rest);
-        let cut = !whole && end == rest.len();
-        let (one, after) = rest.split_at(end);
-        rest = after.get(1..).unwrap_or(&[]);
-        if one.is_empty() {
-            continue;
-        }
-        if statements.len() == STATEMENTS_MAX {
-            let mut unread = Statement::unknown(Operation::Call, Side::Client);
-            unread.bounded = true;
-            statements.push(unread);
-            break;
-        }
+    statements(text, &tokens, whole, statement_end, |one, cut| {
         let mut reader = Reader::new(text, one, cut);
         reader.mysql = Some(mode);
         reader.nested = nested;
-        statements.push(reader.statement());
-        if !whole && !cut && rest.is_empty() {
-            statements.push(Statement::unknown(Operation::Call, Side::Client));
-        }
-    }
-    statements
+        reader
+    })
 }
 
 /// Where the first statement ends: at a semicolon outside parentheses. A routine's body has semicolons of its own, and nothing

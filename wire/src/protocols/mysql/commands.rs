@@ -2,10 +2,11 @@
 
 use super::answers::Answer;
 use super::packets::{Login, Read, change_user, query_text, text};
-use super::statements::{Known, Many};
+use super::statements::{self, Known};
 use super::{
     Belongs, COMMON, LOGIN_BYTES_MAX, Mysql, PREPARED_BYTES_MAX, PREPARED_MAX, Phase, Prepared, QUIET_NS, REQUESTS_MAX, SQL_BYTES_MAX,
 };
+use crate::protocols::texts::Many;
 use crate::sql::Effect;
 use crate::windows::{Counts, Identity, Recorder, Side};
 use std::sync::Arc;
@@ -101,7 +102,7 @@ pub(super) enum Ask {
 
 enum Run {
     One(Arc<Known>),
-    Many(Many),
+    Many(Many<Known>),
 }
 
 pub(super) struct Request {
@@ -231,9 +232,9 @@ impl Mysql {
         Belongs::To(connect)
     }
 
-    fn read(&mut self, text: &[u8], whole: bool, out: &mut Recorder<'_>) -> Many {
+    fn read(&mut self, text: &[u8], whole: bool, out: &mut Recorder<'_>) -> Many<Known> {
         let database = self.database.as_deref();
-        let read = out.shared().texts.of(text, whole, self.mode, database);
+        let read = statements::of(&mut out.shared().texts, text, whole, self.mode, database);
         self.bounds_reached += read.iter().filter(|known| known.statement.bounded).count() as u32;
         read
     }
@@ -245,7 +246,7 @@ impl Mysql {
         };
         let read = self.read(sql, whole, out);
         let stands_for = |known: &Arc<Known>| matches!(known.statement.effect, Effect::Prepare(_) | Effect::Execute(_));
-        let run: Many = if read.iter().any(stands_for) { read.iter().map(|known| self.meant(known)).collect() } else { read };
+        let run: Many<Known> = if read.iter().any(stands_for) { read.iter().map(|known| self.meant(known)).collect() } else { read };
         for known in run.iter().filter(|known| !known.late && !Arc::ptr_eq(known, &Known::unseen())) {
             self.claim(&known.named, Side::Client, 0, Counts::messages(1));
         }

@@ -1,19 +1,15 @@
 //! Statements, read once for all connections of a sensor, and what the answers' column definitions add to them.
 
 use crate::protocols::mysql::packets::{Read, column, text};
-use crate::protocols::postgresql::{Fingerprint, fingerprint, under};
+use crate::protocols::texts::{Many, Texts, Weighed, fingerprint, under};
 use crate::sql::{self, Effect, Statement, UNKNOWN};
-use crate::table::{Map, Seeded};
+use crate::table::Seeded;
 use crate::windows::{Movement, ObjectSet, Operation, Side};
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-/// Bytes of the statements that all connections of a sensor share; the table is emptied when full
-/// (`statements_forgotten`).
-pub const SHARED_BYTES_MAX: usize = 32 << 20;
-
 /// One statement, its names under one default database.
-pub(super) struct Known {
+pub(crate) struct Known {
     pub statement: Statement,
     /// What the request's bytes belong to where the answer tells the rest.
     pub request: Arc<Movement>,
@@ -23,6 +19,12 @@ pub(super) struct Known {
     pub late: bool,
     pub size_bytes: usize,
     described: OnceLock<(u64, Arc<Movement>)>,
+}
+
+impl Weighed for Known {
+    fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
 }
 
 impl Known {
@@ -149,35 +151,10 @@ fn add_new(columns: &mut Vec<String>, more: &[String]) {
 /// What the reader calls a catalogue whose tables the answer names.
 pub(super) use crate::sql::mysql::CATALOGUE;
 
-pub(super) type Many = Arc<[Arc<Known>]>;
-
-/// Statements of all connections, by their text and what it was read under.
-#[derive(Default)]
-pub struct Texts {
-    known: Map<Fingerprint, Many>,
-    size_bytes: usize,
-    /// Statements that the table let go because it was full.
-    pub forgotten_total: u64,
-}
-
-impl Texts {
-    /// The statements of a text, known or read now.
-    pub(super) fn of(&mut self, text: &[u8], whole: bool, mode: sql::mysql::Mode, database: Option<&str>) -> Many {
-        let key = under(fingerprint(text), Seeded::default().hash_one((whole, mode, database)));
-        if let Some(known) = self.known.get(&key) {
-            return Arc::clone(known);
-        }
-        let parsed: Many = read(text, whole, mode, database).into();
-        let size_bytes: usize = 64 + parsed.iter().map(|known| known.size_bytes).sum::<usize>();
-        if self.size_bytes + size_bytes > SHARED_BYTES_MAX {
-            self.forgotten_total += self.known.len() as u64;
-            self.known.clear();
-            self.size_bytes = 0;
-        }
-        self.size_bytes += size_bytes;
-        self.known.insert(key, Arc::clone(&parsed));
-        parsed
-    }
+/// The statements of a text under a mode and a default database, known or read now.
+pub(super) fn of(texts: &mut Texts<Known>, text: &[u8], whole: bool, mode: sql::mysql::Mode, database: Option<&str>) -> Many<Known> {
+    let key = under(fingerprint(text), Seeded::default().hash_one((whole, mode, database)));
+    texts.of(key, || read(text, whole, mode, database))
 }
 
 /// The statements of a text; a USE in it holds for those behind it.

@@ -2,63 +2,21 @@
 
 use super::*;
 use crate::protocols::testing::{
-    CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, play, play_script, recognise as recognise_script, recordings,
-    shared_checks,
+    self, CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, play, play_script, recognise as recognise_script,
+    recordings_of, shared_checks,
 };
 use serde_json::Value;
 
 fn all() -> Vec<Recording> {
-    recordings().into_iter().filter(|r| r.protocol == "mysql").collect()
-}
-
-fn recording(name: &str) -> Recording {
-    all().into_iter().find(|r| r.name == format!("{name}.json")).expect("the recording is there")
-}
-
-fn ledger(name: &str) -> BTreeMap<String, i64> {
-    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mysql").join(name);
-    let value: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let ledger = value["ledger"].as_object().unwrap();
-    ledger.iter().map(|(k, v)| (k.clone(), v.as_i64().unwrap())).filter(|(_, n)| *n != 0).collect()
-}
-
-fn played_of(recording: &Recording) -> Played {
-    let played = play_script(decoder(Options { facts: true, midstream: false }), &recording.script);
-    assert_eq!(played.error, None, "{}", recording.name);
-    assert_conserved(&played);
-    played
+    recordings_of("mysql")
 }
 
 fn played(name: &str) -> Played {
-    played_of(&recording(name))
+    testing::played(&MYSQL, &recording(name))
 }
 
-/// Rows by operation.
-fn rows(played: &Played) -> BTreeMap<String, i64> {
-    let mut rows = BTreeMap::new();
-    for e in &played.events {
-        *rows.entry(e["operation"].as_str().unwrap().to_owned()).or_default() += e["rows"].as_i64().unwrap();
-    }
-    rows.retain(|_, n| *n != 0);
-    rows
-}
-
-/// (operation, names, columns, rows, messages) of every object set.
-fn sets(played: &Played) -> Vec<(String, String, String, i64, i64)> {
-    let mut sets = Vec::new();
-    for e in &played.events {
-        for set in e["objects"].as_array().unwrap() {
-            let join = |v: &Value| v.as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect::<Vec<_>>().join(" ");
-            sets.push((
-                e["operation"].as_str().unwrap().to_owned(),
-                join(&set["names"]),
-                join(&set["columns"]),
-                set["rows"].as_i64().unwrap(),
-                set["messages"].as_i64().unwrap(),
-            ));
-        }
-    }
-    sets
+fn recording(name: &str) -> Recording {
+    testing::recording("mysql", name)
 }
 
 #[test]
@@ -74,9 +32,9 @@ fn every_recording_passes_the_shared_checks() {
 fn rows_are_those_of_the_clients_own_ledger() {
     let mut wrong = Vec::new();
     for recording in all() {
-        let (found, ledger) = (rows(&played_of(&recording)), ledger(&recording.name));
-        if found != ledger {
-            wrong.push(format!("{}: client {ledger:?}, found {found:?}", recording.name));
+        let found = testing::played(&MYSQL, &recording).rows();
+        if found != recording.ledger {
+            wrong.push(format!("{}: client {:?}, found {found:?}", recording.name, recording.ledger));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -91,7 +49,7 @@ fn every_recording_is_recognised() {
 
 #[test]
 fn objects_and_columns_are_those_that_the_server_names() {
-    let of = |name: &str| sets(&played(name)).into_iter().filter(|s| s.3 != 0).map(|s| (s.0, s.1, s.2)).collect::<Vec<_>>();
+    let of = |name: &str| played(name).sets().into_iter().filter(|s| s.3 != 0).map(|s| (s.0, s.1, s.2)).collect::<Vec<_>>();
     let set = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
     assert_eq!(of("plain-select"), [set("select", "mes.genealogy", "id part")]);
     assert_eq!(of("cursor"), [set("select", "mes.genealogy", "id part")]);
@@ -120,7 +78,7 @@ fn objects_and_columns_are_those_that_the_server_names() {
 
 #[test]
 fn account_changes_name_the_account_and_the_change() {
-    let admin: Vec<_> = sets(&played("accounts")).into_iter().map(|s| (s.0, s.1, s.2)).collect();
+    let admin: Vec<_> = played("accounts").sets().into_iter().map(|s| (s.0, s.1, s.2)).collect();
     let one = |names: &str, columns: &str| ("admin".to_owned(), names.to_owned(), columns.to_owned());
     assert_eq!(
         admin,
@@ -159,7 +117,7 @@ fn who_moves_the_data_is_the_account_that_logged_in_or_was_changed_to() {
 
 #[test]
 fn access_denied_is_refused_and_other_errors_are_not() {
-    let refused: Vec<_> = sets(&played("errors")).into_iter().filter(|s| s.0 == "refused").map(|s| s.1).collect();
+    let refused: Vec<_> = played("errors").sets().into_iter().filter(|s| s.0 == "refused").map(|s| s.1).collect();
     assert_eq!(refused, ["mes.nowhere", "mes.hidden", "mes.hidden", "mes.orders"]);
     assert_eq!(played("errors").facts["mysql"]["error_count"], 5);
 }
@@ -256,7 +214,7 @@ fn rows_without_eofs_are_ended_by_an_ok_that_begins_like_one() {
     script.extend([(CLIENT, query("SELECT part FROM genealogy WHERE 0")), (SERVER, answer(0, OK_END, false))]);
     let played = read(&script);
     assert_eq!(
-        sets(&played),
+        played.sets(),
         [("select".into(), "mes.genealogy".into(), "part".into(), 5, 1), ("select".into(), "mes.genealogy".into(), "part".into(), 0, 1)]
     );
     assert_eq!(played.events[0]["protection"]["authentication"], "caching_sha2_password");
@@ -274,7 +232,7 @@ fn a_row_of_several_packets_is_one_whatever_the_next_packet_begins_with() {
     script.extend([(CLIENT, query("SELECT part FROM genealogy")), (SERVER, said)]);
     let played = play_script(decoder(Options::default()), &script);
     assert_conserved(&played);
-    assert_eq!(rows(&played), BTreeMap::from([("select".to_owned(), 2)]));
+    assert_eq!(played.rows(), BTreeMap::from([("select".to_owned(), 2)]));
     assert!(played.memory_bytes_max < 64 << 10, "{}", played.memory_bytes_max);
 }
 
@@ -289,7 +247,7 @@ fn definitions_that_a_client_remembers_are_not_awaited() {
         let said = [packet(1, &[1, 0]), packet(2, EOF), packet(3, &[&[0, 0][..], &lenenc("a")].concat()), packet(4, EOF)].concat();
         script.extend([(CLIENT, packet(0, &[0x17, 9, 0, 0, 0, 0, 1, 0, 0, 0])), (SERVER, said)]);
     }
-    assert_eq!(sets(&read(&script)), [("select".into(), "mes.genealogy".into(), "part".into(), 3, 3)]);
+    assert_eq!(read(&script).sets(), [("select".into(), "mes.genealogy".into(), "part".into(), 3, 3)]);
 }
 
 #[test]
@@ -302,7 +260,7 @@ fn attributes_in_front_of_a_text_are_passed_over() {
     script.extend([(CLIENT, packet(0, &asked)), (SERVER, answer(2, EOF, true))]);
     script.extend([(CLIENT, packet(0, b"\x03\0\x01SELECT part FROM genealogy")), (SERVER, answer(3, EOF, true))]);
     let played = play_script(decoder(Options::default()), &script);
-    assert_eq!(sets(&played), [("select".into(), "mes.genealogy".into(), "part".into(), 5, 2)]);
+    assert_eq!(played.sets(), [("select".into(), "mes.genealogy".into(), "part".into(), 5, 2)]);
     assert!(!serde_json::to_string(&played.events).unwrap().contains("not-told"));
 }
 
@@ -314,7 +272,7 @@ fn progress_of_a_long_command_is_no_answer() {
     script.extend([(CLIENT, query("ALTER TABLE orders ADD x int")), (SERVER, said)]);
     script.extend([(CLIENT, query("SELECT part FROM genealogy")), (SERVER, answer(4, EOF, true))]);
     let played = read(&script);
-    assert_eq!(rows(&played), BTreeMap::from([("select".to_owned(), 4)]));
+    assert_eq!(played.rows(), BTreeMap::from([("select".to_owned(), 4)]));
     assert_eq!(played.facts["mysql"]["error_count"], 0);
 }
 
@@ -339,7 +297,7 @@ fn what_is_inside_a_zstandard_packet_is_read() {
     script.extend([(CLIENT, query("SELECT part FROM genealogy WHERE 1")), (SERVER, answer(9, EOF, true))]);
     let zstd = |bytes: &[u8]| ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest);
     let script = packed(script, &zstd);
-    assert_eq!(rows(&read(&script)), BTreeMap::from([("select".to_owned(), 69)]));
+    assert_eq!(read(&script).rows(), BTreeMap::from([("select".to_owned(), 69)]));
 }
 
 #[test]
@@ -355,14 +313,14 @@ fn behind_a_gap_compressed_packets_are_found_and_read_again() {
         encoder.finish().unwrap()
     };
     let script = packed(script, &zlib);
-    assert_eq!(rows(&read(&script)), BTreeMap::from([("select".to_owned(), 160)]));
+    assert_eq!(read(&script).rows(), BTreeMap::from([("select".to_owned(), 160)]));
     // The middle of one answer is missing; the next ones are read.
     let mut steps: Vec<_> = script.iter().map(|(side, bytes)| Step::Data(*side, bytes)).collect();
     let bytes = &script[6].1;
     steps.splice(6..7, [Step::Data(SERVER, &bytes[..30]), Step::Gap(SERVER, 20), Step::Data(SERVER, &bytes[50..])]);
     let played = play(decoder(Options::default()), &steps);
     assert_conserved(&played);
-    assert_eq!(rows(&played), BTreeMap::from([("select".to_owned(), 120)]));
+    assert_eq!(played.rows(), BTreeMap::from([("select".to_owned(), 120)]));
 }
 
 #[test]
@@ -375,7 +333,7 @@ fn a_gap_in_rows_costs_no_more_than_the_rows_that_are_lost() {
     steps.splice(4..5, [Step::Data(SERVER, &bytes[..600]), Step::Gap(SERVER, 100), Step::Data(SERVER, &bytes[700..])]);
     let played = play(decoder(Options::default()), &steps);
     assert_conserved(&played);
-    let told = sets(&played);
+    let told = played.sets();
     let named: i64 = told.iter().filter(|set| set.1 == "mes.genealogy").map(|set| set.3).sum();
     let unknown: i64 = told.iter().filter(|set| set.1 == "unknown").map(|set| set.3).sum();
     assert!((180..207).contains(&(named + unknown)) && unknown > 100, "{told:?}");
@@ -390,5 +348,5 @@ fn a_client_that_sends_ahead_is_answered_in_order() {
     let insert = &[0, 1, 0, 2, 0, 0, 0];
     script.push((SERVER, [answer(3, EOF, true), packet(1, insert), packet(1, OK)].concat()));
     let played = read(&script);
-    assert_eq!(rows(&played), BTreeMap::from([("insert".to_owned(), 1), ("select".to_owned(), 3)]));
+    assert_eq!(played.rows(), BTreeMap::from([("insert".to_owned(), 1), ("select".to_owned(), 3)]));
 }

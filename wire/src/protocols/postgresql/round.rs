@@ -7,10 +7,11 @@
 //! ([`Postgresql::unfold`]). `facts` are gathered message by message, so a decoder that gathers them goes no rounds: the shared
 //! checks hold the events of both against each other.
 
-use super::statements::{Claim, EMPTY, Id, Move, UNSEEN, fingerprint};
+use super::statements::{Claim, EMPTY, Id, Move, UNSEEN};
 use super::{
     CHANGED, NAME_BYTES_MAX, NAMED_BYTES_MAX, NAMED_MAX, Phase, Postgresql, REQUESTED_BYTES_MAX, Request, SHAPES, Shape, cstring, number_of,
 };
+use crate::protocols::texts::fingerprint;
 use crate::windows::{Counts, Operation, Part, Place, Recorder, Side};
 
 /// What was asked in one segment while nothing else was outstanding, and is not answered yet.

@@ -4,74 +4,17 @@
 //! messages, and the numbers are all that most of them change.
 
 use crate::protocols::few::Few;
+use crate::protocols::texts::Weighed;
 use crate::soon::soon_first;
 use crate::sql::{Effect, Statement, UNKNOWN};
-use crate::table::{Map, Seeded};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Place, Recorder, Side};
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock, OnceLock};
 
-/// Bytes of the statements that all connections of a sensor share; the table is emptied when full
-/// (`statements_forgotten`).
-pub const SHARED_BYTES_MAX: usize = 32 << 20;
 /// Movements that belong to no statement, kept before those that nothing names any more are let go.
 const OTHERS: usize = 8;
 
-/// Seeds of the hash by which statement texts are told apart: 128 bits, so that no one can choose two that collide.
-static SEEDS: LazyLock<[u64; 4]> = LazyLock::new(|| [0, 1, 2, 3].map(|_| Seeded::random().hash_one(0_u8) | 1));
-
-/// A statement's text, or what it is read under, as 128 bits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::protocols) struct Fingerprint(pub [u64; 2]);
-
-impl Hash for Fingerprint {
-    /// It is a hash already.
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0[0]);
-    }
-}
-
-/// Two lanes of sixteen bytes a step, each multiplied 64 by 64 bits and folded onto itself.
-pub(in crate::protocols) fn fingerprint(text: &[u8]) -> Fingerprint {
-    let [a, b, c, d] = *SEEDS;
-    let fold = |x: u64, y: u64| {
-        let product = u128::from(x) * u128::from(y);
-        (product as u64) ^ ((product >> 64) as u64)
-    };
-    let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-    let (mut first, mut second) = (a ^ text.len() as u64, b ^ text.len() as u64);
-    let mut rest = text;
-    while let Some((pair, after)) = rest.split_first_chunk::<16>() {
-        let (low, high) = (word(pair), word(&pair[8..]));
-        first = fold(low ^ first, high ^ c);
-        second = fold(low ^ d, high ^ second);
-        rest = after;
-    }
-    // The last bytes of all, some of them once more; the length tells how many are new.
-    let (low, high) = match text.last_chunk::<16>() {
-        Some(last) => (word(last), word(&last[8..])),
-        None => {
-            let mut last = [0; 16];
-            last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            (word(&last), word(&last[8..]))
-        }
-    };
-    first = fold(fold(low ^ first, high ^ c) ^ a, d);
-    second = fold(fold(low ^ d, high ^ second) ^ b, c);
-    Fingerprint([first, second])
-}
-
-/// `print` with something that it is read under.
-pub(in crate::protocols) fn under(print: Fingerprint, circumstance: u64) -> Fingerprint {
-    let [a, b, ..] = *SEEDS;
-    let spread = ((u128::from(circumstance ^ a) * u128::from(b)) << 1) | 1;
-    let Fingerprint([first, second]) = print;
-    Fingerprint([first ^ spread as u64, second ^ (spread >> 64) as u64])
-}
-
 /// One statement, resolved under one search path.
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     pub statement: Statement,
     /// What the request's bytes belong to. A query's request has no objects yet: its columns come with the answer.
     request: Movement,
@@ -94,6 +37,12 @@ pub(super) struct Parsed {
 pub(super) struct Described {
     hash: u64,
     movement: Movement,
+}
+
+impl Weighed for Parsed {
+    fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
 }
 
 impl Parsed {
@@ -136,34 +85,6 @@ impl Parsed {
             NAMED => &self.named,
             _ => &self.returned,
         }
-    }
-}
-
-/// Statements of all connections, by their text and what it was read under.
-#[derive(Default)]
-pub struct Statements {
-    known: Map<Fingerprint, Arc<[Arc<Parsed>]>>,
-    size_bytes: usize,
-    /// Statements that the table let go because it was full.
-    pub forgotten_total: u64,
-}
-
-impl Statements {
-    /// The statements of a text, known or read now by `read`.
-    pub(super) fn of(&mut self, key: Fingerprint, read: impl FnOnce() -> Vec<Arc<Parsed>>) -> Arc<[Arc<Parsed>]> {
-        if let Some(known) = self.known.get(&key) {
-            return Arc::clone(known);
-        }
-        let parsed: Arc<[Arc<Parsed>]> = read().into();
-        let size_bytes: usize = 64 + parsed.iter().map(|p| p.size_bytes).sum::<usize>();
-        if self.size_bytes + size_bytes > SHARED_BYTES_MAX {
-            self.forgotten_total += self.known.len() as u64;
-            self.known.clear();
-            self.size_bytes = 0;
-        }
-        self.size_bytes += size_bytes;
-        self.known.insert(key, Arc::clone(&parsed));
-        parsed
     }
 }
 

@@ -2,87 +2,27 @@
 
 use super::*;
 use crate::protocols::testing::{
-    CLIENT, Played, SERVER, Script, Step, assert_conserved, bytes, play, play_script, recognise as recognise_script, shared_checks,
+    self, CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, play, play_script, recognise as recognise_script,
+    recordings_of, shared_checks,
 };
 use crate::windows::{ConnectionId, Endpoint, Opening, Windows};
-use std::path::PathBuf;
 
-struct Recording {
-    name: String,
-    script: Script,
-    ledger: BTreeMap<String, i64>,
-    secrets: Vec<String>,
-}
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/postgresql")
-}
-
-fn recording(name: &str) -> Recording {
-    let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).expect("the recording is there");
-    let value: Value = serde_json::from_str(&text).unwrap();
-    let strings = |v: &Value| v.as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()).collect::<Vec<_>>();
-    let script = value["script"].as_array().unwrap().iter().map(|piece| {
-        let side = if piece[0] == "client" { CLIENT } else { SERVER };
-        (side, bytes(piece[1].as_str().unwrap()))
-    });
-    Recording {
-        name: name.into(),
-        script: script.collect(),
-        ledger: value["ledger"].as_object().unwrap().iter().map(|(k, v)| (k.clone(), v.as_i64().unwrap())).collect(),
-        secrets: strings(&value["secrets"]),
-    }
-}
-
-fn names() -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder())
-        .unwrap()
-        .filter_map(|f| f.unwrap().file_name().to_str().and_then(|n| n.strip_suffix(".json")).map(str::to_owned))
-        .collect();
-    names.sort();
-    names
+fn all() -> Vec<Recording> {
+    recordings_of("postgresql")
 }
 
 fn played(name: &str) -> Played {
-    let played = play_script(decoder(Options { facts: true, midstream: false }), &recording(name).script);
-    assert_eq!(played.error, None, "{name}");
-    assert_conserved(&played);
-    played
+    testing::played(&POSTGRESQL, &recording(name))
 }
 
-/// Rows by operation.
-fn rows(played: &Played) -> BTreeMap<String, i64> {
-    let mut rows = BTreeMap::new();
-    for e in &played.events {
-        *rows.entry(e["operation"].as_str().unwrap().to_owned()).or_default() += e["rows"].as_i64().unwrap();
-    }
-    rows.retain(|_, n| *n != 0);
-    rows
-}
-
-/// (operation, names, columns, rows, messages) of every object set.
-fn sets(played: &Played) -> Vec<(String, String, String, i64, i64)> {
-    let mut sets = Vec::new();
-    for e in &played.events {
-        for set in e["objects"].as_array().unwrap() {
-            let join = |v: &Value| v.as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect::<Vec<_>>().join(" ");
-            sets.push((
-                e["operation"].as_str().unwrap().to_owned(),
-                join(&set["names"]),
-                join(&set["columns"]),
-                set["rows"].as_i64().unwrap(),
-                set["messages"].as_i64().unwrap(),
-            ));
-        }
-    }
-    sets
+fn recording(name: &str) -> Recording {
+    testing::recording("postgresql", name)
 }
 
 #[test]
 fn every_recording_passes_the_shared_checks() {
-    for name in names() {
-        let recording = recording(&name);
-        println!("{name}");
+    for recording in all() {
+        println!("{}", recording.name);
         let secrets: Vec<_> = recording.secrets.iter().map(String::as_str).collect();
         shared_checks(&POSTGRESQL, &recording.script, &secrets);
     }
@@ -91,14 +31,12 @@ fn every_recording_passes_the_shared_checks() {
 #[test]
 fn rows_are_those_of_the_clients_own_ledger() {
     let mut wrong = Vec::new();
-    for name in names() {
-        let recording = recording(&name);
+    for recording in all() {
         // A second connection of a scenario (cancel) has no rows.
-        let second = name.rsplit('-').next().is_some_and(|n| n.parse::<u32>().is_ok());
-        let mut ledger = if second { BTreeMap::new() } else { recording.ledger };
-        ledger.retain(|_, n| *n != 0);
-        let found = rows(&played(&name));
-        if found != ledger {
+        let second = recording.name.trim_end_matches(".json").rsplit('-').next().is_some_and(|n| n.parse::<u32>().is_ok());
+        let ledger = if second { &BTreeMap::new() } else { &recording.ledger };
+        let found = testing::played(&POSTGRESQL, &recording).rows();
+        if found != *ledger {
             wrong.push(format!("{}: client {ledger:?}, found {found:?}", recording.name));
         }
     }
@@ -107,14 +45,14 @@ fn rows_are_those_of_the_clients_own_ledger() {
 
 #[test]
 fn every_recording_is_recognised() {
-    for name in names() {
-        assert_eq!(recognise_script(&POSTGRESQL, &recording(&name).script), Recognition::Yes { client: CLIENT }, "{name}");
+    for recording in all() {
+        assert_eq!(recognise_script(&POSTGRESQL, &recording.script), Recognition::Yes { client: CLIENT }, "{}", recording.name);
     }
 }
 
 #[test]
 fn objects_and_columns_are_those_of_the_statement() {
-    let of = |name: &str| sets(&played(name)).into_iter().filter(|s| s.3 != 0).map(|s| (s.0, s.1, s.2)).collect::<Vec<_>>();
+    let of = |name: &str| played(name).sets().into_iter().filter(|s| s.3 != 0).map(|s| (s.0, s.1, s.2)).collect::<Vec<_>>();
     let set = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
     assert_eq!(of("plain-select"), [set("select", "mes.genealogy", "id part")]);
     assert_eq!(of("search-path"), [set("select", "mes.genealogy", "id part station")]);
@@ -126,7 +64,7 @@ fn objects_and_columns_are_those_of_the_statement() {
 /// A server describes a column by the name it is returned under; the text says which it is.
 #[test]
 fn no_name_a_column_is_returned_under_hides_it() {
-    let told = sets(&played("aliases"));
+    let told = played("aliases").sets();
     let moved: Vec<_> = told.iter().filter(|s| s.1 == "mes.genealogy" && s.3 != 0).collect();
     assert_eq!(moved.iter().map(|s| s.3).sum::<i64>(), 25);
     for set in moved {
@@ -136,7 +74,7 @@ fn no_name_a_column_is_returned_under_hides_it() {
 
 #[test]
 fn account_changes_name_the_account_and_the_change() {
-    let admin: Vec<_> = sets(&played("accounts")).into_iter().map(|s| (s.0, s.1, s.2)).collect();
+    let admin: Vec<_> = played("accounts").sets().into_iter().map(|s| (s.0, s.1, s.2)).collect();
     let columns = [
         "create grant:login password",
         "alter grant:superuser password",
@@ -158,7 +96,7 @@ fn a_role_holds_from_its_confirmation_until_reset_or_rollback() {
 
 #[test]
 fn a_missing_privilege_is_refused_and_another_error_stays_with_its_statement() {
-    let sets = sets(&played("errors"));
+    let sets = played("errors").sets();
     let of = |operation: &str| sets.iter().filter(|s| s.0 == operation).map(|s| s.1.as_str()).collect::<Vec<_>>();
     assert_eq!(of("refused"), ["mes.orders"]);
     assert_eq!(of("select"), ["mes.nothing", "", "mes.genealogy"]);
@@ -202,7 +140,7 @@ fn steps(script: &Script) -> Vec<Step<'_>> {
 
 /// (names, rows) of the object sets that have rows.
 fn named_rows(played: &Played) -> Vec<(String, i64)> {
-    sets(played).into_iter().filter(|s| s.3 != 0).map(|s| (s.1, s.3)).collect()
+    played.sets().into_iter().filter(|s| s.3 != 0).map(|s| (s.1, s.3)).collect()
 }
 
 fn new(midstream: bool) -> Box<dyn Decoder> {
@@ -245,7 +183,7 @@ fn joined_midway_rows_count_and_no_account_is_invented() {
     found.sort();
     assert_eq!(found, [("mes.a".into(), 2)]);
     // Any statement may have returned the first ones.
-    assert_eq!(rows(&played), BTreeMap::from([("select".into(), 2), ("transfer".into(), 3)]));
+    assert_eq!(played.rows(), BTreeMap::from([("select".into(), 2), ("transfer".into(), 3)]));
     assert!(played.events.iter().all(|e| e["account"].is_null() && e["role"].is_null()));
 }
 
@@ -304,7 +242,7 @@ fn more_requests_than_are_kept_make_unknown_rows_and_are_reported() {
         assert_conserved(&played);
         let mut found = named_rows(&played);
         found.sort();
-        (found, rows(&played).get("transfer").copied())
+        (found, played.rows().get("transfer").copied())
     };
     let all = |n: usize| i64::try_from(n).unwrap();
     assert_eq!(rows_of(n - 1), (vec![("mes.a".into(), all(n - 1)), ("mes.b".into(), 2)], None));
@@ -405,7 +343,7 @@ fn a_cancelled_statement_and_the_request_to_cancel_it_are_told_apart() {
 
 #[test]
 fn a_notification_is_published_and_delivered_under_its_channel() {
-    let mut told: Vec<_> = sets(&played("notify")).into_iter().map(|s| (s.0, s.1, s.4)).collect();
+    let mut told: Vec<_> = played("notify").sets().into_iter().map(|s| (s.0, s.1, s.4)).collect();
     told.sort();
     // LISTEN itself, and what was delivered of it.
     let expected = [("publish", 1), ("subscribe", 1), ("subscribe", 1)];
@@ -416,7 +354,7 @@ fn a_notification_is_published_and_delivered_under_its_channel() {
 
 #[test]
 fn replication_and_backup_are_told_with_their_bytes() {
-    let replicated = sets(&played("replication"));
+    let replicated = played("replication").sets();
     assert!(replicated.iter().any(|s| s.0 == "replicate" && s.1 == "slot:tap" && s.4 > 0), "{replicated:?}");
     let backup = played("backup");
     let bytes: i64 = backup.events.iter().filter(|e| e["operation"] == "backup").map(|e| e["bytes"].as_i64().unwrap()).sum();
@@ -490,7 +428,7 @@ fn each_change_of_a_logical_stream_is_a_row_of_its_table() {
     ];
     let script = logical("START_REPLICATION SLOT s LOGICAL 0/0 (\"proto_version\" '1', publication_names 'p')", &bodies);
     shared_checks(&POSTGRESQL, &script, &[]);
-    let mut sets: Vec<_> = sets(&play_script(new(false), &script)).into_iter().filter(|s| s.0 == "replicate" && s.3 > 0).collect();
+    let mut sets: Vec<_> = play_script(new(false), &script).sets().into_iter().filter(|s| s.0 == "replicate" && s.3 > 0).collect();
     sets.sort();
     let row = |names: &str, columns: &str, rows| ("replicate".to_owned(), names.to_owned(), columns.to_owned(), rows, 0);
     assert_eq!(sets, [row("mes.orders", "id line", 1), row("mes.work", "id line", 2), row(UNKNOWN, "*", 1)]);
@@ -508,7 +446,7 @@ fn changes_of_a_streamed_transaction_are_rows_too() {
         xlog_data(&[&b"U\0\0\0\x07"[..], b"N\0\0"].concat()),
     ];
     let script = logical("START_REPLICATION SLOT s LOGICAL 0/0 (proto_version '2', streaming 'on')", &bodies);
-    let told: Vec<_> = sets(&play_script(new(false), &script)).into_iter().filter(|s| s.3 > 0).map(|s| (s.1, s.3)).collect();
+    let told: Vec<_> = play_script(new(false), &script).sets().into_iter().filter(|s| s.3 > 0).map(|s| (s.1, s.3)).collect();
     assert_eq!(told, [("mes.work".to_owned(), 3)]);
 }
 
@@ -523,11 +461,11 @@ fn lines_of_test_decoding_are_rows_and_its_other_lines_are_none() {
     ];
     let script = logical("START_REPLICATION SLOT s LOGICAL 0/0", &bodies);
     shared_checks(&POSTGRESQL, &script, &["synthetic"]);
-    let told: Vec<_> = sets(&play_script(new(false), &script)).into_iter().filter(|s| s.3 > 0).map(|s| (s.1, s.3)).collect();
+    let told: Vec<_> = play_script(new(false), &script).sets().into_iter().filter(|s| s.3 > 0).map(|s| (s.1, s.3)).collect();
     assert_eq!(told, [("mes.work".to_owned(), 2)]);
     // The log itself holds no rows that can be told.
     let physical = logical("START_REPLICATION SLOT s 0/0", &bodies);
-    assert_eq!(rows(&play_script(new(false), &physical)), BTreeMap::new());
+    assert_eq!(play_script(new(false), &physical).rows(), BTreeMap::new());
 }
 
 #[test]
@@ -541,8 +479,8 @@ fn tables_of_a_logical_stream_are_bounded_and_further_ones_are_unknown() {
     let script = logical("START_REPLICATION SLOT s LOGICAL 0/0 (proto_version '1')", &bodies);
     let played = play_script(new(false), &script);
     assert!(played.memory_bytes_max < 1 << 20, "{} bytes held", played.memory_bytes_max);
-    let unknown: i64 = sets(&played).iter().filter(|s| s.1 == UNKNOWN).map(|s| s.3).sum();
-    assert!(unknown > 1000 && rows(&played)["replicate"] == 4000, "{unknown} rows are unknown");
+    let unknown: i64 = played.sets().iter().filter(|s| s.1 == UNKNOWN).map(|s| s.3).sum();
+    assert!(unknown > 1000 && played.rows()["replicate"] == 4000, "{unknown} rows are unknown");
 }
 
 #[test]
@@ -603,7 +541,7 @@ fn connections_share_a_text_and_neither_its_schema_nor_its_columns() {
             windows.close(id, FIRST_NS);
             let events = windows.take().iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
             let played = Played { events, stream_bytes: [0; 2], error: None, memory_bytes_max: 0, bounds_reached: 0, facts: Facts::new() };
-            sets(&played).into_iter().filter(|set| set.3 > 0).map(|set| format!("{} {}", set.1, set.2)).collect::<String>()
+            played.sets().into_iter().filter(|set| set.3 > 0).map(|set| format!("{} {}", set.1, set.2)).collect::<String>()
         })
         .collect();
     assert_eq!(told, ["mes.parts id", "erp.parts id", "mes.parts serial", "mes.parts id"]);
