@@ -3,7 +3,7 @@
 Beside every capture lies NAME.truth.json. What is compared, and how, is defined outside this repository by a script (COMPARE,
 normally ../shared/conformance/compare.py); here the captures are read, the script is run, and three things are demanded:
 
-- every group of GROUPS has 99 % of its fields equal (or SHARES_MIN), and each field of it (with 20 samples or more) 95 %. A difference
+- every group of GROUPS has 99 % of its fields equal, and each field of it (with 20 samples or more) 95 %. A difference
   counts as equal only where docs/conformance.md shows, with the bytes, that tshark is the one who is wrong;
 - every difference in these groups is explained in docs/conformance.md, one by one: its tables are read here;
 - on every capture the bytes of the flows of a connection are its stream bytes, both ways.
@@ -35,8 +35,6 @@ EXPLAINED = ROOT / "docs" / "conformance.md"
 
 GROUPS = ("conversations", "postgresql", "mysql", "mqtt", "opcua", "tls", "dns", "http")
 SHARE_MIN = 0.99
-SHARES_MIN = {"mysql": 0.98}
-"""Where one conversation, explained in docs/conformance.md, is two in a hundred of all fields."""
 FIELD_SHARE_MIN = 0.95
 FIELD_SAMPLES_MIN = 20
 
@@ -193,9 +191,8 @@ def judged(compared: Compared, explained: Sequence[Explanation]) -> tuple[list[s
         table.append(
             f"{group:14} {equal:6} of {every:6} equal {100 * equal / max(every, 1):6.2f} %   tshark wrong {aside:4} -> {100 * share:6.2f} %"
         )
-        wanted = SHARES_MIN.get(group, SHARE_MIN)
-        if share < wanted:
-            faults.append(f"{group}: {100 * share:.2f} % of the fields equal, at least {100 * wanted:.0f} % wanted")
+        if share < SHARE_MIN:
+            faults.append(f"{group}: {100 * share:.2f} % of the fields equal, at least {100 * SHARE_MIN:.0f} % wanted")
         for (of, name), (same, samples) in compared.fields.items():
             low = same + wrong[of, name] < FIELD_SHARE_MIN * samples
             if of == group and samples >= FIELD_SAMPLES_MIN and low:

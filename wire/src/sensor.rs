@@ -491,12 +491,36 @@ impl Sensor {
             self.counters.packets_total += frames.len() as u64;
             self.counters.bytes_total += frames.iter().map(|frame| u64::from(frame.wire_len)).sum::<u64>();
             for (frame, ahead) in frames.iter().zip(&all) {
+                if frame.time_ns.saturating_sub(self.now_ns) > HALF_OPEN_NS {
+                    self.answered_late(frame);
+                }
                 self.advance(frame.time_ns);
                 match ahead {
                     Some(ahead) => self.plain(frame, ahead),
                     None => self.general(frame),
                 }
             }
+        }
+    }
+
+    /// Time is about to leap, so that whatever was only knocked at is over. A SYN/ACK that acknowledges a SYN is the answer to
+    /// it however late the capture's clock says it is (RFC 9293, 3.10.7.3): its connection goes on.
+    #[cold]
+    fn answered_late(&mut self, frame: &Frame<'_>) {
+        let Ok(Layer::Ip(mut packet)) = packet::parse(frame.link, frame.data, frame.wire_len, frame.vlan) else { return };
+        let Transport::Tcp(tcp) = packet.transport else { return };
+        if !(tcp.flags.syn() && tcp.flags.ack()) {
+            return;
+        }
+        packet.context = self.about.contexts.tagged(self.root, packet.vlans);
+        let ends = [(packet.source, tcp.source_port), (packet.destination, tcp.destination_port)];
+        let key = Key::of(&packet, ends);
+        let Some(index) = self.known(self.seeds.hash_one(key), &key) else { return };
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let end = usize::from((ends[0] <= ends[1]) != connection.application.first_is_low);
+        let answers = connection.initial[1 - end].is_some_and(|initial| tcp.acknowledgment == initial.wrapping_add(1));
+        if answers && connection.initial[end].is_none_or(|initial| initial == tcp.sequence) {
+            connection.last_ns = connection.last_ns.max(frame.time_ns);
         }
     }
 

@@ -84,6 +84,27 @@ fn flows(events: &[Value]) -> Vec<&Value> {
 }
 
 #[test]
+fn an_answer_behind_a_clock_that_leaps_goes_on_with_the_connection_that_it_answers() {
+    const YEARS_NS: i64 = 46 * 365 * 86_400_000 * MS;
+    let conversations = |acknowledged: u32| {
+        let mut tap = Tap::new();
+        tap.see(From::Client, SYN, 99, 0, b"");
+        tap.time_ns += YEARS_NS;
+        tap.see(From::Server, SYN | ACK, 499, acknowledged, b"");
+        tap.see(From::Client, ACK, 100, 500, b"");
+        tap.see(From::Client, ACK, 100, 500, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let flows = tap.end();
+        let lines = tap.sensor.take_conversations();
+        let shown: Vec<Value> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let packets = shown.iter().map(|c| [&c["packets_ab"], &c["packets_ba"]].map(|n| n.as_u64().unwrap())).collect::<Vec<_>>();
+        (packets, flows.iter().filter(|flow| flow["operation"] == "attempt").count())
+    };
+    assert_eq!(conversations(100), (vec![[3, 1]], 0));
+    // One that answers something else is of another connection.
+    assert_eq!(conversations(101), (vec![[1, 0], [1, 2]], 1));
+}
+
+#[test]
 fn an_unknown_protocol_is_one_flow_from_who_opened_it_with_both_counts() {
     let mut tap = Tap::new();
     tap.handshake();
