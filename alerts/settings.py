@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from alerts import VARIABLES
 from alerts.delivery import DESTINATIONS_MAX
 from hopwatch.bus.connection import secret_in
 from hopwatch.events import SEVERITIES, Alert, Decision, Severity
 
-PREFIX: Final = "HOPWATCH_ALERTS_"
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 FILE_BYTES_MAX: Final = 64 << 20
 """Default size at which a destination's file is begun anew."""
@@ -239,7 +239,7 @@ def alerts_settings(
         raise SettingsError(f"{place} [alerts.destinations]: {len(told)} destinations, expected at most {DESTINATIONS_MAX}")
     variables = dict(_variables(told))
     for name in environment:
-        if name.startswith(PREFIX) and name not in variables:
+        if name.startswith(VARIABLES) and name not in variables:
             raise SettingsError(f"environment: unknown key {name}: {_nearest(name, variables)}")
     made = {
         name: _destination(
@@ -273,7 +273,7 @@ def _secrets(of: object) -> tuple[str, ...]:
 def _variables(told: Mapping[str, object]) -> Iterable[tuple[str, tuple[str, str]]]:
     for name, of in told.items():
         for secret in _secrets(of):
-            yield f"{PREFIX}{name.upper().replace('-', '_')}_{secret.upper()}", (name, secret)
+            yield f"{VARIABLES}{name.upper().replace('-', '_')}_{secret.upper()}", (name, secret)
 
 
 def _destination(name: str, of: object, place: str, environment: Mapping[str, str], vault: Mapping[str, str]) -> Settings:
@@ -288,7 +288,7 @@ def _destination(name: str, of: object, place: str, environment: Mapping[str, st
     values = dict(of)
     for secret in model.SECRETS:
         if secret in values:
-            variable = f"{PREFIX}{name.upper().replace('-', '_')}_{secret.upper()}"
+            variable = f"{VARIABLES}{name.upper().replace('-', '_')}_{secret.upper()}"
             raise SettingsError(f"{place} {secret}: a secret comes from {variable}, a vault, or the file of {secret}_file")
         found = vault.get(secret) or environment.get(secret)
         if found is None and isinstance(path := values.get(f"{secret}_file"), str):
@@ -301,7 +301,7 @@ def _destination(name: str, of: object, place: str, environment: Mapping[str, st
     # The model is one of those that the union names.
     made = cast(Settings, _checked(model, values, place))
     if isinstance(made, SplunkSettings) and made.token is None:
-        raise SettingsError(f"{place} token_file: needed, or {PREFIX}{name.upper().replace('-', '_')}_TOKEN, or a vault")
+        raise SettingsError(f"{place} token_file: needed, or {VARIABLES}{name.upper().replace('-', '_')}_TOKEN, or a vault")
     if isinstance(made, MailSettings) and made.username and made.password is None:
         raise SettingsError(f"{place} password_file: needed with username")
     return made

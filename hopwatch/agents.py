@@ -11,11 +11,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
@@ -30,14 +27,17 @@ from agent.segments import SEGMENT_S, Imports, SegmentWriter, Sign, Verify
 from agent.spool import Spool
 from agent.vault import VaultError
 from collectors import packets
+from hopwatch import flags
 from hopwatch.bus import LogError
 from hopwatch.bus.connection import SECRETS, Connection
 from hopwatch.bus.kafka import IN_FLIGHT_BYTES_MAX, Publisher
-from hopwatch.config import AgentSettings, ConfigError, add_metrics, chosen, kafka, served, vault
+from hopwatch.config import AgentSettings, ConfigError, chosen, kafka, served, vault
 from hopwatch.declared.sign import SignatureError, read_approvers, sign, verify
 from hopwatch.events import EventError, parse
 from hopwatch.feeds import Feeds
 from hopwatch.metrics import Figures
+from hopwatch.process import Ending, say
+from hopwatch.version import version
 
 DONE, FAULTS, WRONG = 0, 1, 2
 
@@ -50,28 +50,29 @@ SAY_S = 10.0
 
 RELOADED = "the connection to Kafka and its secrets, the signing key"
 
-Ending = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Calls what it is given when the process is asked to end."""
 
-
-def add_agent_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of `hopwatch agent` beyond those of capturing."""
+def add_agent(parser: argparse.ArgumentParser) -> None:
+    """The flags of `hopwatch agent`."""
+    flags.sources(parser)
     parser.add_argument("--brokers", metavar="HOST:PORT,…", help="some brokers of the Kafka cluster")
     parser.add_argument("--plant", metavar="NAME", help="the plant the events belong to")
     parser.add_argument("--spool", type=Path, metavar="PATH", help="the file in which events wait for the broker (default hopwatch.spool)")
     parser.add_argument("--spool-bytes-max", type=int, metavar="BYTES", help="bound of that file")
-    add_metrics(parser)
+    flags.metrics(parser)
     parser.add_argument("--export", type=Path, metavar="DIR", help="write signed segments there instead of publishing")
     parser.add_argument("--signing-key", type=Path, metavar="FILE", help="the Ed25519 key that signs segments, PEM or OpenSSH")
+    flags.capturing(parser)
+    flags.common(parser)
 
 
-def add_import_flags(parser: argparse.ArgumentParser) -> None:
+def add_import(parser: argparse.ArgumentParser) -> None:
     """The flags of `hopwatch import`."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder the segments arrived in")
     parser.add_argument("--brokers", metavar="HOST:PORT,…", help="some brokers of the Kafka cluster")
     parser.add_argument("--signers", type=Path, metavar="FILE", help="the keys whose signature a segment must bear, as of --approvers")
     parser.add_argument("--record", type=Path, metavar="FILE", help="what was imported already (default DIR/imported.json)")
     parser.add_argument("--check", action="store_true", help="verify only; publish and remember nothing")
+    flags.common(parser)
 
 
 # agent
@@ -89,7 +90,7 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         raise ConfigError("agent: something to read is needed: -r FILE, -i INTERFACE or --feed")
     if settings.plant is None:
         raise ConfigError("agent: the plant is needed: --plant NAME")
-    feeds = Feeds(settings, settings.plant, _version())
+    feeds = Feeds(settings, settings.plant, version())
     if feeds.names() and (files or settings.interfaces or set(feeds.names()) != {settings.agent}):
         # An agent's events are numbered under one name.
         raise ConfigError("agent: a server's log needs an agent of its own: --agent FEED, and neither -r nor -i")
@@ -106,7 +107,7 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         spool = Spool(settings.spool, size_bytes_max=settings.spool_bytes_max)
         stack.callback(spool.close)
         pump = Pump(spool, making, time.monotonic)
-        health = Health(settings.plant, settings.agent, _version(), ClockState())
+        health = Health(settings.plant, settings.agent, version(), ClockState())
         notifier = Notifier()
         running = _Running(arguments, settings, spool, pump, health, notifier, lambda: sensor.counters() | feeds.counters())
         stack.enter_context(served(settings.metrics, running.figures()))
@@ -127,9 +128,9 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         ended = agent.run(running.seen(batches), (packets.CaptureError,), live=not files)
         notifier.say("STOPPING=1")
     for line in ended.errors:
-        _say(line)
+        say(line)
     if ended.waiting:
-        _say(f"{settings.spool}: {ended.waiting} events wait to be published; the next run begins with them")
+        say(f"{settings.spool}: {ended.waiting} events wait to be published; the next run begins with them")
     return WRONG if ended.errors or (files and ended.waiting) else DONE
 
 
@@ -179,7 +180,7 @@ class _Running:
         if self._pump.trouble != self._trouble and time.monotonic() >= self._say_at_s:
             self._trouble, self._say_at_s = self._pump.trouble, time.monotonic() + SAY_S
             waiting = f"; {self._spool.waiting()} events wait in {self._settings.spool}"
-            _say(f"{self._trouble}{waiting}" if self._trouble else f"publishing again{waiting}")
+            say(f"{self._trouble}{waiting}" if self._trouble else f"publishing again{waiting}")
             self._notifier.say(f"STATUS={self._trouble or 'publishing'}")
         if self._reload:
             self._reload = False
@@ -223,10 +224,10 @@ class _Running:
             self._pump.renew(_sink(self._arguments, settings))
         except (ConfigError, LogError) as error:
             self._reloads_refused += 1
-            _say(f"the configuration is not used, what was read before holds: {error}")
+            say(f"the configuration is not used, what was read before holds: {error}")
         else:
             self._reloads += 1
-            _say(f"configuration read again: {RELOADED}" + (f"; needs a restart: {', '.join(changed)}" if changed else ""))
+            say(f"configuration read again: {RELOADED}" + (f"; needs a restart: {', '.join(changed)}" if changed else ""))
         self._notifier.say("READY=1")
 
     def figures(self) -> Figures:
@@ -316,7 +317,7 @@ def _signer(path: Path) -> Sign:
 # import
 
 
-def run_import(arguments: argparse.Namespace, sensors: packets.Sensors, ending: Ending) -> int:
+def run_import(arguments: argparse.Namespace, ending: Ending) -> int:
     """`hopwatch import`.
 
     Raises:
@@ -354,7 +355,7 @@ def run_import(arguments: argparse.Namespace, sensors: packets.Sensors, ending: 
     for fault in faults:
         print(f"{fault.fault}: {fault.name}: {fault.why}")
     if stopped:
-        _say("interrupted; the next run goes on with the segment that was begun")
+        say("interrupted; the next run goes on with the segment that was begun")
         return WRONG
     return FAULTS if faults else DONE
 
@@ -405,14 +406,3 @@ def _verifier(settings: AgentSettings) -> Verify:
         return None if verdict.signed else "its signature is of none of the signers' keys, or it was changed"
 
     return verifying
-
-
-def _say(line: str) -> None:
-    print(f"hopwatch: {' '.join(line.split())}", file=sys.stderr, flush=True)
-
-
-def _version() -> str:
-    try:
-        return version("hopwatch")
-    except PackageNotFoundError:
-        return "not installed"

@@ -14,16 +14,16 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.text import Text
 
+from hopwatch import flags
 from hopwatch.config import ConfigError, Settings, alerts, kafka, settings
 from hopwatch.events import SEVERITIES, Alert, Decision, time_text
-from hopwatch.flags import instant
+from hopwatch.process import Ending, say
 from hopwatch.show import clean, grouped, violation
 from hopwatch.show import instant as shown
 
@@ -38,9 +38,6 @@ NO_STORE: Final = "none"
 LISTED: Final = 100
 FIRING_MAX: Final = 10_000
 """Open alerts that an Alertmanager is told of when a process begins; it hears of further ones when they change."""
-
-Ending = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Calls what it is given when the process is asked to end."""
 
 _COLOURS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "blue"}
 _STATES: Final = ("open", "new", "in-progress", "suppressed", "resolved", "all")
@@ -65,12 +62,12 @@ class AlertsError(ConfigError):
     """What was asked cannot be done; one line."""
 
 
-def add_alerts(parser: argparse.ArgumentParser, parsers: type[argparse.ArgumentParser], reading: Callable[[Any], None]) -> None:
-    """The commands of the group; ``reading`` adds the flags of whoever reads a store."""
+def add_alerts(parser: argparse.ArgumentParser) -> None:
+    """The commands of `hopwatch alerts`, and their flags."""
     # What delivers is loaded by who needs it.
     from alerts.delivery.cli import add_commands
 
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=parsers, dest="alerts_command")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="alerts_command")
     run = commands.add_parser("run", help="make alerts of findings and deliver them, until it is ended", allow_abbrev=False)
     run.add_argument("--once", action="store_true", help="take in what there is, then end; nothing is delivered")
     run.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve figures for Prometheus there (default: `metrics` of [alerts])")
@@ -80,9 +77,9 @@ def add_alerts(parser: argparse.ArgumentParser, parsers: type[argparse.ArgumentP
     listing.add_argument("--verdict")
     listing.add_argument("--account", metavar="NAME", help="in clear; accounts that rest as pseudonyms are found too")
     listing.add_argument("--plant", metavar="NAME")
-    listing.add_argument("--since", type=instant, metavar="TIME", help="changed since; RFC 3339, or a day")
-    listing.add_argument("--until", type=instant, metavar="TIME", help="changed before")
-    listing.add_argument("--limit", type=_count, default=LISTED, metavar="N")
+    listing.add_argument("--since", type=flags.instant, metavar="TIME", help="changed since; RFC 3339, or a day")
+    listing.add_argument("--until", type=flags.instant, metavar="TIME", help="changed before")
+    listing.add_argument("--limit", type=flags.count, default=LISTED, metavar="N")
     one = commands.add_parser("show", help="one alert in full: finding, history, decisions", allow_abbrev=False)
     one.add_argument("id", metavar="ID", help="the beginning of its id, or of its finding's")
     for name, (_, about) in _DECISIONS.items():
@@ -90,12 +87,12 @@ def add_alerts(parser: argparse.ArgumentParser, parsers: type[argparse.ArgumentP
     commands.add_parser("suppressions", help="what is suppressed by scope: who, why, until when, and how much it hid", allow_abbrev=False)
     commands.add_parser("report", help="how alerts were judged, by detector; what is open; what was counted", allow_abbrev=False)
     export = commands.add_parser("export", help="every revision and decision in the order of time, a line each", allow_abbrev=False)
-    export.add_argument("--since", type=instant, metavar="TIME", help="RFC 3339, or a day")
-    export.add_argument("--until", type=instant, metavar="TIME", help="RFC 3339, or a day; not included")
+    export.add_argument("--since", type=flags.instant, metavar="TIME", help="RFC 3339, or a day")
+    export.add_argument("--until", type=flags.instant, metavar="TIME", help="RFC 3339, or a day; not included")
     export.add_argument("--format", metavar="NAME", default="event", help="of alerts: event, ocsf, ecs, cef, … (default event)")
     for name in ("run", "list", "show", "suppressions", "report", "export", *_DECISIONS):
-        reading(commands.choices[name])
-    add_commands(commands, reading)
+        flags.reading(commands.choices[name])
+    add_commands(commands, flags.reading)
 
 
 def _add_decision(parser: argparse.ArgumentParser, name: str) -> None:
@@ -105,7 +102,7 @@ def _add_decision(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--ticket", metavar="REF", help="whose authority it has")
     if name in ("suppress", "shelve"):
         end = parser.add_mutually_exclusive_group(required=True)
-        end.add_argument("--until", type=instant, metavar="TIME", help="RFC 3339, or a day")
+        end.add_argument("--until", type=flags.instant, metavar="TIME", help="RFC 3339, or a day")
         end.add_argument("--for", dest="span", type=_span, metavar="SPAN", help="30min, 8h, 7d")
     if name == "resolve":
         parser.add_argument("--as", dest="disposition", required=True, choices=_DISPOSITIONS, help="what it was")
@@ -346,12 +343,6 @@ def _plant(book: Book, named: str | None) -> str:
     return plants[0]
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 to 1000000")
-    return int(text)
-
-
 def _span(text: str) -> int:
     """Seconds in ``30min``, ``8h`` or ``7d``."""
     found = _SPAN.fullmatch(text)
@@ -392,14 +383,14 @@ def _run(arguments: argparse.Namespace, chosen: Settings, ending: Ending) -> int
                 raise AlertsError(str(error)) from None
             stack.callback(server.shutdown)
         with ending(stop):
-            _say(f"alerts of {book.name}: {', '.join(of.destinations) or 'no destination is configured'}")
+            say(f"alerts of {book.name}: {', '.join(of.destinations) or 'no destination is configured'}")
             said: set[str] = set()
             while not stopped:
                 pause_s = runner.turn()
                 for line in () if delivery is None else delivery.troubles():
                     if line not in said:
                         said.add(line)
-                        _say(line)
+                        say(line)
                 until = time.monotonic() + pause_s
                 while not stopped and time.monotonic() < until:
                     time.sleep(0.1)
@@ -417,7 +408,7 @@ def _runner(book: Book, of: AlertsSettings, delivery: Delivery | None, most: int
         book,
         letters=letters(of),
         about=lambda verdict: (techniques(verdict), page(verdict)),
-        say=_say,
+        say=say,
         wake=wake,
         most=most or BATCH_FINDINGS,
     )
@@ -481,10 +472,6 @@ def beside(chosen: Settings, arguments: argparse.Namespace) -> Iterator[None]:
         if delivery is not None:
             delivery.stop()
         if loop.trouble is not None or not ended:
-            _say(f"alerts: {loop.trouble or 'not all findings were taken in; `hopwatch alerts run` goes on'}")
+            say(f"alerts: {loop.trouble or 'not all findings were taken in; `hopwatch alerts run` goes on'}")
         for line in () if delivery is None else delivery.troubles():
-            _say(line)
-
-
-def _say(line: str) -> None:
-    print(f"hopwatch: {' '.join(line.split())}", file=sys.stderr, flush=True)
+            say(line)

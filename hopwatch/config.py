@@ -10,7 +10,6 @@ The commands share the file: each takes the keys it knows. The table ``[kafka]``
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import os
@@ -18,7 +17,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -26,14 +25,16 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 from agent.segments import EXPORT_BYTES_MAX
 from agent.spool import SPOOL_BYTES_MAX
 from agent.vault import Vault, VaultError
-from alerts.settings import PREFIX as ALERTS_PREFIX
-from alerts.settings import AlertsSettings, SettingsError, alerts_settings, vault_names
-from dashboards.console.settings import ConsoleSettings
+from alerts import VARIABLES as ALERTS_VARIABLES
 from hopwatch.bus.connection import VARIABLES as KAFKA_VARIABLES
 from hopwatch.bus.connection import BrokerError, Connection, connection, secret_in
 from hopwatch.bus.embedded import LOG_BYTES_MAX
-from hopwatch.metrics import Figures, MetricsError, serve
 from hopwatch.store.embedded import STORE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from alerts.settings import AlertsSettings
+    from dashboards.console.settings import ConsoleSettings
+    from hopwatch.metrics import Figures
 
 PREFIX = "HOPWATCH_"
 FILE = Path("hopwatch.toml")
@@ -130,15 +131,6 @@ EVERY = (Settings, AgentSettings, ScaleSettings)
 Chosen = TypeVar("Chosen", bound=CaptureSettings)
 
 
-def add_metrics(parser: argparse.ArgumentParser) -> None:
-    """The flag of every program that runs on."""
-    parser.add_argument(
-        "--metrics",
-        metavar="ADDRESS:PORT",
-        help="serve figures for Prometheus there, 127.0.0.1:9464; elsewhere than on loopback: exposed:0.0.0.0:9464",
-    )
-
-
 @contextlib.contextmanager
 def served(where: str | None, *figures: Figures) -> Iterator[None]:
     """The figures for Prometheus, as long as the context lasts; nowhere, if nothing is said.
@@ -149,6 +141,9 @@ def served(where: str | None, *figures: Figures) -> Iterator[None]:
     if where is None:
         yield
         return
+    # What a command has no use for is loaded by no command: figures here, below the rooms of alerts and of the console.
+    from hopwatch.metrics import MetricsError, serve
+
     try:
         server, thread = serve(where, *figures)
     except MetricsError as error:
@@ -175,7 +170,7 @@ def chosen(model: type[Chosen], flags: Mapping[str, Any], config: Path | None = 
     known = list(dict.fromkeys(name for each in EVERY for name in each.model_fields))
     variables = [PREFIX + name.upper() for name in (*known, CONFIG)]
     # The variables of destinations are known to whoever reads their tables.
-    said = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(ALERTS_PREFIX))
+    said = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(ALERTS_VARIABLES))
     _refuse_unknown("environment", said, (*variables, *KAFKA_VARIABLES))
     path = _path(config)
     values = _file(path) if path else {}
@@ -270,6 +265,8 @@ def alerts(config: Path | None = None) -> AlertsSettings:
     Raises:
         ConfigError: a key is unknown, a value is wrong, or the vault cannot be asked.
     """
+    from alerts.settings import SettingsError, alerts_settings, vault_names
+
     path = _path(config)
     table = _file(path).get(ALERTS, {}) if path else {}
     if not isinstance(table, dict):
@@ -289,6 +286,8 @@ def console(flags: Mapping[str, Any], config: Path | None = None) -> ConsoleSett
     Raises:
         ConfigError: a key is unknown or a value is wrong.
     """
+    from dashboards.console.settings import ConsoleSettings
+
     table = _table(CONSOLE, config, ConsoleSettings.model_fields)
     try:
         return ConsoleSettings(**table | {name: value for name, value in flags.items() if value is not None})

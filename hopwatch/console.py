@@ -9,13 +9,12 @@ import argparse
 import getpass
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hopwatch.config import ConfigError, Settings, console, settings
+from hopwatch.process import Ending, say
 
 if TYPE_CHECKING:
     from alerts.book import Book
@@ -24,14 +23,11 @@ if TYPE_CHECKING:
 
 DONE: Final = 0
 
-Ending = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Calls what it is given when the process is asked to end."""
-
 _SECRET_BYTES_MAX: Final = 4_096
 _USERS: Final = Path("hopwatch.users")
 
 
-def add_console(parser: argparse.ArgumentParser, parsers: type[argparse.ArgumentParser]) -> None:
+def add_console(parser: argparse.ArgumentParser) -> None:
     """The flags of `hopwatch console`, and its commands for users."""
     parser.add_argument(
         "-d", "--declaration", type=Path, action="append", metavar="FILE", help="the declaration looked at; again for each plant"
@@ -45,9 +41,9 @@ def add_console(parser: argparse.ArgumentParser, parsers: type[argparse.Argument
     parser.add_argument("--proxy", action="append", metavar="NET", help="believe X-Forwarded-User and -Groups from there, and only there")
     parser.add_argument("--role", dest="roles", action="append", metavar="GROUP=ROLE", help="the role of a group of proxy or provider")
     parser.add_argument("--local-role", metavar="ROLE", help="the role where nobody is asked (default analyst)")
-    commands = parser.add_subparsers(metavar="COMMAND", parser_class=parsers)
+    commands = parser.add_subparsers(metavar="COMMAND")
     user = commands.add_parser("user", help="the file of users", allow_abbrev=False)
-    users = user.add_subparsers(metavar="COMMAND", required=True, parser_class=parsers)
+    users = user.add_subparsers(metavar="COMMAND", required=True)
     for name, about in (
         ("add", "add a user, or give one a new role and password"),
         ("remove", "remove a user"),
@@ -76,7 +72,7 @@ def run(arguments: argparse.Namespace, ending: Ending) -> int:
         return _users(arguments)
     chosen = settings({"store": arguments.store, "key": arguments.key, "approvers": arguments.approvers}, arguments.config)
     serving = _serving(chosen, arguments, arguments.declaration or [])
-    print(f"hopwatch: console on {serving.address}", file=sys.stderr, flush=True)
+    say(f"console on {serving.address}")
     with ending(serving.stop):
         serving.run()
     return DONE
@@ -92,7 +88,7 @@ def beside(chosen: Settings, address: str) -> Serving:
     flags = argparse.Namespace(config=None, address=address or None)
     serving = _serving(chosen, flags, [chosen.declaration])
     serving.start()
-    print(f"hopwatch: console on {serving.address}", file=sys.stderr, flush=True)
+    say(f"console on {serving.address}")
     return serving
 
 

@@ -11,7 +11,6 @@ import ipaddress
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from threading import Thread
 from typing import Final, Literal
 from wsgiref.simple_server import WSGIServer
@@ -20,6 +19,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
+
+from hopwatch.version import version
 
 SERIES_MAX: Final = 1_000
 """Sets of labels one metric tells apart; what would be a further one is counted under ``~other``."""
@@ -183,11 +184,7 @@ class _Build(Collector):
     """Which version runs."""
 
     def collect(self) -> Iterator[Family]:
-        try:
-            known = version("hopwatch")
-        except PackageNotFoundError:
-            known = "not installed"
-        yield InfoMetricFamily("hopwatch_build", "The version that runs.", value={"version": known})
+        yield InfoMetricFamily("hopwatch_build", "The version that runs.", value={"version": version()})
 
 
 def said_twice(groups: Sequence[Sequence[Metric]]) -> list[str]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,14 +18,16 @@ from typing import TypeVar
 from detectors.clock import ClockDetector, Clocks
 from detectors.online import online
 from detectors.verdict import VerdictDetector
+from hopwatch import flags
 from hopwatch.bus.kafka import Publisher, Reader, Subscriber
-from hopwatch.config import ConfigError, ScaleSettings, add_metrics, chosen, kafka, served
+from hopwatch.config import ConfigError, ScaleSettings, chosen, kafka, served
 from hopwatch.declared.load import load
 from hopwatch.declared.model import Architecture
 from hopwatch.detect import KINDS, Detecting, Token
 from hopwatch.editions import Edition, Editions, edition_name
 from hopwatch.engine import Detector
 from hopwatch.located import Located
+from hopwatch.process import Ending, say
 from hopwatch.sizes import TableSizes
 from hopwatch.store.postgresql import Hiding, PostgresStore, StoreAway
 from hopwatch.store.progress import Progress
@@ -36,9 +36,6 @@ from hopwatch.storing import KINDS as STORED
 from hopwatch.storing import Keeping, Storing
 
 DONE, WRONG = 0, 2
-
-Ending = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Calls what it is given when the process is asked to end."""
 
 AGAIN_S = 1.0
 
@@ -53,27 +50,11 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-unsigned", action="store_true", help="judge by declarations nobody has signed, too")
     parser.add_argument("--allow-older", action="store_true", help="let an older version take the place of a newer one")
     parser.add_argument("--at", type=date.fromisoformat, metavar="DATE", help="the day expiries are judged for (default: the packets')")
-    add_questions(parser)
-    add_locations(parser)
+    flags.questions(parser)
+    flags.locations(parser)
     parser.add_argument("--no-verdicts", dest="verdicts", action="store_false", default=None, help="keep no verdict for each flow")
     parser.add_argument("--group", metavar="NAME", help="the consumer group (default hopwatch-detect)")
-
-
-def add_questions(parser: argparse.ArgumentParser) -> None:
-    """The flag of whatever judges."""
-    parser.add_argument(
-        "--questions", action=argparse.BooleanOptionalAction, help="ask what no single window shows, too (docs/detectors.md; default on)"
-    )
-
-
-def add_locations(parser: argparse.ArgumentParser) -> None:
-    """The flags of whoever says where an address is and how large a table."""
-    parser.add_argument(
-        "--table-sizes", type=Path, metavar="FILE", help="CSV of asset, table and rows: how large tables are, for --questions"
-    )
-    parser.add_argument(
-        "--locations", type=Path, nargs="+", metavar="FILE", help="MaxMind DB files: country or operator of addresses, for --questions"
-    )
+    flags.common(parser)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +68,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=DAYS,…",
         help="how long: flows=30,persons=7,losses=90,heartbeats=7,findings=730,class:NAME=14; or keep_max: as classes say",
     )
+    flags.common(parser)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +76,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--postgres", metavar="URI", help="the PostgreSQL database; passwords belong in HOPWATCH_POSTGRES or ~/.pgpass")
     parser.add_argument("--key", type=Path, metavar="FILE", help="the key of the pseudonyms, one for all that use the database")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
-    add_metrics(parser)
+    flags.metrics(parser)
 
 
 def verdict_detectors(at: date | None, architecture: Architecture, edition: str) -> list[Detector]:
@@ -242,8 +224,3 @@ def _patient(make: Callable[[], T], stopping: _Stop) -> T | None:
                 said = True
             time.sleep(AGAIN_S)
     return None
-
-
-def say(line: str) -> None:
-    """One line for whoever runs it."""
-    print(f"hopwatch: {' '.join(line.split())}", file=sys.stderr, flush=True)

@@ -202,7 +202,7 @@ def test_what_a_statement_did_besides_is_stored_and_explained(capsys: pytest.Cap
 def test_a_line_of_flows_and_the_live_screen_show_the_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     out = io.StringIO()
     monkeypatch.setattr("hopwatch.terminal.REFRESH_S", 0.0)
-    monkeypatch.setattr("hopwatch.cli._view", lambda *_: LiveView(Console(file=out, force_terminal=True, width=200), "north"))
+    monkeypatch.setattr("hopwatch.watching._view", lambda *_: LiveView(Console(file=out, force_terminal=True, width=200), "north"))
     watch(Replay(a=[[flow(1)], [flow(2, account="svc_report")]]), "--store", "s.db")
     before_findings = out.getvalue().split("undeclared-account")[0]
     assert "declared 1" in before_findings

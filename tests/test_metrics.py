@@ -150,7 +150,7 @@ def test_a_watch_serves_its_figures_until_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served: list[Any] = []
-    monkeypatch.setattr("hopwatch.config.serve", lambda where, *figures: served.append((where, figures)) or (Closing(), Closing()))
+    monkeypatch.setattr("hopwatch.metrics.serve", lambda where, *figures: served.append((where, figures)) or (Closing(), Closing()))
     plant_day = str(ROOT / "examples" / "plant-day.pcap.gz")
     main(["watch", "-d", str(ROOT / "examples" / "plant-demo.yaml"), "-r", plant_day, "--store", "none", "--metrics", "127.0.0.1:0"])
     ((where, figures),) = served

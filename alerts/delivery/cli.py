@@ -10,15 +10,17 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from alerts.delivery import Item, Refused, Retry
 from alerts.delivery.canary import canary
-from alerts.delivery.make import Cluster, destination, origin
 from alerts.outbox import READ_MAX, Outbox, QueueState, Waiting, letter
 from alerts.settings import AlertsSettings, SettingsError
 from hopwatch.events import Alert, EventError, dump, parse, time_ns, time_text
 from hopwatch.show import clean
+
+if TYPE_CHECKING:
+    from alerts.delivery.make import Cluster
 
 DONE, FOUND = 0, 1
 WAIT_S: Final = 60.0
@@ -73,6 +75,9 @@ def run(command: str, arguments: argparse.Namespace, settings: AlertsSettings, o
 
 def _test(arguments: argparse.Namespace, settings: AlertsSettings, cluster: Cluster) -> int:
     """Straight to the receiver: no queue, and nothing else that has to run."""
+    # Clients of every kind of destination, loaded when one is spoken to.
+    from alerts.delivery.make import destination, origin
+
     name = arguments.destination
     to = destination(name, settings.destinations[name], cluster, sender=origin(settings))
     event = canary(name, arguments.plant, time.time_ns())

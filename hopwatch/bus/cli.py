@@ -9,7 +9,6 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 from hopwatch.bus.admin import PARTITIONS_MAX, Cluster
 from hopwatch.bus.connection import BrokerError, Connection, secret_in
@@ -17,13 +16,10 @@ from hopwatch.bus.rights import ROLES, rights
 
 OK, FOUND = 0, 1
 
-Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
-
-def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
-    """Add ``topics`` and its commands to the top-level parser."""
-    topics = subparsers.add_parser("topics", help="the topics of a Kafka cluster: create, check, grant", allow_abbrev=False)
-    commands = topics.add_subparsers(dest="topics_command", metavar="COMMAND", required=True)
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the commands and their flags to the parser of ``topics``."""
+    commands = parser.add_subparsers(dest="topics_command", metavar="COMMAND", required=True)
     for name, about in (("create", "create the topics that are not there"), ("check", "name every setting that is not as it should be")):
         command = commands.add_parser(name, help=about, allow_abbrev=False)
         _common(command)

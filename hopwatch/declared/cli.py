@@ -22,10 +22,9 @@ from hopwatch.flags import instant
 OK, FOUND, REFUSED = 0, 1, 2
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add ``declared`` and its commands to the top-level parser."""
-    declared = subparsers.add_parser("declared", help="the declared architecture: validate, sign, draw, ask")
-    commands = declared.add_subparsers(dest="declared_command", metavar="COMMAND", required=True)
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the commands and their flags to the parser of ``declared``."""
+    commands = parser.add_subparsers(dest="declared_command", metavar="COMMAND", required=True)
 
     def command(name: str, about: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=about)

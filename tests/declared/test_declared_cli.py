@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from detectors.whatif import what_if
-from hopwatch.declared.cli import add_parser, run
+from hopwatch.declared.cli import add_commands, run
 from hopwatch.declared.load import load
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -19,8 +19,8 @@ PLANT = Path(__file__).parents[2] / "examples" / "plant-north.yaml"
 
 def declared(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    return run(parser.parse_args(["declared", *map(str, arguments)]), what_if, lambda args: 3, lambda args: 4)
+    add_commands(parser)
+    return run(parser.parse_args([*map(str, arguments)]), what_if, lambda args: 3, lambda args: 4)
 
 
 def test_validate_holds_on_its_day_and_finds_what_ended_later(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,14 @@
+"""Which version of the program runs."""
+
+from __future__ import annotations
+
+
+def version() -> str:
+    """The version of the installed package; a checkout that is not installed has none."""
+    # Its parts are those of a mail parser: loaded by who asks.
+    from importlib import metadata
+
+    try:
+        return metadata.version("hopwatch")
+    except metadata.PackageNotFoundError:
+        return "not installed"
