@@ -46,12 +46,24 @@ _DELAY: Final = Metric(_PREFIX + "delay_seconds", "histogram", "From queue to ac
 _ALERT_DELAY: Final = Metric(
     _PREFIX + "alert_delay_seconds", "histogram", "From the alert's own time to acknowledgement.", _LABELS, _PROGRAMS
 )
+_CANARY_INTERVAL: Final = Metric(
+    _PREFIX + "canary_interval_seconds",
+    "gauge",
+    "How far apart canaries are; as far as letters are gathered, if that is longer.",
+    _LABELS,
+    _PROGRAMS,
+)
+_CANARY_BEGUN: Final = Metric(
+    _PREFIX + "canary_begun_timestamp_seconds", "gauge", "Since when this program sends canaries.", _LABELS, _PROGRAMS
+)
 
 METRICS: Final = (
     *(Metric(_PREFIX + name, "gauge", about, _LABELS, _PROGRAMS) for name, (about, _) in _GAUGES.items()),
     *(Metric(f"{_PREFIX}{name}_total", "counter", about, _LABELS, _PROGRAMS) for name, (about, _) in _COUNTERS.items()),
     _DELAY,
     _ALERT_DELAY,
+    _CANARY_INTERVAL,
+    _CANARY_BEGUN,
     _READABLE,
 )
 
@@ -66,9 +78,13 @@ class DeliveryCollector(Collector):
         senders: Mapping[str, Sender],
         clock_ns: Callable[[], int] = time.time_ns,
         gathers_s: Mapping[str, float] | None = None,
+        canaries_s: Mapping[str, float] | None = None,
     ) -> None:
-        """``gathers_s``: how long a destination gathers letters for one mail; they are not late by that."""
-        self._gathers_s = gathers_s or {}
+        """``gathers_s``: how long a destination gathers letters for one mail; they are not late by that.
+
+        ``canaries_s``: how far apart canaries are, of destinations that have them.
+        """
+        self._gathers_s, self._canaries_s, self._begun_s = gathers_s or {}, canaries_s or {}, clock_ns() / 1e9
         self._states, self._names, self._senders, self._clock_ns = states, frozenset(names), senders, clock_ns
 
     def collect(self) -> Iterator[Family]:
@@ -93,6 +109,13 @@ class DeliveryCollector(Collector):
             for state in states:
                 counter.add_metric([state.destination], count(state))
             yield counter
+        interval = GaugeMetricFamily(_CANARY_INTERVAL.name, _CANARY_INTERVAL.about, labels=_LABELS)
+        begun = GaugeMetricFamily(_CANARY_BEGUN.name, _CANARY_BEGUN.about, labels=_LABELS)
+        for name, canary_s in self._canaries_s.items():
+            interval.add_metric([name], max(canary_s, self._gathers_s.get(name, 0.0)))
+            begun.add_metric([name], self._begun_s)
+        yield interval
+        yield begun
         senders = sorted(self._senders.items())
         yield _histogram(_DELAY, {name: one.delays for name, one in senders})
         yield _histogram(_ALERT_DELAY, {name: one.alert_delays for name, one in senders})

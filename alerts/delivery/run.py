@@ -43,16 +43,18 @@ class Delivery:
             SettingsError: a format, a template or a certificate is not what it should be.
         """
         self._outbox = outbox
+        canaries_s = {name: every_s for name, of in settings.destinations.items() if (every_s := of.canary_s or settings.canary_s)}
         self._senders = Senders(
             destinations(settings, cluster, firing),
             outbox,
-            canary_s=lambda name: settings.destinations[name].canary_s or settings.canary_s,
+            canary_s=canaries_s.get,
             plant=plant,
             clock_ns=clock_ns,
             random=random,
         )
         gathers_s = {name: of.digest_s for name, of in settings.destinations.items() if isinstance(of, MailSettings)}
-        self.collector = DeliveryCollector(self._states, list(settings.destinations), self._senders.running, clock_ns, gathers_s)
+        names = list(settings.destinations)
+        self.collector = DeliveryCollector(self._states, names, self._senders.running, clock_ns, gathers_s, canaries_s)
 
     def _states(self) -> list[QueueState]:
         """Of whatever thread asks, which is another each time: a scrape."""

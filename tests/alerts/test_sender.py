@@ -10,8 +10,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from alerts.delivery import Item, Plain, Refused, Retry
 from alerts.delivery.metrics import DeliveryCollector
+from alerts.delivery.run import Delivery
 from alerts.delivery.sender import BACKOFF_S_MAX, DELAY_BUCKETS_S, Sender, Senders
 from alerts.outbox import Letter, Outbox, QueueState, letter
+from alerts.settings import alerts_settings
 from hopwatch.events import Alert
 from hopwatch.store import StoreError
 from tests.alerts.letters import T0_NS, Book, alert, book, letters
@@ -377,3 +379,19 @@ def test_figures_have_no_label_but_the_destination(file: Book) -> None:
     gathering = CollectorRegistry()
     gathering.register(DeliveryCollector(outbox.states, ["siem"], {}, clock, {"siem": 30.0}))
     assert 'hopwatch_delivery_oldest_letter_age_seconds{destination="siem"} 10.0' in generate_latest(gathering).decode()
+
+
+def test_where_canaries_go_their_interval_and_beginning_are_figures(file: Book, tmp_path: Path) -> None:
+    clock = Clock()
+    to = {"kind": "file", "address": str(tmp_path / "alerts.jsonl")}
+    mail = {"kind": "mail", "address": "smtp://127.0.0.1:25", "sender": "h@example.org", "recipients": ["s@example.org"]}
+    settings = alerts_settings(
+        {"canary_s": 600, "destinations": {"siem": to | {"canary_s": 60}, "file": to, "mail": mail | {"digest_s": 3_600}}}, "test", {}
+    )
+    registry = CollectorRegistry()
+    registry.register(Delivery(settings, file.outbox, lambda: pytest.fail("no broker"), clock_ns=clock).collector)
+    lines = generate_latest(registry).decode().splitlines()
+    for name, interval_s in (("siem", 60.0), ("file", 600.0), ("mail", 3600.0)):
+        assert f'hopwatch_delivery_canary_interval_seconds{{destination="{name}"}} {interval_s}' in lines
+    begun = [line.split()[1] for line in lines if line.startswith("hopwatch_delivery_canary_begun_timestamp_seconds{")]
+    assert [float(value) for value in begun] == [clock.now_ns / 1e9] * 3
