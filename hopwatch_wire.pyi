@@ -91,7 +91,7 @@ class Windows:
         server: tuple[str, int],
         time_ns: int,
         *,
-        protocol: str,
+        protocol: str | None = None,
         depth: str = "server-log",
         seen_by: str = "server-log",
         transport: str = "tcp",
@@ -135,11 +135,22 @@ class Windows:
         cipher: str | None = None,
         authentication: str | None = None,
         joined_late: bool = False,
+        one_sided: bool = False,
+        encrypted: bool = False,
     ) -> None:
-        """How the wire is protected, and that the connection was joined late."""
+        """How the wire is protected, and in which condition the connection was seen."""
+
+    def named(self, connection: int, time_ns: int, name: str, by: str) -> None:
+        """A name that the client used for the server; ``by``: ``sni``, ``http`` or ``opcua``."""
+
+    def answered(self, client: str, address: str, name: str, time_ns: int, ttl_s: int) -> None:
+        """A DNS answer: ``client`` was told that ``name`` has ``address``; connections opened later bear the name."""
 
     def uncounted(self, connection: int, time_ns: int, operation: str, data_from: str) -> None:
         """Something moved that could not be counted: the window of it is ``lossy``."""
+
+    def estimated(self, connection: int, time_ns: int, operation: str, data_from: str) -> None:
+        """Amounts that are near the truth, not counted at its source: the window of them is ``estimated``."""
 
     def told(self, connection: int) -> list[Told]:
         """Ends the open windows of a connection that goes on, and says what its flows have counted."""

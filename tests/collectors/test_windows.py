@@ -59,3 +59,23 @@ def test_a_closed_connection_is_refused_and_nothing_is_lost() -> None:
     with pytest.raises(RuntimeError, match="not open"):
         windows.add(connection, START_NS, "select", "server", rows=1)
     assert len(windows.take()) == 1
+
+
+def test_what_another_sensor_says_bears_its_names_its_condition_and_that_amounts_are_near_the_truth() -> None:
+    windows = Windows("north", "zeek-idmz")
+    windows.answered("10.40.9.77", "203.0.113.5", "files.lake.example", START_NS, 60)
+    connection = windows.open(("10.40.9.77", 51_512), ("203.0.113.5", 443), START_NS, depth="sizes", seen_by="sensor", opened_by="client")
+    windows.named(connection, START_NS, "lake.example", "sni")
+    windows.describe(connection, START_NS, transport="tls1.3", one_sided=True, encrypted=True)
+    windows.add(connection, START_NS, "transfer", "client", bytes=900, bytes_back=80)
+    windows.estimated(connection, START_NS, "transfer", "client")
+    windows.close(connection, START_NS)
+    (flow,) = map(json.loads, windows.take())
+    names = [{"name": "files.lake.example", "by": "dns"}, {"name": "lake.example", "by": "sni"}]
+    assert (flow["destination"]["names"], flow["protocol"], flow["depth"], flow["seen_by"]) == (names, None, "sizes", "sensor")
+    assert (flow["completeness"]["state"], flow["completeness"]["estimated"], flow["protection"]["transport"]) == (
+        "encrypted",
+        True,
+        "tls1.3",
+    )
+    assert (flow["bytes"], flow["bytes_back"]) == (900, 80)

@@ -352,9 +352,12 @@ impl Windows {
     }
 }
 
+fn address_of(text: &str) -> PyResult<IpAddr> {
+    text.parse().map_err(|_| PyValueError::new_err(format!("address {text:?}, expected IPv4 or IPv6")))
+}
+
 fn endpoint((address, port): (String, u16)) -> PyResult<Endpoint> {
-    let parsed: IpAddr = address.parse().map_err(|_| PyValueError::new_err(format!("address {address:?}, expected IPv4 or IPv6")))?;
-    Ok(Endpoint { address: parsed, port })
+    Ok(Endpoint { address: address_of(&address)?, port })
 }
 
 fn side(name: &str) -> PyResult<Side> {
@@ -442,14 +445,14 @@ impl Windows {
     }
 
     /// Begins a connection; returns its number.
-    #[pyo3(signature = (client, server, time_ns, *, protocol, depth="server-log", seen_by="server-log", transport="tcp", opened_by=None, context=None))]
+    #[pyo3(signature = (client, server, time_ns, *, protocol=None, depth="server-log", seen_by="server-log", transport="tcp", opened_by=None, context=None))]
     #[allow(clippy::too_many_arguments)] // One call names everything that a connection has.
     fn open(
         &self,
         client: (String, u16),
         server: (String, u16),
         time_ns: i64,
-        protocol: &str,
+        protocol: Option<&str>,
         depth: &str,
         seen_by: &str,
         transport: &str,
@@ -463,10 +466,10 @@ impl Windows {
             transport: Arc::from(transport),
             tap: None,
             context: context.map(Arc::from),
-            seen_by: known(seen_by, &["tap", "server-log", "proxy-log", "broker"], "seen_by")?,
+            seen_by: known(seen_by, &["tap", "server-log", "proxy-log", "broker", "sensor", "switch"], "seen_by")?,
             first_ns: time_ns,
         };
-        let protocol = known(protocol, &PROTOCOLS, "protocol")?;
+        let protocol = protocol.map(|name| known(name, &PROTOCOLS, "protocol")).transpose()?;
         let depth = match known(depth, &["decoded", "server-log", "sizes", "blind"], "depth")? {
             "decoded" => Depth::Decoded,
             "server-log" => Depth::ServerLog,
@@ -475,7 +478,11 @@ impl Windows {
         };
         let mut windows = self.lock();
         let id = windows.open(opening);
-        windows.recorder(id, time_ns).protocol(protocol, depth);
+        let mut out = windows.recorder(id, time_ns);
+        match protocol {
+            Some(name) => out.protocol(name, depth),
+            None => out.depth(depth),
+        }
         Ok(id)
     }
 
@@ -541,8 +548,9 @@ impl Windows {
         Ok(())
     }
 
-    /// What is known of the connection besides: how the wire is protected, and that it was joined late.
-    #[pyo3(signature = (connection, time_ns, *, transport=None, cipher=None, authentication=None, joined_late=false))]
+    /// What is known of the connection besides: how the wire is protected, and in which condition it was seen.
+    #[pyo3(signature = (connection, time_ns, *, transport=None, cipher=None, authentication=None, joined_late=false, one_sided=false, encrypted=false))]
+    #[allow(clippy::too_many_arguments)] // One call says everything that is known.
     fn describe(
         &self,
         connection: usize,
@@ -551,6 +559,8 @@ impl Windows {
         cipher: Option<String>,
         authentication: Option<String>,
         joined_late: bool,
+        one_sided: bool,
+        encrypted: bool,
     ) -> PyResult<()> {
         let mut windows = self.lock();
         is_open(&windows, connection)?;
@@ -562,7 +572,27 @@ impl Windows {
             p.cipher = cipher;
             p.authentication = authentication.map(Into::into);
         });
-        out.condition(|c| c.joined_late |= joined_late);
+        out.condition(|c| {
+            c.joined_late |= joined_late;
+            c.one_sided |= one_sided;
+            c.encrypted |= encrypted;
+        });
+        Ok(())
+    }
+
+    /// A name that the client used for the server.
+    fn named(&self, connection: usize, time_ns: i64, name: &str, by: &str) -> PyResult<()> {
+        let by = known(by, &["sni", "http", "opcua"], "by")?;
+        let mut windows = self.lock();
+        is_open(&windows, connection)?;
+        windows.recorder(connection, time_ns).server_name(name, by);
+        Ok(())
+    }
+
+    /// A DNS answer: `client` was told that `name` has `address`.
+    fn answered(&self, client: &str, address: &str, name: &str, time_ns: i64, ttl_s: u32) -> PyResult<()> {
+        let until_ns = time_ns.saturating_add(i64::from(ttl_s) * 1_000_000_000);
+        self.lock().answered(address_of(client)?, address_of(address)?, name, time_ns, until_ns);
         Ok(())
     }
 
@@ -573,6 +603,16 @@ impl Windows {
         let mut windows = self.lock();
         is_open(&windows, connection)?;
         windows.recorder(connection, time_ns).uncounted(&Movement::new(operation, from));
+        Ok(())
+    }
+
+    /// Amounts that are near the truth, not counted at its source: the window of them is `estimated`.
+    fn estimated(&self, connection: usize, time_ns: i64, operation: &str, data_from: &str) -> PyResult<()> {
+        let operation = operation_of(operation)?;
+        let from = side(data_from)?;
+        let mut windows = self.lock();
+        is_open(&windows, connection)?;
+        windows.recorder(connection, time_ns).estimated(&Movement::new(operation, from));
         Ok(())
     }
 
