@@ -37,6 +37,7 @@ class Known(NamedTuple):
 
 KINDS: Final = {
     "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
+    "mosquitto-log": Known("collectors.mosquitto_log", "MosquittoLog", "ADDRESS:PORT=PATH", "a Mosquitto broker's log"),
 }
 """Every kind by its name; a new one is a line here and a file in collectors/."""
 

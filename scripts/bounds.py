@@ -265,6 +265,11 @@ SAID = {
         UNKNOWN: "CURSORS_MAX STATEMENT_BYTES_MAX",
         "`postgresql_log_unreadable`": "FIELD_BYTES_MAX",
     },
+    "collectors/mosquitto_log.py": {
+        "`mosquitto_log_clients_over`, and told: `unplaced` when heard of again": "CLIENTS_MAX",
+        "`mosquitto_log_waiting_over`": "WAITING_MAX",
+        "none lost: the next set goes on": "FILTERS_MAX",
+    },
     "collectors/tail.py": {
         PIECES: "PIECE_BYTES_MAX",
         "`…_unreadable`, and a `loss`": "RECORD_BYTES_MAX",
