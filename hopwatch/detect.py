@@ -18,7 +18,6 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Protocol
 
 from detectors.judgement import Judgement
@@ -210,19 +209,13 @@ class Detecting:
         self._declared.read(stopping)
 
     def _figures(self) -> JudgingFigures:
-        """What Prometheus is told; a figure that is asked for reads what one step of the interpreter reads."""
+        """What Prometheus is told."""
         made = JudgingFigures(DETECTING)
-        counted = {
-            "hopwatch_events_read_total": "events", "hopwatch_events_rejected_total": "rejected", "hopwatch_events_missed_total": "missed",
-            "hopwatch_database_away_total": "away", "hopwatch_detect_published_findings_total": "findings",
-            "hopwatch_detect_fenced_total": "fenced",
-        }  # fmt: skip
-        for name, counter in counted.items():
-            made.ask(name, partial(self.counters.__getitem__, counter))
+        own = {"hopwatch_detect_published_findings_total": "findings", "hopwatch_detect_fenced_total": "fenced"}
+        made.follow(self.counters, lambda: self._away, own)
         made.ask("hopwatch_detect_undeclared_events_total", lambda: {(plant,): count for plant, count in self._undeclared.copy().items()})
         made.ask("hopwatch_detect_unpublished_findings", lambda: len(self._outgoing))
         made.ask("hopwatch_partitions", lambda: len(self._shares))
-        made.ask("hopwatch_database_up", lambda: float(not self._away))
         return made
 
     def _highest(self, plant: str, classes: Sequence[str]) -> str | None:

@@ -6,6 +6,7 @@ What is judged is tallied first and becomes figures when it is kept: a step that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from detectors.judgement import Judgement
@@ -59,6 +60,14 @@ RUNNING: Final = (
     Metric("hopwatch_database_up", "gauge", "1 while the database answers.", programs=_SCALE),
     Metric("hopwatch_database_away_total", "counter", "How often the database did not answer.", programs=_SCALE),
 )
+
+_CONSUMED: Final = {
+    "hopwatch_events_read_total": "events",
+    "hopwatch_events_rejected_total": "rejected",
+    "hopwatch_events_missed_total": "missed",
+    "hopwatch_database_away_total": "away",
+}
+"""The counters, by the name a consumer of topics keeps them under."""
 
 WATCHING: Final = (
     *JUDGING,
@@ -156,6 +165,15 @@ class Tally:
 
 class RunningFigures(Figures):
     """Figures of whoever reads the bus."""
+
+    def follow(self, counters: Mapping[str, int], away: Callable[[], bool], own: Mapping[str, str]) -> None:
+        """Tell what every consumer of topics counts, and whether its database is away; ``own`` names the counters of one program.
+
+        A figure that is asked for reads what one step of the interpreter reads.
+        """
+        for name, counter in (_CONSUMED | dict(own)).items():
+            self.ask(name, partial(counters.__getitem__, counter))
+        self.ask("hopwatch_database_up", lambda: float(not away()))
 
     def lags(self, behind: Iterable[tuple[str, int]]) -> None:
         """How far behind the end the reader is, by topic, a partition at a time."""

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -141,14 +140,8 @@ class Storing:
     def _figures(self) -> RunningFigures:
         """What Prometheus is told."""
         made = RunningFigures(STORING)
-        counted = {
-            "hopwatch_events_read_total": "events", "hopwatch_events_rejected_total": "rejected", "hopwatch_events_missed_total": "missed",
-            "hopwatch_database_away_total": "away", "hopwatch_store_new_events_total": "new",
-        }  # fmt: skip
-        for name, counter in counted.items():
-            made.ask(name, partial(self.counters.__getitem__, counter))
+        made.follow(self.counters, lambda: self._away, {"hopwatch_store_new_events_total": "new"})
         made.ask("hopwatch_queue_events", lambda: len(self._batch))
-        made.ask("hopwatch_database_up", lambda: float(not self._away))
         return made
 
     def read_declarations(self, stopping: Callable[[], bool] = lambda: False) -> None:

@@ -146,6 +146,19 @@ def test_a_counter_that_nothing_reached_yet_is_there() -> None:
     assert "hopwatch_events_rejected_total 0.0" in shown(RunningFigures(STORING))
 
 
+def test_whoever_consumes_topics_tells_its_counters_and_whether_its_database_is_away() -> None:
+    counters, away = dict.fromkeys(("events", "rejected", "missed", "away", "new"), 0), False
+    figures = RunningFigures(STORING)
+    figures.follow(counters, lambda: away, {"hopwatch_store_new_events_total": "new"})
+    assert "hopwatch_database_up 1.0" in shown(figures)
+    counters |= {"events": 5, "rejected": 1, "missed": 2, "away": 3, "new": 4}
+    away = True
+    said = shown(figures)
+    for name, value in (("events_read", 5), ("events_rejected", 1), ("events_missed", 2), ("database_away", 3), ("store_new_events", 4)):
+        assert f"hopwatch_{name}_total {value}.0" in said
+    assert "hopwatch_database_up 0.0" in said
+
+
 def test_a_watch_serves_its_figures_until_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
