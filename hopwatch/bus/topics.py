@@ -117,15 +117,17 @@ def keys(kind: str, plant: str, connection: str | None = None, shards: int = 1) 
     return [f"{plant}/{zlib.crc32(connection.encode()) % shards}".encode()]
 
 
+def _time(field: str) -> re.Pattern[bytes]:
+    """Where the field of a line says a time."""
+    return re.compile(rb'"%b"\s*:\s*"([0-9TtZz:.+-]{20,45})"' % field.encode())
+
+
 _TIMES: Final = {
-    "flow": re.compile(rb'"end"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
-    "loss": re.compile(rb'"end"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
-    "heartbeat": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
-    "alert": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
-    "decision": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
-    "declared": re.compile(rb'"time"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
-    "finding": re.compile(rb'"last_seen"\s*:\s*"([0-9TtZz:.+-]{20,45})"'),
+    **dict.fromkeys(("flow", "loss"), _time("end")),
+    **dict.fromkeys(("heartbeat", "alert", "decision", "declared"), _time("time")),
+    "finding": _time("last_seen"),
 }
+"""The time an event is about, by its kind."""
 
 
 def headers(kind: str, plant: str, event_id: str, speaker: str, line: bytes) -> list[tuple[str, str | bytes | None]]:
