@@ -27,6 +27,7 @@ import fcntl
 import os
 import sqlite3
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,14 +261,14 @@ def _time(instant_ns: int) -> str:
     return sortable(time_text(instant_ns))
 
 
-class _Queues:
+class _Queues(ABC):
     """The statements that SQLite and PostgreSQL share; how a transaction is made is what they do not."""
 
     _db: Any  # Any: a connection of either.
 
+    @abstractmethod
     def _transaction(self, *, reads: bool = False) -> contextlib.AbstractContextManager[Connection]:
         """All of it or nothing; one that ``reads`` waits for no writer."""
-        raise NotImplementedError
 
     def waiting(self, destination: str, most: int) -> list[Waiting]:
         return self._letters("destination = ? AND state = 'waiting'", (destination,), most)
