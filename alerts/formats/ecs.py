@@ -3,10 +3,9 @@
 What the schema has no field for stands under ``hopwatch``, the product's own name, as the schema asks of custom fields.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from alerts.formats.view import PRODUCT, VENDOR, Origin, Side, View, severity_number, view
+from alerts.formats.view import PRODUCT, VENDOR, Origin, Side, View, instant, severity_number, view
 from hopwatch.events import Alert
 
 VERSION: Final = "9.4.0"
@@ -114,17 +113,9 @@ def _own(seen: View) -> Json:
         },
         "finding": {
             "id": seen.finding_id,
-            "rows": seen.rows,
-            "values": seen.values,
-            "messages": seen.messages,
-            "bytes": seen.bytes,
-            "windows": seen.windows,
-            "objects": list(seen.objects),
-            "classes": list(seen.classes),
+            **seen.moved,
             "nearest_hop": seen.hop,
-            "differences": [
-                {"question": question, "declared": declared, "observed": observed} for question, declared, observed in seen.differences
-            ],
+            "differences": seen.differing,
             "completeness": seen.completeness,
             "signed": seen.signed,
         },
@@ -150,5 +141,4 @@ def _told(part: Any) -> Any:  # Any: JSON values
 
 def _time(instant_ns: int) -> str:
     """With nine digits of a second, as a ``date_nanos`` may have; a ``date`` reads them too."""
-    made = datetime.fromtimestamp(instant_ns // 10**9, UTC)
-    return f"{made:%Y-%m-%dT%H:%M:%S}.{instant_ns % 10**9:09d}Z"
+    return instant(instant_ns, 9)

@@ -6,10 +6,9 @@ in the header whatever is no letter, digit, dot, underscore or hyphen is replace
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Final
 
-from alerts.formats.view import PRODUCT, VENDOR, Origin, View, view
+from alerts.formats.view import PRODUCT, VENDOR, Origin, View, instant, view
 from hopwatch.events import Alert
 
 DELIMITER: Final = "\t"
@@ -48,13 +47,7 @@ def _attributes(seen: View) -> list[tuple[str, str]]:
         ("verdict", seen.verdict),
         ("severity", seen.severity),
         ("severityBecause", seen.because),
-        ("source", seen.source.name),
-        ("destination", seen.destination.name),
-        ("classes", ", ".join(seen.classes)),
-        ("rows", str(seen.rows)),
-        ("values", str(seen.values)),
-        ("messages", str(seen.messages)),
-        ("bytes", str(seen.bytes)),
+        *seen.ends,
         ("windows", str(seen.windows)),
         ("firstSeen", _time(seen.first_ns)),
         ("lastSeen", _time(seen.last_ns)),
@@ -65,5 +58,4 @@ def _attributes(seen: View) -> list[tuple[str, str]]:
 
 
 def _time(instant_ns: int) -> str:
-    made = datetime.fromtimestamp(instant_ns // 10**9, UTC)
-    return f"{made:%Y-%m-%dT%H:%M:%S}.{instant_ns // 10**6 % 1000:03d}Z"
+    return instant(instant_ns, 3)

@@ -6,10 +6,9 @@ because what reads such a line looks for its first word, and says so by being of
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Final
 
-from alerts.formats.view import Origin, View, view
+from alerts.formats.view import Origin, View, instant, view
 from hopwatch.events import Alert, Severity
 
 FACILITY: Final = 16
@@ -79,13 +78,7 @@ def _data(seen: View) -> list[tuple[str, str]]:
         ("verdict", seen.verdict),
         ("who", seen.who),
         ("client", "" if seen.client is None else seen.client.name),
-        ("source", seen.source.name),
-        ("destination", seen.destination.name),
-        ("classes", ", ".join(seen.classes)),
-        ("rows", str(seen.rows)),
-        ("values", str(seen.values)),
-        ("messages", str(seen.messages)),
-        ("bytes", str(seen.bytes)),
+        *seen.ends,
         ("hop", seen.hop),
         ("techniques", ", ".join(seen.technique_ids)),
         ("page", seen.page),
@@ -107,5 +100,4 @@ def _word(text: str, most: int) -> str:
 
 def _time(instant_ns: int) -> str:
     """At most six digits of a second (RFC 5424, 6.2.3)."""
-    made = datetime.fromtimestamp(instant_ns // 10**9, UTC)
-    return f"{made:%Y-%m-%dT%H:%M:%S}.{instant_ns // 1000 % 10**6:06d}Z"
+    return instant(instant_ns, 6)

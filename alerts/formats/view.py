@@ -8,8 +8,9 @@ it is. A view holds what the alert holds and no more: no payload is in it, and n
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from typing import Any, Final
 
 from alerts.techniques import Technique, technique
 from hopwatch.events import Alert, Severity, time_ns
@@ -118,6 +119,37 @@ class View:
         return cut("; ".join(parts))
 
     @property
+    def moved(self) -> dict[str, Any]:  # Any: JSON values
+        """What moved, in the words that every format of JSON has for it."""
+        return {
+            "rows": self.rows,
+            "values": self.values,
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "windows": self.windows,
+            "objects": list(self.objects),
+            "classes": list(self.classes),
+        }
+
+    @property
+    def differing(self) -> list[dict[str, str]]:
+        """How it differs from what was declared, likewise."""
+        return [{"question": question, "declared": declared, "observed": observed} for question, declared, observed in self.differences]
+
+    @property
+    def ends(self) -> list[tuple[str, str]]:
+        """Both ends, what moved between them and how much, in the words that formats of names and texts have for it."""
+        return [
+            ("source", self.source.name),
+            ("destination", self.destination.name),
+            ("classes", ", ".join(self.classes)),
+            ("rows", str(self.rows)),
+            ("values", str(self.values)),
+            ("messages", str(self.messages)),
+            ("bytes", str(self.bytes)),
+        ]
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more is asked of anybody."""
         return self.state == "resolved"
@@ -217,6 +249,12 @@ def side(text: str) -> Side:
 def severity_number(severity: Severity) -> int:
     """1 to 5, the worst last (OCSF ``severity_id``)."""
     return {"info": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}[severity]
+
+
+def instant(at_ns: int, digits: int) -> str:
+    """RFC 3339 in UTC, the second with so many digits behind its point."""
+    made = datetime.fromtimestamp(at_ns // 10**9, UTC)
+    return f"{made:%Y-%m-%dT%H:%M:%S}.{at_ns % 10**9 // 10 ** (9 - digits):0{digits}d}Z"
 
 
 def milliseconds(instant_ns: int) -> int:
