@@ -99,152 +99,110 @@ def made() -> Dashboard:
         ),
         0.2,
     )
-    return (
-        dashboard(
-            "hopwatch-trust",
-            "Trust in the view",
-            "How much of what moved could be seen, and whether everything that looks lives.",
-        )
-        .with_panel(
-            number(
-                "Agents silent",
-                f"Not heard for {SILENT_S} s.",
-                promql(
-                    f"""count(time() - max by (plant, agent) (hopwatch_heartbeat_timestamp_seconds{{plant=~"$plant"}}) > {SILENT_S})
-                    or vector(0)""",
-                    instant=True,
-                ),
-                red=1,
-            )
-            .span(4)
-            .height(4)
-        )
-        .with_panel(
-            number(
-                "Blind share",
-                "Of the last five minutes.",
-                promql(f"({share.format('5m')}) >= 0 or vector(0)", instant=True),
-                unit="percentunit",
-                red=0.2,
-            )
-            .span(4)
-            .height(4)
-        )
-        .with_panel(
-            number(
-                "Packets lost",
-                "In the last hour.",
-                promql('sum(increase(hopwatch_lost_packets_total{plant=~"$plant"}[1h])) or vector(0)', instant=True),
-                red=1,
-            )
-            .span(4)
-            .height(4)
-        )
-        .with_panel(
-            number("Events behind", "What detectors have not read yet.", promql("sum(hopwatch_lag_events)", instant=True), red=100_000)
-            .span(4)
-            .height(4)
-        )
-        .with_panel(
-            number(
-                "Spools",
-                "Events that wait at agents.",
-                promql('sum(hopwatch_heartbeat_spool_events{plant=~"$plant"})', instant=True),
-                red=100_000,
-            )
-            .span(4)
-            .height(4)
-        )
-        .with_panel(
-            number(
-                "Oldest undelivered",
-                "The alert that waits longest for a destination.",
-                promql("max(hopwatch_delivery_oldest_letter_age_seconds)", instant=True),
-                unit="s",
-                red=300,
-            )
-            .span(4)
-            .height(4)
-        )
-        .with_row(Row("What is seen"))
-        .with_panel(conduits.span(24).height(9))
-        .with_panel(blind.span(12).height(8))
-        .with_panel(taps.span(12).height(8))
-        .with_row(Row("What is lost"))
-        .with_panel(losses.span(12).height(8))
-        .with_panel(
-            chart(
-                "Packets lost a second",
-                "By the stage that lost them.",
-                promql(
-                    'sum by (agent, stage) (rate(hopwatch_lost_packets_total{plant=~"$plant"}[$__rate_interval]))', "{{agent}} {{stage}}"
-                ),
-                unit="pps",
-            )
-            .span(12)
-            .height(8)
-        )
-        .with_row(Row("What looks"))
-        .with_panel(agents.span(24).height(8))
-        .with_panel(
-            chart(
-                "Clock offset",
-                "As each agent's kernel knows it.",
-                promql('hopwatch_heartbeat_clock_offset_seconds{plant=~"$plant"}', "{{agent}}"),
-                unit="s",
-            )
-            .span(8)
-            .height(8)
-        )
-        .with_panel(
-            chart(
-                "Lag",
-                "Messages of each topic that are not read yet.",
-                promql("sum by (job, topic) (hopwatch_lag_events)", "{{job}} {{topic}}"),
-            )
-            .span(8)
-            .height(8)
-        )
-        .with_panel(
-            chart(
-                "Time of a step",
-                "What 19 of 20 batches take, from reading to keeping.",
-                promql("histogram_quantile(0.95, sum by (job, le) (rate(hopwatch_step_seconds_bucket[$__rate_interval])))", "{{job}}"),
-                unit="s",
-            )
-            .span(8)
-            .height(8)
-        )
-        .with_row(Row("Who is told"))
-        .with_panel(
-            chart(
-                "Letters that wait", "By destination.", promql("sum by (destination) (hopwatch_delivery_queue_letters)", "{{destination}}")
-            )
-            .span(8)
-            .height(8)
-        )
-        .with_panel(
-            chart(
-                "Age of the oldest",
-                "By destination.",
-                promql("max by (destination) (hopwatch_delivery_oldest_letter_age_seconds)", "{{destination}}"),
-                unit="s",
-            )
-            .span(8)
-            .height(8)
-        )
-        .with_panel(
-            chart(
-                "Delivery delay",
-                "From the alert's own time to the destination's acknowledgement: 19 of 20.",
-                promql(
-                    """histogram_quantile(0.95,
-                    sum by (destination, le) (rate(hopwatch_delivery_alert_delay_seconds_bucket[$__rate_interval])))""",
-                    "{{destination}}",
-                ),
-                unit="s",
-            )
-            .span(8)
-            .height(8)
-        )
+    board = dashboard(
+        "hopwatch-trust",
+        "Trust in the view",
+        "How much of what moved could be seen, and whether everything that looks lives.",
     )
+    for small in (
+        number(
+            "Agents silent",
+            f"Not heard for {SILENT_S} s.",
+            promql(
+                f"""count(time() - max by (plant, agent) (hopwatch_heartbeat_timestamp_seconds{{plant=~"$plant"}}) > {SILENT_S})
+                    or vector(0)""",
+                instant=True,
+            ),
+            red=1,
+        ),
+        number(
+            "Blind share",
+            "Of the last five minutes.",
+            promql(f"({share.format('5m')}) >= 0 or vector(0)", instant=True),
+            unit="percentunit",
+            red=0.2,
+        ),
+        number(
+            "Packets lost",
+            "In the last hour.",
+            promql('sum(increase(hopwatch_lost_packets_total{plant=~"$plant"}[1h])) or vector(0)', instant=True),
+            red=1,
+        ),
+        number("Events behind", "What detectors have not read yet.", promql("sum(hopwatch_lag_events)", instant=True), red=100_000),
+        number(
+            "Spools",
+            "Events that wait at agents.",
+            promql('sum(hopwatch_heartbeat_spool_events{plant=~"$plant"})', instant=True),
+            red=100_000,
+        ),
+        number(
+            "Oldest undelivered",
+            "The alert that waits longest for a destination.",
+            promql("max(hopwatch_delivery_oldest_letter_age_seconds)", instant=True),
+            unit="s",
+            red=300,
+        ),
+    ):
+        board.with_panel(small.span(4).height(4))
+    board.with_row(Row("What is seen"))
+    board.with_panel(conduits.span(24).height(9))
+    for drawn in (
+        blind,
+        taps,
+    ):
+        board.with_panel(drawn.span(12).height(8))
+    board.with_row(Row("What is lost"))
+    for drawn in (
+        losses,
+        chart(
+            "Packets lost a second",
+            "By the stage that lost them.",
+            promql('sum by (agent, stage) (rate(hopwatch_lost_packets_total{plant=~"$plant"}[$__rate_interval]))', "{{agent}} {{stage}}"),
+            unit="pps",
+        ),
+    ):
+        board.with_panel(drawn.span(12).height(8))
+    board.with_row(Row("What looks"))
+    board.with_panel(agents.span(24).height(8))
+    for drawn in (
+        chart(
+            "Clock offset",
+            "As each agent's kernel knows it.",
+            promql('hopwatch_heartbeat_clock_offset_seconds{plant=~"$plant"}', "{{agent}}"),
+            unit="s",
+        ),
+        chart(
+            "Lag",
+            "Messages of each topic that are not read yet.",
+            promql("sum by (job, topic) (hopwatch_lag_events)", "{{job}} {{topic}}"),
+        ),
+        chart(
+            "Time of a step",
+            "What 19 of 20 batches take, from reading to keeping.",
+            promql("histogram_quantile(0.95, sum by (job, le) (rate(hopwatch_step_seconds_bucket[$__rate_interval])))", "{{job}}"),
+            unit="s",
+        ),
+    ):
+        board.with_panel(drawn.span(8).height(8))
+    board.with_row(Row("Who is told"))
+    for drawn in (
+        chart("Letters that wait", "By destination.", promql("sum by (destination) (hopwatch_delivery_queue_letters)", "{{destination}}")),
+        chart(
+            "Age of the oldest",
+            "By destination.",
+            promql("max by (destination) (hopwatch_delivery_oldest_letter_age_seconds)", "{{destination}}"),
+            unit="s",
+        ),
+        chart(
+            "Delivery delay",
+            "From the alert's own time to the destination's acknowledgement: 19 of 20.",
+            promql(
+                """histogram_quantile(0.95,
+                    sum by (destination, le) (rate(hopwatch_delivery_alert_delay_seconds_bucket[$__rate_interval])))""",
+                "{{destination}}",
+            ),
+            unit="s",
+        ),
+    ):
+        board.with_panel(drawn.span(8).height(8))
+    return board
