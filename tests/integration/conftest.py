@@ -19,14 +19,20 @@ SEED = 20_260_407
 
 
 @pytest.fixture(scope="session")
-def running() -> Iterator[Plant]:
+def namespaces() -> bool:
+    """Whether hosts are network namespaces, else addresses of `lo`; a machine that has neither fails here."""
+    work = namespaces_work()
+    if not work and not loopback_capture_works():
+        pytest.fail("real interfaces need root: neither network namespaces nor a packet socket on lo can be opened")
+    return work
+
+
+@pytest.fixture(scope="session")
+def running(namespaces: bool) -> Iterator[Plant]:
     """The plant; a machine that cannot run it fails here and says what is missing, since nothing is ever skipped."""
     missing = servers.missing_servers()
     if missing:
         pytest.fail(f"not installed: {', '.join(missing)}; `make setup` as root installs them")
-    namespaces = namespaces_work()
-    if not namespaces and not loopback_capture_works():
-        pytest.fail("real interfaces need root: neither network namespaces nor a packet socket on lo can be opened")
     print(f"seed {SEED}")
     with plant(random.Random(SEED), namespaces=namespaces, rows_max=3000) as started:
         yield started

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from examples.plant import servers
-from examples.plant.network import Host, Network, loopback_capture_works, namespaces_work, network
+from examples.plant.network import Host, Network, network
 from examples.plant.record import recording
 from examples.plant.watched import Json, hopwatch, replay, stored_flows
 
@@ -182,13 +182,10 @@ def work(net: Network, web: tuple[str, int], relay: tuple[str, int], big: Path) 
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    namespaces = namespaces_work()
+def seen(namespaces: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     missing = [name for name in ("tinyproxy", "curl") if servers.program(name) is None]
     if missing:
         pytest.fail(f"not installed: {', '.join(missing)}; `make setup` as root installs them")
-    if not namespaces and not loopback_capture_works():
-        pytest.fail("real interfaces need root: neither network namespaces nor a packet socket on lo can be opened")
     folder = tmp_path_factory.mktemp("http")
     big = folder / "big"
     big.write_bytes(b"lot;value\n" * (BODY // 10))

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from examples.plant import servers
-from examples.plant.network import Network, loopback_capture_works, namespaces_work, network
+from examples.plant.network import Network, network
 from examples.plant.record import recording
 from examples.plant.watched import Json, replay, stored_flows
 
@@ -112,17 +112,14 @@ def copied(at: tuple[str, int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def day() -> Iterator[Day]:
+def day(namespaces: bool) -> Iterator[Day]:
     # Its path is open to the server's unprivileged user, which pytest's folders are not.
     with tempfile.TemporaryDirectory(prefix="hopwatch-log-") as name:
         Path(name).chmod(0o755)
-        yield from lived(Path(name))
+        yield from lived(Path(name), namespaces)
 
 
-def lived(folder: Path) -> Iterator[Day]:
-    namespaces = namespaces_work()
-    if not namespaces and not loopback_capture_works():
-        pytest.fail("real interfaces need root: neither network namespaces nor a packet socket on lo can be opened")
+def lived(folder: Path, namespaces: bool) -> Iterator[Day]:
     with network(ADDRESSES, namespaces=namespaces, kernel_chooses="mw") as place, servers.processes(folder) as held:
         host, port = place.hosts["mes-db"], place.port(5432)
         key = servers.self_signed(folder, "mes-db")
