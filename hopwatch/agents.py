@@ -34,7 +34,7 @@ from hopwatch.bus.kafka import IN_FLIGHT_BYTES_MAX, Publisher
 from hopwatch.config import AgentSettings, ConfigError, chosen, kafka, served, vault
 from hopwatch.declared.sign import SignatureError, read_approvers, sign, verify
 from hopwatch.events import EventError, parse
-from hopwatch.feeds import Feeds
+from hopwatch.feeds import KINDS, Feeds
 from hopwatch.metrics import Figures
 from hopwatch.process import Ending, say
 from hopwatch.version import version
@@ -61,7 +61,7 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
     flags.metrics(parser)
     parser.add_argument("--export", type=Path, metavar="DIR", help="write signed segments there instead of publishing")
     parser.add_argument("--signing-key", type=Path, metavar="FILE", help="the Ed25519 key that signs segments, PEM or OpenSSH")
-    flags.capturing(parser)
+    flags.capturing(parser, KINDS)
     flags.common(parser)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -13,11 +14,8 @@ def sources(parser: argparse.ArgumentParser) -> None:
     source.add_argument("-r", "--read", dest="files", nargs="+", metavar="FILE", help="read captures: pcap, pcapng, gz, zstd; - is stdin")
 
 
-def capturing(parser: argparse.ArgumentParser) -> None:
-    """How it is captured."""
-    # Who captures reads them; other commands load no collector for their flags.
-    from hopwatch.feeds import KINDS
-
+def capturing(parser: argparse.ArgumentParser, feeds: Iterable[str]) -> None:
+    """How it is captured; ``feeds`` are the kinds of sources beside packets."""
     parser.add_argument("--bpf", metavar="FILTER", help="capture filter, pcap-filter(7)")
     parser.add_argument("--snaplen", type=int, metavar="BYTES", help="bytes kept of a packet")
     parser.add_argument("--agent", metavar="NAME", help="the name of this agent in events (default hopwatch)")
@@ -28,7 +26,7 @@ def capturing(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verify-checksums", action="store_true", default=None, help="drop segments whose checksum is wrong")
     parser.add_argument(
-        "--feed", action="append", dest="feeds", metavar="KIND:[FEED=]WHERE", help=f"a source beside packets: {', '.join(KINDS)}"
+        "--feed", action="append", dest="feeds", metavar="KIND:[FEED=]WHERE", help=f"a source beside packets: {', '.join(feeds)}"
     )
     parser.add_argument("--feeds-state", type=Path, metavar="PATH", help="where the place in each is kept (default hopwatch.feed)")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")

@@ -29,7 +29,7 @@ from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.engine import CONSUMER, Engine, SnapshotError
 from hopwatch.events import Event, Finding
-from hopwatch.feeds import Feeds
+from hopwatch.feeds import KINDS, Feeds
 from hopwatch.figures import Metered, Tally
 from hopwatch.located import Located
 from hopwatch.process import FINDINGS, NOTHING, WRONG, Wrong, ending, mute, rare_collections, say
@@ -57,7 +57,7 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alerts", action="store_true", help="make alerts of findings; so do destinations in the settings")
     flags.locations(parser)
     flags.metrics(parser)
-    flags.capturing(parser)
+    flags.capturing(parser, KINDS)
     flags.common(parser)
 
 
