@@ -197,7 +197,7 @@ async def decide(visit: Visit) -> Response:
         return await show_alert(visit, f"A reason is needed, of at most {REASON_CHARACTERS_MAX} characters: others will read it.", 400)
     disposition = next((one for one in DISPOSITIONS if one == form.get("disposition")), None)
     now_ns = visit.console.wall_ns()
-    hours = _hours(action, form.get("for", ""))
+    lasting = hours(action, form.get("for", ""))
     asked = str(visit.request.path_params["id"])
     person = visit.person.name
 
@@ -213,7 +213,7 @@ async def decide(visit: Visit) -> Response:
                 action=action,
                 reason=reason,
                 alert_id=own,
-                until=time_text(now_ns + hours * 3600 * _SECOND_NS) if hours else None,
+                until=time_text(now_ns + lasting * 3600 * _SECOND_NS) if lasting else None,
                 disposition=disposition if action == "resolve" else None,
                 ticket=form.get("ticket", "").strip()[:80] or None,
             )
@@ -231,7 +231,8 @@ async def decide(visit: Visit) -> Response:
     return visit.moved(f"/alerts/{own}{visit.query(done=action)}")
 
 
-def _hours(action: str, text: str) -> int:
+def hours(action: str, text: str) -> int:
+    """For how many hours, at most as many as it may last; 0 of a text that is no number."""
     if not text.isdigit():
         return 0
     most: int = {"shelve": SHELVE_DAYS_MAX, "suppress": SUPPRESS_DAYS_MAX}.get(action, 0) * 24

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboards.console import alerting, entering, looking
+from dashboards.console import alerting, entering, looking, suppressing
 from dashboards.console.access import Right
 from dashboards.console.guard import Guard
 from dashboards.console.pages import STATIC
@@ -39,6 +39,9 @@ ADDRESSES: Final[tuple[tuple[str, str, Right | None, Handler], ...]] = (
     ("GET", "/alerts/{id}", "look", alerting.show_alert),
     ("POST", "/alerts/{id}/decide", "decide", alerting.decide),
     ("GET", "/alerts/{id}/draft", "draft", alerting.show_draft),
+    ("GET", "/suppressions", "look", suppressing.show_suppressions),
+    ("POST", "/suppressions", "decide", suppressing.suppress),
+    ("POST", "/suppressions/{id}/end", "decide", suppressing.unsuppress),
     ("GET", "/access", "look", entering.show_access),
     ("POST", "/access/end", "sessions", entering.end_session),
     ("GET", "/login", None, entering.show_login),
@@ -77,7 +80,7 @@ def application(console: Console, names: Collection[str]) -> Starlette:
         yield
         console.library.close()
 
-    addresses = [one for one in ADDRESSES if console.decides or not one[1].startswith("/alerts")]
+    addresses = [one for one in ADDRESSES if console.decides or not one[1].startswith(("/alerts", "/suppressions"))]
     routes = [Route(address, door(console, right, handler), methods=[method]) for method, address, right, handler in addresses]
     routes += [Route("/static/{name}", _shipped), Route("/health", _alive)]
     return Starlette(

@@ -116,6 +116,32 @@ def test_from_the_alert_to_its_cause_to_a_decision_and_a_draft(serve: Any, tmp_p
     assert DECLARATION.read_bytes() == before
 
 
+def test_a_scope_is_suppressed_from_its_alert_and_tells_again_when_that_is_ended(serve: Any) -> None:
+    page = serve().page()
+    page.goto("/alerts")
+    page.get_by_role("link", name="undeclared-hop").click()
+    page.get_by_role("link", name="Suppress by scope").click()
+    expect(page.get_by_label("verdict")).to_have_value("undeclared-hop")
+    expect(page.get_by_label("destination")).to_have_value("10.40.9.77")
+    page.get_by_label("who").fill("")
+    page.get_by_label("for", exact=True).select_option("30 days")
+    page.get_by_label("ticket").fill("CHG-7")
+    page.get_by_label("reason", exact=True).fill("the new replica, until it is declared")
+    page.get_by_role("button", name="Suppress", exact=True).click()
+    expect(page.get_by_role("status")).to_have_text("Done: suppress, 1 alerts changed now.")
+    row = page.get_by_role("row", name=re.compile("CHG-7"))
+    expect(row).to_contain_text("verdict undeclared-hop destination 10.40.9.77")
+    page.goto("/alerts?state=suppressed")
+    expect(page.get_by_role("link", name="undeclared-hop")).to_be_visible()
+    page.get_by_role("link", name="Suppressions").click()
+    page.get_by_label("reason to end it").fill("it is declared now")
+    page.get_by_role("button", name="End now").click()
+    expect(page.get_by_text("Nothing is suppressed by scope.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Over")).to_be_visible()
+    page.goto("/alerts?state=new")
+    expect(page.get_by_role("link", name="undeclared-hop")).to_be_visible()
+
+
 def test_a_band_opens_beside_the_map_by_keyboard_alone_and_gives_the_focus_back(serve: Any) -> None:
     page = serve().page()
     page.goto("/map")
@@ -169,6 +195,9 @@ def test_a_viewer_signs_in_reads_no_person_and_decides_nothing(serve: Any, tmp_p
     assert "person:" not in page.content()
     expect(page.get_by_text("Acknowledge")).to_have_count(0)
     expect(page.get_by_role("link", name="Draft hop")).to_have_count(0)
+    page.goto("/suppressions")
+    expect(page.get_by_text("Nothing is suppressed by scope.")).to_be_visible()
+    expect(page.get_by_role("button", name="Suppress")).to_have_count(0)
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
