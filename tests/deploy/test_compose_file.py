@@ -4,6 +4,7 @@
 """
 
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,16 +120,25 @@ def test_the_settings_are_read_by_the_programs_themselves(monkeypatch: pytest.Mo
 
 
 def test_prometheus_asks_every_program_that_serves_figures() -> None:
-    configured = YAML(typ="safe").load(ROOT / "deploy" / "compose" / "prometheus.yml")
-    asked = {target for job in configured["scrape_configs"] for each in job["static_configs"] for target in each["targets"]}
-    assert asked == {f"{name}:9464" for name in ("detect", "store", "alerts", "agent")}
+    targets = YAML(typ="safe").load(ROOT / "deploy" / "compose" / "targets.yml")
+    asked = {each["labels"]["job"]: each["targets"] for each in targets}
+    assert asked == {f"hopwatch-{name}": [f"{name}:9464"] for name in ("detect", "store", "alerts", "agent")}
+    # The same programs as where all runs on one machine: one configuration is for both.
+    assert {each["labels"]["job"] for each in YAML(typ="safe").load(ROOT / "dashboards" / "prometheus" / "targets.yml")} == set(asked)
 
 
-def test_configurations_are_what_prometheus_and_alertmanager_read() -> None:
-    for tool, path in (("promtool", "prometheus.yml"), ("amtool", "alertmanager.yml")):
-        checking = ["check-config"] if tool == "amtool" else ["check", "config", "--syntax-only"]
-        said = subprocess.run([tool, *checking, ROOT / "deploy" / "compose" / path], check=False, capture_output=True, text=True)
+def test_configurations_are_what_prometheus_and_alertmanager_read(tmp_path: Path) -> None:
+    for mounted in SERVICES["prometheus"]["volumes"]:
+        source, _, target = mounted.removesuffix(":ro").partition(":")
+        if target.startswith("/etc/prometheus/"):
+            shutil.copy(ROOT / source, tmp_path / Path(target).name)
+    for command in (
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"],
+        ["amtool", "check-config", ROOT / "deploy" / "compose" / "alertmanager.yml"],
+    ):
+        said = subprocess.run(command, check=False, capture_output=True, text=True)
         assert said.returncode == 0, said.stdout + said.stderr
+        assert "does not exist" not in said.stdout + said.stderr
 
 
 def test_the_run_starts_every_service_but_one() -> None:
