@@ -50,10 +50,18 @@ class ConfigError(Exception):
     """The configuration file, a variable or a flag is wrong; the message is one line that names it."""
 
 
-class CaptureSettings(BaseSettings):
-    """What every command that listens is told; the names are the keys of the file."""
+class ProgramSettings(BaseSettings):
+    """What every program that runs on is told; the names are the keys of the file."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
+
+    duration: float | None = Field(None, gt=0, description="seconds to run, or to listen")
+    metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9464; nowhere by default")
+    postgres_password_file: Path | None = Field(None, description="the file that holds the password of the PostgreSQL database")
+
+
+class CaptureSettings(ProgramSettings):
+    """What every command that listens is told."""
 
     interfaces: Annotated[list[str], NoDecode] = Field([], description="interfaces to listen on, passively")
     agent: str = Field("hopwatch", min_length=1, description="the name of this agent in events")
@@ -63,20 +71,16 @@ class CaptureSettings(BaseSettings):
     vlans_equal: Annotated[list[str], NoDecode] = Field([], description="pairs of VLANs that are one network, 120=220; also vni:7=vni:9")
     tap_of: Annotated[list[str], NoDecode] = Field([], description="interfaces and the taps they belong to, eth3=cell-2")
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
-    duration: float | None = Field(None, gt=0, description="seconds to listen")
     feeds: Annotated[list[str], NoDecode] = Field([], description="sources beside packets, postgresql-log:mes-db-log=10.20.1.21:5432=PATH")
     feeds_state: Path = Field(Path("hopwatch.feed"), description="where the place in each of them is kept: PATH.KIND.FEED.…")
-    metrics: str | None = Field(None, description="where figures for Prometheus are served, 127.0.0.1:9464; nowhere by default")
-    postgres_password_file: Path | None = Field(None, description="the file that holds the password of the PostgreSQL database")
 
     @field_validator("interfaces", "vlans_equal", "tap_of", "feeds", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
-        """A variable holds a list as ``eth1,eth2``."""
-        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        return _items(value)
 
 
-class JudgingSettings(CaptureSettings):
+class JudgingSettings(ProgramSettings):
     """What every command that judges is told."""
 
     approvers: Path | None = Field(None, description="the keys whose signature approves a declaration")
@@ -88,10 +92,10 @@ class JudgingSettings(CaptureSettings):
     @field_validator("locations", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
-        return cls._separated(value)
+        return _items(value)
 
 
-class Settings(JudgingSettings):
+class Settings(CaptureSettings, JudgingSettings):
     """What `hopwatch watch` is told."""
 
     declaration: Path | None = Field(None, description="the plant's declared architecture, plant.yaml")
@@ -128,7 +132,7 @@ class ScaleSettings(JudgingSettings):
 EVERY = (Settings, AgentSettings, ScaleSettings)
 """What the one file may hold: a command passes over the keys of another."""
 
-Chosen = TypeVar("Chosen", bound=CaptureSettings)
+Chosen = TypeVar("Chosen", bound=ProgramSettings)
 
 
 @contextlib.contextmanager
@@ -154,6 +158,11 @@ def served(where: str | None, *figures: Figures) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _items(value: object) -> object:
+    """A variable holds a list as ``eth1,eth2``."""
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
 def settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:  # Any: values of argparse.

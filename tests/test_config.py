@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hopwatch.config import EVERY, ConfigError, chosen, settings
+from hopwatch.config import EVERY, AgentSettings, ConfigError, ScaleSettings, chosen, settings
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,14 @@ def test_wrong_value_names_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> N
         settings({})
     with pytest.raises(ConfigError, match=r"^--snaplen: .*got 7$"):
         settings({"snaplen": 7})
+
+
+def test_a_program_that_captures_nothing_is_told_nothing_of_capturing() -> None:
+    """What is wrong with a key of another program is that program's to say."""
+    Path("hopwatch.toml").write_text("snaplen = 5\nduration = 3.5\n")
+    assert chosen(ScaleSettings, {}).duration == 3.5
+    with pytest.raises(ConfigError, match=r"^hopwatch\.toml snaplen: "):
+        chosen(AgentSettings, {})
 
 
 def test_the_database_password_comes_from_a_file_and_stands_in_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
