@@ -28,6 +28,7 @@ COUNTED = {
     "protocols/mqtt.rs": {
         DECODERS: "PACKET_BYTES_MAX ALIASES_MAX TOPIC_BYTES_SUM_MAX REQUESTS_MAX FILTERS_MAX COMMANDS_MAX",
     },
+    "protocols/mqtt/payload.rs": {DECODERS: "NODES_MAX ALIASES_OF_NODE_MAX ALIAS_BYTES_SUM_MAX"},
     "protocols/opcua/mod.rs": {
         DECODERS: "NODES_BYTES_MAX PENDING_MAX PENDING_BYTES_MAX ITEMS_BYTES_MAX HANDLES_MAX SESSIONS_MAX TOKEN_BYTES_MAX POINTS_MAX "
         "POINT_BYTES_MAX",
@@ -77,6 +78,8 @@ SHOWN = "none lost: a limit of what is shown, the counts are whole"
 PIECES = "none lost: the size of a piece, the next one goes on"
 THRESHOLD = "none lost: a threshold, nothing is held"
 UNKNOWN = "told as `unknown` or `*`"
+EVERY = "told: the columns are `*`; values and bytes are exact"
+UNCOUNTED = "told: `lossy`, its values are not counted"
 BYTES_ALONE = "told: depth `sizes`, all bytes count"
 
 AGAIN = "none hidden: what was forgotten is news again"
@@ -97,10 +100,13 @@ SAID = {
     },
     "protocols/mod.rs": {BYTES_ALONE: "HEAD_BYTES_MAX UNDECIDED_BYTES_MAX"},
     "protocols/mqtt.rs": {
-        CACHE: "TOPICS_MAX",
+        CACHE: "TOPICS_MAX SELECTIONS_MAX SELECTION_BYTES_SUM_MAX",
         SHOWN: "FACTS_MAX",
         "told: `lossy`, until a shorter packet is found": "SOUGHT_BYTES_MAX SOUGHT_TOPIC_BYTES_MAX",
+        EVERY: "NAMED_BYTES_MAX SELECTIONS_OF_TOPIC_MAX",
     },
+    "protocols/mqtt/json.rs": {UNCOUNTED: "DEPTH_MAX", EVERY: "NAMES_MAX NAME_BYTES_MAX"},
+    "protocols/mqtt/sparkplug.rs": {UNCOUNTED: "DEPTH_MAX VARINT_BYTES_MAX", EVERY: "NAME_BYTES_MAX"},
     "protocols/mysql.rs": {
         UNKNOWN: "TABLELESS_BYTES_MAX DEFINITIONS_BYTES_MAX",
         "none lost: what is needed stands first": "ANSWER_BYTES_MAX LOGIN_BYTES_MAX",

@@ -235,6 +235,7 @@ class MqttSession:
     def __init__(self, login: Login, ledger: Ledger, bound: Bound, client_id: str, *, version: int = 4, clean: bool = True) -> None:
         self.ledger = ledger
         self.entry = Entry(login.account, "mqtt")
+        self.values_of: Callable[[bytes], int] = lambda payload: 0
         self.ready, self.subscribed = threading.Event(), threading.Event()
         self.lock = threading.Lock()
         protocol = MQTTProtocolVersion(version)
@@ -252,9 +253,11 @@ class MqttSession:
         if not self.ready.wait(WAIT_S):
             raise TimeoutError(f"no CONNACK for {login.account}")
 
-    def _arrived(self, *_: object) -> None:
+    def _arrived(self, client: object, data: object, message: mqtt.MQTTMessage) -> None:
+        values = self.values_of(bytes(message.payload))
         with self.lock:
             self.entry.messages += 1
+            self.entry.values += values
 
     def subscribe(self, *filters: str, qos: int = 0) -> None:
         for one in filters:
@@ -263,7 +266,7 @@ class MqttSession:
             if not self.subscribed.wait(WAIT_S):
                 raise TimeoutError(f"no SUBACK for {one}")
 
-    def publish(self, topics: Sequence[str], payload: bytes, qos: int, *, retain: bool = False) -> None:
+    def publish(self, topics: Sequence[str], payload: bytes, qos: int, *, retain: bool = False, values: int = 0) -> None:
         """Publish once per topic and wait until the broker has acknowledged each (QoS 1, 2) or the kernel has it (QoS 0)."""
         sent = [self.client.publish(topic, payload, qos, retain) for topic in topics]
         for one in sent:
@@ -272,6 +275,7 @@ class MqttSession:
                 raise TimeoutError("a publish was not acknowledged")
         with self.lock:
             self.entry.messages += len(sent)
+            self.entry.values += values * len(sent)
 
     def wait_for(self, messages: int) -> None:
         deadline = time.monotonic() + WAIT_S

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.plant import clients
+from examples.plant import clients, pubsub, sparkplug
 from examples.plant.clients import MqttSession
 from examples.plant.day import Plant
 from examples.plant.ledger import Entry, Ledger
@@ -97,6 +97,73 @@ def _mqtt(qos: int, version: int) -> Way:
     return way
 
 
+TABLE = sparkplug.Table(["part", "scrap"], [[f"P-{number}", float(number)] for number in range(40)])
+PUMP = sparkplug.Template("Pump", {"rpm": 1400.0, "seal": sparkplug.Template("Seal", {"wear": 0.1})}, {"size": 3.0})
+
+
+def _sparkplug(version: int) -> Way:
+    """An edge node with a device; its host counts what it reads out of what arrives, and sends a command back."""
+
+    def way(plant: Plant) -> Counted:
+        def session(host: str, account: str, name: str) -> MqttSession:
+            here, login = plant.host(host), plant.login(account, "uns")
+            return here.call(lambda: MqttSession(login, plant.ledger, here.local_address(), f"{name}-spb-{version}", version=version))
+
+        # Longer than a payload that waits for its names, and than a segment.
+        tags: dict[str, sparkplug.Value] = {f"Tag/{number:04}": float(number) for number in range(2000)}
+        device: dict[str, sparkplug.Value] = {"Temperature": 21.5, "Scrap": TABLE, "Pump": PUMP, "Photo": bytes(70_000), "Idle": None}
+        node = sparkplug.EdgeNode("north", f"press-{version}")
+        edge, host = session("opc-l1", "svc_edge", "edge"), session("ml", "svc_ml", "host")
+        edge.values_of = host.values_of = sparkplug.values_of
+        host.subscribe("spBv1.0/north/+/+/#", qos=1)
+        edge.subscribe("spBv1.0/north/NCMD/#", qos=1)
+        said = [
+            ("NBIRTH", None, node.birth({"bdSeq": 0, "Node Control/Rebirth": False})),
+            ("DBIRTH", "robot", node.birth(device)),
+            ("DBIRTH", "line", node.birth(tags)),
+            *(("DDATA", "robot", node.data({"Temperature": float(number), "Pump": PUMP})) for number in range(60)),
+            ("DDATA", "line", node.data(tags)),
+            ("DDATA", "robot", node.data({"Scrap": TABLE})),
+            ("DDEATH", "line", node.payload({})),
+            ("NDEATH", None, node.payload({"bdSeq": 0})),
+        ]
+        for verb, name, (payload, values) in said:
+            edge.publish([node.topic(verb, name)], payload, qos=len(payload) % 2, values=values)
+        host.wait_for(len(said))
+        payload, values = node.payload({"Node Control/Rebirth": True})
+        host.publish([node.topic("NCMD")], payload, qos=1, values=values)
+        # It is delivered to both: the edge node, and the host's own subscription.
+        edge.wait_for(len(said) + 1)
+        host.wait_for(len(said) + 2)
+        return Counted([edge.close(), host.close()], ("values", "messages", "bytes"))
+
+    return way
+
+
+def _pubsub(plant: Plant) -> Counted:
+    """Both mappings of OPC UA PubSub, with headers and without, and an action."""
+    here, login = plant.host("opc-l1"), plant.login("svc_edge", "uns")
+    edge = here.call(lambda: MqttSession(login, plant.ledger, here.local_address(), "edge-pubsub"))
+    fields = {f"Field{number}": {"Type": 11, "Body": float(number)} for number in range(50)}
+    numbers = [float(number) for number in range(300)]
+    json_topic, uadp_topic = pubsub.topic("json", "data", "press-1", "fast"), pubsub.topic("uadp", "data", "press-1", "fast", "state")
+    said = [
+        (json_topic, *pubsub.json_message([fields, {"Speed": 3, "Steps": [{"a": 1}, 2]}])),
+        (json_topic, *pubsub.json_message([fields, fields], network=False)),
+        (json_topic, *pubsub.json_message([fields], network=False, dataset=False, single=True)),
+        # Longer than a payload that waits for its names.
+        (json_topic, *pubsub.json_message([fields] * 60)),
+        (uadp_topic, *pubsub.uadp_message([numbers] * 9)),
+        (uadp_topic, *pubsub.uadp_message([numbers, numbers[:7]], encoding="value")),
+        (uadp_topic, *pubsub.uadp_message([numbers[:5]], encoding="delta")),
+        (uadp_topic, pubsub.uadp_keep_alive(), 0),
+        (pubsub.topic("json", "action-request", "press-1", "do"), *pubsub.json_message([{"Setpoint": 5}], kind="ua-action-request")),
+    ]
+    for topic, payload, values in said:
+        edge.publish([topic] * 3, payload, qos=1, values=values)
+    return Counted([edge.close()], ("values", "messages", "bytes"))
+
+
 def _rows(count: int) -> list[tuple[int, str]]:
     return [(number, f"line{number % 2}") for number in range(200_000, 200_000 + count)]
 
@@ -150,4 +217,7 @@ WAYS: dict[str, Way] = {
     "OPC UA Write": _hist(lambda plant, login, bound: clients.opcua_write(login, plant.ledger, bound, NODES[:5], 2.0)),
     **{f"MQTT 3.1.1, QoS {qos}": _mqtt(qos, 4) for qos in (0, 1, 2)},
     **{f"MQTT 5.0, QoS {qos}": _mqtt(qos, 5) for qos in (0, 1, 2)},
+    "Sparkplug over MQTT 3.1.1": _sparkplug(4),
+    "Sparkplug over MQTT 5.0": _sparkplug(5),
+    "OPC UA PubSub over MQTT": _pubsub,
 }

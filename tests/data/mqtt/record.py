@@ -1,7 +1,8 @@
 """Records Mosquitto with paho-mqtt through a TCP proxy, one file a case, and beside it what the client counted.
 
 A line of ``NAME.txt`` is ``> HEX`` (client) or ``< HEX`` (broker); ``NAME.json`` holds the client's own ledger: messages
-published and received by topic. The user, password and payloads are made up. Usage: record.py DIRECTORY
+published and received by topic. The user, password and payloads are made up.
+Usage, from the repository's root: python -m tests.data.mqtt.record DIRECTORY [payloads]   (only those whose values are counted)
 """
 
 from __future__ import annotations
@@ -172,10 +173,106 @@ def record(into: pathlib.Path, broker: Broker, name: str, protocol: int, transpo
     (into / f"{name}.json").write_text(json.dumps(ledger, indent=1, sort_keys=True) + "\n")
 
 
+def record_payloads(into: pathlib.Path, broker: Broker, name: str, filters: list[str], messages: list[tuple[str, bytes, int]]) -> None:
+    """One client that subscribes to the payloads that it publishes; their values as their writer counts them."""
+    proxy = Proxy(broker.port)
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"edge-{name}")
+    client.username_pw_set("svc_edge", "not-a-secret")
+    received: list[str] = []
+    subscribed = threading.Event()
+    client.on_message = lambda _client, _data, message: received.append(message.topic)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect("127.0.0.1", proxy.port)
+    client.loop_start()
+    wait(client.is_connected)
+    client.subscribe([(one, 1) for one in filters])
+    assert subscribed.wait(10)
+    values: Counter[str] = Counter()
+    for number, (topic, payload, count) in enumerate(messages):
+        client.publish(topic, payload, qos=number % 2).wait_for_publish(10)
+        values[topic] += count
+        wait(lambda number=number: len(received) > number)
+    client.disconnect()
+    client.loop_stop()
+    time.sleep(0.1)
+    (into / f"{name}.txt").write_text("\n".join(proxy.lines) + "\n")
+    ledger = {"messages": dict(Counter(topic for topic, _, _ in messages)), "values": dict(values)}
+    (into / f"{name}.json").write_text(json.dumps(ledger, indent=1, sort_keys=True) + "\n")
+
+
+def sparkplug_messages() -> list[tuple[str, bytes, int]]:
+    """One edge node with a device, from its birth to its death."""
+    node = sparkplug.EdgeNode("north", "press-1")
+    table = sparkplug.Table(["part", "scrap"], [["swordfish", 1.0], ["P-2", 0.0], ["P-3", 4.0]])
+    pump = sparkplug.Template("Pump", {"rpm": 1400.0, "seal": sparkplug.Template("Seal", {"wear": 0.1, "fitted": True})}, {"size": 3.0})
+    device = {
+        "Temperature": 21.5,
+        "Recipe/Step": 4,
+        "Operator": "swordfish",
+        "Scrap": table,
+        "Pump": pump,
+        "Photo": bytes(300),
+        "Idle": None,
+    }
+    many = {f"Tag/{number}": float(number) for number in range(60)}
+    said = [
+        ("NBIRTH", None, node.birth({"bdSeq": 3, "Node Control/Rebirth": False})),
+        ("DBIRTH", "robot", node.birth(device)),
+        ("DDATA", "robot", node.data({"Temperature": 21.75})),
+        ("DDATA", "robot", node.data({"Temperature": 22.0, "Operator": "swordfish", "Scrap": table})),
+        ("DDATA", "robot", node.data({"Pump": pump, "Photo": bytes(300), "Idle": None})),
+        ("DBIRTH", "line", node.birth(many)),
+        ("DDATA", "line", node.data({"Tag/7": 1.0, "Tag/8": 2.0})),
+        ("DDATA", "line", node.data(many)),
+        ("NCMD", None, node.payload({"Node Control/Rebirth": True})),
+        ("DCMD", "robot", node.payload({"Recipe/Step": 5})),
+        ("DDEATH", "robot", node.payload({})),
+        ("NDEATH", None, node.payload({"bdSeq": 3})),
+    ]
+    messages = [(node.topic(verb, device), payload, count) for verb, device, (payload, count) in said]
+    return [*messages, ("spBv1.0/STATE/host", b'{"online": true, "timestamp": 1775000000000}', 0)]
+
+
+def pubsub_messages() -> list[tuple[str, bytes, int]]:
+    """Key frames, delta frames, keep-alives and actions in both mappings, with their headers and without."""
+    state = {"Temperature": {"Type": 11, "Body": 21.5}, "Operator": "swordfish", "Steps": [1, 2, {"a": "b"}]}
+    json_topic, uadp_topic = pubsub.topic("json", "data", "press-1", "group"), pubsub.topic("uadp", "data", "press-1", "group", "writer")
+    values = [1.0, 2.0, 3.0]
+    said = [
+        (json_topic, *pubsub.json_message([state, {"Speed": 3}])),
+        (json_topic, *pubsub.json_message([state, {"Speed": 3}], network=False)),
+        (json_topic, *pubsub.json_message([state], network=False, single=True)),
+        (json_topic, *pubsub.json_message([state], network=False, dataset=False, single=True)),
+        (json_topic, *pubsub.json_message([state, {"Speed": 3}], dataset=False)),
+        (
+            json_topic,
+            json.dumps({"MessageType": "ua-data", "Messages": [{"DataSetWriterId": 1, "MessageType": "ua-keepalive"}]}).encode(),
+            0,
+        ),
+        (uadp_topic, *pubsub.uadp_message([values, values])),
+        (uadp_topic, *pubsub.uadp_message([values], encoding="value")),
+        (uadp_topic, *pubsub.uadp_message([values, [4.0]], encoding="delta")),
+        (uadp_topic, pubsub.uadp_keep_alive(), 0),
+    ]
+    action = pubsub.json_message([{"Setpoint": 5}], kind="ua-action-request")
+    metadata = json.dumps({"MessageType": "ua-metadata", "MetaData": {"Name": "state", "Fields": [{"Name": "Temperature"}]}}).encode()
+    more = [
+        (pubsub.topic("json", "action-request", "press-1", "group", "writer"), *action),
+        (pubsub.topic("json", "metadata", "press-1", "group", "writer"), metadata, 0),
+    ]
+    return [*said, *more]
+
+
 if __name__ == "__main__":
+    from examples.plant import pubsub, sparkplug
+
     directory = pathlib.Path(sys.argv[1])
+    wanted = set(sys.argv[2:])
     with Broker() as running:
-        record(directory, running, "v311", mqtt.MQTTv311)
-        record(directory, running, "v5", mqtt.MQTTv5)
-        record(directory, running, "refused", mqtt.MQTTv5, password="wrong-word")
-        record(directory, running, "websocket", mqtt.MQTTv311, transport="websockets")
+        if not wanted:
+            record(directory, running, "v311", mqtt.MQTTv311)
+            record(directory, running, "v5", mqtt.MQTTv5)
+            record(directory, running, "refused", mqtt.MQTTv5, password="wrong-word")
+            record(directory, running, "websocket", mqtt.MQTTv311, transport="websockets")
+        record_payloads(directory, running, "sparkplug", ["spBv1.0/#"], sparkplug_messages())
+        record_payloads(directory, running, "pubsub", ["opcua/#"], pubsub_messages())

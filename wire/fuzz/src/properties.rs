@@ -67,6 +67,55 @@ pub fn decoder(protocol: &Protocol, data: &[u8], datagrams: bool) {
     assert_eq!(testing::sums(&other.events), testing::sums(&whole.events), "another segmentation");
 }
 
+const TOPICS: [&str; 8] = [
+    "spBv1.0/g/NBIRTH/e",
+    "spBv1.0/g/DBIRTH/e/d",
+    "spBv1.0/g/NDATA/e",
+    "spBv1.0/g/DDATA/e/d",
+    "spBv1.0/g/DCMD/e/d",
+    "opcua/json/data/p",
+    "opcua/uadp/data/p",
+    "opcua/uadp/action-request/p",
+];
+
+/// Payloads whose values are counted, each published whole on a topic that its control byte chooses: whatever they are, every
+/// message counts, none has more values than bytes, and how they are cut changes nothing.
+pub fn payloads(data: &[u8]) {
+    let mut packets = vec![b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01c".to_vec()];
+    let (mut messages, mut payload_bytes) = (0, 0);
+    for (control, payload) in input::Pieces(data) {
+        let topic = TOPICS[usize::from(control) % TOPICS.len()];
+        let length = 2 + topic.len() + payload.len();
+        let mut packet = vec![0x30];
+        let mut left = length;
+        while left > 0x7f {
+            packet.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        packet.push(left as u8);
+        packet.extend([0, topic.len() as u8]);
+        packet.extend_from_slice(topic.as_bytes());
+        packet.extend_from_slice(payload);
+        packets.push(packet);
+        messages += 1;
+        payload_bytes += payload.len() as i64;
+    }
+    let steps: Vec<_> = packets.iter().map(|packet| Step::Data(testing::CLIENT, packet)).collect();
+    let seed = data.iter().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    let new = || hopwatch_wire::protocols::mqtt::decoder(Options::default());
+    let (whole, parts) = (testing::play(new(), &steps), testing::play(new(), &input::split(&steps, seed)));
+    for played in [&whole, &parts] {
+        testing::assert_conserved(played);
+        held(played);
+        assert_eq!(played.error, None);
+        let sum = |field: &str| played.events.iter().map(|e| e[field].as_i64().expect("a count")).sum::<i64>();
+        assert_eq!(sum("messages"), messages);
+        // Every value is at least a byte of its own.
+        assert!(sum("values") <= payload_bytes, "{} values of {payload_bytes} bytes", sum("values"));
+    }
+    assert_eq!(testing::sums(&parts.events), testing::sums(&whole.events), "another segmentation");
+}
+
 fn held(played: &Played) {
     assert!(played.memory_bytes_max <= MEMORY_BYTES_MAX, "{} bytes held", played.memory_bytes_max);
 }

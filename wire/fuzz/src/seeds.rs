@@ -54,6 +54,12 @@ pub fn write(folder: &Path) {
     }
     put("stream", "order", &[0, 4, 0, 0, 1, 1, 9, 4, 0, 20, 0, 2, 9, 4, 0, 9, 0, 3, 11, 0x20, 0, 29, 0, 0, 0, 4, 0, 29, 2, 1, 4]);
 
+    for (name, payloads) in PAYLOADS {
+        let mut seed = Vec::new();
+        payloads.iter().for_each(|(topic, payload)| input::put(*topic, payload, &mut seed));
+        put("payloads", name, &seed);
+    }
+
     let some = RECORDINGS.iter().find(|r| r.protocol == "mqtt").expect("a recording of MQTT");
     put("packets", "two-vlans", &frames_on_two_vlans(some));
     let (pcap, pcapng) = (pcap(some), pcapng(some));
@@ -68,6 +74,31 @@ pub fn write(folder: &Path) {
     put("zstd", "bomb", &[&[0, 0x58][..], &[0x02, 0x00, 0x10, 0].repeat(60), &[0x03, 0x00, 0x10, 0]].concat());
     let _ = properties::PLANTED;
 }
+
+/// Payloads by topic, as `properties::payloads` counts them.
+type Payloads = &'static [(u8, &'static [u8])];
+
+const PAYLOADS: &[(&str, Payloads)] = &[
+    (
+        "sparkplug",
+        &[
+            (1, b"\x08\x05\x12\x0e\x0a\x04Temp\x10\x07\x5d\0\0\0\0\x12\x0a\x0a\x02On\x10\x08\x70\x01"),
+            (3, b"\x12\x04\x10\x07\x50\x15\x12\x10\x10\x08\x8a\x01\x0b\x12\x01a\x22\x06\x0a\x02\x08\x01\x0a\0"),
+            (4, b"\x12\x13\x0a\x01P\x92\x01\x0d\x12\x05\x0a\x01r\x50\x01\x1a\x04\x0a\x02sz"),
+            (2, b"\x12\x0b\x0a\x09algorithm\x22\x12SPBV1.0_COMPRESSED\x2a\x02xx"),
+        ],
+    ),
+    (
+        "pubsub",
+        &[
+            (5, b"{\"MessageId\":\"x\",\"Messages\":[{\"DataSetWriterId\":1,\"Payload\":{\"a\":{\"Body\":[1]},\"b\":null}}]}"),
+            (5, b"[{\"a\": \"\\\"\", \"b\": true}, {\"MessageType\": \"ua-keepalive\"}]"),
+            (6, b"\x51\x07\x02\x01\0\x02\0\x07\0\x07\0\x01\x02\0\x01\x01\x01\x01\x01\x02\0\x01\x01\x01\x01"),
+            (6, b"\xd1\x13\x05\0\x01\x01\0\x01\x01\0\0\0\x02nn\x01\x01\0\x01\x01ssss"),
+            (7, b"\x41\x01\x01\0\x81\x05\x01\0\x02\0\x01\x01\0\x01\x01"),
+        ],
+    ),
+];
 
 const SQL: &[&str] = &[
     "SELECT id, part FROM mes.genealogy g JOIN mes.orders o USING (id) WHERE g.serial = 'X-1' AND o.n > $1",

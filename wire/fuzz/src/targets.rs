@@ -37,6 +37,7 @@ pub fn all() -> Vec<Target> {
         .collect();
     let mut add = |name: &str, run: fn(&[u8])| targets.push(Target { name: name.to_owned(), run: Box::new(run) });
     add("packets", properties::packets);
+    add("payloads", properties::payloads);
     add("stream", properties::stream);
     add("sql", properties::statements);
     add("secrets", |data| properties::secrets(&RECORDINGS, &TCP.iter().collect::<Vec<_>>(), data));

@@ -1,8 +1,8 @@
 //! MQTT 3.1, 3.1.1 and 5 (OASIS MQTT 3.1.1; OASIS MQTT 5.0): who publishes and who is given what.
 //!
-//! Of a PUBLISH only the head is read (topic, packet identifier, properties); its payload is skipped by length. The one
-//! exception is `$CONTROL/dynamic-security/v1`, where Mosquitto is told about accounts: the commands are read, never
-//! the passwords in them.
+//! Of a PUBLISH only the head is read (topic, packet identifier, properties); its payload is skipped by length. There are two
+//! exceptions. On `$CONTROL/dynamic-security/v1` Mosquitto is told about accounts: the commands are read, never the passwords
+//! in them. And of Sparkplug B and OPC UA PubSub, known by the grammar of their topics ([`payload`]), the values are counted.
 
 use super::read::Read;
 use super::search::{self, Search};
@@ -15,6 +15,13 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+mod json;
+mod payload;
+mod sparkplug;
+mod uadp;
+
+use payload::{Nodes, Payload, Reading};
 
 /// A packet whose content is needed is carried up to this size; a longer one is skipped unread.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;
@@ -33,6 +40,15 @@ pub const FACTS_MAX: usize = 1024;
 /// After a gap: the longest packet and topic that are believed; and how much of one is looked at, at least.
 pub const SOUGHT_BYTES_MAX: usize = 1 << 20;
 pub const SOUGHT_TOPIC_BYTES_MAX: usize = 512;
+
+/// A payload up to this size is counted when it is over, under the names that it has; a longer one as it passes, under `*`.
+pub const NAMED_BYTES_MAX: usize = 64 << 10;
+/// Selections of names that one topic is told with; further ones are told as `*`. So many messages of different content cannot
+/// end a window each.
+pub const SELECTIONS_OF_TOPIC_MAX: u8 = 64;
+/// Selections of one direction that are kept ready, and what they may hold; the table is emptied when full.
+pub const SELECTIONS_MAX: usize = 1024;
+pub const SELECTION_BYTES_SUM_MAX: usize = 128 << 10;
 
 const SEEN_BYTES: usize = 15;
 
@@ -278,8 +294,8 @@ struct Half {
     carried: Vec<u8>,
     /// Bytes of the packet at hand still to be skipped, and what they belong to.
     skip: u64,
-    /// What the last packet that moved data in this direction touched.
-    last: Option<Arc<ObjectSet>>,
+    /// What the last message in this direction was.
+    last: Option<Movement>,
     movement: Option<Movement>,
     /// The topic, by its number, that stands for `last`; and the one, with who published, whose message stands for
     /// `movement`.
@@ -294,6 +310,21 @@ struct Half {
     doubtful: bool,
     /// A PUBLISH whose payload is being skipped: topic, payload bytes, retained.
     publishing: Option<(Option<Arc<ObjectSet>>, u64, bool)>,
+    /// A PUBLISH whose payload is being read.
+    message: Option<Box<Message>>,
+    nodes: Nodes,
+    selections: Map<Box<[u8]>, (Movement, Place)>,
+    selection_bytes: usize,
+}
+
+/// A PUBLISH whose payload is read.
+struct Message {
+    payload: Payload,
+    topic: Arc<ObjectSet>,
+    /// Bytes that wait for the names.
+    held: u64,
+    /// What its bytes are claimed for already: it is too long to wait, or something of it is missing.
+    claimed: Option<Movement>,
 }
 
 /// A topic that was heard before.
@@ -303,13 +334,24 @@ struct Topic {
     movements: [Movement; 2],
     places: [Place; 2],
     administers: bool,
+    reads: bool,
+    /// Selections of names that it was told with, by sender.
+    selections: [u8; 2],
 }
 
 impl Topic {
     fn new(name: &str) -> Self {
         let objects = Arc::new(ObjectSet { names: vec![name.to_owned()], ..ObjectSet::default() });
-        let movements = [Side::Client, Side::Server].map(|side| Movement::of(moving(side), side, Arc::clone(&objects)));
-        Self { objects, movements, places: Default::default(), administers: name == DYNAMIC_SECURITY }
+        let reading = Reading::of(name);
+        let movements = [Side::Client, Side::Server].map(|side| Movement::of(moving(side, reading), side, Arc::clone(&objects)));
+        Self {
+            objects,
+            movements,
+            places: Default::default(),
+            administers: name == DYNAMIC_SECURITY,
+            reads: reading.is_some(),
+            selections: [0; 2],
+        }
     }
 }
 
@@ -330,6 +372,8 @@ struct Gathered {
     topics: BTreeMap<(bool, String), TopicFacts>,
     subscriptions: Vec<Value>,
     disconnects: Vec<Value>,
+    /// Messages, values and messages not read, of payloads that are.
+    payloads: BTreeMap<(&'static str, &'static str), [u64; 3]>,
 }
 
 /// MQTT on one connection.
@@ -421,7 +465,7 @@ impl Mqtt {
     fn spell_out(&mut self, sender: Side) {
         let half = &mut self.halves[sender as usize];
         if let Some(topic) = half.last_topic.take().and_then(|number| self.topics.get(number as usize)) {
-            half.last = Some(Arc::clone(&topic.objects));
+            half.last = Some(topic.movements[sender as usize].clone());
         }
         if let Some((number, by)) = half.moved_topic.take() {
             half.movement = self.topics.get(number as usize).map(|topic| topic.movements[by as usize].clone());
@@ -454,7 +498,7 @@ impl Mqtt {
         }
         let number = *self.numbers.get(topic)?;
         let topic = self.topics.get_mut(number as usize)?;
-        if topic.administers && sender == Side::Client {
+        if topic.reads || (topic.administers && sender == Side::Client) {
             return None;
         }
         let there = payload.min(rest.len());
@@ -651,9 +695,10 @@ impl Mqtt {
         }
         let publisher = if kind == PUBREL { sender } else { sender.other() };
         let refused = matches!(kind, PUBACK | PUBREC) && body.get(2).is_some_and(|reason| *reason >= 0x80);
-        let operation = if refused { Operation::Refused } else { moving(publisher) };
         self.spell_out(publisher);
-        Ok(Movement { operation, from: publisher, objects: self.halves[publisher as usize].last.clone() })
+        let last = self.halves[publisher as usize].last.clone();
+        let last = last.unwrap_or_else(|| Movement::new(moving(publisher, None), publisher));
+        Ok(if refused { Movement { operation: Operation::Refused, ..last } } else { last })
     }
 
     /// (OASIS MQTT 5.0, 3.14.2)
@@ -714,13 +759,24 @@ impl Mqtt {
         if administers && total <= PACKET_BYTES_MAX && body.len() < length {
             return more(length);
         }
+        let reading = objects.as_ref().and_then(|o| Reading::of(o.names.first()?));
         let half = &mut self.halves[sender as usize];
-        half.last_topic = None;
-        half.last = objects.clone();
         if self.facts {
             half.publishing = Some((objects.clone(), (length - head) as u64, first & 1 != 0));
         }
-        let mut movement = Movement { operation: moving(sender), from: sender, objects };
+        let mut movement = Movement { operation: moving(sender, reading), from: sender, objects };
+        half.last_topic = None;
+        half.last = Some(movement.clone());
+        if let (Some(reading), Some(topic)) = (reading, &movement.objects) {
+            let name = topic.names.first().map_or("", String::as_str);
+            let payload = Payload::new(reading, name, (length - head) as u64, &mut half.nodes);
+            let mut message = Message { payload, topic: Arc::clone(topic), held: 0, claimed: None };
+            if length - head > NAMED_BYTES_MAX {
+                message.payload.names.more = true;
+                message.claimed = Some(self.select(sender, &message).0);
+            }
+            self.halves[sender as usize].message = Some(Box::new(message));
+        }
         if administers {
             let (changes, cut) = body.get(head..).filter(|_| total <= PACKET_BYTES_MAX).map_or((Vec::new(), true), administration);
             self.full += u64::from(cut);
@@ -770,6 +826,124 @@ impl Mqtt {
         half.moved_topic = Some((number, publisher));
         half.skip = 0;
         Some(4)
+    }
+
+    /// What a message is under the names that it has, and where it was counted last.
+    fn select(&mut self, sender: Side, message: &Message) -> (Movement, Place, Box<[u8]>) {
+        let name = message.topic.names.first().map_or("", String::as_str).as_bytes();
+        let topic = self.numbers.get(name).and_then(|number| self.topics.get_mut(*number as usize));
+        let half = &mut self.halves[sender as usize];
+        let names = &message.payload.names;
+        let spelt = |names: &[u8]| [name, &[0], names].concat();
+        let every = [payload::EVERY.as_bytes(), &[0]].concat();
+        let mut text: &[u8] = if names.more { &every } else { &names.text };
+        let mut key = spelt(text);
+        if let Some((movement, place)) = half.selections.get(key.as_slice()) {
+            return (movement.clone(), *place, key.into());
+        }
+        if !names.more && names.count > 0 {
+            match topic.map(|topic| &mut topic.selections[sender as usize]) {
+                Some(selections) if *selections < SELECTIONS_OF_TOPIC_MAX => *selections += 1,
+                _ => {
+                    text = &every;
+                    key = spelt(text);
+                    if let Some((movement, place)) = half.selections.get(key.as_slice()) {
+                        return (movement.clone(), *place, key.into());
+                    }
+                }
+            }
+        }
+        let mut columns: Vec<_> =
+            text.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        let objects = Arc::new(ObjectSet { names: message.topic.names.clone(), columns, ..ObjectSet::default() });
+        let movement = Movement::of(moving(sender, Some(message.payload.reading())), sender, objects);
+        let cost = selection_cost(&key);
+        if half.selections.len() >= SELECTIONS_MAX || half.selection_bytes + cost > SELECTION_BYTES_SUM_MAX {
+            half.selections.clear();
+            half.selection_bytes = 0;
+        }
+        half.selection_bytes += cost;
+        half.selections.insert(key.clone().into(), (movement.clone(), Place::default()));
+        (movement, Place::default(), key.into())
+    }
+
+    /// More of the packet at hand, which is skipped or read.
+    fn body(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) {
+        let half = &mut self.halves[sender as usize];
+        let length = bytes.len() as u64;
+        if let Some(message) = &mut half.message {
+            message.payload.read(bytes, &mut half.nodes);
+            match &message.claimed {
+                Some(movement) => out.add(movement, sender, length, Counts::ZERO),
+                None => message.held += length,
+            }
+            return;
+        }
+        let moved = half.moved_topic.and_then(|(number, by)| Some((self.topics.get_mut(number as usize)?, by)));
+        if let Some((topic, by)) = moved {
+            let (movement, place) = (&topic.movements[by as usize], &mut topic.places[by as usize]);
+            out.add_at(movement, place, sender, length, Counts::ZERO);
+        } else if let Some(movement) = &half.movement {
+            out.add(movement, sender, length, Counts::ZERO);
+        }
+    }
+
+    /// A packet is whole.
+    fn ended(&mut self, sender: Side, out: &mut Recorder<'_>) {
+        let half = &mut self.halves[sender as usize];
+        if let Some(mut message) = half.message.take() {
+            let held = message.payload.end(&mut half.nodes);
+            for _ in 0..std::mem::take(&mut half.nodes.full) {
+                out.bound_reached();
+            }
+            if self.facts {
+                let [messages, values, unread] = self.gathered.payloads.entry(message.payload.reading().shown()).or_default();
+                *messages += 1;
+                *values += held.values.unwrap_or(0);
+                *unread += u64::from(held.values.is_none());
+            }
+            let counts = Counts { values: held.values.unwrap_or(0), ..Counts::messages(1) };
+            let movement = self.claim(sender, message, counts, out);
+            if held.values.is_none() {
+                out.uncounted(&movement);
+            } else if held.supposed {
+                out.estimated(&movement);
+            }
+        }
+        self.published(sender);
+    }
+
+    /// Claims what a message is made of.
+    fn claim(&mut self, sender: Side, mut message: Box<Message>, counts: Counts, out: &mut Recorder<'_>) -> Movement {
+        let movement = match message.claimed.take() {
+            Some(movement) => {
+                out.add(&movement, sender, 0, counts);
+                movement
+            }
+            None => {
+                let (movement, mut place, key) = self.select(sender, &message);
+                out.add_at(&movement, &mut place, sender, message.held, counts);
+                if let Some((_, known)) = self.halves[sender as usize].selections.get_mut(&key) {
+                    *known = place;
+                }
+                movement
+            }
+        };
+        let half = &mut self.halves[sender as usize];
+        half.last = Some(movement.clone());
+        half.movement = Some(movement.clone());
+        movement
+    }
+
+    /// A message whose end is not seen: it counts, and its values are not known.
+    fn give_up(&mut self, sender: Side, out: &mut Recorder<'_>) {
+        if let Some(mut message) = self.halves[sender as usize].message.take() {
+            message.payload.names.more = true;
+            let movement = self.claim(sender, message, Counts::messages(1), out);
+            out.uncounted(&movement);
+        }
     }
 
     /// A PUBLISH is whole.
@@ -852,13 +1026,19 @@ impl Mqtt {
             out.bound_reached();
         }
         let Step::Packet { used, skip, movement, counts } = step else { return None };
-        out.add(&movement, sender, used as u64, counts);
         let half = &mut self.halves[sender as usize];
+        match &mut half.message {
+            None => out.add(&movement, sender, used as u64, counts),
+            Some(message) => match &message.claimed {
+                None => message.held += used as u64,
+                Some(movement) => out.add(movement, sender, used as u64, Counts::ZERO),
+            },
+        }
         half.moved_topic = None;
         half.skip = skip;
         half.movement = Some(movement);
         if skip == 0 {
-            self.published(sender);
+            self.ended(sender, out);
         }
         if std::mem::take(&mut self.missing[sender as usize]) && self.missing == [false; 2] && !self.unsure {
             out.sound();
@@ -889,15 +1069,10 @@ impl Decoder for Mqtt {
                 let (body, after) = rest.split_at(taken);
                 half.skip -= body.len() as u64;
                 rest = after;
-                let moved = half.moved_topic.and_then(|(number, by)| Some((self.topics.get_mut(number as usize)?, by)));
-                if let Some((topic, by)) = moved {
-                    let (movement, place) = (&topic.movements[by as usize], &mut topic.places[by as usize]);
-                    out.add_at(movement, place, sender, body.len() as u64, Counts::ZERO);
-                } else if let Some(movement) = &half.movement {
-                    out.add(movement, sender, body.len() as u64, Counts::ZERO);
-                }
-                if half.skip == 0 {
-                    self.published(sender);
+                let done = half.skip == 0;
+                self.body(sender, body, out);
+                if done {
+                    self.ended(sender, out);
                 } else if rest.is_empty() {
                     break;
                 }
@@ -947,12 +1122,12 @@ impl Decoder for Mqtt {
                     let skipped = left.len().min(usize::try_from(half.skip).unwrap_or(usize::MAX));
                     if skipped > 0 {
                         half.skip -= skipped as u64;
-                        left = left.get(skipped..).unwrap_or_default();
+                        let (body, after) = left.split_at(skipped);
+                        left = after;
                         let done = half.skip == 0;
-                        let movement = self.last_movement(sender);
-                        out.add(&movement, sender, skipped as u64, Counts::ZERO);
+                        self.body(sender, body, out);
                         if done {
-                            self.published(sender);
+                            self.ended(sender, out);
                         }
                     }
                     self.halves[sender as usize].carried = left.to_vec();
@@ -972,10 +1147,18 @@ impl Decoder for Mqtt {
         self.spell_out(sender);
         let half = &mut self.halves[sender as usize];
         half.doubtful = true;
+        // An alias may have been given to another metric.
+        half.nodes.clear();
         if length <= half.skip {
             half.skip -= length;
+            if length > 0 && half.message.is_some() {
+                // Its head and its end are known, what it holds is not.
+                if let Some(message) = &mut half.message {
+                    message.payload.lose();
+                }
+            }
             if half.skip == 0 {
-                self.published(sender);
+                self.ended(sender, out);
             }
             if self.missing == [false; 2] {
                 // The end of the packet is known, and all behind it.
@@ -983,6 +1166,8 @@ impl Decoder for Mqtt {
             }
             return Ok(());
         }
+        self.give_up(sender, out);
+        let half = &mut self.halves[sender as usize];
         self.missing[sender as usize] = true;
         // Who speaks is said once, and an alias may have been given another topic.
         self.unsure |= !self.connected || !half.aliases.is_empty();
@@ -1009,9 +1194,18 @@ impl Decoder for Mqtt {
         Ok(())
     }
 
+    fn close(&mut self, out: &mut Recorder<'_>) {
+        for sender in [Side::Client, Side::Server] {
+            self.give_up(sender, out);
+        }
+    }
+
     fn facts(&self, into: &mut Facts) {
         if !self.facts {
             return;
+        }
+        for ((of, kind), [messages, values, unread]) in &self.gathered.payloads {
+            into.entry(of).or_insert_with(|| json!({}))[kind] = json!({"messages": messages, "values": values, "unread": unread});
         }
         let g = &self.gathered;
         let topics: Vec<_> = g
@@ -1031,8 +1225,11 @@ impl Decoder for Mqtt {
     }
 
     fn memory_bytes(&self) -> usize {
-        let halves: usize =
-            self.halves.iter().map(|h| h.search.memory_bytes() + h.carried.capacity() + h.alias_bytes + 64 * h.aliases.len()).sum();
+        let of_half = |h: &Half| {
+            let read = h.message.as_ref().map_or(0, |message| message.payload.memory_bytes()) + h.nodes.memory_bytes() + h.selection_bytes;
+            h.search.memory_bytes() + h.carried.capacity() + h.alias_bytes + 64 * h.aliases.len() + read
+        };
+        let halves: usize = self.halves.iter().map(of_half).sum();
         let requests: usize = self.requests.iter().flat_map(|(_, o, _)| &o.names).map(|n| 32 + n.capacity()).sum();
         let g = &self.gathered;
         let facts = 256 * (g.connects.len() + g.subscriptions.len() + g.disconnects.len() + g.topics.len());
@@ -1060,9 +1257,19 @@ fn unread() -> Movement {
     Movement::new(Operation::Transfer, Side::Client)
 }
 
-/// What a PUBLISH is, by who sends it.
-fn moving(publisher: Side) -> Operation {
-    if publisher == Side::Client { Operation::Publish } else { Operation::Subscribe }
+/// What a PUBLISH is, by who sends it: a client that tells others what to do writes to them.
+fn moving(publisher: Side, reading: Option<Reading>) -> Operation {
+    match publisher {
+        Side::Client if reading.is_some_and(|reading| reading.command) => Operation::Write,
+        Side::Client => Operation::Publish,
+        Side::Server => Operation::Subscribe,
+    }
+}
+
+/// What a selection holds, roughly: its key, its set with a string for each name, and their places.
+fn selection_cost(key: &[u8]) -> usize {
+    let names = key.iter().filter(|byte| **byte == 0).count();
+    256 + 3 * key.len() + 48 * names
 }
 
 fn side_name(side: Side) -> &'static str {
@@ -1193,6 +1400,10 @@ mod tests {
 
     const V311: (&str, &str) = (include_str!("../../../tests/data/mqtt/v311.txt"), include_str!("../../../tests/data/mqtt/v311.json"));
     const V5: (&str, &str) = (include_str!("../../../tests/data/mqtt/v5.txt"), include_str!("../../../tests/data/mqtt/v5.json"));
+    const SPARKPLUG: (&str, &str) =
+        (include_str!("../../../tests/data/mqtt/sparkplug.txt"), include_str!("../../../tests/data/mqtt/sparkplug.json"));
+    const PUBSUB: (&str, &str) =
+        (include_str!("../../../tests/data/mqtt/pubsub.txt"), include_str!("../../../tests/data/mqtt/pubsub.json"));
     const REFUSED: &str = include_str!("../../../tests/data/mqtt/refused.txt");
     const WHOLE: Options = Options { facts: true, midstream: false };
     const SECRETS: [&str; 4] = ["not-a-secret", "wrong-word", "swordfish", "xxxxx"];
@@ -1235,7 +1446,7 @@ mod tests {
 
     #[test]
     fn shared_checks_hold_on_recordings_of_mosquitto() {
-        for text in [V311.0, V5.0, REFUSED] {
+        for text in [V311.0, V5.0, REFUSED, SPARKPLUG.0, PUBSUB.0] {
             let script = recording(text);
             assert_eq!(testing::recognise(&MQTT, &script), Recognition::Yes { client: CLIENT });
             testing::shared_checks(&MQTT, &script, &SECRETS);
@@ -1256,6 +1467,159 @@ mod tests {
                 assert_eq!(Value::Object(found), ledger[side], "{operation}");
             }
         }
+    }
+
+    /// Values and messages by topic, of one operation.
+    fn by_topic(played: &Played, operations: &[&str]) -> BTreeMap<String, [i64; 2]> {
+        let mut sums: BTreeMap<String, [i64; 2]> = BTreeMap::new();
+        for event in played.events.iter().filter(|e| operations.contains(&e["operation"].as_str().unwrap())) {
+            for set in event["objects"].as_array().unwrap() {
+                let sum = sums.entry(set["names"][0].as_str().unwrap().to_owned()).or_default();
+                sum[0] += set["messages"].as_i64().unwrap();
+                sum[1] += set["values"].as_i64().unwrap();
+            }
+        }
+        sums.retain(|_, sum| sum[0] > 0);
+        sums
+    }
+
+    #[test]
+    fn values_are_those_that_publishers_of_sparkplug_and_pubsub_counted() {
+        for (text, ledger) in [SPARKPLUG, PUBSUB] {
+            let played = play(&recording(text));
+            let ledger: Value = serde_json::from_str(ledger).unwrap();
+            let told: BTreeMap<_, _> = ledger["messages"].as_object().unwrap().iter().collect();
+            let told = told.into_iter().map(|(topic, n)| (topic.clone(), [n.as_i64().unwrap(), ledger["values"][topic].as_i64().unwrap()]));
+            let told: BTreeMap<_, _> = told.collect();
+            assert_eq!(by_topic(&played, &["publish", "write"]), told);
+            assert_eq!(by_topic(&played, &["subscribe"]), told, "as they were delivered");
+            assert!(played.events.iter().all(|e| e["completeness"]["state"] == "complete" && e["completeness"]["estimated"] == false));
+        }
+    }
+
+    #[test]
+    fn commands_are_writes_of_the_client_and_deliveries_of_the_broker() {
+        let (sparkplug, pubsub) = (play(&recording(SPARKPLUG.0)), play(&recording(PUBSUB.0)));
+        let written: Vec<_> = by_topic(&sparkplug, &["write"]).into_keys().chain(by_topic(&pubsub, &["write"]).into_keys()).collect();
+        let wanted = ["spBv1.0/north/DCMD/press-1/robot", "spBv1.0/north/NCMD/press-1", "opcua/json/action-request/press-1/group/writer"];
+        assert_eq!(written, wanted);
+        assert!(by_topic(&sparkplug, &["publish"]).keys().all(|topic| !topic.contains("CMD")));
+        assert!(by_topic(&sparkplug, &["subscribe"]).contains_key(wanted[0]));
+        // The broker's acknowledgement (the second of these has QoS 1) belongs to what it acknowledges.
+        assert!(flow(&sparkplug, "write")["bytes_back"].as_i64().unwrap() > 0);
+    }
+
+    #[test]
+    fn metrics_are_columns_by_the_names_that_births_gave_their_aliases() {
+        let played = play(&recording(SPARKPLUG.0));
+        let columns = |topic: &str| {
+            let sets = played.events.iter().filter(|e| e["operation"] == "publish").flat_map(|e| e["objects"].as_array().unwrap());
+            sets.filter(|set| set["names"][0] == topic).map(|set| set["columns"].clone()).collect::<Vec<_>>()
+        };
+        let robot = columns("spBv1.0/north/DDATA/press-1/robot");
+        let wanted = [json!(["Temperature"]), json!(["Operator", "Scrap", "Temperature"]), json!(["Idle", "Photo", "Pump"])];
+        assert_eq!(robot, wanted);
+        assert_eq!(columns("spBv1.0/north/DDATA/press-1/line"), [json!(["Tag/7", "Tag/8"]), json!(["*"])], "more than can be told");
+        let midway = testing::play_script(decoder(Options { midstream: true, ..WHOLE }), &recording(SPARKPLUG.0)[9..].to_vec());
+        let late = midway.events.iter().filter(|e| e["operation"] == "publish").flat_map(|e| e["objects"].as_array().unwrap());
+        let robot: Vec<_> = late.filter(|set| set["names"][0] == "spBv1.0/north/DDATA/press-1/robot").collect();
+        assert!(!robot.is_empty() && robot.iter().all(|set| set["columns"] == json!(["*"]) && set["values"].as_i64() > Some(0)));
+    }
+
+    #[test]
+    fn payload_that_cannot_be_read_counts_as_a_message_and_says_that_more_moved() {
+        let compressed = [&b"\"\x12SPBV1.0_COMPRESSED*\x02xx"[..]].concat();
+        let cases: [(&str, &[u8]); 6] = [
+            ("spBv1.0/g/NDATA/e", b"{\"Temperature\": 21.5}"),
+            ("spBv1.0/g/DDATA/e/d", &compressed),
+            ("spBv1.0/g/NDATA/e", b"\x12\x7f\x10\x01"),
+            ("opcua/json/data/p", b"\x1f\x8b\x08\0\0\0"),
+            ("opcua/json/data/p", b"{\"Payload\": {\"a\": 1}"),
+            ("opcua/uadp/data/p", b"\x02\0\0"),
+        ];
+        for (topic, payload) in cases {
+            let script = vec![(CLIENT, connect(4, 2, b"\0\x01c")), (CLIENT, publication(topic, payload))];
+            let played = play(&script);
+            let told = flow(&played, "publish");
+            assert_eq!(
+                (&told["messages"], &told["values"], &told["completeness"]["state"]),
+                (&json!(1), &json!(0), &json!("lossy")),
+                "{topic}"
+            );
+            assert_eq!(told["objects"][0]["columns"], json!(["*"]));
+            assert_eq!((played.error.is_none(), told["depth"].as_str()), (true, Some("decoded")));
+            let fact = played.facts.iter().find(|(name, _)| **name != "mqtt").unwrap().1;
+            assert_eq!(fact.as_object().unwrap().values().next().unwrap()["unread"], 1);
+        }
+    }
+
+    #[test]
+    fn topics_beside_the_grammar_are_not_read() {
+        let payload = b"\x12\x02\x10\x01";
+        for topic in [
+            "spBv1.0/g/NDATA/e/d",
+            "spBv1.0/g/DDATA/e",
+            "spBv1.0/g/DDATA/e/d/more",
+            "spBv1.0/g//e",
+            "spBv1.0//NDATA/e",
+            "spBv1.0/g/NDATA/",
+            "spBv1.0/STATE/host",
+            "spAv1.0/g/NDATA/e",
+            "opcua/json/data",
+            "opcua/xml/data/p",
+            "opcua/json/status/p",
+            "plant/spBv1.0/g/NDATA/e",
+        ] {
+            let played = play(&vec![(CLIENT, connect(4, 2, b"\0\x01c")), (CLIENT, publication(topic, payload))]);
+            let told = flow(&played, "publish");
+            assert_eq!((&told["values"], &told["objects"][0]["columns"]), (&json!(0), &json!([])), "{topic}");
+        }
+        for topic in ["spBv1.0/g/NDATA/e", "spBv1.0/g/DDATA/e/d", "$sparkplug/certificates/spBv1.0/g/NBIRTH/e"] {
+            let played = play(&vec![(CLIENT, connect(4, 2, b"\0\x01c")), (CLIENT, publication(topic, payload))]);
+            assert_eq!(flow(&played, "publish")["values"], 1, "{topic}");
+        }
+    }
+
+    #[test]
+    fn gap_in_a_payload_that_is_read_costs_its_values_alone() {
+        let metrics: Vec<u8> = (0..200_u8).flat_map(|n| [0x12, 4, 0x0a, 2, b'm', b'0' + n % 10]).collect();
+        let (first, second) = (publication("spBv1.0/g/NDATA/e", &metrics), publication("spBv1.0/g/NDATA/e", &metrics[..12]));
+        let played = testing::play(
+            decoder(WHOLE),
+            &[Said::Data(CLIENT, &first[..100]), Said::Gap(CLIENT, 500), Said::Data(CLIENT, &first[600..]), Said::Data(CLIENT, &second)],
+        );
+        testing::assert_conserved(&played);
+        assert_eq!(by_topic(&played, &["publish"])["spBv1.0/g/NDATA/e"], [2, 2]);
+        assert_eq!(flow(&played, "publish")["completeness"]["state"], "lossy");
+    }
+
+    #[test]
+    fn selections_of_names_and_aliases_are_bounded() {
+        let metric = |name: &str| {
+            let inner = [&[0x0a, u8::try_from(name.len()).unwrap()][..], name.as_bytes()].concat();
+            [&[0x12, u8::try_from(inner.len()).unwrap()][..], &inner].concat()
+        };
+        let mut script = vec![(CLIENT, connect(4, 2, b"\0\x01c"))];
+        for number in 0..3000 {
+            let name = format!("{number}/{}", "x".repeat(60));
+            script.push((CLIENT, publication(&format!("spBv1.0/g/NDATA/e{}", number % 3), &metric(&name))));
+        }
+        let played = testing::play_script(decoder(Options::default()), &script);
+        let sets: Vec<_> =
+            played.events.iter().flat_map(|e| e["objects"].as_array().unwrap()).filter(|set| set["columns"] != json!(["*"])).collect();
+        assert_eq!(sets.len(), 3 * usize::from(SELECTIONS_OF_TOPIC_MAX));
+        assert_eq!(by_topic(&played, &["publish"]).values().map(|sum| sum[1]).sum::<i64>(), 3000);
+        // Births of more names than there is room for: those that found none are not told, and it is counted.
+        let mut script = vec![(CLIENT, connect(4, 2, b"\0\x01c"))];
+        for node in 0..40_000_u32 {
+            let name = format!("{node}/{}", "x".repeat(90));
+            let inner = [&[0x0a, u8::try_from(name.len()).unwrap()][..], name.as_bytes(), &[0x10, 7]].concat();
+            let birth = [&[0x12, u8::try_from(inner.len()).unwrap()][..], &inner].concat();
+            script.push((CLIENT, publication(&format!("spBv1.0/g/NBIRTH/e{node}"), &birth)));
+        }
+        let played = testing::play_script(decoder(Options::default()), &script);
+        assert!(played.memory_bytes_max < 3 << 20, "{}", played.memory_bytes_max);
+        assert!(played.bounds_reached >= 39_000, "{}", played.bounds_reached);
     }
 
     #[test]
