@@ -5,6 +5,9 @@ Sees: writes, calls, publishes and uploads read by a decoder or a server log, an
 
 Blind to: a person who copies a number from one screen to another, and an output that passes a host of another kind first (see
 ``lineage``).
+A command that a broker is told (``write`` over MQTT: Sparkplug's NCMD and DCMD, an action of OPC UA PubSub) goes on to whom its
+topic names, so it reaches the plant wherever the broker stands.
+
 Raised wrongly by: a dashboard that writes its own settings into the plant's database; a declared hop without ``validated``.
 What to do: find out who acts on what was written; if the hop is wanted, validate the interface and say so in the declaration.
 
@@ -31,6 +34,9 @@ STEERING_LEVEL_MAX: Final = 3.0
 """Zones up to this level of the Purdue model steer or record production."""
 
 WRITES: Final = frozenset({"insert", "update", "delete", "copy", "ddl", "admin", "call", "write", "history-write", "publish", "put"})
+RELAYED: Final = frozenset({"mqtt"})
+"""Protocols whose server passes on what it is told to do."""
+
 BACK_BYTES_MIN: Final = 1 << 20
 
 
@@ -51,6 +57,8 @@ class WriteBack(Question):
     def concerns(self, moved: Moved) -> bool:
         """What joins a model and the plant, or may: which way it writes say the amounts."""
         ends = moved.source, moved.destination
+        if _commands(moved):
+            return self._models(moved.source)
         joins = any(self._models(one) and self._steers(other) for one, other in (ends, ends[::-1]))
         return joins and (moved.flow.operation in WRITES or moved.flow.operation == "transfer")
 
@@ -58,7 +66,7 @@ class WriteBack(Question):
         """A finding for a write that no validated hop allows."""
         flow = moved.flow
         ends = self._written(moved)
-        if ends is None or not (self._models(ends[0]) and self._steers(ends[1])):
+        if ends is None or not (self._models(ends[0]) and (_commands(moved) or self._steers(ends[1]))):
             return ()
         source, destination = ends
         hop = None if moved.hop is None else self._architecture.hops[moved.hop]
@@ -109,6 +117,11 @@ class WriteBack(Question):
             if declared.kind in STEERING_KINDS or declared.system_of_record:
                 return True
         return end.zone is not None and self._architecture.zones[end.zone].level <= STEERING_LEVEL_MAX
+
+
+def _commands(moved: Moved) -> bool:
+    """Whether the window tells a broker what others are to do."""
+    return moved.flow.operation == "write" and moved.flow.protocol in RELAYED
 
 
 def _named(moved: Moved) -> str:

@@ -60,6 +60,14 @@ def test_a_neighbour_above_the_plant_may_be_written_to() -> None:
     assert watch().observe(moved(insert(destination=end(UNS), protocol="mqtt", operation="publish"))) == ()
 
 
+def test_a_command_of_a_model_is_said_wherever_the_broker_stands() -> None:
+    command = insert(destination=end(UNS), protocol="mqtt", operation="write", objects=[objects("spBv1.0/north/DCMD/press-1", values=1)])
+    (finding,) = watch().observe(moved(command))
+    assert (finding.severity, finding.destination) == ("critical", "uns")
+    assert finding.differences[0].observed == "write by svc_ml to spBv1.0/north/DCMD/press-1"
+    assert watch().observe(moved(insert(source=end(OPC), destination=end(UNS), protocol="mqtt", operation="write"))) == ()
+
+
 def test_what_nobody_could_read_counts_where_more_goes_to_the_plant_than_comes_from_it() -> None:
     hidden = {"operation": "transfer", "depth": "sizes", "objects": []}
     up = insert(**hidden, bytes=BACK_BYTES_MIN, bytes_back=1000)
