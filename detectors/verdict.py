@@ -14,44 +14,42 @@ The detector has no clock: time is that of the packets, and everything is judged
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
+from detectors.amounts import AMOUNTS, DOWN, UP, new_amounts, portion, portion_of
 from detectors.budget import Budgets
 from detectors.changes import put, tail
 from detectors.clock import Clocks
 from detectors.compare import (
     ACCOUNT_SEVERITY,
     ATTEMPT,
-    CONTROL,
-    UNREAD,
     Seen,
     compare,
     counted_as,
     covers,
     day_of,
-    every_column,
     feed_of,
-    holder,
     instant,
     overdue,
     under_ticket,
 )
 from detectors.failover import Failovers
 from detectors.findings import Findings
-from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, raised, severities_of
-from detectors.kept import NEW, NO_SETS, TOGETHER, WHOLE, Allowance, Asked, Judgements, Kept, Likeness, Step, likeness, moved, narrow
+from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, severities_of
+from detectors.kept import NEW, NO_SETS, TOGETHER, Allowance, Judgements, Kept, Likeness, Step, likeness, narrow
+from detectors.limits import Limits, Loosening
 from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
+from detectors.services import Services
 from detectors.units import MINUTE_NS, SECOND_NS
-from detectors.views import Connection, Repeats, Views
-from hopwatch.declared.match import NOTHING_MET, Classified, End, Index, Met, budget_covers_zone, is_for_neighbours
-from hopwatch.declared.model import Architecture, Hop, Service
-from hopwatch.declared.quantity import Limit, Period, Unit
+from detectors.views import Repeats, Views
+from detectors.window import seen_as
+from hopwatch.declared.match import Classified, End, Index, Met
+from hopwatch.declared.model import Architecture, Hop
 from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding, Flow, Heartbeat, Loss, ObjectSet, time_ns
 
 TOGETHER_SETS_MIN: Final = 3
@@ -63,20 +61,7 @@ FEED_QUIET_S: Final = 120
 AGENTS_MAX: Final = 4_096
 """Agents and feeds whose last sign of life is remembered."""
 
-METADATA_LIMITS: Final = tuple(Limit(50_000, unit, Limit.parse("1 rows / 1h").period) for unit in (Unit.ROWS, Unit.VALUES, Unit.MESSAGES))
-"""What a declared account may read of catalogues in an hour, whatever its hops say."""
-
-DISCOVERY_LIMIT: Final = Limit.parse("1 MiB / 1d")
-"""What a pair may exchange by ICMP, link-local, broadcast and multicast before it is judged as any flow."""
-
-# What of a window is counted; ``back`` are the bytes the other way. On a connection both ways have names of their own, so that every
-# view, and both legs of a relay, count the same data under the same one whichever end is the source.
-_AMOUNTS: Final = ("rows", "values", "messages", "bytes", "back")
-_UP: Final = ("up.rows", "up.values", "up.messages", "up.bytes", "down.bytes")
-_DOWN: Final = ("down.rows", "down.values", "down.messages", "down.bytes", "up.bytes")
-
 _ATTEMPT_SEVERITY_MAX: Final = "medium"
-_ICMP: Final = frozenset({"icmp", "icmp6", "icmpv6", "ipv6-icmp"})
 
 
 class Table(Protocol):
@@ -92,10 +77,6 @@ class Changing(Protocol):
 
     def changes(self) -> Any: ...
     def merge(self, changes: Any) -> None: ...
-
-
-Loosening = tuple[str, list[Limit]]
-"""The key an exception or calendar line is charged to, and the limits it puts in place of the hop's."""
 
 
 class Weighed(NamedTuple):
@@ -137,19 +118,14 @@ class VerdictDetector:
         self.architecture = architecture
         self.index = Index(architecture)
         self.counted: dict[str, int] = {}
-        self._hop_limits = {name: _keyed(f"hop:{name}", hop.limit) for name, hop in architecture.hops.items()}
-        self._budget_limits = [
-            (budget, _keyed(f"budget:{budget.class_}|{budget.owner}|{budget.to}", budget.limit)) for budget in architecture.budgets
-        ]
-        # By account: what it may move of each object, and in a session.
-        self._object_limits = {name: limits for name, limits in _account_limits(architecture) if limits}
-        self._session_limits = {name: limits for name, limits in _account_limits(architecture, session=True) if limits}
         self._spent: list[Spent] = []
         """The limits that the window under way was charged to."""
         self._at = at
         # What peers spend of caps is kept apart: however many they are, they push no hop's budget out.
         self._budgets = Budgets(architecture.timezone)
         self._caps = Budgets(architecture.timezone)
+        self._limits = Limits(architecture, self.index)
+        self._services = Services(architecture, self.index, self._caps)
         self._views = Views()
         self._legs = Views()
         self._edition = edition
@@ -321,16 +297,16 @@ class VerdictDetector:
         like = likeness(self.index, flow, who, complete, day) if self._keeps and not again else None
         kept = None if like is None else self._kept.get(like, flow)
         if kept is not None and self._holds(kept, flow, start_ns):
-            new = self._new_amounts(flow, connection, up=kept.up)
+            new = new_amounts(self._views, flow, connection, up=kept.up)
             if self._affords(kept, flow, new, start_ns):
                 self._kept.given_total += 1
                 return self._said(
                     flow, start_ns, start_ns - said_ns, day, kept.opinion, kept.outcome, kept.members, new, kept.up, complete, True
                 )
-            seen = self._seen(flow, start_ns, day, who, complete=complete, again=False)
+            seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=False)
         else:
-            seen = self._seen(flow, start_ns, day, who, complete=complete, again=again)
-            new = dict.fromkeys(_AMOUNTS, 0) if again else self._new_amounts(flow, connection, up=seen.source is seen.client)
+            seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=again)
+            new = dict.fromkeys(AMOUNTS, 0) if again else new_amounts(self._views, flow, connection, up=seen.source is seen.client)
         service, opinion, joined = self._opinion(seen, new)
         outcome = self._outcome(seen, opinion, service, joined)
         members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
@@ -342,7 +318,7 @@ class VerdictDetector:
 
     def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
         """The service that the window belongs to, what is said of it, and the hops that join it."""
-        quiet = self._infrastructure(seen)
+        quiet = self._services.service(seen)
         if quiet is not None:
             return *quiet, []
         joined = self.index.joined(seen.server, seen.client)
@@ -453,7 +429,7 @@ class VerdictDetector:
         pending: dict[str, int] = {}
         left = dict(new)
         for part, asked, charged in kept.steps:
-            shares = {counts: _share_of(flow, part, counts, new, left) for counts in kept.counts}
+            shares = {counts: portion_of(flow, part, counts, new, left) for counts in kept.counts}
             for one in asked:
                 amount = shares[one.counts] + pending.get(one.key, 0)
                 if self._of(one).would_use(one.key, one.limit, start_ns, amount, one.objects) > one.limit.amount:
@@ -470,11 +446,11 @@ class VerdictDetector:
     def _affords_one(self, step: Step, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
         """The same of a judgement with one step, as nearly all have: no share is taken from another."""
         for one in step.asked:
-            amount = _share_of(flow, step.part, one.counts, new, new)
+            amount = portion_of(flow, step.part, one.counts, new, new)
             if self._of(one).would_use(one.key, one.limit, start_ns, amount, one.objects) > one.limit.amount:
                 return False
         for one in step.charged:
-            self._spend(one, start_ns, _share_of(flow, step.part, one.counts, new, new))
+            self._spend(one, start_ns, portion_of(flow, step.part, one.counts, new, new))
         return True
 
     def _spend(self, one: Allowance, start_ns: int, amount: int) -> None:
@@ -493,72 +469,6 @@ class VerdictDetector:
         """The day that decides what has ended: the plant's, or the one stated for an old capture."""
         return self._at or day_of(start_ns // 10**9, self.architecture.timezone)
 
-    def _seen(
-        self, flow: Flow, start_ns: int, day: date, who: tuple[str | None, str | None, str | None], *, complete: bool, again: bool
-    ) -> Seen:
-        source = self.index.end(flow.source.address, flow.source.port, flow.source.names)
-        destination = self.index.end(flow.destination.address, flow.destination.port, flow.destination.names)
-        opened_by = flow.opened_by
-        if opened_by is None:
-            # Nobody saw the handshake: the end that the file knows as listening there is the server, by its assets or its
-            # services, else the lower port.
-            known = (source.asset is not None, destination.asset is not None)
-            if known[0] == known[1]:
-                known = (self._lists(source, destination, flow), self._lists(destination, source, flow))
-            lower = 0 < source.port < destination.port if known[0] == known[1] else known[0]
-            opened_by = "destination" if lower else "source"
-        server, client = (destination, source) if opened_by == "source" else (source, destination)
-        account, application, role = who
-        own_password = flow.operation == "admin" and bool(flow.objects) and all(_own_password(part, flow.account) for part in flow.objects)
-        unread = flow.operation == UNREAD or (flow.depth in ("sizes", "blind") and flow.operation not in (ATTEMPT, *CONTROL))
-        asset = holder(self.index, server, client)
-        met = tuple(self.index.met(asset, part.names, every_column(flow.operation, part)) for part in flow.objects)
-        sets: tuple[tuple[ObjectSet | None, Met], ...] = ((None, NOTHING_MET),)
-        if not (unread or own_password or flow.operation in (ATTEMPT, *CONTROL)):
-            sets = tuple(zip(_sets(flow), met or (NOTHING_MET,), strict=True))
-        return Seen(
-            flow=flow,
-            server=server,
-            client=client,
-            source=source,
-            destination=destination,
-            start_ns=start_ns,
-            start=instant(start_ns),
-            day=day,
-            account=account,
-            declared_account=self.index.account(account),
-            application=application,
-            role=role,
-            control=flow.operation in CONTROL or own_password,
-            unread=unread,
-            complete=complete,
-            again=again,
-            sets=sets,
-            met=met,
-            asked=Asked(),
-        )
-
-    def _lists(self, server: End, client: End, flow: Flow) -> bool:
-        """Whether a service says that the one serves the other at this port."""
-        return any(self.index.services(server, client, server.port, flow.protocol))
-
-    def _new_amounts(self, flow: Flow, connection: Connection, *, up: bool) -> dict[str, int]:
-        """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
-        rows, values, messages, size, back = flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back
-        names = _UP if up else _DOWN
-        if connection.others is None and connection.view == _view(flow.agent, flow.seen_by):
-            # Nobody else sees it, so all of it is new.
-            own = connection.own
-            for name, amount in zip(names, (rows, values, messages, size, back), strict=True):
-                if amount:
-                    own[name] = own.get(name, 0) + amount
-            return {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
-        counted = {names[0]: rows, names[1]: values, names[2]: messages, names[3]: size, names[4]: back}
-        new = self._views.added_to(connection, _view(flow.agent, flow.seen_by), counted)
-        if new is counted:
-            return {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
-        return dict(zip(_AMOUNTS, [new[name] for name in names], strict=True))
-
     # Rows of the table, top to bottom
 
     def _decoys(self, seen: Seen, opinion: Opinion) -> None:
@@ -575,70 +485,6 @@ class VerdictDetector:
         said = Difference(question="when", declared=f"review_by {plant.review_by}", observed=str(day))
         what = f"declaration {plant.plant} v{plant.version}"
         return [self._findings.notice(flow, "expired", overdue(day, plant.review_by), plant.owner, what, "", said)]
-
-    def _infrastructure(self, seen: Seen) -> tuple[str, Opinion] | None:
-        """The service the window belongs to and what is said of its cap; None if it is judged as any flow."""
-        flow = seen.flow
-        if any(met.decoy for met in seen.met):
-            return None
-        amount = 0 if seen.again else flow.bytes + flow.bytes_back
-        if _is_discovery(flow, self.index):
-            seen.asked.personal = True
-            pair = "|".join(sorted((flow.source.address, flow.destination.address)))
-            if self._caps.would_use(f"discovery:{pair}", DISCOVERY_LIMIT, seen.start_ns, amount) <= DISCOVERY_LIMIT.amount:
-                self._cap(seen, f"discovery:{pair}", DISCOVERY_LIMIT, amount)
-                return "discovery", Opinion(None)
-            seen.asked.anew = True
-            return None
-        asset = seen.server.asset
-        if asset is not None and asset == (seen.client.asset or seen.client.host):
-            replication = self.architecture.assets[asset].replication
-            # A standby that was cut off knocks until the primary is back, and begins as a base backup.
-            knocks = seen.account is None and flow.operation in (ATTEMPT, *CONTROL)
-            works = seen.declared_account == replication and flow.operation in ("replicate", "backup", *CONTROL)
-            if replication is not None and (works or knocks):
-                return "replication", Opinion(None)
-        port = seen.server.port
-        for name, service in self.index.services(seen.server, seen.client, port, flow.protocol):
-            if service.may and flow.operation not in service.may:
-                continue
-            if service.when is not None and not seen.within(service.when, self.architecture.timezone):
-                continue
-            if self._is_no_service(seen, service):
-                return None
-            cap = service.cap
-            key = f"service:{name}" + (f"|{seen.client.address}" if cap.per_host else "")
-            seen.asked.personal = seen.asked.personal or cap.per_host
-            counts = {Unit.ROWS: flow.rows, Unit.VALUES: flow.values, Unit.MESSAGES: flow.messages, Unit.BYTES: amount}
-            moved = 0 if seen.again else counts.get(cap.unit, 0)
-            used = self._caps.would_use(key, cap, seen.start_ns, moved)
-            self._cap(seen, key, cap, moved)
-            opinion = Opinion(None)
-            if used > cap.amount:
-                seen.asked.anew = True
-                ratio = used / cap.amount if cap.amount else float("inf")
-                opinion.differ(
-                    "over-limit", raised("medium", ratio), "how_much", f"{name}: {cap}", f"{used} {cap.unit}, {ratio:.1f} x", ratio
-                )
-            return name, opinion
-        return None
-
-    def _is_no_service(self, seen: Seen, service: Service) -> bool:
-        """Whether it is a hop's affair whoever is listed as a service: somebody's account elsewhere, or data that the file classes."""
-        if seen.declared_account is not None and not self.index.comes_from(self.architecture.accounts[seen.declared_account], seen.client):
-            return True
-        if any(met.classes for met in seen.met):
-            return True
-        # What nobody classed is the service's own where it names the operation: a scanner may get, a backup may copy.
-        named = bool(service.may) or not self.index.holds_data(seen.server.asset)
-        return not named and any(met.unclassified or met.unknown for met in seen.met)
-
-    def _cap(self, seen: Seen, key: str, cap: Limit, amount: int) -> None:
-        """Count the whole window against what peers spend."""
-        self._caps.charge(key, cap, seen.start_ns, amount)
-        one = Allowance(key, cap, amount, counted_as(cap.unit, unread=False, forward=True), cap=True)
-        seen.asked.limits.append(one)
-        seen.asked.step(WHOLE, (one,))
 
     def _ticket(self, seen: Seen, new: dict[str, int]) -> Opinion | None:
         """What a ``needs: ticket`` account may do under an exception; None if no exception covers the window.
@@ -663,17 +509,17 @@ class VerdictDetector:
 
     def _bound_by_own(self, seen: Seen, name: str, new: dict[str, int]) -> list[Allowance]:
         """The account's own limits, each with what the window as a whole counts towards it."""
-        if seen.control or seen.flow.operation == ATTEMPT or not (name in self._object_limits or name in self._session_limits):
+        if seen.control or seen.flow.operation == ATTEMPT or not (name in self._limits.of_object or name in self._limits.of_session):
             return []
         # What of it is whose is worked out each time.
         seen.asked.anew = True
         found: dict[str, Allowance] = {}
         left = dict(new)
         for part, met in seen.sets:
-            share = dict(new) if seen.again else _share(part, left)
+            share = dict(new) if seen.again else portion(part, left)
             if met.metadata:
                 continue
-            for keyed, title, of_session in self._own_limits(seen, name, part, met, ()):
+            for keyed, title, of_session in self._limits.own(seen, name, part, met, ()):
                 for key, limit in keyed:
                     counts = counted_as(limit.unit, unread=part is None, forward=True)
                     before = found[key].amount if key in found else 0
@@ -686,8 +532,8 @@ class VerdictDetector:
         part, met = seen.sets[0]
 
         def opine(name: str) -> Opinion:
-            loosening = self._loosening(name, seen)
-            bound = self._allowances(seen, name, part, new, met, classes, loosening)
+            loosening = self._limits.loosening(name, seen)
+            bound = self._limits.allowances(seen, name, part, new, met, classes, loosening)
             return self._compare(seen, name, part, met, bound, loosening)
 
         opinion = nearest(self.index, seen, classes, opine) or Opinion(None)
@@ -716,10 +562,10 @@ class VerdictDetector:
 
     def _by_hops(self, seen: Seen, joined: Sequence[str], new: dict[str, int]) -> Opinion:
         """Each set goes to the joined hop that gives it the mildest row, which alone is charged; the window takes the worst set's."""
-        loosenings = [self._loosening(name, seen) for name in joined]
+        loosenings = [self._limits.loosening(name, seen) for name in joined]
         together = self._together(seen, joined)
         if together is not None:
-            share = dict(new) if seen.again else _share(together[0], dict(new))
+            share = dict(new) if seen.again else portion(together[0], dict(new))
             weighed = self._weigh(seen, joined, loosenings, *together, share)
             # Some of the sets could be approved by a hop that stands before the one which approves all.
             if not weighed.best.differing and (len(joined) == 1 or (weighed.place == 0 and weighed.best.verdict == "declared")):
@@ -731,7 +577,7 @@ class VerdictDetector:
         chosen: list[Opinion] = []
         left = dict(new)
         for place, (part, met) in enumerate(seen.sets):
-            share = dict(new) if seen.again else _share(part, left)
+            share = dict(new) if seen.again else portion(part, left)
             weighed = self._weigh(seen, joined, loosenings, part, met, share)
             seen.asked.step(NEW if part is None else place if seen.flow.objects else NO_SETS, self._charge(seen, weighed))
             chosen.append(weighed.best)
@@ -763,7 +609,7 @@ class VerdictDetector:
         if any(name.startswith("account:") for name in names):
             return None
         account = seen.declared_account
-        if account in self._object_limits and len({entry for one in found.values() for entry in one.entries}) > 1:
+        if account in self._limits.of_object and len({entry for one in found.values() for entry in one.entries}) > 1:
             # Each thing has a limit of its own, and together nobody knows how much is whose.
             return None
         sums.names = names
@@ -779,11 +625,11 @@ class VerdictDetector:
         share: dict[str, int],
     ) -> Weighed:
         """What every joined hop says of a set, and which says the mildest; nothing is charged."""
-        metadata = self._metadata_allowances(seen, share) if met.metadata else []
+        metadata = self._limits.metadata(seen, share) if met.metadata else []
         bound: list[list[Allowance]] = []
         opinions: list[Opinion] = []
         for name, loosening in zip(joined, loosenings, strict=True):
-            bound.append(self._allowances(seen, name, part, self._once_over_legs(seen, name, share), met, met.classes, loosening))
+            bound.append(self._limits.allowances(seen, name, part, self._once_over_legs(seen, name, share), met, met.classes, loosening))
             opinions.append(self._compare(seen, name, part, met, bound[-1], loosening, metadata))
         rows = [ROW[one.verdict] for one in opinions]
         return Weighed(opinions, rows, rows.index(max(rows)), [metadata] * len(bound) if met.metadata else bound)
@@ -834,71 +680,6 @@ class VerdictDetector:
         seen.asked.anew = seen.asked.anew or used > one.limit.amount
         return used
 
-    def _allowances(
-        self,
-        seen: Seen,
-        name: str,
-        part: ObjectSet | None,
-        share: dict[str, int],
-        met: Met,
-        classes: Collection[str],
-        loosening: Loosening | None,
-    ) -> list[Allowance]:
-        """The limits that bind the set at this time: the hop's own, the plant's budgets and the account's, or a ticket's in their place."""
-        unread = part is None
-        forward = not unread or self.index.runs_forward(name, seen.source, seen.destination)
-        objects = () if part is None else tuple(part.names)
-
-        def allowances(keyed: Iterable[tuple[str, Limit]], title: str = "") -> list[Allowance]:
-            named = ((key, limit, counted_as(limit.unit, unread=unread, forward=forward)) for key, limit in keyed)
-            return [Allowance(key, limit, share.get(counts, 0), counts, objects, title) for key, limit, counts in named]
-
-        if loosening is not None:
-            key, limits = loosening
-            return allowances(_keyed(f"{key}:{name}", limits))
-        found = allowances(self._hop_limits[name])
-        classes = classes or self.index.hop_classes(name)
-        zone = seen.destination.zone
-        for budget, limited in self._budget_limits:
-            if budget.class_ is not None and budget.class_ not in classes:
-                continue
-            if budget.owner is not None and self.architecture.accounts[self.architecture.hops[name].who].owner != budget.owner:
-                continue
-            ends = [zone, seen.source.zone] if unread else [zone]
-            if any(budget_covers_zone(self.architecture, budget.to, end) for end in ends):
-                found.extend(allowances(limited, f"{budget.title}: "))
-        account = self.architecture.hops[name].who if seen.account is None else seen.declared_account
-        for keyed, title, of_session in self._own_limits(seen, account, part, met, self.architecture.hops[name].what):
-            found.extend(one._replace(cap=of_session) for one in allowances(keyed, title))
-        return found
-
-    def _own_limits(
-        self, seen: Seen, account: str | None, part: ObjectSet | None, met: Met, what: Sequence[str]
-    ) -> list[tuple[list[tuple[str, Limit]], str, bool]]:
-        """The account's limits on each object of the set and in its session, by key and title; the last says whether of a session.
-
-        Where nobody can tell the objects they are ``what``, if that is one thing.
-        """
-        found: list[tuple[list[tuple[str, Limit]], str, bool]] = []
-        if account in self._object_limits:
-            entries = {entry for one in met.found.values() for entry in one.entries}
-            if not entries and len(what) == 1 and (part is None or not met.unclassified):
-                entries = set(what)
-            limits = self._object_limits[account]
-            found += [(_keyed(f"account:{account}|{entry}", limits), f"{account} on {entry}: ", False) for entry in sorted(entries)]
-        if account in self._session_limits:
-            # Whose session it is says the host; the server is the end that may be one of several members.
-            seen.asked.personal = True
-            server = seen.server.asset or seen.server.host or seen.server.address
-            key = f"session:{account}|{seen.client.address}|{server}"
-            found.append((_keyed(key, self._session_limits[account]), f"{account} from {seen.client.shown}: ", True))
-        return found
-
-    def _metadata_allowances(self, seen: Seen, share: dict[str, int]) -> list[Allowance]:
-        key = f"metadata:{seen.account or seen.client.address}"
-        seen.asked.personal = seen.asked.personal or seen.account is None
-        return [Allowance(f"{key}#{limit.unit}", limit, share.get(limit.unit, 0), limit.unit.value, cap=True) for limit in METADATA_LIMITS]
-
     def _of(self, allowance: Allowance) -> Budgets:
         return self._caps if allowance.cap else self._budgets
 
@@ -909,23 +690,9 @@ class VerdictDetector:
             return share
         # The leg counts what it adds each time it is asked.
         seen.asked.anew = True
-        keys = _UP if seen.source is seen.client else _DOWN
-        new = self._legs.added(f"{name}|{seen.day.toordinal()}", leg, {key: share[unit] for key, unit in zip(keys, _AMOUNTS, strict=True)})
-        return {unit: new[key] for key, unit in zip(keys, _AMOUNTS, strict=True)}
-
-    def _loosening(self, name: str, seen: Seen) -> Loosening | None:
-        """The exception or calendar line that covers the hop now, and the limits in its place."""
-        hop = self.architecture.hops[name]
-        for title, planned in self.index.exceptions_of_hop(name):
-            if seen.within(planned.when, self.architecture.timezone):
-                return f"exception:{title}", list(planned.limit or hop.limit)
-        for place in self.index.calendar_of_hop(name):
-            line = self.architecture.calendar[place]
-            if seen.day <= self.architecture.calendar_until(line) and seen.within(line.when, self.architecture.timezone):
-                factor = line.limit
-                limits = list(hop.limit) if factor is None else [_times(limit, factor.of(limit.amount), str(factor)) for limit in hop.limit]
-                return f"calendar:{line.ticket}|{line.what}", limits
-        return None
+        keys = UP if seen.source is seen.client else DOWN
+        new = self._legs.added(f"{name}|{seen.day.toordinal()}", leg, {key: share[unit] for key, unit in zip(keys, AMOUNTS, strict=True)})
+        return {unit: new[key] for key, unit in zip(keys, AMOUNTS, strict=True)}
 
     # What is known about agents
 
@@ -956,49 +723,6 @@ class VerdictDetector:
         return last_ns is not None and abs(at_ns - last_ns) <= FEED_QUIET_S * SECOND_NS
 
 
-# One name for all the connections that it stands in.
-@lru_cache(maxsize=AGENTS_MAX)
-def _view(agent: str, seen_by: str) -> str:
-    """How a view of a connection is called."""
-    return f"{agent}/{seen_by}"
-
-
-def _sets(flow: Flow) -> tuple[ObjectSet, ...]:
-    """The window's object sets; together they have the window's bytes, so that protocol overhead is charged too."""
-    if not flow.objects:
-        return (ObjectSet(names=[], rows=flow.rows, values=flow.values, messages=flow.messages, bytes=flow.bytes),)
-    rest = flow.bytes - sum(part.bytes for part in flow.objects)
-    if rest <= 0:
-        return tuple(flow.objects)
-    first = flow.objects[0]
-    return (first.model_copy(update={"bytes": first.bytes + rest}), *flow.objects[1:])
-
-
-def _share(part: ObjectSet | None, left: dict[str, int]) -> dict[str, int]:
-    """What of the set is new among the views; ``left`` is what of the window is, and shrinks."""
-    if part is None:
-        return dict(left)
-    share = {"back": 0}
-    for unit, amount in (("rows", part.rows), ("values", part.values), ("messages", part.messages), ("bytes", part.bytes)):
-        share[unit] = _once(amount, left[unit])
-        left[unit] -= share[unit]
-    return share
-
-
-def _share_of(flow: Flow, part: int, counts: str, new: dict[str, int], left: dict[str, int]) -> int:
-    """The same of one amount of a kept step's part."""
-    if part == WHOLE:
-        return moved(flow, part, counts) if counts else 0
-    if part == NEW:
-        return new.get(counts, 0)
-    return _once(moved(flow, part, counts), left[counts]) if counts and counts != "back" else 0
-
-
-def _once(amount: int, left: int) -> int:
-    """What of an amount was not counted before; a correction is taken as it is."""
-    return amount if amount < 0 else min(amount, max(0, left))
-
-
 def _merged(opinions: Sequence[Opinion]) -> Opinion:
     """The window's opinion: the worst set's hop, everything that differs, the weakest answer to each question."""
     if len(opinions) == 1:
@@ -1015,37 +739,9 @@ def _merged(opinions: Sequence[Opinion]) -> Opinion:
     return merged
 
 
-def _own_password(part: ObjectSet, account: str | None) -> bool:
-    """Whether the statement changes the password of the account that makes it, and nothing else."""
-    # ALTER ROLE says ``alter`` beside what it alters; a right given with it stands there too.
-    return account is not None and part.names == [f"account:{account}"] and set(part.columns) in ({"password"}, {"alter", "password"})
-
-
-def _is_discovery(flow: Flow, index: Index) -> bool:
-    if flow.transport in _ICMP:
-        return True
-    ends = (flow.source.address, flow.destination.address)
-    return any(map(is_for_neighbours, ends)) or (flow.transport == "udp" and not index.broadcasts.isdisjoint(ends))
-
-
 def _differences(opinion: Opinion) -> tuple[Difference, ...]:
     """Everything that differs, the worst first."""
     return tuple(one.said for one in sorted(opinion.differing, key=lambda each: ROW[each.verdict]))
-
-
-def _keyed(key: str, limits: Iterable[Limit]) -> list[tuple[str, Limit]]:
-    """Each limit with the key of its budget; what was spent stays spent when somebody changes the amount."""
-    return [(f"{key}#{limit.unit}/{limit.period}", limit) for limit in limits]
-
-
-def _account_limits(architecture: Architecture, *, session: bool = False) -> Iterable[tuple[str, list[Limit]]]:
-    """By account its limits on each object, or those of a session."""
-    for name, account in architecture.accounts.items():
-        yield name, [limit for limit in account.limit if (limit.period is Period.SESSION) == session]
-
-
-def _times(limit: Limit, amount: int, factor: str) -> Limit:
-    return Limit(amount, limit.unit, limit.period, limit.per_host, f"{factor} {limit}")
 
 
 def _place(end: End) -> str:

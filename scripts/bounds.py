@@ -158,6 +158,7 @@ SAID = {
         "told: the page says that it shows the newest windows": "WINDOWS_SUMMED_MAX DEPTHS_SUMMED_MAX GROUPS_MAX",
         SHOWN: "ENDS_MAX",
     },
+    "detectors/amounts.py": {"none lost: put together anew": "NAMES_MAX"},
     "dashboards/console/alerting.py": {SHOWN: "PAGES_MAX"},
     "dashboards/console/drawing.py": {SHOWN: "_NAMED_MAX"},
     "dashboards/console/guard.py": {REFUSED: "FORM_BYTES_MAX"},
@@ -169,6 +170,7 @@ SAID = {
     },
     "dashboards/console/picture.py": {"told: how many stand together, how many are not drawn": "PLACES_OF_ZONE_MAX BANDS_MAX"},
     "dashboards/console/serve.py": {"told: 503, or 431": "CONNECTIONS_MAX HEADERS_BYTES_MAX", REFUSED: "START_S_MAX"},
+    "dashboards/console/suppressing.py": {REFUSED: "VALUE_CHARACTERS_MAX"},
     "dashboards/console/users.py": {
         REFUSED: "USERS_MAX PASSWORD_CHARACTERS_MAX",
         THRESHOLD: "WAIT_S_MAX",
