@@ -16,6 +16,7 @@ from dashboards.grafana.parts import (
     RED,
     ROWS_MAX,
     SEVERITY_COLOURS,
+    TOTALS,
     VERDICT_COLOURS,
     Sql,
     chart,
@@ -35,9 +36,9 @@ _HOPS: Final = """declared_hops h WHERE h.plant IN (${plant:sqlstring}) AND (h.s
     OR h.destination_zones && ARRAY[${zone:sqlstring}]) AND ('~all' IN (${account:sqlstring}) OR h.account IN (${account:sqlstring}))
     AND CASE WHEN cardinality(h.classes) = 0 THEN '~none' IN (${class:sqlstring}) ELSE h.classes && ARRAY[${class:sqlstring}] END"""
 
-_USED: Final = f"""used AS (SELECT plant, hop, count(*) AS windows, count(*) FILTER (WHERE verdict NOT IN {QUIET}) AS not_declared,
-    sum(row_count) AS rows, sum(byte_count) AS bytes, max(start_time) AS last
-    FROM movements WHERE {MOVED} AND hop IS NOT NULL GROUP BY 1, 2)"""
+_USED: Final = f"""{TOTALS}, used AS (SELECT plant, hop, sum(windows) AS windows,
+    COALESCE(sum(windows) FILTER (WHERE verdict NOT IN {QUIET}), 0) AS not_declared,
+    sum(rows) AS rows, sum(bytes) AS bytes, max(last) AS last FROM totals WHERE hop IS NOT NULL GROUP BY 1, 2)"""
 
 _SLOTS: Final = f"""slots AS (SELECT plant, hop, left(start_time, 13) AS hour, sum(row_count) AS rows, sum(byte_count) AS bytes
         FROM movements WHERE {MOVED} AND hop IS NOT NULL GROUP BY 1, 2, 3),
@@ -169,8 +170,8 @@ def made() -> Dashboard:
                 "Windows declared",
                 "The share of windows that are as declared, infrastructure included.",
                 Sql(
-                    f"""SELECT (count(*) FILTER (WHERE verdict IN ('declared', 'declared-in-part', 'service')))::float
-                    / GREATEST(count(*), 1) AS share FROM movements WHERE {MOVED}"""
+                    f"""WITH {TOTALS} SELECT COALESCE(sum(windows) FILTER (WHERE verdict IN ('declared', 'declared-in-part', 'service'))
+                    / sum(windows), 0)::float AS share FROM totals"""
                 ),
                 unit="percentunit",
             )

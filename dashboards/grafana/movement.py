@@ -9,10 +9,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from dashboards.grafana.parts import (
     COLOUR_OF_VERDICT,
-    MOVED,
     NODES_MAX,
     POSTGRESQL,
     ROWS_MAX,
+    TOTALS,
     Sql,
     chart,
     column,
@@ -26,11 +26,12 @@ QUIET: Final = "('declared', 'declared-in-part', 'service', 'blind')"
 """Verdicts that say nothing against a movement."""
 
 _ENDS: Final = f"""
-    WITH moved AS (
+    WITH {TOTALS},
+    moved AS (
         SELECT COALESCE(source_zone, '~outside') AS source_zone, COALESCE(source, '~hosts') AS source,
             COALESCE(destination_zone, '~outside') AS destination_zone, COALESCE(destination, '~hosts') AS destination,
-            verdict, sum(byte_count) AS bytes, sum(row_count) AS rows, count(*) AS windows
-        FROM movements WHERE {MOVED} GROUP BY 1, 2, 3, 4, 5),
+            verdict, sum(bytes) AS bytes, sum(rows) AS rows, sum(windows) AS windows
+        FROM totals GROUP BY 1, 2, 3, 4, 5),
     ends AS (
         SELECT zone, name, sum(bytes) AS bytes, sum(windows) AS windows, bool_or(verdict NOT IN {QUIET}) AS differs,
             row_number() OVER (ORDER BY bool_or(verdict NOT IN {QUIET}) DESC, sum(bytes) DESC, zone, name) AS place
@@ -76,21 +77,21 @@ def made() -> Dashboard:
         "By class and destination",
         "Rows and bytes of each class (the highest of a window) by the zone they reached.",
         Sql(
-            f"""SELECT COALESCE(class, '~none') AS class, COALESCE(destination_zone, '~outside') AS destination_zone,
-            sum(row_count) AS rows,
-            sum(byte_count) AS bytes, count(*) AS windows, count(*) FILTER (WHERE verdict NOT IN {QUIET}) AS not_declared
-            FROM movements WHERE {MOVED} GROUP BY 1, 2 ORDER BY bytes DESC LIMIT {ROWS_MAX}"""
+            f"""WITH {TOTALS} SELECT COALESCE(class, '~none') AS class, COALESCE(destination_zone, '~outside') AS destination_zone,
+            sum(rows) AS rows, sum(bytes) AS bytes, sum(windows) AS windows,
+            COALESCE(sum(windows) FILTER (WHERE verdict NOT IN {QUIET}), 0) AS not_declared
+            FROM totals GROUP BY 1, 2 ORDER BY bytes DESC LIMIT {ROWS_MAX}"""
         ),
     )
     register = listing(
         "Off-site register",
         "Every declared hop that leaves the site and what it moved; below them what left without one.",
         Sql(
-            f"""WITH left_site AS (
-                SELECT m.plant, m.hop, m.destination_zone, m.destination, sum(m.row_count) AS rows, sum(m.byte_count) AS bytes,
-                    max(m.start_time) AS last, string_agg(DISTINCT m.class, ', ') AS moved
-                FROM movements m LEFT JOIN declared_zones z ON z.plant = m.plant AND z.zone = m.destination_zone
-                WHERE {MOVED.replace("plant IN", "m.plant IN")} AND (z.off_site OR m.destination_zone IS NULL) AND m.service IS NULL
+            f"""WITH {TOTALS}, left_site AS (
+                SELECT m.plant, m.hop, m.destination_zone, m.destination, sum(m.rows) AS rows, sum(m.bytes) AS bytes,
+                    max(m.last) AS last, string_agg(DISTINCT m.class, ', ') AS moved
+                FROM totals m LEFT JOIN declared_zones z ON z.plant = m.plant AND z.zone = m.destination_zone
+                WHERE (z.off_site OR m.destination_zone IS NULL) AND m.service IS NULL
                 GROUP BY 1, 2, 3, 4),
             hops AS (SELECT h.*, zone FROM declared_hops h CROSS JOIN LATERAL unnest(h.destination_zones) AS zone
                 WHERE h.off_site AND h.plant IN (${{plant:sqlstring}}))
@@ -108,9 +109,9 @@ def made() -> Dashboard:
         "Top accounts",
         "Who moved most; persons are pseudonyms.",
         Sql(
-            f"""SELECT COALESCE(who, '~unknown') AS account, sum(byte_count) AS bytes, sum(row_count) AS rows, count(*) AS windows,
-            count(*) FILTER (WHERE verdict NOT IN {QUIET}) AS not_declared, count(DISTINCT destination) AS destinations
-            FROM movements WHERE {MOVED} GROUP BY 1 ORDER BY bytes DESC LIMIT {ROWS_MAX}"""
+            f"""WITH {TOTALS} SELECT COALESCE(who, '~unknown') AS account, sum(bytes) AS bytes, sum(rows) AS rows,
+            sum(windows) AS windows, COALESCE(sum(windows) FILTER (WHERE verdict NOT IN {QUIET}), 0) AS not_declared,
+            count(DISTINCT destination) AS destinations FROM totals GROUP BY 1 ORDER BY bytes DESC LIMIT {ROWS_MAX}"""
         ),
     )
     for panel in (classes, register, accounts):

@@ -55,12 +55,25 @@ COLOUR_OF_VERDICT: Final = (
     "CASE verdict " + " ".join(f"WHEN '{name}' THEN '{c}'" for name, c in VERDICT_COLOURS.items()) + f" ELSE '{RED}' END"
 )
 
-MOVED: Final = (
-    "$__timeFilter(start_time) AND plant IN (${plant:sqlstring}) AND COALESCE(class, '~none') IN (${class:sqlstring})"
+CHOSEN: Final = (
+    "plant IN (${plant:sqlstring}) AND COALESCE(class, '~none') IN (${class:sqlstring})"
     " AND (COALESCE(source_zone, '~outside') IN (${zone:sqlstring}) OR COALESCE(destination_zone, '~outside') IN (${zone:sqlstring}))"
     " AND ('~all' IN (${account:sqlstring}) OR COALESCE(who, '~unknown') IN (${account:sqlstring}))"
 )
+MOVED: Final = f"$__timeFilter(start_time) AND {CHOSEN}"
 """What of ``movements`` the variables choose."""
+
+SAID: Final = f"""said AS MATERIALIZED (SELECT DISTINCT ON (outcome) * FROM outcomes
+    WHERE day_time >= left($__timeFrom(), 10) AND day_time <= left($__timeTo(), 10) AND {CHOSEN} ORDER BY outcome)"""
+"""What of ``outcomes`` the variables choose. Each lies with the day of its windows, and is the same on every day."""
+
+TOTALS: Final = f"""{SAID}, totals AS (SELECT said.*, t.rows, t.bytes, t.windows, t.last FROM said JOIN (
+        SELECT outcome, sum(row_count) AS rows, sum(byte_count) AS bytes, count(*) AS windows, max(start_time) AS last
+        FROM judgements WHERE $__timeFilter(start_time) GROUP BY outcome) AS t USING (outcome))"""
+"""What ``movements`` moved, a row for each thing that was said of any: some hundreds, where a day has a million windows.
+
+An outcome's name is the hash of all that stands in its row, so that windows are gathered by it before anything is joined to them.
+"""
 
 ABOUT: Final = (
     "plant IN (${plant:sqlstring}) AND ('~all' IN (${account:sqlstring}) OR COALESCE(who, '~unknown') IN (${account:sqlstring}))"

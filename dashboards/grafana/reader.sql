@@ -27,6 +27,12 @@ CREATE VIEW grafana.movements AS
         o.destination_zone, o.destination, j.row_count, j.byte_count, j.depth, j.finding_id
     FROM public.judgements j JOIN public.outcomes o ON o.outcome = j.outcome AND o.day_time = left(j.start_time, 10);
 
+-- The same in its two parts, for sums over many windows.
+CREATE VIEW grafana.judgements AS SELECT start_time, outcome, row_count, byte_count, depth, finding_id FROM public.judgements;
+CREATE VIEW grafana.outcomes AS
+    SELECT outcome, day_time, plant, verdict, severity, hop, service, who, class, source_zone, source, destination_zone, destination
+    FROM public.outcomes;
+
 CREATE VIEW grafana.accounts AS SELECT DISTINCT day_time, plant, who FROM public.outcomes;
 
 -- Zones: of the windows that a finding names as its evidence (64 at most); where none rests any more, or none showed it, those of the assets it

@@ -7,9 +7,9 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from dashboards.grafana.parts import (
-    MOVED,
     RED,
     ROWS_MAX,
+    SAID,
     WATCHED,
     Sql,
     chart,
@@ -34,17 +34,21 @@ def made() -> Dashboard:
         "Coverage by conduit",
         "How deep the windows between the zones of each conduit were read, beside what was promised; last what crosses zones without one.",
         Sql(
-            f"""WITH crossed AS (
-                SELECT plant, source_zone, destination_zone, count(*) AS windows, count(*) FILTER (WHERE depth = 'decoded') AS decoded,
-                    count(*) FILTER (WHERE depth = 'server-log') AS server_log, count(*) FILTER (WHERE depth = 'sizes') AS sizes,
-                    count(*) FILTER (WHERE depth = 'blind') AS blind, count(*) FILTER (WHERE verdict = 'blind') AS unanswered
-                FROM movements WHERE {MOVED} AND source_zone IS DISTINCT FROM destination_zone GROUP BY 1, 2, 3),
+            f"""WITH {SAID}, read AS (
+                SELECT outcome, depth, count(*) AS windows FROM judgements WHERE $__timeFilter(start_time) GROUP BY 1, 2),
+            crossed AS (
+                SELECT plant, source_zone, destination_zone, sum(windows) AS windows,
+                    sum(windows) FILTER (WHERE depth = 'decoded') AS decoded,
+                    sum(windows) FILTER (WHERE depth = 'server-log') AS server_log, sum(windows) FILTER (WHERE depth = 'sizes') AS sizes,
+                    sum(windows) FILTER (WHERE depth = 'blind') AS blind, sum(windows) FILTER (WHERE verdict = 'blind') AS unanswered
+                FROM said JOIN read USING (outcome) WHERE source_zone IS DISTINCT FROM destination_zone GROUP BY 1, 2, 3),
             joined AS (
                 SELECT x.*, COALESCE(c.conduit, '~none') AS conduit, c.sees, c.agent FROM crossed x LEFT JOIN declared_conduits c
                 ON c.plant = x.plant AND ((x.source_zone = ANY(c.sources) AND x.destination_zone = ANY(c.destinations))
                     OR (x.destination_zone = ANY(c.sources) AND x.source_zone = ANY(c.destinations))))
-            SELECT plant, conduit, min(sees) AS promised, min(agent) AS agent, sum(windows) AS windows, sum(decoded) AS decoded,
-                sum(server_log) AS server_log, sum(sizes) AS sizes, sum(blind) AS blind, sum(unanswered) / sum(windows) AS blind_share
+            SELECT plant, conduit, min(sees) AS promised, min(agent) AS agent, sum(windows) AS windows,
+                COALESCE(sum(decoded), 0) AS decoded, COALESCE(sum(server_log), 0) AS server_log, COALESCE(sum(sizes), 0) AS sizes,
+                COALESCE(sum(blind), 0) AS blind, COALESCE(sum(unanswered), 0) / sum(windows) AS blind_share
             FROM joined GROUP BY 1, 2
             UNION ALL SELECT c.plant, c.conduit, c.sees, c.agent, 0, 0, 0, 0, 0, NULL FROM declared_conduits c WHERE c.{_PLANT}
                 AND (c.sources || c.destinations) && ARRAY[${{zone:sqlstring}}]

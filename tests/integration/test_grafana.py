@@ -30,6 +30,7 @@ from alerts.book import book, decision_id
 from alerts.delivery.run import Delivery, letters
 from alerts.outbox import open_outbox
 from alerts.settings import alerts_settings
+from dashboards.grafana.parts import MOVED
 from examples.broker import Cluster
 from examples.database import Database
 from hopwatch.config import served
@@ -47,6 +48,7 @@ NODES = {"id", "title", "subtitle", "mainstat", "secondarystat", "color"}
 EDGES = {"id", "source", "target", "mainstat", "secondarystat", "color", "thickness"}
 NODES_MAX = 1_500
 
+QUIET = ("declared", "declared-in-part", "service", "blind")
 NAMED = "SELECT relname FROM pg_class WHERE relnamespace ="
 
 EMPTY = {("hopwatch-declared", "Unseen")}
@@ -340,6 +342,24 @@ def test_each_choice_shows_the_rows_of_it_and_no_other(
         assert {row[key] for row in of_it} == {row[key] for row in every if value in (row[column] or "~unknown").split(", ")}, value
         narrowed |= len(of_it) < len(every)
     assert narrowed
+
+
+def test_what_is_gathered_first_adds_up_to_every_window(house: House, chosen: dict[str, Chosen]) -> None:
+    every = chosen["hopwatch-movement"]
+    zone = str(house.rows("SELECT min(COALESCE(destination_zone, '~outside')) FROM movements")[1][0][0])
+    for choice in (every, replace(every, values=every.values | {"zone": [zone]})):
+        columns = "COALESCE(class, '~none'), COALESCE(destination_zone, '~outside'), row_count, byte_count, verdict"
+        counted: dict[tuple[str, str], list[int]] = {}
+        for name, to, rows, size, verdict in house.rows(sql(f"SELECT {columns} FROM movements WHERE {MOVED}", choice))[1]:
+            sums = counted.setdefault((name, to), [0, 0, 0, 0])
+            for place, amount in enumerate((rows, size, 1, verdict not in QUIET)):
+                sums[place] += amount
+        (target,) = (one for one in EVERY if one.panel == "By class and destination")
+        assert {(row[0], row[1]): [int(one) for one in row[2:]] for row in house.rows(sql(target.text, choice))[1]} == counted
+        (edges,) = (one for one in EVERY if one.kind == "nodeGraph" and one.ref == "edges")
+        names, rows_of = house.rows(sql(edges.text, choice))
+        assert sum(row[names.index("secondarystat")] for row in rows_of) == sum(sums[2] for sums in counted.values())
+        assert sum(row[names.index("mainstat")] for row in rows_of) == sum(sums[1] for sums in counted.values())
 
 
 def test_an_alert_is_of_the_zones_and_classes_of_its_windows(house: House, chosen: dict[str, Chosen]) -> None:
