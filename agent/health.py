@@ -94,12 +94,13 @@ def beating(
     counters: Callable[[], Mapping[str, int]],
     clock: Callable[[], float],
     time_ns: Callable[[], int],
+    lives: Callable[[], bool] = lambda: True,
 ) -> Iterator[list[bytes]]:
-    """The batches of a live capture, with a heartbeat behind the first of every HEARTBEAT_S."""
+    """The batches of a live capture, with a heartbeat behind the first of every HEARTBEAT_S, as long as the source ``lives``."""
     due_s = clock()
     for batch in batches:
         health.coverage.take(batch)
-        if clock() >= due_s:
+        if clock() >= due_s and lives():
             due_s = clock() + HEARTBEAT_S
             yield [*batch, health.heartbeat(time_ns(), counters())]
         else:

@@ -95,6 +95,11 @@ class Feed(Protocol):
     unreadable: int
     """How many could not."""
 
+    @property
+    def lives(self) -> bool:
+        """It hears its source now: only then heartbeats are said in its name."""
+        ...
+
     def counters(self) -> dict[str, int]:
         """What was read and what could not be, for heartbeats; the names begin with the kind's."""
         ...

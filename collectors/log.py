@@ -50,6 +50,8 @@ class Log(ABC, Generic[E]):
     KIND: ClassVar[str]
     """The kind of feed, with which its counters begin: ``postgresql-log``."""
 
+    lives = True
+
     def __init__(
         self, plant: str, feed: str, pattern: str, place: list[Any], state: Path, now_ns: Callable[[], int] = time.time_ns
     ) -> None:

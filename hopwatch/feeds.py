@@ -38,6 +38,7 @@ class Known(NamedTuple):
 KINDS: Final = {
     "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
     "mosquitto-log": Known("collectors.mosquitto_log", "MosquittoLog", "ADDRESS:PORT=PATH", "a Mosquitto broker's log"),
+    "mqtt-broker": Known("collectors.mqtt_broker", "MqttBroker", "mqtts://HOST:PORT", "a metered subscription of an MQTT broker"),
 }
 """Every kind by its name; a new one is a line here and a file in collectors/."""
 
@@ -109,7 +110,9 @@ class Feeds:
         batches = feed.batches(stopping, follow=live, sleep=lambda seconds: None)
         if not beat:
             return batches
-        return beating(batches, Health(self._plant, name, self._version, ClockState()), feed.counters, time.monotonic, time.time_ns)
+        health = Health(self._plant, name, self._version, ClockState())
+        # What cannot hear its source must not make an unread connection look as if somebody read it.
+        return beating(batches, health, feed.counters, time.monotonic, time.time_ns, lambda: feed.lives)
 
 
 def _turn(batches: Iterator[list[bytes]]) -> Iterator[list[bytes]]:

@@ -273,6 +273,13 @@ SAID = {
         UNKNOWN: "CURSORS_MAX STATEMENT_BYTES_MAX",
         "`postgresql_log_unreadable`": "FIELD_BYTES_MAX",
     },
+    "collectors/dialled.py": {REFUSED: "SECRET_BYTES_MAX", "`…_waits`, and hearing waits": "HEARD_MAX"},
+    "collectors/mqtt_broker.py": {
+        "`mqtt_broker_hidden`": "PACKET_BYTES_MAX",
+        "`mqtt_broker_unreadable`": "LISTING_BYTES_MAX",
+        PIECES: "ITEMS_MAX",
+        REFUSED: "FILTERS_MAX",
+    },
     "collectors/mosquitto_log.py": {
         "`mosquitto_log_clients_over`, and told: `unplaced` when heard of again": "CLIENTS_MAX",
         "`mosquitto_log_waiting_over`": "WAITING_MAX",

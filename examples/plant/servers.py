@@ -164,21 +164,24 @@ def postgresql(
 # -- Mosquitto -----------------------------------------------------------------------------------------------------
 
 
-def mosquitto(held: Processes, host: Host, port: int, users: Mapping[str, str]) -> None:
+def mosquitto(held: Processes, host: Host, port: int, users: Mapping[str, str], *, more: Sequence[str] = ()) -> Path:
+    """Starts a broker; ``more`` are further lines of its configuration, which name whoever else lets users in. The folder is its own."""
     daemon, passwords = program("mosquitto"), program("mosquitto_passwd")
     if daemon is None or passwords is None:
         raise PlantError("mosquitto is not installed")
     folder = private_folder(held.folder / "mosquitto")
     secret = private_file(folder / "users", "".join(f"{user}:{password}\n" for user, password in users.items()))
-    run([passwords, "-U", secret])
+    if users:
+        run([passwords, "-U", secret])
     configuration = folder / "mosquitto.conf"
     configuration.write_text(
-        f"listener {port} {host.address}\nallow_anonymous false\npassword_file {secret}\npersistence false\n"
-        "max_queued_messages 20000\nmax_inflight_messages 100\nlog_type error\nlog_type warning\n",
+        f"listener {port} {host.address}\nallow_anonymous false\npersistence false\n{f'password_file {secret}' if users else ''}\n"
+        "max_queued_messages 20000\nmax_inflight_messages 100\nlog_type error\nlog_type warning\n" + "".join(f"{line}\n" for line in more),
         encoding="ascii",
     )
     process = held.start("mosquitto", host, [daemon, "-c", str(configuration)])
     held.wait_for("mosquitto", process, host, (host.address, port))
+    return folder
 
 
 # -- servers written here (OPC UA, the off-site targets, DNS) -------------------------------------------------------
@@ -191,12 +194,22 @@ def python_server(held: Processes, name: str, host: Host, module: str, arguments
         held.wait_for(name, process, host, address)
 
 
-def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+def self_signed(folder: Path, name: str, *, address: bool = False) -> tuple[Path, Path]:
     """A certificate of this run for ``name``, and its key, readable by the servers' user only."""
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     subprocess.run(
-        [*request, "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(certificate)],
+        [
+            *request,
+            "-subj",
+            f"/CN={name}",
+            "-addext",
+            f"subjectAltName={'IP' if address else 'DNS'}:{name}",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ],
         check=True,
         capture_output=True,
     )
