@@ -25,11 +25,13 @@ from hopwatch.declared.diff import Change, changes
 from hopwatch.declared.draft import draft
 from hopwatch.declared.load import FILE_BYTES_MAX, decoded, load, loads
 from hopwatch.declared.model import Architecture
+from hopwatch.declared.own import own
 from hopwatch.declared.problem import ArchitectureError, Problem
 from hopwatch.declared.quantity import Limit, Period, Unit
 from hopwatch.declared.shadow import overshadowed
 from hopwatch.events import time_ns, time_text
 from hopwatch.history import Case, Comparison, Identity, Judge, Names, Stretch, Use, pseudonyms, replayed, said_now, said_then, stretch
+from hopwatch.own import moves
 from hopwatch.store import Reader, StoreError
 from hopwatch.store.reader import is_postgres, reader
 
@@ -38,6 +40,9 @@ NOTHING, FOUND = 0, 1
 PROGRESS_S: Final = 5.0
 CASES_SHOWN_MAX: Final = 50
 """Findings of one kind that are listed to a person; ``--json`` has them all."""
+
+SELF: Final = "self"
+"""In the place of a finding: what hopwatch itself moves."""
 
 DRAFT_FLOWS_MAX: Final = 1_000
 """Windows of a finding that a draft learns operations and protocol from."""
@@ -66,6 +71,11 @@ def _draft(args: argparse.Namespace) -> int:
     if chosen.declaration is None:
         raise StoreError("declared draft: a declaration is needed: -d plant.yaml")
     architecture = load(chosen.declaration, at=args.at, approvers=args.approvers)
+    if args.finding == SELF:
+        print(own(architecture, moves(args.config), args.host), end="")
+        return NOTHING
+    if args.host is not None:
+        raise StoreError("declared draft: --host belongs to `draft self`")
     opened = reader(chosen.store, chosen.key)
     try:
         record = opened.find(args.finding)

@@ -320,6 +320,16 @@ def _path(config: Path | None) -> Path | None:
     return named or (FILE if FILE.exists() else None)
 
 
+def written(config: Path | None = None) -> dict[str, Any]:  # Any: TOML values.
+    """What stands in the configuration file, tables and all, as it stands there; empty if there is none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = _path(config)
+    return _file(path) if path else {}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean X?)`` for a misspelt name, else the list of known ones."""
     known = sorted(known)

@@ -58,8 +58,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     for name in ("who", "source", "destination", "what"):
         asking.add_argument(name)
     asking.add_argument("rows", type=_count, help="how many, such as 200000 or 200k: rows, or messages of a topic, values of a node")
-    drafting = commands.add_parser("draft", help="the hop that would approve what a finding saw, as YAML to review")
-    drafting.add_argument("finding", help="the finding, such as F-7c1e9a02")
+    drafting = commands.add_parser("draft", help="the hop that would approve what a finding saw, or hopwatch's own, as YAML to review")
+    drafting.add_argument("finding", help="the finding, such as F-7c1e9a02; or self: what hopwatch itself moves by its settings")
+    drafting.add_argument("--host", metavar="ADDRESS", help="of self: this host's address as the plant sees it")
     drafting.add_argument("-d", "--declaration", dest="file", type=Path, metavar="FILE", help="the declaration (default: the settings')")
     _judged_on(drafting)
     _kept(drafting)

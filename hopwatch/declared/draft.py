@@ -63,14 +63,14 @@ class _Draft:
     def lines(self) -> Iterator[str]:
         """The whole text."""
         finding = self.finding
-        yield f"# A hop to review, drafted from finding {_said(finding['finding_id'])}. It declares nothing, and does not load while"
+        yield f"# A hop to review, drafted from finding {remark(finding['finding_id'])}. It declares nothing, and does not load while"
         yield f"# {DECIDE} stands in it: decide each, take the sections into the plant file, raise its version, let it be approved."
-        yield f"# Judged against {_said(heading(self.architecture))}."
+        yield f"# Judged against {remark(heading(self.architecture))}."
         yield "#"
-        yield f"# What speaks against it: {_said(finding['severity'])} {_said(finding['verdict'])}"
+        yield f"# What speaks against it: {remark(finding['severity'])} {remark(finding['verdict'])}"
         for entry in finding.get("differences") or ():
             question = str(entry["question"]).replace("_", " ")
-            yield f"#   {_said(question)}: {_said(entry['declared'])} -> {_said(entry['observed'])}"
+            yield f"#   {remark(question)}: {remark(entry['declared'])} -> {remark(entry['observed'])}"
         counted = [(unit, int(self.observed.get(unit) or 0)) for unit in ("rows", "values", "messages")]
         amounts = [f"{grouped(count)} {unit}" for unit, count in counted if count]
         moved = ", ".join([*amounts, size(int(self.observed.get("bytes") or 0))])
@@ -78,10 +78,10 @@ class _Draft:
         yield f"#   {instant(finding['first_seen'])} to {instant(finding['last_seen'])}"
         never = [one for one in self.observed.get("classes") or () if one in self.architecture.classes and self._never(one)]
         if never:
-            yield f"# NOTE: {', '.join(map(_said, never))} may never leave the site, and {_said(self.destination)} is off site:"
+            yield f"# NOTE: {', '.join(map(remark, never))} may never leave the site, and {remark(self.destination)} is off site:"
             yield "#   no hop can approve this."
         if finding.get("completeness", "complete") != "complete":
-            yield f"# NOTE: what was seen is {_said(finding['completeness'])}; more may have moved."
+            yield f"# NOTE: what was seen is {remark(finding['completeness'])}; more may have moved."
         yield ""
         yield from self._assets()
         yield from self._accounts()
@@ -92,8 +92,8 @@ class _Draft:
         yield "hops:"
         yield f"  {self._name()}:"
         yield f"    who: {self._who()}"
-        yield f"    from: {_text(self.source)}"
-        yield f"    to: {_text(self.destination)}"
+        yield f"    from: {quoted(self.source)}"
+        yield f"    to: {quoted(self.destination)}"
         yield from via
         yield f"    may: [{', '.join(self._may()) or DECIDE}]"
         yield f"    what: [{', '.join(what) or DECIDE}]" + ("" if what else "   # nothing of the content could be read")
@@ -123,7 +123,7 @@ class _Draft:
         yield "assets:"
         for name, (zone, at) in self.assets.items():
             why = "   # it lies in no declared zone: declare one, off_site with operator and terms if it is" if zone == DECIDE else ""
-            yield f"  {_text(name)}: {{zone: {_text(zone)}, kind: {DECIDE}, at: {_text(at)}}}{why}"
+            yield f"  {quoted(name)}: {{zone: {quoted(zone)}, kind: {DECIDE}, at: {quoted(at)}}}{why}"
         yield ""
 
     def _client(self) -> str:
@@ -145,9 +145,9 @@ class _Draft:
         if not who:
             return f"{DECIDE}   # the account could not be read"
         if str(who).startswith(_PERSON):
-            return f"{DECIDE}   # the store keeps this account as {_said(who)}; its owner is not in the file"
+            return f"{DECIDE}   # the store keeps this account as {remark(who)}; its owner is not in the file"
         account = self.index.account(str(who))
-        return _text(account or str(who)) if account or _NAME.fullmatch(str(who)) else f"{DECIDE}   # seen as {_said(who)}"
+        return quoted(account or str(who)) if account or _NAME.fullmatch(str(who)) else f"{DECIDE}   # seen as {remark(who)}"
 
     def _accounts(self) -> Iterator[str]:
         who = self.finding.get("who")
@@ -158,11 +158,11 @@ class _Draft:
             if not _NAME.fullmatch(str(who)):
                 return
             yield "accounts:"
-            yield f"  {_text(str(who))}: {{kind: {DECIDE}, owner: {DECIDE}, from: [{_text(self.client)}], auth: {self._login()}}}"
+            yield f"  {quoted(str(who))}: {{kind: {DECIDE}, owner: {DECIDE}, from: [{quoted(self.client)}], auth: {self._login()}}}"
             yield ""
         elif self.client != DECIDE and not self._comes_from(known):
-            hosts = ", ".join(map(_said, self.architecture.accounts[known].from_))
-            yield f"# Account {_said(known)} may come from {hosts} alone, and came from {_said(self.client)}."
+            hosts = ", ".join(map(remark, self.architecture.accounts[known].from_))
+            yield f"# Account {remark(known)} may come from {hosts} alone, and came from {remark(self.client)}."
             yield "# Add it to the account's from, or better: give this use an account of its own."
             yield ""
 
@@ -188,7 +188,7 @@ class _Draft:
             elif not str(name).startswith("account:") and str(name) not in ("unknown", "*"):
                 unclassed.setdefault(home, []).append(str(name))
         names = sorted(entries, key=list(self.architecture.data).index)
-        return [*map(_text, names), *(_text(f"data-{home}") for home in unclassed)], unclassed
+        return [*map(quoted, names), *(quoted(f"data-{home}") for home in unclassed)], unclassed
 
     def _home(self, name: str) -> tuple[str, list[str]]:
         for asset in (self.source, self.destination):
@@ -203,7 +203,7 @@ class _Draft:
         kind = _KINDS.get(self.protocol or "", "tables")
         yield "data:"
         for home, names in unclassed.items():
-            yield f"  {_text(f'data-{home}')}: {{class: {DECIDE}, in: [{_text(home)}], {kind}: [{', '.join(map(_text, names))}]}}"
+            yield f"  {quoted(f'data-{home}')}: {{class: {DECIDE}, in: [{quoted(home)}], {kind}: [{', '.join(map(quoted, names))}]}}"
         more = len(self.observed.get("objects") or ()) - OBJECTS_DRAFTED_MAX
         if more > 0:
             yield f"  # and {more} objects more"
@@ -212,21 +212,9 @@ class _Draft:
     # Where
 
     def _via(self) -> tuple[list[str], list[str]]:
-        """The lines that say the way, and the conduit's own if the file has none between the two zones."""
-        if self.source_zone is not None and self.source_zone == self.destination_zone:
-            inside = (hop.agent for hop in self.architecture.hops.values() if self.source_zone in self.architecture.zones_of(hop.from_))
-            agent = next(filter(None, inside), DECIDE)
-            return [f"    agent: {_text(agent)}   # it stays inside {_said(self.source_zone)}", "    sees: decoded"], []
-        for name, conduit in self.architecture.conduits.items():
-            if self.source_zone in conduit.from_ and self.destination_zone in conduit.to:
-                return [f"    via: {_text(name)}"], []
-        source, destination = self.source_zone or DECIDE, self.destination_zone or DECIDE
-        name = f"c-{source}-{destination}" if DECIDE not in (source, destination) else "c-new"
-        return [f"    via: {_text(name)}"], [
-            "conduits:   # no conduit leads this way: is there to be one, and what enforces it?",
-            f"  {_text(name)}: {{from: {_text(source)}, to: {_text(destination)}, agent: {DECIDE}, sees: {DECIDE}}}",
-            "",
-        ]
+        via, conduits = way(self.architecture, self.source_zone, self.destination_zone)
+        head = "conduits:   # no conduit leads this way: is there to be one, and what enforces it?"
+        return via, [head, *conduits, ""] if conduits else []
 
     def _never(self, class_name: str) -> bool:
         return self.architecture.classes[class_name].off_site == "never" and self.index.is_off_site(self.destination_zone)
@@ -277,12 +265,27 @@ def _rounded(count: int) -> str:
     return str(whole)
 
 
-def _text(value: str) -> str:
+def way(architecture: Architecture, source_zone: str | None, destination_zone: str | None) -> tuple[list[str], list[str]]:
+    """The lines of a hop that say the way, and the line of the conduit that the file lacks between the two zones."""
+    if source_zone is not None and source_zone == destination_zone:
+        inside = (hop.agent for hop in architecture.hops.values() if source_zone in architecture.zones_of(hop.from_))
+        agent = next(filter(None, inside), DECIDE)
+        return [f"    agent: {quoted(agent)}   # it stays inside {remark(source_zone)}", "    sees: decoded"], []
+    for name, conduit in architecture.conduits.items():
+        if source_zone in conduit.from_ and destination_zone in conduit.to:
+            return [f"    via: {quoted(name)}"], []
+    source, destination = source_zone or DECIDE, destination_zone or DECIDE
+    name = f"c-{source}-{destination}" if DECIDE not in (source, destination) else "c-new"
+    made = f"  {quoted(name)}: {{from: {quoted(source)}, to: {quoted(destination)}, agent: {DECIDE}, sees: {DECIDE}}}"
+    return [f"    via: {quoted(name)}"], [made]
+
+
+def quoted(value: str) -> str:
     """A scalar that reads as this text and nothing else, whoever wrote it: quoted as JSON, which YAML 1.2 contains, if in doubt."""
     plain = _PLAIN.fullmatch(value) and not _READS_AS_OTHER.fullmatch(value) and ":" not in value
     return value if plain else json.dumps(clean(value))
 
 
-def _said(value: object) -> str:
+def remark(value: object) -> str:
     """Text in a comment: one line, whatever came off the wire."""
     return clean(value)[:300]
