@@ -169,7 +169,8 @@ Told = tuple[str, str, str | None, str | None, str | None, str | None, int, Sequ
 class Read:
     """One statement, without its literals.
 
-    ``effect``: what it changes in its session: ``role``, ``declare``, ``fetch``, ``prepare`` or ``execute``, and the name of it.
+    ``effect``: what it changes in its session: ``role``, ``path``, ``declare``, ``fetch``, ``prepare`` or ``execute``, and its name.
+    ``replaces``: a row may take another's place, which MySQL counts as two.
     """
 
     fingerprint: str
@@ -182,6 +183,13 @@ class Read:
     server_side: bool
     effect: tuple[str, str | None] | None
     local: bool
+    replaces: bool
 
-def read_sql(text: bytes, *, whole: bool = True) -> list[Read]:
-    """The statements of a text in PostgreSQL's SQL, read as the wire's decoders read them."""
+def read_sql(text: bytes, *, whole: bool = True, dialect: str = "postgresql", database: str | None = None) -> list[Read]:
+    """The statements of a text in PostgreSQL's SQL or ``mysql``'s, read as the wire's decoders read them.
+
+    ``database``: where names are that say no schema themselves.
+
+    Raises:
+        ValueError: another dialect.
+    """

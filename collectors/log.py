@@ -52,6 +52,9 @@ class Log(ABC, Generic[E]):
 
     lives = True
 
+    TOGETHER: ClassVar[int] = 1
+    """How many files are read in one turn, where one session's records are in several."""
+
     def __init__(
         self, plant: str, feed: str, pattern: str, place: list[Any], state: Path, now_ns: Callable[[], int] = time.time_ns
     ) -> None:
@@ -110,6 +113,9 @@ class Log(ABC, Generic[E]):
     def _settle(self, *, idle: bool) -> None:
         """What has waited long enough, or, when nothing more is there, is complete by itself; says whether something still waits."""
 
+    def _ask(self) -> None:
+        """What is asked elsewhere about what the next piece says; it is part of the plan."""
+
     def _kept(self) -> dict[str, Any]:  # Any: JSON values
         """What the kind knows beyond the windows, as ``_resume`` takes it."""
         return {}
@@ -145,9 +151,10 @@ class Log(ABC, Generic[E]):
                 self._plan = None
             while not stopping():
                 vanished = self._tail.vanished_total
-                pieces = self._tail.pieces()
+                pieces = self._tail.pieces(self.TOGETHER)
                 if self._tail.vanished_total > vanished:
                     self._lose()
+                self._ask()
                 if pieces or not self._settled:
                     self._save(pieces)
                     yield self._read(pieces)

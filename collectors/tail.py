@@ -56,7 +56,10 @@ class _Place:
 
 
 class Tail:
-    """The files of a pattern. ``truncated_total`` counts files that began anew in place, ``vanished_total`` those gone unread."""
+    """The files of a pattern, or of several with commas between.
+
+    ``truncated_total`` counts files that began anew in place, ``vanished_total`` those gone unread.
+    """
 
     def __init__(self, pattern: str, cut: Callable[[Path], Cut | None]) -> None:
         self._pattern, self._cut = pattern, cut
@@ -73,7 +76,9 @@ class Tail:
             TailError: there is a file that this process may not read.
         """
         found: list[tuple[int, str]] = []
-        for name in glob.glob(self._pattern):  # noqa: PTH207  # A pattern is absolute, which Path.glob refuses.
+        # A pattern is absolute, which Path.glob refuses.
+        names = {name for pattern in self._pattern.split(",") for name in glob.glob(pattern)}  # noqa: PTH207
+        for name in names:
             try:
                 found.append((Path(name).stat().st_mtime_ns, name))
             except FileNotFoundError:
@@ -84,14 +89,14 @@ class Tail:
         self.files_over_total += max(0, len(found) - FILES_MAX)
         return [Path(name) for _, name in found[-FILES_MAX:]]
 
-    def pieces(self) -> list[Piece]:
-        """What comes next, of the oldest file that has anything; nothing changes but what is known of the files.
+    def pieces(self, most: int = 1) -> list[Piece]:
+        """What comes next, of the oldest files that have anything, ``most`` of them; nothing changes but what is known of the files.
 
         Raises:
             TailError: there is a file that this process may not read.
         """
         present: set[int] = set()
-        next_piece: Piece | None = None
+        pieces: list[Piece] = []
         self.behind_bytes = self.refused_total = 0
         newest = None
         for path in self.files():
@@ -114,12 +119,13 @@ class Tail:
                         self.refused_total += 1
                         continue
                     self.behind_bytes += size - place.offset
-                    if next_piece is None:
+                    if len(pieces) < most:
                         file.seek(place.offset)
-                        next_piece = _whole(inode, place.offset, file.read(PIECE_BYTES_MAX), cut)
-                        if next_piece is None and size - place.offset > PIECE_BYTES_MAX:
+                        piece = _whole(inode, place.offset, file.read(PIECE_BYTES_MAX), cut)
+                        if piece is None and size - place.offset > PIECE_BYTES_MAX:
                             file.seek(place.offset)
-                            next_piece = _whole(inode, place.offset, file.read(RECORD_BYTES_MAX), cut)
+                            piece = _whole(inode, place.offset, file.read(RECORD_BYTES_MAX), cut)
+                        pieces += [] if piece is None else [piece]
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -132,7 +138,7 @@ class Tail:
         for inode in [inode for inode in self._places if inode not in present]:
             del self._places[inode]
             self._paths.pop(inode, None)
-        return [] if next_piece is None else [next_piece]
+        return pieces
 
     def read(self, piece: Piece) -> tuple[Path, bytes] | None:
         """The bytes of a piece; None if its file is gone."""

@@ -36,6 +36,9 @@ class Known(NamedTuple):
 
 
 KINDS: Final = {
+    "mariadb-log": Known(
+        "collectors.mariadb_log", "MariadbLog", "ADDRESS:PORT=PATH,…", "a MariaDB or MySQL server's audit, slow and general log"
+    ),
     "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
     "mosquitto-log": Known("collectors.mosquitto_log", "MosquittoLog", "ADDRESS:PORT=PATH", "a Mosquitto broker's log"),
     "mqtt-broker": Known("collectors.mqtt_broker", "MqttBroker", "mqtts://HOST:PORT", "a metered subscription of an MQTT broker"),

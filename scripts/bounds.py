@@ -267,6 +267,10 @@ SAID = {
     "alerts/delivery/syslog.py": {"a dead letter, listed": "DATAGRAM_BYTES_MAX"},
     "alerts/outbox.py": {CLIPPED: "ERROR_CHARACTERS_MAX", PIECES: "READ_MAX"},
     "collectors/packets.py": {PIECES: "PACKETS_MAX EVENTS_MAX"},
+    "collectors/mariadb_log.py": {UNKNOWN: "STATEMENT_BYTES_MAX", PIECES: "FILES_TOGETHER_MAX"},
+    "collectors/mariadb_sessions.py": {
+        "`mariadb_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
+    },
     "collectors/postgresql_log.py": {
         "`postgresql_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
         "told: the window is `lossy`": "PENDING_MAX",

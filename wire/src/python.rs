@@ -405,13 +405,19 @@ struct Read {
     server_side: bool,
     effect: Option<(String, Option<String>)>,
     local: bool,
+    replaces: bool,
 }
 
-/// The statements of a text in PostgreSQL's SQL.
+/// The statements of a text in PostgreSQL's SQL, or MySQL's; `database` is where its unqualified names are.
 #[pyfunction]
-#[pyo3(signature = (text, *, whole=true))]
-fn read_sql(text: &[u8], whole: bool) -> Vec<Read> {
-    let read = |s: sql::Statement| {
+#[pyo3(signature = (text, *, whole=true, dialect="postgresql", database=None))]
+fn read_sql(text: &[u8], whole: bool, dialect: &str, database: Option<&str>) -> PyResult<Vec<Read>> {
+    let read = |mut s: sql::Statement| {
+        for table in s.tables.iter_mut().filter(|table| !table.qualified) {
+            if let Some(database) = database {
+                table.name = format!("{database}.{}", table.name);
+            }
+        }
         let objects = s.objects(None);
         let effect = match s.effect {
             Effect::Role(name) => Some(("role", name)),
@@ -419,6 +425,7 @@ fn read_sql(text: &[u8], whole: bool) -> Vec<Read> {
             Effect::Fetch(name) => Some(("fetch", Some(name))),
             Effect::Prepare(name) => Some(("prepare", Some(name))),
             Effect::Execute(name) => Some(("execute", Some(name))),
+            Effect::Path(path) => Some(("path", path.and_then(|path| path.into_iter().next()))),
             _ => None,
         };
         Read {
@@ -432,9 +439,15 @@ fn read_sql(text: &[u8], whole: bool) -> Vec<Read> {
             server_side: s.copy.is_some_and(|copy| copy.server_side),
             effect: effect.map(|(kind, name)| (kind.to_owned(), name)),
             local: s.local,
+            replaces: s.replaces,
         }
     };
-    sql::read(text, whole, false).into_iter().map(read).collect()
+    let statements = match dialect {
+        "postgresql" => sql::read(text, whole, false),
+        "mysql" => sql::mysql::read(text, whole, sql::mysql::Mode::default()),
+        _ => return Err(PyValueError::new_err(format!("dialect {dialect:?}, expected postgresql or mysql"))),
+    };
+    Ok(statements.into_iter().map(read).collect())
 }
 
 #[pymethods]
