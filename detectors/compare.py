@@ -50,6 +50,7 @@ _AUTHENTICATION: Final = {
     "password": frozenset(
         {"password", "username", "cleartext-password", "basic", "digest", "mysql_native_password", "caching_sha2_password"}
         | {"sha256_password", "client_ed25519", "parsec", "mysql_clear_password", "mysql_old_password", "dialog"}
+        | {"o5logon"}
     ),
     "kerberos": frozenset({"kerberos", "gss", "gssapi", "sspi", "negotiate", "auth_gssapi_client", "authentication_kerberos_client"}),
     "token": frozenset({"token", "issued-token", "bearer", "jwt", "oauth"}),

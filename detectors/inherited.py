@@ -27,7 +27,7 @@ SCHEMAS_MAX: Final = 64
 
 FILLS: Final = "fills"
 
-SQL: Final = frozenset({"postgresql", "mysql", "tds"})
+SQL: Final = frozenset({"postgresql", "mysql", "tds", "tns"})
 """Protocols that name tables."""
 
 

@@ -31,7 +31,15 @@ OBJECTS_DRAFTED_MAX: Final = 20
 _PERSON: Final = "person:"
 _NAME: Final = re.compile(NAME_PATTERN)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@-]*")
-_KINDS: Final = {"postgresql": "tables", "mysql": "tables", "mqtt": "topics", "sparkplug": "topics", "opcua": "nodes", "http": "paths"}
+_KINDS: Final = {
+    "postgresql": "tables",
+    "mysql": "tables",
+    "tns": "tables",
+    "mqtt": "topics",
+    "sparkplug": "topics",
+    "opcua": "nodes",
+    "http": "paths",
+}
 _CONTROL: Final = ("connect", "refused", "attempt")
 _STEPS: Final = (1, 2, 5)
 _BYTE_UNITS: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 pub mod marks;
 pub mod mysql;
+pub mod oracle;
 
 /// Statements read from one text; one more stands for what follows and is unreadable.
 pub const STATEMENTS_MAX: usize = 64;
@@ -569,6 +570,8 @@ struct Reader<'a> {
     modifies: Option<Operation>,
     /// The dialect is MySQL's, with these quotes.
     mysql: Option<mysql::Mode>,
+    /// The dialect is Oracle's.
+    oracle: bool,
     /// How many texts this one stands in as a literal.
     nested: u8,
 }
@@ -578,7 +581,7 @@ impl<'a> Reader<'a> {
         let mut out = Statement::unknown(Operation::Call, Side::Client);
         out.readable = !tokens.iter().any(|t| t.kind == Kind::Odd);
         out.fingerprint = fingerprint(text, tokens);
-        Self { text, tokens, cut, out, list: None, modifies: None, mysql: None, nested: 0 }
+        Self { text, tokens, cut, out, list: None, modifies: None, mysql: None, oracle: false, nested: 0 }
     }
 
     fn part(&self, at: usize) -> &'a [u8] {
@@ -601,12 +604,13 @@ impl<'a> Reader<'a> {
         self.kind(at) == Some(Kind::Symbol) && self.part(at) == [symbol]
     }
 
-    /// An identifier, folded to lower case unless quoted.
+    /// An identifier, folded unless quoted: to lower case, by Oracle to upper case.
     fn name(&self, at: usize) -> Option<String> {
         let part = self.part(at);
         let name = match self.kind(at)? {
             Kind::Word if self.mysql.is_some() => text_of(part),
             Kind::Quoted if self.mysql.is_some() => mysql::unquoted(part)?,
+            Kind::Word if self.oracle => String::from_utf8_lossy(part).to_uppercase(),
             Kind::Word => String::from_utf8_lossy(part).to_lowercase(),
             Kind::Quoted => String::from_utf8_lossy(part.get(1..part.len() - 1)?).replace("\"\"", "\""),
             _ => return None,
@@ -682,6 +686,7 @@ impl<'a> Reader<'a> {
         match verb.as_str() {
             _ if self.symbol(0, b'(') => self.query(0),
             verb if self.mysql.is_some() && self.mysql_statement(verb) => {}
+            verb if self.oracle && self.oracle_statement(verb) => {}
             "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "merge" => self.query(0),
             "explain" => self.explain(),
             "copy" => self.copy(),
@@ -785,11 +790,14 @@ impl<'a> Reader<'a> {
             "insert" => self.insert_columns(),
             "update" => self.update_columns(),
             "delete" | "merge" => None,
+            _ if self.oracle => None,
             _ => self.list.and_then(|(from, to)| self.select_columns(from, to)),
         }
         .unwrap_or_else(|| vec!["*".into()]);
         self.out.reads = self.reads(at);
-        if operation == Operation::Select && self.out.columns != ["*"] {
+        if self.oracle && operation == Operation::Select {
+            self.out.columns = self.oracle_columns().unwrap_or_else(|| vec!["*".into()]);
+        } else if operation == Operation::Select && self.out.columns != ["*"] {
             add_names(&mut self.out.columns, &self.out.reads);
         }
         self.setting_by_function(at);
@@ -846,11 +854,11 @@ impl<'a> Reader<'a> {
                 }
             }
             let Some(name) = self.name(at) else { continue };
-            let aliased = at > start && self.is(at - 1, "as");
+            let aliased = at > start && (self.is(at - 1, "as") || (!arguments && self.is_oracle_alias(at)));
             let cast = at > start + 1 && self.symbol(at - 1, b':') && self.symbol(at - 2, b':');
             if self.symbol(at + 1, b'.')
                 || self.symbol(at + 1, b'(')
-                || (!behind_dot && (self.any(at, NO_COLUMNS) || self.idiom(at) || self.is_operator(at)))
+                || (!behind_dot && (self.any(at, NO_COLUMNS) || self.idiom(at) || self.is_operator(at) || self.is_oracle_operator(at)))
             {
                 continue;
             }
@@ -1089,6 +1097,11 @@ impl<'a> Reader<'a> {
                 let first = self.modifiers(at + 1);
                 return if verb == "delete" { self.deleted_from(at + 1) } else { first + usize::from(self.is(first, "into")) };
             }
+            if self.oracle && self.any(at + 1, &["all", "first"]) {
+                // INSERT ALL INTO …: each INTO names a table.
+                level.expect = false;
+                return at + 2;
+            }
             let into = usize::from(self.any(at + 1, &["into", "from"]));
             return at + 1 + into;
         }
@@ -1135,7 +1148,8 @@ impl<'a> Reader<'a> {
                 "except",
             ],
         );
-        if ends_list && top {
+        let minus = self.oracle && self.is(at, "minus");
+        if (ends_list || minus) && top {
             if let Some((_, end)) = self.list.as_mut().filter(|(_, end)| *end == usize::MAX) {
                 *end = at;
             }
@@ -1161,7 +1175,7 @@ impl<'a> Reader<'a> {
             // INSERT INTO name TABLE name.
             level.in_from = false;
             level.expect = true;
-        } else if self.any(at, &["union", "intersect", "except"]) {
+        } else if minus || self.any(at, &["union", "intersect", "except"]) {
             level.in_from = false;
             level.start = true;
             return self.skip(at + 1, &["all", "distinct"]);
@@ -1190,7 +1204,8 @@ impl<'a> Reader<'a> {
         };
         let insert = at >= 1 && self.is(at - 1, "into");
         let function = self.symbol(end, b'(') && !insert;
-        let cte = parts.len() == 1 && (ctes.contains(&parts[0]) || (self.mysql.is_some() && parts[0].eq_ignore_ascii_case("dual")));
+        let cte = parts.len() == 1
+            && (ctes.contains(&parts[0]) || ((self.mysql.is_some() || self.oracle) && parts[0].eq_ignore_ascii_case("dual")));
         if !function && !cte {
             self.add_table(&parts);
         } else if function && is_catalogue(&parts) {
@@ -1487,7 +1502,7 @@ impl<'a> Reader<'a> {
             "constraint",
         ];
         let at = self.skip(1, &modifiers);
-        let kind = self.name(at).unwrap_or_default();
+        let kind = self.name(at).unwrap_or_default().to_lowercase();
         let at = self.skip(at + 1, &["concurrently", "if", "not", "exists", "only"]);
         match kind.as_str() {
             "table" | "view" | "sequence" => {

@@ -39,6 +39,16 @@ impl<K: Eq + Hash, V> Few<K, V> {
         }
     }
 
+    pub(super) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        match &mut self.table {
+            None => self.list.iter_mut().find(|(known, _)| (*known).borrow() == key).map(|(_, value)| value),
+            Some(table) => table.get_mut(key),
+        }
+    }
+
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
         if let Some(table) = &mut self.table {
             return table.insert(key, value);

@@ -21,6 +21,7 @@ pub mod tds;
 pub mod testing;
 mod texts;
 pub mod tls;
+pub mod tns;
 pub mod websocket;
 
 /// Bytes of each side kept until a protocol is recognised; most need fewer than twelve.
@@ -33,6 +34,7 @@ pub const UNDECIDED_BYTES_MAX: usize = 4096;
 pub struct Shared {
     pub(crate) statements: texts::Texts<postgresql::Parsed>,
     pub(crate) texts: texts::Texts<mysql::Known>,
+    pub(crate) oracle: texts::Texts<tns::Known>,
     /// Where a decoder of PostgreSQL gathers what it claims.
     pub(crate) claims: Vec<postgresql::Claim>,
 }
@@ -144,7 +146,8 @@ pub fn later(segment: &[u8]) -> Option<&'static Protocol> {
 }
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
-pub const TCP: &[Protocol] = &[tls::TLS, postgresql::POSTGRESQL, mysql::MYSQL, mqtt::MQTT, http::HTTP, opcua::OPCUA, dns::DNS_TCP];
+pub const TCP: &[Protocol] =
+    &[tls::TLS, postgresql::POSTGRESQL, mysql::MYSQL, mqtt::MQTT, http::HTTP, opcua::OPCUA, tns::TNS, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[quic::QUIC, dns::DNS_UDP];

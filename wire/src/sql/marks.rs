@@ -104,8 +104,8 @@ impl Reader<'_> {
                 continue;
             }
             let Some(name) = self.name(at) else { continue };
-            // MySQL's names keep their case, its functions have none.
-            let name = if self.mysql.is_some() { name.to_lowercase() } else { name };
+            // MySQL's names keep their case and Oracle's are in upper case; functions have none.
+            let name = if self.mysql.is_some() || self.oracle { name.to_lowercase() } else { name };
             let name = name.as_str();
             if name.starts_with("dblink") {
                 self.add_mark(TO_SERVER);
