@@ -21,6 +21,10 @@ COUNTED = {
         DECODERS: "REQUESTS_MAX REQUESTED_BYTES_MAX NAMED_MAX NAMED_BYTES_MAX SQL_BYTES_MAX",
     },
     "protocols/mysql.rs": {DECODERS: "REQUESTS_MAX PREPARED_MAX PREPARED_BYTES_MAX SQL_BYTES_MAX"},
+    "protocols/tds.rs": {
+        DECODERS: "REQUESTS_MAX CALLS_MAX PREPARED_MAX PREPARED_BYTES_MAX SQL_BYTES_MAX SESSIONS_MAX COLUMNS_MAX ITEM_BYTES_MAX",
+    },
+    "protocols/tds/tokens.rs": {DECODERS: "ALTERNATIVES_MAX"},
     "protocols/postgresql/replication.rs": {DECODERS: "RELATIONS_BYTES_MAX"},
     "protocols/tns.rs": {DECODERS: "REQUESTS_MAX CURSORS_MAX SQL_BYTES_MAX"},
     "sql.rs": {DECODERS: "STATEMENTS_MAX DEPTH_MAX TABLES_MAX"},
@@ -118,6 +122,14 @@ SAID = {
     },
     "protocols/texts.rs": {"`statements_forgotten`": "SHARED_BYTES_MAX"},
     "sql/mysql.rs": {UNKNOWN: "NESTED_MAX"},
+    "protocols/tds.rs": {
+        UNKNOWN: "TABLELESS_BYTES_MAX DEFINITIONS_BYTES_MAX",
+        "none lost: what is needed stands first": "LOGIN_BYTES_MAX",
+        SHOWN: "FACTS_MAX",
+    },
+    "protocols/tds/login.rs": {CLIPPED: "NAME_BYTES_MAX"},
+    "protocols/tds/search.rs": {"told: `lossy`, until a packet is found": "PACKET_BYTES_MAX"},
+    "sql/tsql.rs": {UNKNOWN: "NESTED_MAX"},
     "protocols/opcua/mod.rs": {
         "none lost: the next set goes on": "NAMES_MAX",
         CACHE: "SETS_BYTES_MAX",

@@ -665,7 +665,10 @@ impl Windows {
     /// Statements that the decoders share and that were let go because there were too many.
     #[must_use]
     pub fn statements_forgotten_total(&self) -> u64 {
-        self.shared.statements.forgotten_total + self.shared.texts.forgotten_total + self.shared.oracle.forgotten_total
+        self.shared.statements.forgotten_total
+            + self.shared.texts.forgotten_total
+            + self.shared.batches.forgotten_total
+            + self.shared.oracle.forgotten_total
     }
 
     #[must_use]
