@@ -70,7 +70,7 @@ COUNTED = {
     "detectors/volume.py": {FORGOTTEN: "PAIRS_MAX"},
     "detectors/verdict.py": {FORGOTTEN: "AGENTS_MAX"},
     "alerts/desk.py": {"`counted` of the book": "FLOOD_MAX"},
-    "dashboards/console/sessions.py": {"`evicted_total`": "SESSIONS_MAX"},
+    "dashboards/console/sessions.py": {"`evicted_total`": "SESSIONS_MAX STRANGERS_MAX"},
     "detectors/views.py": {FORGOTTEN: "CONNECTIONS_MAX VIEWS_MAX FLOWS_MAX SPANS_MAX"},
 }
 """What is counted, by file."""
