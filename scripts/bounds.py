@@ -52,6 +52,10 @@ COUNTED = {
     "packet/tunnel.rs": {"`tunnel_depth`": "TUNNELS_MAX"},
     "quality.rs": {"`contexts_folded` of the measures": "CONTEXTS_MAX"},
     "windows.rs": {"`names_dropped`": "NAMES_OF_ADDRESS_MAX"},
+    "slow.rs": {"`slow_taken_back`": "QUEUE_ENTRIES_MAX QUEUE_BYTES_MAX", "`slow_degraded`": "NAMES_MAX"},
+    "collectors/slow/__init__.py": {"`slow_degraded`": "MESSAGE_BYTES_MAX"},
+    "collectors/slow/path.py": {"`slow_killed`": "ANSWER_S_MAX ANSWER_BYTES_MAX"},
+    "collectors/slow/worker.py": {"`slow_failed`": "MEMORY_BYTES_MAX"},
     "hopwatch/declared/match.py": {FORGOTTEN: "CACHE_ENTRIES_MAX"},
     "hopwatch/watch.py": {FORGOTTEN: "FINDINGS_COUNTED_MAX"},
     "hopwatch/bus/numbers.py": {"`unnumbered_total`": "SPOOLS_MAX", "`holes_forgotten`": "RUNS_MAX"},
@@ -91,6 +95,15 @@ AGAIN = "none hidden: what was forgotten is news again"
 SAID_BY_THEN = "none hidden: it was said long before"
 
 SAID = {
+    "slow.rs": {REFUSED: "WISHES_MAX"},
+    "collectors/slow/path.py": {
+        REFUSED: "PLUGINS_MAX START_S_MAX",
+        EVERY: "ITEMS_MAX",
+        "told: a loss that says so": "ENDING_S_MAX",
+    },
+    "collectors/slow/enip.py": {BYTES_ALONE: "SERVICES_MAX"},
+    "collectors/slow/modbus.py": {"told: its table without an address": "REQUESTS_MAX", "told: depth `sizes`": "PDU_BYTES_MAX"},
+    "collectors/slow/names.py": {"told: `PREFIX/*`": "RANGES_MAX"},
     "capture.rs": {"`kernel_drops`, if the ring is too small": "BLOCKS_MAX", REFUSED: "INTERFACES_MAX FILTER_INSTRUCTIONS_MAX"},
     "contexts.rs": {REFUSED: "EQUAL_MAX"},
     "soon.rs": {"none lost: a hint to the processor": "LINES_MAX"},

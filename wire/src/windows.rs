@@ -859,7 +859,7 @@ impl Windows {
         names.push((name.to_owned(), expires_ns));
     }
 
-    fn names_of(&self, client: IpAddr, address: IpAddr, now_ns: i64) -> Vec<Name> {
+    pub(crate) fn names_of(&self, client: IpAddr, address: IpAddr, now_ns: i64) -> Vec<Name> {
         let known = self.names.get(&(client, address));
         let mut names: Vec<_> = known
             .into_iter()
