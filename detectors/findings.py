@@ -56,8 +56,8 @@ class Findings:
         self.forgotten_total = 0
         self.sessions_forgotten_total = 0
 
-    def update(self, flow: Flow, said: Outcome) -> Finding:
-        """The finding after this window."""
+    def update(self, flow: Flow, said: Outcome, new: Mapping[str, int]) -> Finding:
+        """The finding after this window; ``new`` is what of its amounts no other view of the connection has counted."""
         assert said.severity is not None, "what is quiet is no finding"
         verdict, severity, hop, checked = said.verdict, said.severity, said.hop, said.checked
         source, destination, who = said.source, said.destination, said.who
@@ -91,10 +91,10 @@ class Findings:
             source=source.shown if place is None else place.source,
             destination=destination.shown if place is None else place.destination,
             observed=Observed(
-                rows=was.rows + flow.rows,
-                values=was.values + flow.values,
-                messages=was.messages + flow.messages,
-                bytes=was.bytes + flow.bytes,
+                rows=was.rows + new["rows"],
+                values=was.values + new["values"],
+                messages=was.messages + new["messages"],
+                bytes=was.bytes + new["bytes"],
                 objects=_more(was.objects, [name for part in flow.objects for name in part.names], OBJECTS_SHOWN),
                 classes=classes,
             ),

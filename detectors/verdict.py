@@ -381,7 +381,7 @@ class VerdictDetector:
                 notices.append(self._findings.notice(flow, "failover", "info", None, end.shown, f"{left}|{end.address}|{start_ns}", said))
         verdict = outcome.verdict
         self.counted[verdict] = self.counted.get(verdict, 0) + 1
-        finding = None if verdict in QUIET else self._findings.update(flow, outcome)
+        finding = None if verdict in QUIET else self._findings.update(flow, outcome, new)
         spent = tuple(self._spent)
         return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, spent, start_ns, righted_ns, kept)
 

@@ -40,6 +40,8 @@ KINDS: Final = {
         "collectors.mariadb_log", "MariadbLog", "ADDRESS:PORT=PATH,…", "a MariaDB or MySQL server's audit, slow and general log"
     ),
     "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
+    "suricata": Known("collectors.suricata", "Suricata", "PATTERN", "Suricata's eve.json"),
+    "zeek": Known("collectors.zeek", "Zeek", "PATTERN", "Zeek's logs, JSON or tab-separated"),
     "mosquitto-log": Known("collectors.mosquitto_log", "MosquittoLog", "ADDRESS:PORT=PATH", "a Mosquitto broker's log"),
     "mqtt-broker": Known("collectors.mqtt_broker", "MqttBroker", "mqtts://HOST:PORT", "a metered subscription of an MQTT broker"),
 }

@@ -98,10 +98,7 @@ class Declarations:
             one.stamp = stamp
             try:
                 again = self._read(one.path)
-                if again.architecture.plant != plant:
-                    one.broken = f"{one.path}: it is of plant {again.architecture.plant} now"
-                else:
-                    one.architecture, one.index, one.broken = again.architecture, again.index, ""
+                one.architecture, one.index, one.broken = again.architecture, again.index, ""
             except ArchitectureError as error:
                 one.broken = str(error.problems[0])
         return one
@@ -133,8 +130,6 @@ class Library:
         self._taken_s = float("-inf")
         self._waiting = 0
         self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()  # Any: whatever an answer is.
-        self._forgotten = 0
-        """How often what was kept has become untrue."""
 
     @property
     def has_book(self) -> bool:
@@ -166,12 +161,12 @@ class Library:
         if self._waiting >= WAITING_MAX:
             raise Busy
         self._waiting += 1
-        began_s, forgotten = self._clock(), self._forgotten
+        began_s = self._clock()
         try:
             answered: _T = await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, question)
         finally:
             self._waiting -= 1
-        if keep is not None and forgotten == self._forgotten:
+        if keep is not None:
             now_s = self._clock()
             self._kept[keep] = (now_s + max(KEPT_S, (now_s - began_s) / SHARE_MAX), answered)
             while len(self._kept) > KEPT_MAX:
@@ -179,9 +174,8 @@ class Library:
         return answered
 
     def forget(self) -> None:
-        """What was kept, or is being asked, is no longer so: somebody decided something."""
+        """What was kept is no longer so: somebody decided something."""
         self._kept.clear()
-        self._forgotten += 1
 
     def _guarded(self, question: Callable[[], _T]) -> _T:
         try:

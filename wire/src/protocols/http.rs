@@ -835,6 +835,15 @@ fn base64_until_colon(text: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
+/// Object and marks of a request's target, and the destination that a relay is asked for, as somebody else's log has them.
+#[must_use]
+pub fn asked(asked: &str, connect: bool) -> (String, Vec<&'static str>, Option<Name>) {
+    let (destination, path) = target(asked, connect);
+    let mut marks = Vec::new();
+    secrets::note_query(&mut marks, path);
+    (object(path), marks, destination)
+}
+
 /// The destination that a relay is asked for, if the target names one, and the path (RFC 9112, 3.2).
 fn target(target: &str, connect: bool) -> (Option<Name>, &str) {
     let name = |authority: &str, default: u16, by| {

@@ -661,7 +661,7 @@ impl Tns {
         if let Some(claimed) = claimed {
             out.identify(|identity| identity.on_behalf_of = Some(claimed));
         }
-        let call = match asks {
+        let mut call = match asks {
             Asks::Setup => {
                 let offered = if request.first() == Some(&calls::DATA_TYPES) { calls::capabilities(request) } else { None };
                 if let Some(offered) = offered {
@@ -678,7 +678,7 @@ impl Tns {
             }
             Asks::Execute(execution) => self.executes(execution, out),
             Asks::Again { cursor, fetches } => {
-                let mut call = self.of_cursor(cursor, fetches);
+                let mut call = self.of_cursor(cursor);
                 call.executes = true;
                 call.fetches = fetches;
                 if let Some(cursor) = self.cursor(cursor) {
@@ -687,7 +687,7 @@ impl Tns {
                 call
             }
             Asks::Fetch { cursor } => {
-                let mut call = self.of_cursor(cursor, true);
+                let mut call = self.of_cursor(cursor);
                 call.fetches = true;
                 call
             }
@@ -702,8 +702,6 @@ impl Tns {
             Asks::Plain => Call::new(Kind::Other, &COMMON.connect),
             Asks::Other => {
                 let movement = match function {
-                    // Behind a piggyback that is not known.
-                    0 => &COMMON.transfer,
                     calls::ENQUEUE => &COMMON.enqueued,
                     calls::DEQUEUE => &COMMON.dequeued,
                     calls::DIRECT_PREPARE..=calls::DIRECT_OPERATION => &COMMON.loaded,
@@ -715,6 +713,9 @@ impl Tns {
             }
         };
         // What answers a setup or a login is read whatever encodes it.
+        if call.kind == Kind::Walked && self.dialect().is_none() {
+            call.lost = true;
+        }
         if call.executes {
             if let Some(known) = call.known.as_ref().filter(|known| !known.late) {
                 out.add(&known.named, Side::Client, 0, Counts::messages(1));
@@ -760,7 +761,7 @@ impl Tns {
                 call.known = Some(known);
                 call
             }
-            None => self.of_cursor(cursor, options & calls::OPTION_FETCH != 0 && defines.is_some()),
+            None => self.of_cursor(cursor),
         };
         call.cursor = cursor;
         call.executes = options & calls::OPTION_EXECUTE != 0;
@@ -781,13 +782,8 @@ impl Tns {
         self.cursors.get_mut(&id)
     }
 
-    /// A call that goes on with a cursor; `is_query`: whatever it is, it returns rows.
-    fn of_cursor(&self, id: u64, is_query: bool) -> Call {
-        if self.cursors.get(&id).is_none() && !is_query {
-            let mut call = Call::new(Kind::Other, &COMMON.transfer);
-            call.uncounted = true;
-            return call;
-        }
+    /// A call that goes on with a cursor.
+    fn of_cursor(&self, id: u64) -> Call {
         let mut call = Call::new(Kind::Walked, Known::unseen().asked());
         call.cursor = id;
         match self.cursors.get(&id) {
@@ -821,8 +817,7 @@ impl Tns {
     fn answers(&mut self, bytes: &[u8], pause: bool, out: &mut Recorder<'_>) {
         let dialect = self.dialect();
         let Some(call) = self.calls.front_mut() else { return };
-        // Where the version of fields is not known, an error can still be told: it stands first.
-        if call.kind == Kind::Walked && dialect.is_some() {
+        if call.kind == Kind::Walked {
             let Some(dialect) = dialect.filter(|_| !call.lost && !call.settled) else { return };
             match call.walk.go_on(bytes, dialect, pause) {
                 Met::Nothing => {}
@@ -859,12 +854,7 @@ impl Tns {
         let error = self.error_of_answer();
         match kind {
             Kind::Setup | Kind::Login => self.sets_up(kind, error, out),
-            Kind::Walked => {
-                if let Some(error) = error.filter(|error| *error != 0 && *error != NO_DATA) {
-                    self.settle(Some(End { error, ..End::default() }), false, out);
-                }
-            }
-            Kind::Other => {
+            Kind::Other | Kind::Walked => {
                 if let Some(error) = error.filter(|error| *error != 0 && *error != NO_DATA) {
                     self.errs(error);
                 }
@@ -948,7 +938,6 @@ impl Tns {
             }
             return;
         };
-        let nested = std::mem::take(&mut call.walk.nested);
         let (executes, fetches, columns, returned) = (call.executes, call.fetches, call.walk.columns.clone(), call.walk.rows);
         let late = u64::from(known.late && executes);
         let before = self.cursors.get(&call.cursor).map_or(0, |cursor| cursor.returned);
@@ -1003,26 +992,15 @@ impl Tns {
         if !counted {
             out.uncounted(&rows_to);
         }
-        for (nested, columns) in nested {
-            self.remember(
-                nested,
-                Cursor { known: Arc::clone(&known), columns: Some(columns), rows: Arc::clone(&known.named), returned: 0 },
-                out,
-            );
-        }
         if id == 0 || !followed {
             return;
         }
-        let returned = end.map_or(before + returned, |end| if failed { 0 } else { end.rows });
-        self.remember(id, Cursor { known, columns, rows: rows_to, returned }, out);
-    }
-
-    fn remember(&mut self, id: u64, cursor: Cursor, out: &mut Recorder<'_>) {
         if self.cursors.get(&id).is_none() && self.cursors.len() >= CURSORS_MAX {
             out.bound_reached();
             return;
         }
-        self.cursors.insert(id, cursor);
+        let returned = end.map_or(before + returned, |end| if failed { 0 } else { end.rows });
+        self.cursors.insert(id, Cursor { known, columns, rows: rows_to, returned });
     }
 
     /// Nothing more answers the front call.
@@ -1218,8 +1196,7 @@ fn starts(head: &[u8], kinds: &[u8]) -> Option<bool> {
         }
         ACCEPT => Some((24..=1024).contains(&length) && (300..400).contains(&number(0)?)),
         REFUSE => Some(length >= 12 && number(2)? as usize + 12 == length && matches!(body.get(4), None | Some(b'('))),
-        // What it says may come in a packet of its own.
-        REDIRECT => Some(length == HEADER_BYTES + 2 || (length > HEADER_BYTES + 2 && matches!(body.get(2), None | Some(b'(')))),
+        REDIRECT => Some(length >= 10 && matches!(body.get(2), None | Some(b'('))),
         RESEND => Some(length == HEADER_BYTES),
         _ => Some(false),
     }

@@ -366,13 +366,11 @@ pub(super) struct Walk {
     vector: Option<Vec<u8>>,
     pub rows: u64,
     pub per_row_counts: bool,
-    /// Cursors that stood in rows, and their columns.
-    pub nested: Vec<(u64, Columns)>,
 }
 
 impl Walk {
     pub fn memory_bytes(&self) -> usize {
-        self.carry.capacity() + self.vector.as_ref().map_or(0, Vec::capacity) + 64 * self.nested.capacity()
+        self.carry.capacity() + self.vector.as_ref().map_or(0, Vec::capacity)
     }
 
     /// The server has broken off what it said: what comes is a message again.
@@ -533,11 +531,8 @@ impl Walk {
                 }
                 TYPE_CURSOR => {
                     read.u8()?;
-                    let columns = columns(read)?;
-                    let cursor = read.ub2()?;
-                    if self.nested.len() < super::CURSORS_MAX {
-                        self.nested.push((cursor, columns.into()));
-                    }
+                    columns(read)?;
+                    read.ub2()?;
                     At::Column(at + 1)
                 }
                 TYPE_CLOB | TYPE_BLOB | TYPE_FILE | TYPE_JSON | TYPE_VECTOR => {
