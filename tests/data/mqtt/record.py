@@ -2,7 +2,8 @@
 
 A line of ``NAME.txt`` is ``> HEX`` (client) or ``< HEX`` (broker); ``NAME.json`` holds the client's own ledger: messages
 published and received by topic. The user, password and payloads are made up.
-Usage, from the repository's root: python -m tests.data.mqtt.record DIRECTORY [payloads]   (only those whose values are counted)
+Usage, from the repository's root: python -m tests.data.mqtt.record DIRECTORY [payloads|tahu]   (only those whose values are
+counted; only that of tahu.js)
 """
 
 from __future__ import annotations
@@ -200,6 +201,15 @@ def record_payloads(into: pathlib.Path, broker: Broker, name: str, filters: list
     (into / f"{name}.json").write_text(json.dumps(ledger, indent=1, sort_keys=True) + "\n")
 
 
+def record_tahu(into: pathlib.Path, broker: Broker) -> None:
+    """sparkplug-client's own edge node; NODE_PATH says where npm has put it."""
+    proxy = Proxy(broker.port)
+    script = pathlib.Path(__file__).with_name("tahu.js")
+    ran = subprocess.run(["node", str(script), str(proxy.port), "not-a-secret"], check=True, capture_output=True, text=True, timeout=30)
+    (into / "tahu.txt").write_text("\n".join(proxy.lines) + "\n")
+    (into / "tahu.json").write_text(json.dumps(json.loads(ran.stdout), indent=1, sort_keys=True) + "\n")
+
+
 def sparkplug_messages() -> list[tuple[str, bytes, int]]:
     """One edge node with a device, from its birth to its death."""
     node = sparkplug.EdgeNode("north", "press-1")
@@ -274,5 +284,8 @@ if __name__ == "__main__":
             record(directory, running, "v5", mqtt.MQTTv5)
             record(directory, running, "refused", mqtt.MQTTv5, password="wrong-word")
             record(directory, running, "websocket", mqtt.MQTTv311, transport="websockets")
-        record_payloads(directory, running, "sparkplug", ["spBv1.0/#"], sparkplug_messages())
-        record_payloads(directory, running, "pubsub", ["opcua/#"], pubsub_messages())
+        if wanted <= {"payloads"}:
+            record_payloads(directory, running, "sparkplug", ["spBv1.0/#"], sparkplug_messages())
+            record_payloads(directory, running, "pubsub", ["opcua/#"], pubsub_messages())
+        if wanted <= {"tahu"}:
+            record_tahu(directory, running)

@@ -1404,6 +1404,8 @@ mod tests {
         (include_str!("../../../tests/data/mqtt/sparkplug.txt"), include_str!("../../../tests/data/mqtt/sparkplug.json"));
     const PUBSUB: (&str, &str) =
         (include_str!("../../../tests/data/mqtt/pubsub.txt"), include_str!("../../../tests/data/mqtt/pubsub.json"));
+    /// By sparkplug-client (Eclipse Tahu), with a compressed message.
+    const TAHU: (&str, &str) = (include_str!("../../../tests/data/mqtt/tahu.txt"), include_str!("../../../tests/data/mqtt/tahu.json"));
     const REFUSED: &str = include_str!("../../../tests/data/mqtt/refused.txt");
     const WHOLE: Options = Options { facts: true, midstream: false };
     const SECRETS: [&str; 4] = ["not-a-secret", "wrong-word", "swordfish", "xxxxx"];
@@ -1446,7 +1448,7 @@ mod tests {
 
     #[test]
     fn shared_checks_hold_on_recordings_of_mosquitto() {
-        for text in [V311.0, V5.0, REFUSED, SPARKPLUG.0, PUBSUB.0] {
+        for text in [V311.0, V5.0, REFUSED, SPARKPLUG.0, PUBSUB.0, TAHU.0] {
             let script = recording(text);
             assert_eq!(testing::recognise(&MQTT, &script), Recognition::Yes { client: CLIENT });
             testing::shared_checks(&MQTT, &script, &SECRETS);
@@ -1495,6 +1497,22 @@ mod tests {
             assert_eq!(by_topic(&played, &["subscribe"]), told, "as they were delivered");
             assert!(played.events.iter().all(|e| e["completeness"]["state"] == "complete" && e["completeness"]["estimated"] == false));
         }
+    }
+
+    #[test]
+    fn values_are_those_that_the_reference_implementation_published_and_a_compressed_message_is_said() {
+        let played = play(&recording(TAHU.0));
+        let ledger: Value = serde_json::from_str(TAHU.1).unwrap();
+        let number = |field: &str, topic: &str| ledger[field][topic].as_i64().unwrap();
+        let told: BTreeMap<_, _> =
+            ledger["messages"].as_object().unwrap().keys().map(|t| (t.clone(), [number("messages", t), number("values", t)])).collect();
+        assert_eq!(by_topic(&played, &["publish"]), told);
+        assert_eq!(played.facts["sparkplug"]["DDATA"], json!({"messages": 5, "values": 33, "unread": 1}));
+        assert_eq!(flow(&played, "publish")["completeness"]["state"], "lossy");
+        let sets: Vec<_> = played.events.iter().flat_map(|e| e["objects"].as_array().unwrap()).collect();
+        let columns =
+            |names: &[&str]| sets.iter().any(|set| set["names"][0] == "spBv1.0/north/DDATA/tahu-1/robot" && set["columns"] == json!(names));
+        assert!(columns(&["Temperature"]) && columns(&["Scrap", "Temperature"]) && columns(&["Photo", "Pump"]) && columns(&["*"]));
     }
 
     #[test]
