@@ -1,10 +1,11 @@
 //! The UADP mapping of OPC UA PubSub (OPC 10000-14, 7.2.4): how many fields a NetworkMessage says it has.
 //!
 //! The headers are read field by field, and the walk can stop after any byte; values are passed over by the sizes that stand
-//! before them. What only the configuration of a writer tells (fields of RawData), what is encrypted, and what comes in chunks
-//! is not counted, and said.
+//! before them, or one by one where no size does. What only the configuration of a writer tells (fields of RawData), what is
+//! encrypted, and what comes in chunks is not counted, and said.
 
 use crate::protocols::DecodeError;
+use crate::protocols::opcua::types::{self, Op, Sink, Tag};
 
 /// What comes next; each is of fixed size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,34 @@ enum At {
     MessageFlags2,
     Fields,
     ActionFields,
+    /// Fields one by one, of a message without a size.
+    Values,
     /// Nothing after this is wanted.
     Rest,
+}
+
+/// Nothing of a value is wanted but its end.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn number(&mut self, _: Tag, _: u32) {}
+    fn text(&mut self, _: Tag, _: &[u8]) {}
+    fn node(&mut self, _: Tag, _: &[u8]) {}
+    fn array(&mut self, _: Tag, _: u32) {}
+    fn element(&mut self, _: Tag) {}
+    fn service(&mut self, _: u32) -> Option<&'static [Op]> {
+        None
+    }
+}
+
+/// A field by its encoding, and in a delta frame its index before it (7.2.4.5.6).
+fn grammar(delta: bool, data_value: bool) -> &'static [Op] {
+    match (delta, data_value) {
+        (false, false) => &[Op::Variant],
+        (false, true) => &[Op::DataValue],
+        (true, false) => &[Op::Skip(2), Op::Variant],
+        (true, true) => &[Op::Skip(2), Op::DataValue],
+    }
 }
 
 impl At {
@@ -37,7 +64,7 @@ impl At {
             Self::Security => 6,
             // ActionTargetId, RequestId, ActionState, FieldCount (7.2.4.5.9).
             Self::ActionFields => 7,
-            Self::Rest => 0,
+            Self::Values | Self::Rest => 0,
         }
     }
 }
@@ -62,6 +89,10 @@ pub(super) struct Walk {
     message: usize,
     message_end: u64,
     message_flags: u8,
+    /// Fields that are passed one by one, and how they are encoded.
+    fields_left: u16,
+    grammar: &'static [Op],
+    field: Option<Box<types::Walker>>,
     values: u64,
     /// There is something that is not counted.
     unknown: bool,
@@ -86,18 +117,21 @@ impl Walk {
             message: 0,
             message_end: 0,
             message_flags: 0,
+            fields_left: 0,
+            grammar: &[],
+            field: None,
             values: 0,
             unknown: false,
         }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        2 * self.sizes.capacity()
+        2 * self.sizes.capacity() + self.field.as_ref().map_or(0, |field| size_of_val(&**field) + field.memory_bytes())
     }
 
-    /// Without a payload header only the configuration says how many messages there are: one is taken to be there.
+    /// Without a payload header nothing tells a signature from another message: there may be more.
     pub(super) fn supposed(&self) -> bool {
-        self.count.is_none() && self.values > 0
+        self.count.is_none() && self.flags1 & 0x10 != 0 && self.values > 0
     }
 
     /// The next bytes of the payload.
@@ -114,6 +148,12 @@ impl Walk {
                 if self.skip > 0 {
                     return Ok(());
                 }
+            }
+            if self.at == At::Values {
+                if !self.pass(&mut bytes)? {
+                    return Ok(());
+                }
+                continue;
             }
             if self.at == At::Rest {
                 self.skip = self.length.saturating_sub(self.position);
@@ -226,9 +266,39 @@ impl Walk {
             At::MessageFlags2 => self.message_header(byte),
             At::Fields => self.fields(short)?,
             At::ActionFields => self.fields(u16::from_le_bytes([sixth, seventh]))?,
-            At::Rest => {}
+            At::Values | At::Rest => {}
         }
         Ok(())
+    }
+
+    /// Passes over fields; false if the bytes ended in one.
+    fn pass(&mut self, bytes: &mut &[u8]) -> Result<bool, DecodeError> {
+        while self.fields_left > 0 {
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            let (grammar, before) = (self.grammar, bytes.len());
+            let field = self.field.get_or_insert_with(|| Box::new(types::Walker::new(grammar)));
+            let walked = field.walk(bytes, &mut Nobody)?;
+            self.position += (before - bytes.len()) as u64;
+            if walked == types::Walk::More {
+                return Ok(false);
+            }
+            self.field = None;
+            self.fields_left -= 1;
+        }
+        // Another message, or a signature.
+        if self.flags1 & 0x10 != 0 {
+            self.at = At::Rest
+        } else {
+            self.next_message()
+        }
+        Ok(true)
+    }
+
+    /// The message after this one, where no size tells where it begins.
+    fn next_message(&mut self) {
+        self.at = if self.position + self.skip < self.length { At::Message } else { At::Rest };
     }
 
     /// (Table 154 of OPC 10000-14, 7.2.4.4.2, as all that follow)
@@ -347,15 +417,20 @@ impl Walk {
                 self.unknown |= self.message_end > self.position + self.skip;
                 self.end_message();
             }
-            0..=2 => {
+            kind @ 0..=2 => {
                 self.at = At::Fields;
+                self.grammar = grammar(kind == 1, flags & 0x06 == 0x04 && kind != 2);
                 if self.message_end == self.position + self.skip {
                     // A heartbeat is a header alone (7.2.4.5.5).
                     self.end_message();
                 }
             }
+            3 if self.count.is_none() => self.next_message(),
             3 => self.end_message(),
-            5 | 6 => self.at = At::ActionFields,
+            5 | 6 if !raw => {
+                self.at = At::ActionFields;
+                self.grammar = grammar(false, false);
+            }
             _ => {
                 self.unknown = true;
                 self.end_message();
@@ -370,7 +445,12 @@ impl Walk {
             return Err(DecodeError::new("FieldCount", count.into(), "at most the bytes that are left"));
         }
         self.values += u64::from(count);
-        self.end_message();
+        if self.count.is_none() {
+            self.fields_left = count;
+            self.at = At::Values;
+        } else {
+            self.end_message();
+        }
         Ok(())
     }
 }
@@ -435,9 +515,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_payload_header_one_message_is_taken_to_be_there() {
-        let mut walk = Walk::new(5);
-        walk.walk(&bytes("01 01 01 00 00")).unwrap();
-        assert_eq!((walk.end().unwrap(), walk.supposed()), (Some(1), true));
+    fn without_a_payload_header_messages_end_where_their_fields_do() {
+        // A string, a DataValue with its time, an array, index and value of a delta frame; then zeros that fill up.
+        let string = "01 02 00 0c 03 00 00 00 61 62 63 01 00";
+        let values = format!("05 01 00 05 01 01 {}", "00".repeat(8));
+        let delta = "81 01 01 00 07 00 86 02 00 00 00 01 00 00 00 02 00 00 00";
+        assert_eq!(fields(&bytes(&format!("01 {string} {values} 81 03 {delta} 00 00 00"))), Ok(Some(4)));
+        assert_eq!(fields(&bytes(&format!("01 {string} 03 aa bb"))), Ok(None), "RawData behind it");
+        for wrong in ["01 01 02 00 01 01", "01 01 01 00 0c 09 00 00 00 61", "01 01 01 00 01 01 01 09 00 01 01"] {
+            assert_eq!(fields(&bytes(wrong)), Err(()), "{wrong}");
+        }
+        let signed = bytes("81 10 01 01 00 00 00 00 01 01 00 01 01 dd dd dd");
+        let mut walk = Walk::new(signed.len() as u64);
+        walk.walk(&signed).unwrap();
+        assert_eq!((walk.end().unwrap(), walk.supposed()), (Some(1), true), "a signature, or another message");
     }
 }

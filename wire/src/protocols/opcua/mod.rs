@@ -11,7 +11,7 @@
 
 mod found;
 mod services;
-mod types;
+pub(super) mod types;
 
 use self::found::{Found, Nodes};
 use self::services::{Kind, Service};
