@@ -21,7 +21,7 @@ mod payload;
 mod sparkplug;
 mod uadp;
 
-use payload::{Nodes, Payload, Reading};
+use payload::{Node, Nodes, Payload, Reading};
 
 /// A packet whose content is needed is carried up to this size; a longer one is skipped unread.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;
@@ -312,8 +312,12 @@ struct Half {
     publishing: Option<(Option<Arc<ObjectSet>>, u64, bool)>,
     /// A PUBLISH whose payload is being read.
     message: Option<Box<Message>>,
+    /// The last one, whose memory serves the next.
+    spare: Option<Box<Message>>,
     nodes: Nodes,
     selections: Map<Box<[u8]>, (Movement, Place)>,
+    /// Where the key of a selection is put together.
+    key: Vec<u8>,
     selection_bytes: usize,
 }
 
@@ -334,7 +338,9 @@ struct Topic {
     movements: [Movement; 2],
     places: [Place; 2],
     administers: bool,
-    reads: bool,
+    reading: Option<Reading>,
+    /// The edge node, by sender.
+    nodes: [Node; 2],
     /// Selections of names that it was told with, by sender.
     selections: [u8; 2],
 }
@@ -349,7 +355,8 @@ impl Topic {
             movements,
             places: Default::default(),
             administers: name == DYNAMIC_SECURITY,
-            reads: reading.is_some(),
+            reading,
+            nodes: Default::default(),
             selections: [0; 2],
         }
     }
@@ -498,8 +505,26 @@ impl Mqtt {
         }
         let number = *self.numbers.get(topic)?;
         let topic = self.topics.get_mut(number as usize)?;
-        if topic.reads || (topic.administers && sender == Side::Client) {
+        if topic.administers && sender == Side::Client {
             return None;
+        }
+        if let Some(reading) = topic.reading {
+            let half = &mut self.halves[sender as usize];
+            let node = &mut topic.nodes[sender as usize];
+            if *node == Node::Unasked {
+                *node = half.nodes.of(reading, topic.objects.names.first().map_or("", String::as_str));
+            }
+            half.last_topic = None;
+            half.moved_topic = None;
+            half.skip = payload as u64;
+            let (node, objects) = (*node, Arc::clone(&topic.objects));
+            let used = 1 + width + head;
+            self.begin(sender, (reading, node), objects, payload);
+            self.head(sender, used as u64, out);
+            if payload == 0 {
+                self.ended(sender, out);
+            }
+            return Some(used);
         }
         let there = payload.min(rest.len());
         let (movement, place) = (&topic.movements[sender as usize], &mut topic.places[sender as usize]);
@@ -768,14 +793,8 @@ impl Mqtt {
         half.last_topic = None;
         half.last = Some(movement.clone());
         if let (Some(reading), Some(topic)) = (reading, &movement.objects) {
-            let name = topic.names.first().map_or("", String::as_str);
-            let payload = Payload::new(reading, name, (length - head) as u64, &mut half.nodes);
-            let mut message = Message { payload, topic: Arc::clone(topic), held: 0, claimed: None };
-            if length - head > NAMED_BYTES_MAX {
-                message.payload.names.more = true;
-                message.claimed = Some(self.select(sender, &message).0);
-            }
-            self.halves[sender as usize].message = Some(Box::new(message));
+            let node = half.nodes.of(reading, topic.names.first().map_or("", String::as_str));
+            self.begin(sender, (reading, node), Arc::clone(topic), length - head);
         }
         if administers {
             let (changes, cut) = body.get(head..).filter(|_| total <= PACKET_BYTES_MAX).map_or((Vec::new(), true), administration);
@@ -828,27 +847,63 @@ impl Mqtt {
         Some(4)
     }
 
-    /// What a message is under the names that it has, and where it was counted last.
-    fn select(&mut self, sender: Side, message: &Message) -> (Movement, Place, Box<[u8]>) {
+    /// A PUBLISH whose payload, of so many bytes, is read.
+    fn begin(&mut self, sender: Side, (reading, node): (Reading, Node), topic: Arc<ObjectSet>, length: usize) {
+        let half = &mut self.halves[sender as usize];
+        let mut message = match half.spare.take() {
+            Some(mut message) => {
+                message.payload.restart(reading, node, length as u64, &mut half.nodes);
+                (message.topic, message.held, message.claimed) = (topic, 0, None);
+                message
+            }
+            None => {
+                let payload = Payload::new(reading, node, length as u64, &mut half.nodes);
+                Box::new(Message { payload, topic, held: 0, claimed: None })
+            }
+        };
+        if length > NAMED_BYTES_MAX {
+            message.payload.names.more = true;
+            message.claimed = Some(self.select(sender, &message));
+        }
+        self.halves[sender as usize].message = Some(message);
+    }
+
+    /// The head of the message at hand.
+    fn head(&mut self, sender: Side, bytes: u64, out: &mut Recorder<'_>) {
+        let Some(message) = &mut self.halves[sender as usize].message else { return };
+        match &message.claimed {
+            None => message.held += bytes,
+            Some(movement) => out.add(movement, sender, bytes, Counts::ZERO),
+        }
+    }
+
+    /// What a message is under the names that it has; its key is left in the half.
+    fn select(&mut self, sender: Side, message: &Message) -> Movement {
+        // Every column, or columns that nobody knows.
+        const EVERY: &[u8] = b"*\0";
         let name = message.topic.names.first().map_or("", String::as_str).as_bytes();
-        let topic = self.numbers.get(name).and_then(|number| self.topics.get_mut(*number as usize));
         let half = &mut self.halves[sender as usize];
         let names = &message.payload.names;
-        let spelt = |names: &[u8]| [name, &[0], names].concat();
-        let every = [payload::EVERY.as_bytes(), &[0]].concat();
-        let mut text: &[u8] = if names.more { &every } else { &names.text };
-        let mut key = spelt(text);
-        if let Some((movement, place)) = half.selections.get(key.as_slice()) {
-            return (movement.clone(), *place, key.into());
+        let spell = |key: &mut Vec<u8>, names: &[u8]| {
+            key.clear();
+            key.extend_from_slice(name);
+            key.push(0);
+            key.extend_from_slice(names);
+        };
+        let mut text: &[u8] = if names.more { EVERY } else { &names.text };
+        spell(&mut half.key, text);
+        if let Some((movement, _)) = half.selections.get(half.key.as_slice()) {
+            return movement.clone();
         }
         if !names.more && names.count > 0 {
+            let topic = self.numbers.get(name).and_then(|number| self.topics.get_mut(*number as usize));
             match topic.map(|topic| &mut topic.selections[sender as usize]) {
                 Some(selections) if *selections < SELECTIONS_OF_TOPIC_MAX => *selections += 1,
                 _ => {
-                    text = &every;
-                    key = spelt(text);
-                    if let Some((movement, place)) = half.selections.get(key.as_slice()) {
-                        return (movement.clone(), *place, key.into());
+                    text = EVERY;
+                    spell(&mut half.key, text);
+                    if let Some((movement, _)) = half.selections.get(half.key.as_slice()) {
+                        return movement.clone();
                     }
                 }
             }
@@ -859,14 +914,14 @@ impl Mqtt {
         columns.dedup();
         let objects = Arc::new(ObjectSet { names: message.topic.names.clone(), columns, ..ObjectSet::default() });
         let movement = Movement::of(moving(sender, Some(message.payload.reading())), sender, objects);
-        let cost = selection_cost(&key);
+        let cost = selection_cost(&half.key);
         if half.selections.len() >= SELECTIONS_MAX || half.selection_bytes + cost > SELECTION_BYTES_SUM_MAX {
             half.selections.clear();
             half.selection_bytes = 0;
         }
         half.selection_bytes += cost;
-        half.selections.insert(key.clone().into(), (movement.clone(), Place::default()));
-        (movement, Place::default(), key.into())
+        half.selections.insert(half.key.as_slice().into(), (movement.clone(), Place::default()));
+        movement
     }
 
     /// More of the packet at hand, which is skipped or read.
@@ -923,10 +978,11 @@ impl Mqtt {
                 movement
             }
             None => {
-                let (movement, mut place, key) = self.select(sender, &message);
-                out.add_at(&movement, &mut place, sender, message.held, counts);
-                if let Some((_, known)) = self.halves[sender as usize].selections.get_mut(&key) {
-                    *known = place;
+                let movement = self.select(sender, &message);
+                let half = &mut self.halves[sender as usize];
+                match half.selections.get_mut(half.key.as_slice()) {
+                    Some((movement, place)) => out.add_at(movement, place, sender, message.held, counts),
+                    None => out.add(&movement, sender, message.held, counts),
                 }
                 movement
             }
@@ -934,6 +990,7 @@ impl Mqtt {
         let half = &mut self.halves[sender as usize];
         half.last = Some(movement.clone());
         half.movement = Some(movement.clone());
+        half.spare = Some(message);
         movement
     }
 
@@ -1026,14 +1083,12 @@ impl Mqtt {
             out.bound_reached();
         }
         let Step::Packet { used, skip, movement, counts } = step else { return None };
-        let half = &mut self.halves[sender as usize];
-        match &mut half.message {
-            None => out.add(&movement, sender, used as u64, counts),
-            Some(message) => match &message.claimed {
-                None => message.held += used as u64,
-                Some(movement) => out.add(movement, sender, used as u64, Counts::ZERO),
-            },
+        if self.halves[sender as usize].message.is_some() {
+            self.head(sender, used as u64, out);
+        } else {
+            out.add(&movement, sender, used as u64, counts);
         }
+        let half = &mut self.halves[sender as usize];
         half.moved_topic = None;
         half.skip = skip;
         half.movement = Some(movement);
@@ -1226,7 +1281,8 @@ impl Decoder for Mqtt {
 
     fn memory_bytes(&self) -> usize {
         let of_half = |h: &Half| {
-            let read = h.message.as_ref().map_or(0, |message| message.payload.memory_bytes()) + h.nodes.memory_bytes() + h.selection_bytes;
+            let messages: usize = h.message.iter().chain(&h.spare).map(|message| message.payload.memory_bytes()).sum();
+            let read = messages + h.nodes.memory_bytes() + h.selection_bytes + h.key.capacity();
             h.search.memory_bytes() + h.carried.capacity() + h.alias_bytes + 64 * h.aliases.len() + read
         };
         let halves: usize = self.halves.iter().map(of_half).sum();

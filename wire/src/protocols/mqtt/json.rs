@@ -61,6 +61,12 @@ impl Names {
         }
     }
 
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.count = 0;
+        self.more = false;
+    }
+
     fn append(&mut self, other: &Self) {
         self.more |= other.more;
         for name in other.text.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
@@ -74,8 +80,14 @@ impl Found {
         self.own.text.capacity() + self.named.text.capacity()
     }
 
+    fn clear(&mut self) {
+        (self.members, self.fields, self.header, self.payload, self.messages) = (0, 0, false, false, None);
+        self.own.clear();
+        self.named.clear();
+    }
+
     /// Its fields, and their names added to `names`.
-    fn close(self, names: &mut Names) -> u64 {
+    fn close(&self, names: &mut Names) -> u64 {
         if let Some(fields) = self.messages {
             return fields;
         }
@@ -138,6 +150,14 @@ impl Walk {
         }
     }
 
+    /// Begins anew, with the memory that there is.
+    pub(super) fn restart(&mut self) {
+        (self.objects, self.depth, self.awaited, self.values) = (0, 0, Await::Value, 0);
+        self.outer.clear();
+        self.inner.clear();
+        self.names.clear();
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.key.capacity() + self.names.text.capacity() + self.outer.memory_bytes() + self.inner.memory_bytes()
     }
@@ -151,9 +171,9 @@ impl Walk {
             match self.awaited {
                 Await::String { key, escape: true } => self.awaited = Await::String { key, escape: false },
                 Await::String { key, escape: false } => {
-                    let end = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(bytes.len());
+                    let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
                     let (text, after) = bytes.split_at(end);
-                    if key {
+                    if key && matches!(self.role(), Role::Message | Role::Payload) {
                         self.keep(text);
                     }
                     bytes = after;
@@ -171,9 +191,15 @@ impl Walk {
                     }
                     continue;
                 }
-                Await::Scalar if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.') => {}
                 Await::Scalar => {
-                    self.value_ended();
+                    let of_scalar = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+                    match bytes.iter().position(|byte| !of_scalar(byte)) {
+                        Some(end) => {
+                            bytes = bytes.get(end..).unwrap_or_default();
+                            self.value_ended();
+                        }
+                        None => return Ok(()),
+                    }
                     continue;
                 }
                 _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
@@ -252,7 +278,7 @@ impl Walk {
             *slot = role;
         }
         if role == Role::Message && self.depth > 0 {
-            self.inner = Found::default();
+            self.inner.clear();
         }
         self.objects = self.objects << 1 | u64::from(object);
         self.depth += 1;
@@ -266,7 +292,7 @@ impl Walk {
         self.objects >>= 1;
         if role == Role::Message {
             let whole = self.depth == 0;
-            let found = std::mem::take(if whole { &mut self.outer } else { &mut self.inner });
+            let found = if whole { &self.outer } else { &self.inner };
             let fields = found.close(&mut self.names);
             match &mut self.outer.messages {
                 Some(sum) if !whole => *sum = sum.saturating_add(fields),

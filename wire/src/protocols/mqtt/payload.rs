@@ -14,9 +14,6 @@ use crate::table::Map;
 pub const NODES_MAX: usize = 256;
 pub const ALIASES_OF_NODE_MAX: usize = 8192;
 pub const ALIAS_BYTES_SUM_MAX: usize = 512 << 10;
-/// Every column, or columns that nobody knows.
-pub(super) const EVERY: &str = "*";
-
 /// What an alias costs beside its name.
 const ALIAS_BYTES: usize = 40;
 
@@ -112,10 +109,21 @@ fn node_of(topic: &str) -> Option<(&str, &str)> {
     Some((group, node))
 }
 
+/// Which edge node a topic is of, in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Node {
+    #[default]
+    Unasked,
+    Number(u32),
+    /// None, or one too many.
+    Nobody,
+}
+
 /// Names of metrics by alias, as births told them in one direction.
 #[derive(Default)]
 pub(super) struct Nodes {
-    nodes: Map<Box<str>, Map<u64, Box<[u8]>>>,
+    numbers: Map<Box<str>, u32>,
+    aliases: Vec<Map<u64, Box<[u8]>>>,
     bytes: usize,
     /// Aliases that found no room and are not reported yet.
     pub(super) full: u64,
@@ -124,40 +132,60 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Something was missed: nothing that was told holds for sure.
     pub(super) fn clear(&mut self) {
-        self.nodes.clear();
-        self.bytes = 0;
+        for number in 0..self.aliases.len() {
+            self.forget(Node::Number(number as u32));
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         self.bytes
     }
 
-    fn forget(&mut self, node: &str) {
-        if let Some(aliases) = self.nodes.remove(node) {
-            self.bytes -= cost(node.len()) + aliases.values().map(|name| cost(name.len())).sum::<usize>();
+    /// The edge node that a topic is of.
+    pub(super) fn of(&mut self, reading: Reading, topic: &str) -> Node {
+        let (Mapping::Sparkplug(_), Some((group, node))) = (reading.mapping, node_of(topic)) else { return Node::Nobody };
+        let name = format!("{group}/{node}");
+        if let Some(number) = self.numbers.get(name.as_str()) {
+            return Node::Number(*number);
         }
+        let more = cost(name.len());
+        if self.aliases.len() >= NODES_MAX || self.bytes + more > ALIAS_BYTES_SUM_MAX {
+            return Node::Nobody;
+        }
+        let number = self.aliases.len() as u32;
+        self.bytes += more;
+        self.numbers.insert(name.into(), number);
+        self.aliases.push(Map::default());
+        Node::Number(number)
     }
 
-    fn learn(&mut self, node: &str, alias: u64, name: &[u8]) {
-        let known = self.nodes.contains_key(node);
-        let more = cost(name.len()) + if known { 0 } else { cost(node.len()) };
-        let room = self.bytes + more <= ALIAS_BYTES_SUM_MAX && (known || self.nodes.len() < NODES_MAX);
-        let aliases = if known || room { Some(self.nodes.entry(node.into()).or_default()) } else { None };
-        match aliases {
-            Some(aliases) if room && (aliases.len() < ALIASES_OF_NODE_MAX || aliases.contains_key(&alias)) => {
-                self.bytes += more;
-                if let Some(old) = aliases.insert(alias, name.into()) {
-                    self.bytes -= cost(old.len());
-                }
-            }
-            _ => {
-                // An old name would be a wrong one.
-                if let Some(old) = aliases.and_then(|aliases| aliases.remove(&alias)) {
-                    self.bytes -= cost(old.len());
-                }
-                self.full += 1;
-            }
-        }
+    fn table(&mut self, node: Node) -> Option<&mut Map<u64, Box<[u8]>>> {
+        let Node::Number(number) = node else { return None };
+        self.aliases.get_mut(number as usize)
+    }
+
+    fn forget(&mut self, node: Node) {
+        let gone = self.table(node).map(std::mem::take).unwrap_or_default();
+        self.bytes -= gone.values().map(|name| cost(name.len())).sum::<usize>();
+    }
+
+    fn name(&self, node: Node, alias: u64) -> Option<&[u8]> {
+        let Node::Number(number) = node else { return None };
+        self.aliases.get(number as usize)?.get(&alias).map(|name| &**name)
+    }
+
+    fn learn(&mut self, node: Node, alias: u64, name: &[u8]) {
+        let room = self.bytes + cost(name.len()) <= ALIAS_BYTES_SUM_MAX;
+        let Some(aliases) = self.table(node) else {
+            self.full += 1;
+            return;
+        };
+        // Without room for it an old name would be a wrong one.
+        let full = !room || (aliases.len() >= ALIASES_OF_NODE_MAX && !aliases.contains_key(&alias));
+        let old = if full { aliases.remove(&alias) } else { aliases.insert(alias, name.into()) };
+        self.bytes -= old.map_or(0, |old| cost(old.len()));
+        self.bytes += if full { 0 } else { cost(name.len()) };
+        self.full += u64::from(full);
     }
 }
 
@@ -187,29 +215,33 @@ pub(super) struct Held {
 pub(super) struct Payload {
     reading: Reading,
     walk: Walk,
-    /// Group and node, where aliases are looked up or learned.
-    node: Box<str>,
+    /// Where aliases are looked up or learned.
+    node: Node,
     pub(super) names: Names,
 }
 
 impl Payload {
-    pub(super) fn new(reading: Reading, topic: &str, length: u64, nodes: &mut Nodes) -> Self {
-        let mut node = String::new();
-        let walk = match reading.mapping {
-            Mapping::Sparkplug(verb) => {
-                if let Some((group, name)) = node_of(topic) {
-                    node = format!("{group}/{name}");
-                }
-                // A birth tells all aliases anew; after a death none holds (Eclipse Sparkplug 3.0.0, 6.4.6 and 6.4.19).
-                if matches!(verb, Verb::NodeBirth | Verb::NodeDeath) {
-                    nodes.forget(&node);
-                }
-                Walk::Sparkplug(sparkplug::Walk::new(length))
-            }
-            Mapping::Json(_) => Walk::Json(json::Walk::new()),
-            Mapping::Uadp(_) => Walk::Uadp(uadp::Walk::new(length)),
-        };
-        Self { reading, walk, node: node.into(), names: Names::default() }
+    pub(super) fn new(reading: Reading, node: Node, length: u64, nodes: &mut Nodes) -> Self {
+        let mut payload = Self { reading, walk: Walk::Lost, node, names: Names::default() };
+        payload.restart(reading, node, length, nodes);
+        payload
+    }
+
+    /// Begins another one, with the memory that there is.
+    pub(super) fn restart(&mut self, reading: Reading, node: Node, length: u64, nodes: &mut Nodes) {
+        (self.reading, self.node) = (reading, node);
+        self.names.clear();
+        // A birth tells all aliases anew; after a death none holds (Eclipse Sparkplug 3.0.0, 6.4.6 and 6.4.19).
+        if matches!(reading.mapping, Mapping::Sparkplug(Verb::NodeBirth | Verb::NodeDeath)) {
+            nodes.forget(node);
+        }
+        match (reading.mapping, &mut self.walk) {
+            (Mapping::Sparkplug(_), Walk::Sparkplug(walk)) => walk.restart(length),
+            (Mapping::Sparkplug(_), walk) => *walk = Walk::Sparkplug(sparkplug::Walk::new(length)),
+            (Mapping::Json(_), Walk::Json(walk)) => walk.restart(),
+            (Mapping::Json(_), walk) => *walk = Walk::Json(json::Walk::new()),
+            (Mapping::Uadp(_), walk) => *walk = Walk::Uadp(uadp::Walk::new(length)),
+        }
     }
 
     pub(super) fn reading(&self) -> Reading {
@@ -223,7 +255,7 @@ impl Payload {
             Walk::Uadp(walk) => walk.memory_bytes(),
             Walk::Lost => 0,
         };
-        size_of::<Self>() + walk + self.node.len() + self.names.text.capacity()
+        size_of::<Self>() + walk + self.names.text.capacity()
     }
 
     /// Bytes of it are missing, or are none of it.
@@ -234,7 +266,7 @@ impl Payload {
     /// The next bytes.
     pub(super) fn read(&mut self, bytes: &[u8], nodes: &mut Nodes) {
         let read = match &mut self.walk {
-            Walk::Sparkplug(walk) => walk.walk(bytes, &mut naming(self.reading, &self.node, &mut self.names, nodes)),
+            Walk::Sparkplug(walk) => walk.walk(bytes, &mut naming(self.reading, self.node, &mut self.names, nodes)),
             Walk::Json(walk) => walk.walk(bytes),
             Walk::Uadp(walk) => walk.walk(bytes),
             Walk::Lost => Ok(()),
@@ -248,7 +280,7 @@ impl Payload {
     pub(super) fn end(&mut self, nodes: &mut Nodes) -> Held {
         let mut supposed = false;
         let values: Result<Option<u64>, DecodeError> = match &mut self.walk {
-            Walk::Sparkplug(walk) => walk.end(&mut naming(self.reading, &self.node, &mut self.names, nodes)),
+            Walk::Sparkplug(walk) => walk.end(&mut naming(self.reading, self.node, &mut self.names, nodes)),
             Walk::Json(walk) => walk.end(&mut self.names).map(Some),
             Walk::Uadp(walk) => {
                 // Its fields have numbers; their names are in another message.
@@ -267,12 +299,12 @@ impl Payload {
 
 struct Naming<'a> {
     births: bool,
-    node: &'a str,
+    node: Node,
     names: &'a mut Names,
     nodes: &'a mut Nodes,
 }
 
-fn naming<'a>(reading: Reading, node: &'a str, names: &'a mut Names, nodes: &'a mut Nodes) -> Naming<'a> {
+fn naming<'a>(reading: Reading, node: Node, names: &'a mut Names, nodes: &'a mut Nodes) -> Naming<'a> {
     let births = matches!(reading.mapping, Mapping::Sparkplug(Verb::NodeBirth | Verb::DeviceBirth));
     Naming { births, node, names, nodes }
 }
@@ -282,11 +314,11 @@ impl sparkplug::Metrics for Naming<'_> {
         let Self { births, node, names, nodes } = self;
         match (name, alias) {
             (Some([]), Some(alias)) => {
-                names.add(nodes.nodes.get(*node).and_then(|aliases| aliases.get(&alias)).map(|name| &**name));
+                names.add(nodes.name(*node, alias));
             }
             (name, alias) => {
                 if let (true, Some(name), Some(alias)) = (*births, name, alias) {
-                    nodes.learn(node, alias, name);
+                    nodes.learn(*node, alias, name);
                 }
                 names.add(name);
             }

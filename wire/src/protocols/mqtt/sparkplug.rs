@@ -112,8 +112,8 @@ pub(super) struct Walk {
 impl Walk {
     /// Of a payload of so many bytes.
     pub(super) fn new(length: u64) -> Self {
-        Self {
-            levels: vec![Level { message: Message::Payload, end: length, before: 0 }],
+        let mut walk = Self {
+            levels: Vec::new(),
             next: Next::Tag,
             varint: 0,
             varint_bytes: 0,
@@ -124,7 +124,20 @@ impl Walk {
             alias: None,
             uuid: Vec::new(),
             body: false,
-        }
+        };
+        walk.restart(length);
+        walk
+    }
+
+    /// Begins anew, with the memory that there is.
+    pub(super) fn restart(&mut self, length: u64) {
+        self.levels.clear();
+        self.levels.push(Level { message: Message::Payload, end: length, before: 0 });
+        self.next = Next::Tag;
+        (self.varint, self.varint_bytes, self.position, self.values) = (0, 0, 0, 0);
+        (self.name_cut, self.alias, self.body) = (false, None, false);
+        self.name.clear();
+        self.uuid.clear();
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -139,6 +152,13 @@ impl Walk {
         loop {
             self.leave(out)?;
             let Some(level) = self.levels.last().copied().filter(|_| !bytes.is_empty()) else { return Ok(()) };
+            if matches!(self.next, Next::Tag) && self.varint_bytes == 0 {
+                let used = self.whole(level, bytes);
+                if used > 0 {
+                    bytes = bytes.get(used..).unwrap_or_default();
+                    continue;
+                }
+            }
             match self.next {
                 Next::Tag => {
                     let Some(tag) = self.number(&mut bytes)? else { continue };
@@ -183,6 +203,52 @@ impl Walk {
         }
     }
 
+    /// Fields of one message that are wholly here, up to the first that begins or ends another one; the bytes passed.
+    #[inline]
+    fn whole(&mut self, level: Level, bytes: &[u8]) -> usize {
+        let here = usize::try_from(level.end - self.position).unwrap_or(usize::MAX).min(bytes.len());
+        let bytes = bytes.get(..here).unwrap_or(bytes);
+        let mut used = 0;
+        while let Some(&[tag, first, ..]) = bytes.get(used..) {
+            // A tag and a length of one byte each, nearly always; alias and number may be longer.
+            let passed = match tag & 0x87 {
+                VARINT => {
+                    let rest = bytes.get(used + 1..).unwrap_or_default();
+                    let Some(more) = rest.iter().take(VARINT_BYTES_MAX as usize).position(|byte| byte & 0x80 == 0) else { break };
+                    if tag == 2 << 3 && level.message == Message::Metric {
+                        let digits = rest.iter().take(more + 1).rev();
+                        self.alias = Some(digits.fold(0, |value, digit| value << 7 | u64::from(digit & 0x7f)));
+                    }
+                    2 + more
+                }
+                FIXED_64 => 9,
+                FIXED_32 => 5,
+                DELIMITED if first < 0x80 => {
+                    let length = usize::from(first);
+                    let Some(inner) = bytes.get(used + 2..used + 2 + length) else { break };
+                    match field(level.message, u64::from(tag >> 3), DELIMITED) {
+                        Field::Passed => {}
+                        Field::Value => self.values += 1,
+                        Field::Name => {
+                            self.name.clear();
+                            self.name.extend_from_slice(inner);
+                            self.name_cut = false;
+                        }
+                        _ => break,
+                    }
+                    2 + length
+                }
+                _ => break,
+            };
+            if tag < 8 || used + passed > bytes.len() {
+                break;
+            }
+            used += passed;
+        }
+        self.position += used as u64;
+        used
+    }
+
     /// The payload is over: its values; `None` where it holds what is not counted, compressed or of another kind.
     ///
     /// # Errors
@@ -196,6 +262,7 @@ impl Walk {
     }
 
     /// Leaves the messages that end here.
+    #[inline]
     fn leave(&mut self, out: &mut impl Metrics) -> Result<(), DecodeError> {
         while let Some(level) = self.levels.last().copied().filter(|level| level.end <= self.position) {
             if level.end < self.position || !matches!(self.next, Next::Tag) || self.varint_bytes > 0 {
