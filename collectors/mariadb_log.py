@@ -498,7 +498,11 @@ class MariadbLog(Log[Entry]):
 
     def _end(self, key: str, session: Session) -> None:
         self._touched.pop(key, None)
-        self._windows.close(session.connection, max(session.first_ns, session.ended_ns or self._last_ns))
+        ended_ns = max(session.first_ns, session.ended_ns or self._last_ns)
+        if not session.port:
+            # Whoever joins a login without a port to a connection must hear of its end.
+            self._windows.add(session.connection, ended_ns, "connect", "client")
+        self._windows.close(session.connection, ended_ns)
 
 
 def _read(text: str, database: str | None, *, whole: bool = True) -> list[Read]:

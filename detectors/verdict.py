@@ -41,6 +41,7 @@ from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, severities_of
 from detectors.kept import NEW, NO_SETS, TOGETHER, Allowance, Judgements, Kept, Likeness, Step, likeness, narrow
 from detectors.limits import Limits, Loosening
+from detectors.logins import Logins
 from detectors.losses import Losses
 from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
@@ -128,6 +129,7 @@ class VerdictDetector:
         self._services = Services(architecture, self.index, self._caps)
         self._views = Views()
         self._legs = Views()
+        self._logins = Logins()
         self._edition = edition
         self._clocks = clocks or Clocks()
         self._repeats = Repeats()
@@ -176,6 +178,7 @@ class VerdictDetector:
             "caps": self._caps.state(),
             "views": self._views.state(),
             "legs": self._legs.state(),
+            "logins": self._logins.state(),
             "edition": self._edition,
             "repeats": self._repeats.state(),
             "earlier": self._earlier.state(),
@@ -194,6 +197,7 @@ class VerdictDetector:
         self._caps.restore(state["caps"])
         self._views.restore(state["views"])
         self._legs.restore(state["legs"])
+        self._logins.restore(state.get("logins", []))
         self._earlier.restore(state["earlier"])
         if state["edition"] == self._edition:
             self._repeats.restore(state["repeats"])
@@ -250,6 +254,8 @@ class VerdictDetector:
             "slots": self._budgets.slots_forgotten_total + self._caps.slots_forgotten_total,
             "distinct_objects": self._budgets.objects_refused_total,
             "sessions": self._findings.sessions_forgotten_total,
+            "login_accounts": self._logins.accounts_forgotten_total,
+            "ambiguous_accounts": self._logins.ambiguous_total,
         }
         return tables | inside | {"agents": self._agents_forgotten} | self.index.forgotten()
 
@@ -257,6 +263,7 @@ class VerdictDetector:
         return {
             "connections": self._views,
             "legs": self._legs,
+            "logins": self._logins.memory,
             "flows": self._repeats,
             "earlier_flows": self._earlier,
             "budgets": self._budgets,
@@ -273,6 +280,7 @@ class VerdictDetector:
             "caps": self._caps,
             "views": self._views,
             "legs": self._legs,
+            "logins": self._logins,
             "repeats": self._repeats,
             "earlier": self._earlier,
             "failovers": self._failovers,
@@ -288,6 +296,9 @@ class VerdictDetector:
         start_ns = self._clocks.right(flow.agent, said_ns)
         self._lives(flow.agent, start_ns)
         connection = self._views.learn(flow)
+        self._logins.learn(flow)
+        if connection.account is None and len(self._logins) and (known := self._logins.whose(flow, start_ns)) is not None:
+            connection.account, connection.application = known
         who = (connection.account, connection.application, connection.role)
         if flow.account is not None or connection.account is None:
             who = (flow.account, flow.application, flow.role)

@@ -39,6 +39,9 @@ KINDS: Final = {
     "mariadb-log": Known(
         "collectors.mariadb_log", "MariadbLog", "ADDRESS:PORT=PATH,…", "a MariaDB or MySQL server's audit, slow and general log"
     ),
+    "logins": Known(
+        "collectors.logins", "Logins", "ADDRESS:PORT=PATH", "records of logins as JSON lines: Windows events, or our own shape"
+    ),
     "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
     "suricata": Known("collectors.suricata", "Suricata", "PATTERN", "Suricata's eve.json"),
     "zeek": Known("collectors.zeek", "Zeek", "PATTERN", "Zeek's logs, JSON or tab-separated"),

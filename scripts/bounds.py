@@ -60,6 +60,9 @@ COUNTED = {
     "detectors/online.py": {FORGOTTEN: "KINDS_MAX"},
     "detectors/findings.py": {FORGOTTEN: "FINDINGS_MAX"},
     "detectors/losses.py": {FORGOTTEN: "LOSSES_MAX"},
+    "detectors/logins.py": {
+        FORGOTTEN: "LOGINS_MAX ACCOUNTS_MAX",
+    },
     "detectors/memory.py": {FORGOTTEN: "KEYS_MAX"},
     "detectors/silence.py": {FORGOTTEN: "AGENTS_MAX"},
     "detectors/slow.py": {FORGOTTEN: "PAIRS_MAX"},
@@ -282,6 +285,10 @@ SAID = {
     "collectors/mariadb_sessions.py": {
         "`mariadb_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
     },
+    "collectors/records.py": {
+        "`…_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
+        UNKNOWN: "STATEMENT_BYTES_MAX",
+    },
     "collectors/postgresql_log.py": {
         "`postgresql_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
         "told: the window is `lossy`": "PENDING_MAX",
@@ -324,6 +331,7 @@ SAID = {
     "detectors/silence.py": {THRESHOLD: "LOSS_SHARE_MAX BLIND_SHARE_MAX"},
     "detectors/budget.py": {THRESHOLD: "STEPS_MAX"},
     "detectors/slow.py": {THRESHOLD: "EXCESS_MAX"},
+    "detectors/logins.py": {"none lost: of more, an end is not waited for": "OPEN_MAX"},
     "detectors/tail.py": {"none lost: the tail is that of the latest peaks": "PEAKS_MAX", THRESHOLD: "SHAPE_MAX"},
     "detectors/writeback.py": {THRESHOLD: "STEERING_LEVEL_MAX"},
     "detectors/kept.py": {UNKNOWN: "UNNAMED_ROWS_MAX UNNAMED_BYTES_MAX"},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from north import LAKE_NAME, MES_DB, MW, NIGHT, UPLOAD, architecture, detector, end, extract, flow, mes, objects, upload
 
-from detectors import budget, failover, findings, kept, losses, verdict, views
+from detectors import budget, failover, findings, kept, logins, losses, verdict, views
 from detectors.losses import Losses
 from detectors.verdict import VerdictDetector
 from hopwatch.declared import match
@@ -16,6 +16,7 @@ from hopwatch.events import Flow, Heartbeat, Loss, time_text
 BOUNDS = {
     "connections": views.CONNECTIONS_MAX,
     "legs": views.CONNECTIONS_MAX,
+    "logins": logins.LOGINS_MAX,
     "flows": views.FLOWS_MAX,
     "earlier_flows": views.FLOWS_MAX,
     "budgets": budget.BUDGETS_MAX,
