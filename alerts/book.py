@@ -201,6 +201,10 @@ class Book(ABC):
 
     # Taking in
 
+    @abstractmethod
+    def moment(self) -> str:
+        """A text that is another once anything was written by anybody."""
+
     def step(self, now_ns: int, most: int = BATCH_FINDINGS) -> int:
         """Take in what has changed since the last step, and what time has decided; returns how many findings were read.
 

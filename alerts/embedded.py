@@ -84,6 +84,10 @@ class EmbeddedBook(Book):
         assert self._db is not None, "the book is closed"
         return self._db
 
+    def moment(self) -> str:
+        """See ``Book`` (SQLite, "PRAGMA data_version": what other connections committed; the own ones are counted)."""
+        return f"{self._rows('PRAGMA data_version')[0][0]}/{self._open.total_changes}"
+
     def _rows(self, sql: str, values: Iterable[Any] = ()) -> Sequence[Row]:  # Any: SQL values.
         try:
             return self._open.execute(sql, tuple(values)).fetchall()

@@ -93,6 +93,10 @@ class PostgresBook(Book):
             return self._connect()
         return self._db
 
+    def moment(self) -> str:
+        """See ``Book`` (PostgreSQL 9.27.7: who has written and committed, which is as long the same as nobody writes)."""
+        return str(self._rows("SELECT pg_current_snapshot()::text")[0][0])
+
     def _rows(self, sql: str, values: Iterable[Any] = ()) -> Sequence[Row]:  # Any: SQL values.
         with spoken():
             return self._open.execute(sql.replace("?", "%s").encode(), tuple(values)).fetchall()

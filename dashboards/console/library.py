@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -43,6 +44,16 @@ SPANS: Final = {"1h": 3_600, "24h": 86_400, "7d": 7 * 86_400, "31d": 31 * 86_400
 SPAN: Final = "24h"
 
 _T = TypeVar("_T")
+
+_older: ContextVar[list[bool]] = ContextVar("_older")
+"""Of a request: whether it was given an answer that is older than the store."""
+
+
+def attentive() -> list[bool]:
+    """From now on this request is told of answers older than the store: the list is no longer empty."""
+    told: list[bool] = []
+    _older.set(told)
+    return told
 
 
 class Busy(Exception):
@@ -104,6 +115,11 @@ class Declarations:
         return one
 
     @property
+    def stamps(self) -> tuple[tuple[int, int], ...]:
+        """What the files look like now."""
+        return tuple(_stamp(one.path) for one in self.of.values())
+
+    @property
     def architectures(self) -> list[Architecture]:
         """All of them."""
         return [one.architecture for one in self.of.values()]
@@ -129,12 +145,28 @@ class Library:
         self._book: Book | None = None
         self._taken_s = float("-inf")
         self._waiting = 0
-        self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()  # Any: whatever an answer is.
+        self._kept: OrderedDict[Hashable, tuple[float, str, Any]] = OrderedDict()  # Any: whatever an answer is.
+        self._moment = ""
 
     @property
     def has_book(self) -> bool:
         """Whether there is an alert book."""
         return self._booked is not None
+
+    async def moment(self) -> str:
+        """A text that is another once the store or the alert book is; answers made at another are no longer kept for long.
+
+        Raises:
+            StoreError, Busy: as for ``ask``.
+        """
+
+        def look() -> str:
+            # The book first: looking at it may take findings in.
+            book = self._opened_book().moment() if self.has_book else ""
+            return f"{self._read().moment()} {book}"
+
+        self._moment = await self._answered(look, None)
+        return self._moment
 
     async def ask(self, question: Callable[[Reader], _T], keep: Hashable = None) -> _T:
         """The store's answer; one with a name to keep it under may be a moment old.
@@ -155,20 +187,23 @@ class Library:
 
     async def _answered(self, question: Callable[[], _T], keep: Hashable) -> _T:
         if keep is not None and keep in self._kept:
-            until_s, answer = self._kept[keep]
-            if self._clock() <= until_s:
+            until_s, moment, answer = self._kept[keep]
+            # What was made when the store was as it is now holds however old it is; anything else for a moment.
+            if moment == self._moment or self._clock() <= until_s:
+                if moment != self._moment:
+                    _older.get([]).append(True)
                 return cast("_T", answer)  # What is kept under a name is what its question answers.
         if self._waiting >= WAITING_MAX:
             raise Busy
         self._waiting += 1
-        began_s = self._clock()
+        began_s, moment = self._clock(), self._moment
         try:
             answered: _T = await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, question)
         finally:
             self._waiting -= 1
         if keep is not None:
             now_s = self._clock()
-            self._kept[keep] = (now_s + max(KEPT_S, (now_s - began_s) / SHARE_MAX), answered)
+            self._kept[keep] = (now_s + max(KEPT_S, (now_s - began_s) / SHARE_MAX), moment, answered)
             while len(self._kept) > KEPT_MAX:
                 self._kept.popitem(last=False)
         return answered

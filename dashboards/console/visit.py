@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Final
@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from dashboards.console.access import Person, Right, persons_of, without_persons
 from dashboards.console.entrance import Entrance
 from dashboards.console.guard import FORM_BYTES_MAX
-from dashboards.console.library import SPAN, SPANS, Busy, Declarations, Library
+from dashboards.console.library import SPAN, SPANS, Busy, Declarations, Library, attentive
 from dashboards.console.pages import rendered
 from dashboards.console.sessions import Session, Sessions, same
 from dashboards.console.users import Throttle
@@ -28,6 +28,11 @@ from hopwatch.store import StoreError
 FIELDS_MAX: Final = 40
 LOG_MAX: Final = 1_000
 """What was refused and who came in, as the audit page shows it; the log has all."""
+
+UNCHANGED_MAX: Final = 256
+"""Open pages of which it is known what they were made of; others are made anew to see whether they have changed."""
+
+MINUTE_NS: Final = 60 * 10**9
 
 LIVE, PANEL = "live", "panel"
 PART: Final = "x-hopwatch-part"
@@ -58,6 +63,8 @@ class Console:
     wall_ns: Callable[[], int]
     tls: bool = False
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=LOG_MAX))
+    unchanged: OrderedDict[Hashable, tuple[str, Hashable]] = field(default_factory=OrderedDict)
+    """By page and person: what the page was told apart by, and how everything stood that it was made of."""
 
     @property
     def decides(self) -> bool:
@@ -199,13 +206,41 @@ def door(console: Console, right: Right | None, handler: Handler) -> Endpoint:
             console.note("denied", _named(visit), visit.where, f"{right} {request.url.path}", level=logging.WARNING)
             return visit.refused(403, f"The role {visit.person.role if visit.person else 'none'} may not do this.", right)
         try:
-            return await handler(visit)
+            if request.method != "GET" or visit.person is None:
+                return await handler(visit)
+            return await _looked_at(visit, handler)
         except Busy:
             return visit.answer(b"busy: come again in a moment\n", "text/plain; charset=utf-8", 503, {"Retry-After": "2"})
         except StoreError as error:
             return visit.page("refused.html", 503, why=f"The store cannot be read: {error}", about="", title="Store away")
 
     return endpoint
+
+
+async def _looked_at(visit: Visit, handler: Handler) -> Response:
+    """The page; of one that a browser has, and that nothing has changed since, only that.
+
+    A screen on a wall asks every few seconds. While nobody writes, asking costs a look at who wrote last, and no page is made.
+    """
+    console, request = visit.console, visit.request
+    told = attentive()
+    moment = await console.library.moment()
+    if visit.part != LIVE:
+        return await handler(visit)
+    # Pages tell times in minutes, and agents that have been silent for one.
+    minute = console.wall_ns() // MINUTE_NS
+    state = (moment, console.declarations.stamps, minute)
+    whose = (request.url.path, request.url.query, visit.person)
+    tag, known = console.unchanged.get(whose, ("", None))
+    if known == state and tag == request.headers.get("if-none-match"):
+        return visit.sent(Response(status_code=304, headers={"ETag": tag}))
+    answer = await handler(visit)
+    if (tag := answer.headers.get("etag", "")) and not told:
+        console.unchanged[whose] = tag, state
+        console.unchanged.move_to_end(whose)
+        while len(console.unchanged) > UNCHANGED_MAX:
+            console.unchanged.popitem(last=False)
+    return answer
 
 
 def _visit(console: Console, request: Request) -> Visit:

@@ -139,6 +139,10 @@ class Reader(Protocol):
         """When the last window of the plant began; None before the first."""
         ...
 
+    def moment(self) -> str:
+        """A text that is another once anything was written by anybody: while it is the same, every answer is. It costs next to nothing."""
+        ...
+
     def movements(self, plant: str, since: str, until: str) -> list[Movement]:
         """What moved in the windows that began in that time, the most bytes first; of the newest WINDOWS_SUMMED_MAX of them."""
         ...

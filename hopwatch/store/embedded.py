@@ -262,6 +262,10 @@ class EmbeddedStore(Reading):
         assert self._db is not None, "the store is closed"
         return self._db
 
+    def moment(self) -> str:
+        """See ``Reader`` (SQLite, "PRAGMA data_version": what other connections committed; the own ones are counted)."""
+        return f"{self._rows('PRAGMA data_version')[0][0]}/{self._open.total_changes}"
+
     def _rows(self, sql: str, values: Iterable[Any] = ()) -> list[sqlite3.Row]:  # Any: SQL values.
         try:
             return self._open.execute(sql, tuple(values)).fetchall()

@@ -95,6 +95,10 @@ class PostgresReader(Reading):
         with spoken(), self._open.transaction():
             yield from super().history(since, until, plant=plant, kinds=kinds)
 
+    def moment(self) -> str:
+        """See ``Reader`` (PostgreSQL 9.27.7: who has written and committed, which is as long the same as nobody writes)."""
+        return str(self._rows("SELECT pg_current_snapshot()::text")[0][0])
+
     def _rows(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:  # Any: SQL values.
         with spoken():
             return self._open.execute(_placed(sql), tuple(values)).fetchall()

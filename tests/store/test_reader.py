@@ -163,6 +163,20 @@ def test_windows_that_differ_in_time_and_amount_only_are_one_movement(store: Rea
     assert store.newest("north") == "2026-04-07T10:00:05.000000000Z" and store.newest("east") is None
 
 
+def test_the_moment_of_a_store_is_the_same_until_somebody_writes(store: Reader, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    before = store.moment()
+    store.movements(*DAY)
+    assert store.moment() == before
+    if isinstance(store, EmbeddedStore):
+        writer = EmbeddedStore(tmp_path / "store.db", key_path=tmp_path / "key", is_clear=lambda account: True)
+        writer.add(losses=[LOSS | {"event_id": "2" * 32}])
+        writer.close()
+    else:
+        with psycopg.connect(request.getfixturevalue("postgres")) as db:
+            db.execute("DELETE FROM losses")
+    assert store.moment() != before
+
+
 def test_depths_and_heartbeats_are_summed_up_for_the_plant_alone(store: Reader) -> None:
     (depth,) = store.depths(*DAY)
     assert (depth.agent, depth.depth, depth.state, depth.windows, depth.bytes) == ("tap", "decoded", "complete", 5, 5000)

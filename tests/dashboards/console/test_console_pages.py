@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-from tests.dashboards.console.browser import DECLARATION, Make
+import pytest
+
+from dashboards.console import visit
+from dashboards.console.pages import rendered
+from hopwatch.store import JudgedFlow
+from hopwatch.store.embedded import EmbeddedStore
+from tests.dashboards.console.browser import DECLARATION, Clock, Make
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -93,6 +100,61 @@ def test_a_live_part_is_the_page_without_its_frame_and_is_not_sent_twice(make: M
     assert "<html" not in part.text and "What moves" in part.text
     again = browser.get("/map", x_hopwatch_part="live", if_none_match=part.headers["etag"])
     assert again.status_code == 304 and again.content == b""
+
+
+FLOW = {
+    "kind": "flow", "event_id": "1" * 32, "plant": "demo", "agent": "tap", "connection": "c", "flow_id": "2" * 32, "sequence": 0,
+    "start": "2026-11-21T16:20:36Z", "end": "2026-11-21T16:20:36.1Z", "source": {"address": "10.20.1.21", "port": 5432},
+    "destination": {"address": "10.40.9.78", "port": 5}, "operation": "select", "depth": "decoded", "account": "svc_x",
+    "bytes": 900_000, "protocol": "postgresql",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/map", "/alerts", "/coverage"])
+def test_a_page_at_rest_is_not_made_again_until_somebody_writes(
+    path: str, make: Make, own: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = make(store=own, alerts=True)
+    made = 0
+
+    def counted(name: str, **context: Any) -> bytes:  # Any: what templates are given.
+        nonlocal made
+        made += 1
+        return rendered(name, **context)
+
+    monkeypatch.setattr(visit, "rendered", counted)
+    tag = ""
+    for _ in range(20):
+        answer = browser.get(path, x_hopwatch_part="live", if_none_match=tag)
+        tag = answer.headers["etag"]
+        clock.now_s += 5
+    assert answer.status_code == 304 and made <= 3
+    held = EmbeddedStore(own, is_clear=lambda account: True)
+    held.add(flows=[JudgedFlow(FLOW, verdict="undeclared-hop", severity="critical")])
+    held.close()
+    before = made
+    answer = browser.get(path, x_hopwatch_part="live", if_none_match=tag)
+    assert made == before + 1 and (path == "/alerts") == (answer.status_code == 304)
+
+
+def test_who_has_another_role_is_not_told_that_nothing_has_changed(make: Make, own: Path) -> None:
+    analyst = make(store=own, alerts=True)
+    for _ in range(3):
+        tag = analyst.get("/alerts", x_hopwatch_part="live").headers["etag"]
+    viewer = make(store=own, alerts=True, local_role="viewer")
+    viewer.console.unchanged |= analyst.console.unchanged
+    assert viewer.get("/alerts", x_hopwatch_part="live", if_none_match=tag).status_code == 200
+
+
+def test_a_decision_shows_at_once_on_a_page_that_was_at_rest(make: Make, own: Path, clock: Clock) -> None:
+    browser = make(store=own, alerts=True)
+    for _ in range(4):
+        tag = browser.get("/alerts", x_hopwatch_part="live").headers["etag"]
+        clock.now_s += 5
+    browser.get("/suppressions")
+    browser.post("/suppressions", verdict="undeclared-account", reason="x", **{"for": "24"})
+    answer = browser.get("/alerts", x_hopwatch_part="live", if_none_match=tag)
+    assert answer.status_code == 200 and answer.text.count("st-suppressed") == 2
 
 
 def test_an_address_that_is_nobodys_and_a_span_that_is_none_are_answered(make: Make) -> None:
