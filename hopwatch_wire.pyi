@@ -133,6 +133,7 @@ class Windows:
         *,
         transport: str | None = None,
         cipher: str | None = None,
+        policy: str | None = None,
         authentication: str | None = None,
         joined_late: bool = False,
         one_sided: bool = False,

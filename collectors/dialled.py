@@ -131,7 +131,7 @@ def tls(told: Told) -> ssl.SSLContext:
 
 
 def subject(told: Told) -> str | None:
-    """``certificate:CN`` of the certificate of ``cert``; None without one, or without a common name.
+    """``certificate:CN=NAME`` of the certificate of ``cert``; None without one, or without a common name.
 
     Raises:
         FeedError: it cannot be read.
@@ -142,7 +142,7 @@ def subject(told: Told) -> str | None:
         found = x509.load_pem_x509_certificate(Path(told.options["cert"]).read_bytes()).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (OSError, ValueError) as error:
         raise FeedError(f"{told.kind} {told.feed}: cert {told.options['cert']}: {error}") from None
-    return f"certificate:{found[0].value!s}" if found else None
+    return f"certificate:CN={found[0].value!s}" if found else None
 
 
 def backoff(attempt: int) -> float:

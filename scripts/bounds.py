@@ -296,6 +296,14 @@ SAID = {
         "`postgresql_log_unreadable`": "FIELD_BYTES_MAX",
     },
     "collectors/dialled.py": {REFUSED: "SECRET_BYTES_MAX", "`…_waits`, and hearing waits": "HEARD_MAX"},
+    "collectors/opcua_server.py": {
+        "`opcua_server_over`; told by the next answer that has room": "SESSIONS_MAX SUBSCRIPTIONS_MAX",
+        REFUSED: "CLIENTS_MAX CLIENTS_BYTES_MAX",
+        "told: the writes are `lossy`": "AUDITED_MAX",
+        CLIPPED: "NAME_CHARS_MAX",
+        PIECES: "ITEMS_MAX",
+        "none lost: it wraps": "COUNTER_MAX",
+    },
     "collectors/mqtt_broker.py": {
         "`mqtt_broker_hidden`": "PACKET_BYTES_MAX",
         "`mqtt_broker_unreadable`": "LISTING_BYTES_MAX",

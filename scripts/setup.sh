@@ -262,9 +262,24 @@ schema_part() {
     echo "$now" > "$stamp"
 }
 
+# Only for the long tests: a server that says of its sessions what a collector asks for.
+opcua_part() {
+    local stamp=build/node-opcua/.whole now
+    now=$(sha256sum < scripts/node-opcua/package-lock.json)
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then return; fi
+    say "opc ua: fetching node-opcua into build/node-opcua (77 MB, once)"
+    rm -rf build/node-opcua
+    mkdir -p build/node-opcua
+    cp scripts/node-opcua/package*.json build/node-opcua/
+    npm ci --prefix build/node-opcua --ignore-scripts --no-audit --no-fund --loglevel=error >build/node-opcua.log 2>&1 ||
+        { cat build/node-opcua.log; say "opc ua: it could not be fetched (npm's words are above); the long tests need it"; exit 1; }
+    echo "$now" > "$stamp"
+}
+
 system_part
 python_part
 wire_part
 kafka_part
 [ "$what" != long ] || schema_part
+[ "$what" != long ] || opcua_part
 say "ready"

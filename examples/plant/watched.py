@@ -80,9 +80,9 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(network: Network, declaration: Path, store: Path) -> Iterator[Watch]:
-    """`hopwatch watch` on the plant's tap, ready to see the next packet; ended with the context at the latest."""
-    arguments = ["watch", "-d", str(declaration), "-i", network.interface, "--store", str(store), "--json", "--alerts"]
+def watching(network: Network, declaration: Path, store: Path, *more: str) -> Iterator[Watch]:
+    """`hopwatch watch` on the plant's tap, ready to see the next packet; ended with the context at the latest. ``more``: flags."""
+    arguments = ["watch", "-d", str(declaration), "-i", network.interface, "--store", str(store), "--json", "--alerts", *more]
     if not network.namespaces:
         # What else this machine says to itself is not the plant's.
         arguments += ["--bpf", f"not (src host {KERNEL_CHOICE} and dst host {KERNEL_CHOICE})"]

@@ -573,7 +573,7 @@ impl Windows {
     }
 
     /// What is known of the connection besides: how the wire is protected, and in which condition it was seen.
-    #[pyo3(signature = (connection, time_ns, *, transport=None, cipher=None, authentication=None, joined_late=false, one_sided=false, encrypted=false))]
+    #[pyo3(signature = (connection, time_ns, *, transport=None, cipher=None, policy=None, authentication=None, joined_late=false, one_sided=false, encrypted=false))]
     #[allow(clippy::too_many_arguments)] // One call says everything that is known.
     fn describe(
         &self,
@@ -581,6 +581,7 @@ impl Windows {
         time_ns: i64,
         transport: Option<String>,
         cipher: Option<String>,
+        policy: Option<String>,
         authentication: Option<String>,
         joined_late: bool,
         one_sided: bool,
@@ -594,6 +595,7 @@ impl Windows {
                 p.transport = transport.into();
             }
             p.cipher = cipher;
+            p.policy = policy;
             p.authentication = authentication.map(Into::into);
         });
         out.condition(|c| {
