@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import sqlite3
 import zlib
 from abc import ABC, abstractmethod
@@ -62,6 +63,7 @@ KEPT_RANK: Final = 9
 
 Connection = sqlite3.Connection | psycopg.Connection[Any]  # Any: SQL values.
 
+_MADE: Final = re.compile(r"CREATE (?:TABLE|INDEX) IF NOT EXISTS (\w+)")
 _TEXT_TIME: Final = 'TEXT COLLATE "C"'
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS deliveries (
@@ -485,6 +487,21 @@ class SqliteOutbox(_Queues):
         self._holders.clear()
 
 
+def make_tables(db: psycopg.Connection[Any], statements: Sequence[str], lock: int) -> None:  # Any: SQL values.
+    """Make the tables and indexes that are missing; of several that begin at once one, by the advisory ``lock``.
+
+    What is there is not made again: to find that out ``CREATE INDEX IF NOT EXISTS`` waits for every writer, and lets none begin.
+    """
+    names = [found[1] for statement in statements if (found := _MADE.match(statement)) is not None]
+    assert len(names) == len(statements), "every statement makes something that has a name"
+    missing = "SELECT count(*) FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL"
+    with db.transaction():
+        if db.execute(missing, (names,)).fetchall()[0][0]:
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+            for statement in statements:
+                db.execute(statement.encode())
+
+
 class PostgresOutbox(_Queues):
     """The queues in a PostgreSQL database; a connection that was lost is made anew at the next call."""
 
@@ -502,11 +519,11 @@ class PostgresOutbox(_Queues):
         self._held.clear()
         with spoken():
             db = opened(self._address, "hopwatch alerts")
-            with db.transaction():
-                # Two that start at once make the tables one after the other.
-                db.execute("SELECT pg_advisory_xact_lock(%s)", (zlib.crc32(b"hopwatch outbox"),))
-                for statement in POSTGRESQL_TABLES:
-                    db.execute(statement.encode())
+            try:
+                make_tables(db, POSTGRESQL_TABLES, zlib.crc32(b"hopwatch outbox"))
+            except BaseException:
+                db.close()
+                raise
         return db
 
     @contextlib.contextmanager

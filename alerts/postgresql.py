@@ -21,7 +21,7 @@ from typing import Any, Final
 import psycopg
 
 from alerts.book import POSTGRESQL_TABLES, VERSION, Book, Row, opened_key
-from alerts.outbox import PostgresOutbox, QueueState
+from alerts.outbox import PostgresOutbox, QueueState, make_tables
 from hopwatch.store import StoreError
 from hopwatch.store.postgresql import connect, opened, spoken
 from hopwatch.store.rows import sortable
@@ -53,10 +53,8 @@ class PostgresBook(Book):
         with spoken():
             db = opened(self._address, "hopwatch alerts")
             try:
+                make_tables(db, POSTGRESQL_TABLES, _LOCK)
                 with db.transaction():
-                    db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                    for statement in POSTGRESQL_TABLES:
-                        db.execute(statement.encode())
                     row = db.execute("SELECT value FROM alert_state WHERE name = 'version'").fetchone()
                     if row is not None and int(row[0]) > VERSION:
                         raise StoreError(f"{self._name}: alert book of version {row[0]}, expected {VERSION}")

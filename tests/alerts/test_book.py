@@ -352,6 +352,28 @@ def test_no_order_of_commits_loses_a_finding(postgres: str) -> None:
         each.close()
 
 
+def test_whoever_opens_a_book_waits_for_no_writer_of_it(postgres: str) -> None:
+    """Every scrape and every page of the console opens one; a step may take seconds."""
+    the_book = book(postgres)
+    the_book.letters = lambda event: [letter("siem", event)]
+    opened = threading.Event()
+
+    def look() -> None:
+        other = book(postgres)
+        other.destinations()
+        other.close()
+        opened.set()
+
+    with psycopg.connect(postgres) as writer:
+        for table in ("alerts", "alert_revisions", "deliveries", "delivery_destinations"):
+            writer.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE".encode())
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert opened.wait(20)
+    thread.join()
+    the_book.close()
+
+
 def test_a_connection_that_was_cut_is_made_anew(postgres: str) -> None:
     the_book = book(postgres)
     with psycopg.connect(postgres, autocommit=True) as other:
