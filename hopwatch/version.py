@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+NOT_INSTALLED: Final = "not installed"
+
 
 def version() -> str:
     """The version of the installed package; a checkout that is not installed has none."""
@@ -11,4 +15,4 @@ def version() -> str:
     try:
         return metadata.version("hopwatch")
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 from alerts.delivery import Destination
 from alerts.delivery.alertmanager import Alertmanager
@@ -30,6 +29,7 @@ from alerts.settings import (
 )
 from hopwatch.bus.connection import Connection
 from hopwatch.events import Alert
+from hopwatch.version import NOT_INSTALLED, version
 
 Firing = Callable[[], Iterable[Alert]]
 Cluster = Callable[[], Connection]
@@ -37,11 +37,8 @@ Cluster = Callable[[], Connection]
 
 def origin(settings: AlertsSettings) -> Origin:
     """Who sends: this machine, this version, and the console's address."""
-    try:
-        said = version("hopwatch")
-    except PackageNotFoundError:
-        said = "0"
-    return Origin(socket.gethostname(), said, settings.console, settings.pages)
+    said = version()
+    return Origin(socket.gethostname(), "0" if said == NOT_INSTALLED else said, settings.console, settings.pages)
 
 
 def destinations(settings: AlertsSettings, cluster: Cluster, firing: Firing = tuple) -> Mapping[str, Destination]:
