@@ -43,6 +43,12 @@ DUE_MAX: Final = 1_000
 REVISIONS_MAX: Final = 1_000
 """Revisions kept of one alert; of more, the oldest updates go (`revisions_gone`), never what was told or decided."""
 
+UNQUEUED_MAX: Final = 100_000
+"""Events that wait for a runner that knows who is told; of more, the oldest go (`unqueued_gone`). The book itself keeps them all."""
+
+PIECE_EVENTS: Final = 1_000
+"""Events of the history read at once."""
+
 PRUNE_EVERY: Final = 64
 RESOLVED_DAYS: Final = 400
 """Days an alert is kept after it was resolved."""
@@ -274,8 +280,9 @@ class Book(ABC):
         self._many(_PUT_RULE, [clean(_rule_row(held.rules[one])) for one in sorted(held.touched_rules)])
         self._many(_PUT_FOLD, [(one, *held.folded[one]) for one in sorted(held.touched_folded)])
         self._many("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)", [clean(_decision_row(one)) for one in decisions])
-        self._queue(db, [*decisions, *made], now_ns)
         counted = Counter(desk.counted)
+        if gone := self._queue(db, [*decisions, *made], now_ns):
+            counted["unqueued_gone"] += gone
         for alert in made:
             if alert.revision >= REVISIONS_MAX and alert.revision % PRUNE_EVERY == 0:
                 counted["revisions_gone"] += self._prune(alert)
@@ -283,20 +290,27 @@ class Book(ABC):
             self._many(_PUT_STATE, [("counted", text(Counter(self.counted()) + counted))])
         return made
 
-    def _queue(self, db: Any, events: Sequence[Alert | Decision], now_ns: int) -> None:  # Any: a connection of either
-        """Write letters; where nobody knows to whom, leave it to who does."""
+    def _queue(self, db: Any, events: Sequence[Alert | Decision], now_ns: int) -> int:  # Any: a connection of either
+        """Write letters; where nobody knows to whom, leave it to who does. Returns how many of those went at the bound."""
         if self.letters is None:
-            if events:
-                ((last,),) = self._rows("SELECT COALESCE(MAX(place), 0) FROM alert_unqueued")
-                rows = [clean((int(last) + place, text(event.model_dump()))) for place, event in enumerate(events, 1)]
-                self._many("INSERT INTO alert_unqueued VALUES (?, ?)", rows)
-            return
+            if not events:
+                return 0
+            ((first, last),) = self._rows("SELECT COALESCE(MIN(place), 1), COALESCE(MAX(place), 0) FROM alert_unqueued")
+            rows = [clean((int(last) + place, text(event.model_dump()))) for place, event in enumerate(events, 1)]
+            self._many("INSERT INTO alert_unqueued VALUES (?, ?)", rows)
+            # Places follow one another, and are taken away from the front alone.
+            keeps = int(last) + len(events) - UNQUEUED_MAX + 1
+            if keeps <= int(first):
+                return 0
+            self._many("DELETE FROM alert_unqueued WHERE place < ?", [(keeps,)])
+            return keeps - int(first)
         waiting = self._rows("SELECT place, event FROM alert_unqueued ORDER BY place")
         before = [_said(line) for _, line in waiting]
         letters = [letter for event in (*before, *events) for letter in self.letters(event)]
         if letters:
             queue(db, letters, now_ns)
         self._many("DELETE FROM alert_unqueued WHERE place = ?", [(place,) for place, _ in waiting])
+        return 0
 
     def _prune(self, alert: Alert) -> int:
         where = "FROM alert_revisions WHERE alert_id = ? AND change = 'updated' AND revision < ?"
@@ -380,16 +394,22 @@ class Book(ABC):
 
     def history(self, since: str | None = None, until: str | None = None) -> Iterator[dict[str, Any]]:  # Any: JSON values
         """Revisions and decisions in the order of time, a decision before what it changed."""
-        terms = [(sign, sortable(moment)) for sign, moment in ((">=", since), ("<", until)) if moment is not None]
-        bounds = [moment for _, moment in terms]
+        upper = [] if until is None else [sortable(until)]
         parts = []
         for table, column, order in (("decisions", "made_time", 0), ("alert_revisions", "changed_time", 1)):
-            where = " AND ".join([f"{column} {sign} ?" for sign, _ in terms] or ["1 = 1"])
+            where = f"{column} >= ?" + (f" AND {column} < ?" if upper else "")
             revision = "0" if order == 0 else "revision"
-            parts.append(f"SELECT {column} AS at, {order} AS what, {revision} AS n, event_id, event FROM {table} WHERE {where}")
-        sql = f"SELECT event FROM ({' UNION ALL '.join(parts)}) AS every ORDER BY at, what, n, event_id"
-        for (event,) in self._rows(sql, (*bounds, *bounds)):
-            yield json.loads(event)
+            # A piece begins behind the last event of the one before, and looks at nothing that is older.
+            parts.append(
+                f"SELECT * FROM (SELECT {column} AS at, {order} AS what, {revision} AS n, event_id, event FROM {table} WHERE {where}"
+                f" AND ({column}, {order}, {revision}, event_id) > (?, ?, ?, ?) ORDER BY at, n, event_id LIMIT ?) AS of_{table}"
+            )
+        sql = f"SELECT at, what, n, event_id, event FROM ({' UNION ALL '.join(parts)}) AS every ORDER BY at, what, n, event_id LIMIT ?"
+        last: Row = ("" if since is None else sortable(since), -1, -1, "")
+        while rows := self._rows(sql, (*(last[0], *upper, *last, PIECE_EVENTS) * 2, PIECE_EVENTS)):
+            for *_, event in rows:
+                yield json.loads(event)
+            last = rows[-1][:4]
 
     def decisions(self, alert_id: str | None = None) -> list[dict[str, Any]]:  # Any: JSON values
         """Decisions, the first one first; of one alert those about it, and the suppression that it is under."""

@@ -158,6 +158,19 @@ def test_a_decision_where_no_destination_is_known_is_queued_by_the_runner(house:
     assert len(house.queued()) == 3
 
 
+def test_what_nobody_queues_is_bounded_and_counted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console without a runner takes findings in for ever; its book is not to grow by letters that nobody sends."""
+    monkeypatch.setattr(books, "UNQUEUED_MAX", 10)
+    house.book.letters = None
+    for number in range(1, 16):
+        house.found(finding(number, who=f"svc_{number}"), after=SECOND)
+    house.book.letters = lambda event: [letter("siem", event)]
+    house.found(finding(16, who="svc_16"), after=SECOND)
+    told = [one["finding"]["finding_id"] for one in house.queued()]
+    assert told == [finding(number).finding_id for number in range(6, 17)]
+    assert house.book.counted()["unqueued_gone"] == 5
+
+
 def test_a_decision_is_carried_out_once_and_listed_with_person_time_and_reason(house: House) -> None:
     house.found(finding(1))
     assert len(house.decide("acknowledge", A1, ticket="CHG-5120")) == 1
@@ -296,6 +309,19 @@ def test_history_has_decisions_before_what_they_changed(house: House) -> None:
     assert [(one["kind"], one.get("revision")) for one in house.book.history()] == [("alert", 0), ("decision", None), ("alert", 1)]
     assert [one["kind"] for one in house.book.history(since=at(MINUTE))] == ["decision", "alert"]
     assert [one["kind"] for one in house.book.history(until=at(MINUTE))] == ["alert"]
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7])
+def test_history_is_the_same_however_few_are_read_at_once(house: House, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    house.found(*(finding(number) for number in range(1, 8)))
+    house.decide("resolve", A1, disposition="test")
+    house.found(*(finding(number, word=1, severity="critical") for number in range(2, 6)), after=MINUTE)
+    whole = list(house.book.history())
+    part = list(house.book.history(at(0), at(1)))
+    assert len(whole) > len(part) > 7
+    monkeypatch.setattr(books, "PIECE_EVENTS", piece)
+    assert list(house.book.history()) == whole
+    assert list(house.book.history(at(0), at(1))) == part
 
 
 def test_two_writers_take_turns_and_neither_loses(house: House) -> None:
