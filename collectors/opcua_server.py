@@ -401,6 +401,8 @@ class OpcuaServer:
             done.add(("subscribe", "server"))
         for operation, data_from in sorted(done):
             self._windows.uncounted(session.connection, now_ns, operation, data_from)
+        # The end of a login is told with it: until then it names what a tap sees of this client (docs/decisions/0041).
+        self._windows.add(session.connection, now_ns, "connect", "client")
         self._windows.close(session.connection, now_ns)
         self._count("sessions_ended")
 

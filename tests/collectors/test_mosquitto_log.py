@@ -232,3 +232,26 @@ def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path,
             told += batch
         told += everything(reader(tmp_path))
         assert list(dict.fromkeys(told)) == whole, f"killed after {killed_at} batches"
+
+
+def test_a_log_that_grows_while_its_reader_is_killed_is_told_once(tmp_path: Path) -> None:
+    lines = text(day(turns=30)).splitlines(keepends=True)
+    for killed_at in range(8):
+        folder = tmp_path / str(killed_at)
+        folder.mkdir()
+        path = folder / "a.log"
+        path.write_text("".join(lines[:12]))
+        written, told = 12, []
+        for turn, batch in enumerate(batches(reader(folder))):
+            told += batch
+            if turn == killed_at:
+                break
+            with path.open("a") as file:
+                file.write("".join(lines[written : written + 5]))
+            written += 5
+        with path.open("a") as file:
+            file.write("".join(lines[written:]))
+        told += everything(reader(folder))
+        once = list(dict.fromkeys(told))
+        assert len({event.event_id for event in flows(once)}) == len(once)
+        assert sum(counted(flows(once)).values()) == 60, f"killed after {killed_at} batches"

@@ -153,6 +153,7 @@ def test_what_a_session_did_last_nobody_has_counted(tmp_path: Path) -> None:
         ("subscribe", 0, "lossy"),
     ]
     assert values(lines) == 3
+    assert [flow.final for flow in flows(lines) if flow.operation == "connect"] == [False, True]
 
 
 def test_sessions_that_came_and_went_between_two_answers_are_a_loss(tmp_path: Path) -> None:
