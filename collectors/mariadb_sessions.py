@@ -7,23 +7,14 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from collectors.asked import Asked, every
+from collectors.dialled import secret
 from collectors.feed import FeedError, Told
 
 SESSIONS_MAX: Final = 8_192
 """Sessions followed at a time; of more, the one heard of longest ago is let go, and counted."""
-
-ASK_S: Final = 1.0
-"""How often the list is asked for, unless it is said."""
-
-EVERY_S_MIN: Final = 0.1
-"""The server logs that it was asked; a reader that asks whenever there is something to read would never end."""
-
-AGAIN_S: Final = 5.0
-"""How long after a failure it is not."""
 
 TIMEOUT_S: Final = 5
 
@@ -70,18 +61,15 @@ def login(told: Told) -> tuple[str, ...]:
 
 
 class Sessions:
-    """One server's process list."""
+    """One server's process list, asked for by a thread of its own."""
 
-    def __init__(
-        self, address: str, port: int, options: dict[str, Any], every_s: float = ASK_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._address, self._port, self._options, self._every_s, self._clock = address, port, options, every_s, clock
-        self._next_s = 0.0
+    def __init__(self, address: str, port: int, options: dict[str, Any], every_s: float) -> None:
+        self._address, self._port, self._options = address, port, options
         self._connection: Any = None  # Any: PyMySQL has no types.
-        self._polls = self._failed = 0
         self._listed: dict[int, Place] = {}
-        self.failure = ""
-        """Why it was asked for in vain the last time."""
+        self._asks = Asked(self._ask, every_s)
+        self.counters = self._asks.counters
+        self.sample = self._asks.newest
 
     @classmethod
     def of(cls, told: Told, address: str, port: int) -> Sessions | None:
@@ -92,43 +80,24 @@ class Sessions:
         """
         if "user" not in told.options:
             return None
-        password = ""
-        if path := told.options.get("password_file"):
-            try:
-                password = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeError):
-                raise FeedError(f"{told.kind} {told.feed}: password_file {path} cannot be read") from None
         try:
             context = _context(told.options.get("ca"), told.options.get("server_name"))
-            every_s = float(told.options.get("every", ASK_S))
         except OSError:
             raise FeedError(f"{told.kind} {told.feed}: ca {told.options.get('ca')} cannot be read") from None
-        except ValueError:
-            raise FeedError(f"{told.kind} {told.feed}: every {told.options['every']!r}, expected seconds") from None
-        if not EVERY_S_MIN <= every_s <= 3_600:
-            raise FeedError(f"{told.kind} {told.feed}: every {every_s}, expected {EVERY_S_MIN} to 3600 seconds")
-        return cls(address, port, {"user": told.options["user"], "password": password, "ssl": context}, every_s)
+        options = {"user": told.options["user"], "password": secret(told, "password_file") or "", "ssl": context}
+        return cls(address, port, options, every(told))
 
-    def counters(self) -> dict[str, int]:
-        """How often it was asked for, and how often in vain."""
-        return {"polls": self._polls, "polls_failed": self._failed}
+    @property
+    def failure(self) -> str:
+        """Why it was asked for in vain the last time."""
+        return self._asks.failure
 
-    def sample(self) -> Sample | None:
-        """The list, if it is time; None if it is not, or the server does not say."""
-        now = self._clock()
-        if now < self._next_s:
-            return None
-        self._next_s = now + self._every_s
+    def _ask(self) -> Sample:
         try:
-            found = self._asked()
-        except Exception as error:  # The driver lets out whatever its socket and its parser raise; it is tried again.
-            self._failed += 1
-            self.failure = " ".join(str(part) for part in (type(error).__name__, *error.args[:1]))
-            self._next_s = now + AGAIN_S
+            return self._asked()
+        except Exception:
             self._hang_up()
-            return None
-        self._polls, self.failure = self._polls + 1, ""
-        return found
+            raise
 
     def _asked(self) -> Sample:
         import pymysql

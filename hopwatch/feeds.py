@@ -42,6 +42,12 @@ KINDS: Final = {
     "logins": Known(
         "collectors.logins", "Logins", "ADDRESS:PORT=PATH", "records of logins as JSON lines: Windows events, or our own shape"
     ),
+    "postgresql-activity": Known(
+        "collectors.postgresql_activity",
+        "PostgresqlActivity",
+        "ADDRESS:PORT=DATABASE",
+        "a PostgreSQL server's sessions and counts of statements, asked for",
+    ),
     "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
     "suricata": Known("collectors.suricata", "Suricata", "PATTERN", "Suricata's eve.json"),
     "zeek": Known("collectors.zeek", "Zeek", "PATTERN", "Zeek's logs, JSON or tab-separated"),

@@ -285,6 +285,11 @@ SAID = {
     "collectors/mariadb_sessions.py": {
         "`mariadb_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
     },
+    "collectors/postgresql_activity.py": {
+        "`postgresql_activity_statements_over`": "STATEMENTS_MAX",
+        "none hidden: a summary of what `pg_stat_activity` shows; the older ones were seen before": "LISTED_MAX",
+    },
+    "collectors/asked.py": {REFUSED: "EVERY_S_MAX"},
     "collectors/records.py": {
         "`…_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
         UNKNOWN: "STATEMENT_BYTES_MAX",

@@ -71,3 +71,12 @@ def started(held: servers.Processes, host: Host, port: int, folder: Path) -> Mar
     process = held.start("mariadb", host, [daemon, *options])
     held.wait_for("mariadb", process, host, (host.address, port))
     return MariaDB(host, port, own, certificate)
+
+
+def answers(server: MariaDB) -> bool:
+    """It listens before it has read its first file."""
+    try:
+        server.connect("svc_mw").close()
+    except pymysql.err.OperationalError:
+        return False
+    return True

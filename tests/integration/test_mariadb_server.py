@@ -24,7 +24,7 @@ from examples.plant.network import Network, loopback_capture_works, namespaces_w
 from examples.plant.record import recording
 from examples.plant.watched import Json, replay, stored_flows
 from hopwatch.events import Flow, parse
-from tests.integration.mariadb import PASSWORD, MariaDB, started
+from tests.integration.mariadb import PASSWORD, MariaDB, answers, started
 
 ADDRESSES = {"mes-db": "10.20.1.21", "mw": "10.30.0.20"}
 DECLARATION = """
@@ -161,14 +161,6 @@ def lived(folder: Path) -> Iterator[Day]:
         replay([folder / "day.pcap.gz"], declaration, folder / "store.db", "--agent", "tap-demo")
         found.tapped = stored_flows(folder / "store.db")
         yield found
-
-
-def answers(server: MariaDB) -> bool:
-    try:
-        server.connect("svc_mw").close()
-    except pymysql.err.OperationalError:
-        return False
-    return True
 
 
 class followed:
