@@ -190,7 +190,11 @@ SAID = {
         THRESHOLD: "WAIT_S_MAX",
         "none hidden: who failed longest ago may try again": "THROTTLED_MAX",
     },
-    "dashboards/console/visit.py": {REFUSED: "FIELDS_MAX", "none lost: the log has all": "LOG_MAX"},
+    "dashboards/console/visit.py": {
+        REFUSED: "FIELDS_MAX",
+        "none lost: the log has all": "LOG_MAX",
+        "none lost: made anew": "UNCHANGED_MAX",
+    },
     "hopwatch/bus/embedded.py": {
         "error: the run says so and ends, what is left is told as a loss": "LOG_BYTES_MAX",
         "none lost: written back into the file": "WAL_BYTES_MAX",
