@@ -49,6 +49,7 @@ KINDS: Final = {
         "a PostgreSQL server's sessions and counts of statements, asked for",
     ),
     "postgresql-log": Known("collectors.postgresql_log", "PostgresqlLog", "ADDRESS:PORT=PATH", "a PostgreSQL server's csvlog or jsonlog"),
+    "relay-log": Known("collectors.relay_log", "RelayLog", "PATTERN", "a proxy's or load balancer's log: JSON lines, or IIS's W3C"),
     "suricata": Known("collectors.suricata", "Suricata", "PATTERN", "Suricata's eve.json"),
     "zeek": Known("collectors.zeek", "Zeek", "PATTERN", "Zeek's logs, JSON or tab-separated"),
     "mosquitto-log": Known("collectors.mosquitto_log", "MosquittoLog", "ADDRESS:PORT=PATH", "a Mosquitto broker's log"),

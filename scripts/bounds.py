@@ -324,6 +324,10 @@ SAID = {
         "`mosquitto_log_waiting_over`": "WAITING_MAX",
         "none lost: the next set goes on": "FILTERS_MAX",
     },
+    "collectors/relay_log.py": {
+        "the line is `unreadable`": "HEAD_LINES_BYTES_MAX",
+        "none lost: only two lines of one instant may get one id": "ENDS_MAX",
+    },
     "collectors/sensor_log.py": {
         "`…_sessions_over`, and told: the connection ends": "SESSIONS_MAX",
         "`…_names_over`": "ANSWERS_MAX",

@@ -95,6 +95,9 @@ missing_packages() {
     # What a plant has beside its servers, and what asks them all day.
     have haproxy || echo haproxy
     have prometheus-postgres-exporter || echo prometheus-postgres-exporter
+    # Relays, whose logs name who was before them.
+    have squid || echo squid
+    have nginx || echo nginx-light
     # What scrapes the figures and checks the rules.
     { have prometheus && have promtool; } || echo prometheus
     # What reads the units; it is not started.

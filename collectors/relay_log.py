@@ -1,0 +1,205 @@
+"""What a relay says of its clients: proxies (Squid), load balancers (HAProxy, nginx), address translation, and IIS.
+
+Behind a relay a tap sees the relay's address and, under TLS, nothing else. The relay knows who was before it: the client's
+end, its user, what was asked for, and the bytes both ways. Each line is one request, or one tunnel, and becomes one window.
+
+All but IIS can be told what to log, so there is one format, JSON lines with the keys of docs/collectors/relays.md. IIS writes the W3C
+Extended Log File Format, whose directives name its columns.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from collectors.feed import FeedError, Told
+from collectors.log import Log
+from hopwatch.events import time_ns as instant
+
+HEAD_LINES_BYTES_MAX: Final = 1 << 16
+"""Bytes of a file in which the names of its columns are looked for."""
+
+ENDS_MAX: Final = 8_192
+"""Connections whose last line is remembered, so that two lines of one instant have ids of their own."""
+
+GETS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND"})
+REFUSED: Final = (401, 403, 407)
+SQUID_NONE: Final = "-"
+
+_W3C: Final = {
+    "c-ip": "client", "c-port": "client_port", "REMOTE_PORT": "client_port", "s-ip": "relay", "s-port": "relay_port", "cs-username": "user",
+    "cs-method": "method", "cs-uri-stem": "target", "cs-host": "host", "cs(User-Agent)": "agent", "sc-status": "status",
+    "cs-bytes": "received", "sc-bytes": "sent", "time-taken": "ms",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Passed:
+    """One request, or one tunnel, through a relay."""
+
+    time_ns: int
+    client: tuple[str, int]
+    relay: tuple[str, int]
+    user: str | None
+    agent: str | None
+    method: str | None
+    target: str
+    host: str | None
+    status: int
+    received: int
+    sent: int
+
+
+class RelayLog(Log[Passed]):
+    """One relay's log. Its own counter: ``portless``, lines without the client's port, which nothing joins with a tap's view."""
+
+    KIND = "relay-log"
+
+    @classmethod
+    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> RelayLog:
+        """``[FEED=]PATTERN``.
+
+        Raises:
+            FeedError: an option, or as a log does.
+        """
+        return cls(plant, told.feed, told.only().where, [], state, now_ns)
+
+    def _begin(self) -> None:
+        self._columns: list[str] = []
+        self._last: OrderedDict[tuple[str, int, str, int], int] = OrderedDict()
+
+    def _kept(self) -> dict[str, Any]:  # Any: JSON values
+        return {"last": [[*ends, last_ns] for ends, last_ns in self._last.items()]}
+
+    def _resume(self, said: dict[str, Any]) -> None:  # Any: JSON values
+        for client, client_port, relay, relay_port, last_ns in said["last"]:
+            self._last[client, client_port, relay, relay_port] = last_ns
+
+    def _format(self, path: Path, head: bytes) -> None:
+        if not head.startswith(b"#") and b"{" not in head.split(b"\n")[0]:
+            raise FeedError(f"{path}: neither JSON lines nor W3C (#Fields:); docs/collectors/relays.md says how to have them")
+
+    def _take(self, path: Path, offset: int, content: bytes) -> None:
+        self._columns = []
+        if offset and not content.startswith(b"{"):
+            with path.open("rb") as file:
+                for line in file.read(min(offset, HEAD_LINES_BYTES_MAX)).split(b"\n"):
+                    self._directive(line)
+        super()._take(path, offset, content)
+
+    def _directive(self, line: bytes) -> None:
+        if line.startswith(b"#Fields:"):
+            self._columns = line.decode("utf-8", "replace").split()[1:]
+
+    def _parsed(self, record: bytes) -> Passed | None:
+        if record.startswith(b"#"):
+            self._directive(record)
+            return None
+        start = record.find(b"{")
+        # What syslog puts before it is not part of it.
+        row = json.loads(record[start:]) if start >= 0 else self._row(record.decode("utf-8", "replace"))
+        client, relay = _end(row, "client"), _end(row, "relay")
+        method = _text(row, "method")
+        return Passed(
+            time_ns=_time_ns(row),
+            client=client,
+            relay=relay,
+            user=_text(row, "user"),
+            agent=_text(row, "agent"),
+            method=method,
+            target=_text(row, "target") or "/",
+            host=_text(row, "host"),
+            status=int(_text(row, "status") or 0),
+            received=int(row["received"]),
+            sent=int(row["sent"]),
+        )
+
+    def _row(self, line: str) -> dict[str, Any]:  # Any: as the JSON lines have it
+        cells = line.split()
+        if not self._columns or len(cells) != len(self._columns):
+            raise ValueError(f"{len(cells)} columns, expected {len(self._columns)}")
+        said = dict(zip(self._columns, cells, strict=True))
+        row: dict[str, Any] = {_W3C[name]: cell for name, cell in said.items() if name in _W3C}  # Any: as above
+        # IIS writes a space of an agent as a plus.
+        return row | {"time": f"{said['date']}T{said['time']}Z", "agent": row.get("agent", SQUID_NONE).replace("+", " ")}
+
+    def _heard(self, entry: Passed) -> None:
+        from hopwatch_wire import read_target
+
+        tunnel = entry.method == "CONNECT"
+        name, marks, host, port = read_target(entry.target, connect=tunnel)
+        if not entry.client[1]:
+            self._count("portless")
+        time_ns = self._instant(entry)
+        connection = self._windows.open(
+            entry.client,
+            entry.relay,
+            time_ns,
+            protocol="http" if entry.method else None,
+            depth="server-log" if entry.method and not tunnel else "sizes",
+            seen_by="proxy-log",
+            opened_by="client",
+        )
+        self._windows.identify(
+            connection, time_ns, account=entry.user, application=entry.agent, account_from="proxy-log" if entry.user else None
+        )
+        # The relay knows whether TLS was on this leg; its log, as told to write it, does not.
+        self._windows.describe(connection, time_ns, transport="unknown", encrypted=tunnel)
+        if host is not None and port is not None:
+            self._windows.asked(connection, time_ns, host, port, "connect" if tunnel else "absolute-form")
+        elif entry.host is not None:
+            self._windows.named(connection, time_ns, entry.host, "http")
+        operation, data_from = _moved(entry, tunnel=tunnel)
+        forth, back = (entry.received, entry.sent) if data_from == "client" else (entry.sent, entry.received)
+        names = [name] if entry.method and not tunnel else []
+        self._windows.add(
+            connection, time_ns, operation, data_from, names=names, marks=marks, messages=1 if names else 0, bytes=forth, bytes_back=back
+        )
+        self._windows.close(connection, time_ns)
+
+    def _instant(self, entry: Passed) -> int:
+        """When the line is from, made later than the one before of the same connection."""
+        ends = (*entry.client, *entry.relay)
+        time_ns = max(entry.time_ns, self._last.pop(ends, 0) + 1)
+        self._last[ends] = time_ns
+        if len(self._last) > ENDS_MAX:
+            self._last.popitem(last=False)
+        return time_ns
+
+
+def _moved(entry: Passed, *, tunnel: bool) -> tuple[str, str]:
+    if not (entry.received or entry.sent):
+        return "attempt", "client"
+    if entry.status in REFUSED:
+        return "refused", "client"
+    if tunnel or entry.method is None:
+        return "transfer", "client"
+    return ("get", "server") if entry.method in GETS else ("put", "client")
+
+
+def _end(row: dict[str, Any], name: str) -> tuple[str, int]:  # Any: JSON values
+    port = int(_text(row, f"{name}_port") or 0)
+    if not 0 <= port < 65_536:
+        raise ValueError(f"{name}_port {port}, expected 0 to 65535")
+    return str(ipaddress.ip_address(str(row[name]))), port
+
+
+def _text(row: dict[str, Any], name: str) -> str | None:  # Any: JSON values
+    said = str(row.get(name, SQUID_NONE))
+    return None if said in ("", SQUID_NONE) else said
+
+
+def _time_ns(row: dict[str, Any]) -> int:  # Any: JSON values
+    """When the request was over: seconds of the epoch, or RFC 3339."""
+    said = str(row["time"])
+    with suppress(ValueError):
+        whole, _, part = said.partition(".")
+        return int(whole) * 10**9 + int(part.ljust(9, "0")[:9] or 0)
+    return instant(said)
