@@ -19,25 +19,30 @@ def topic(encoding: str, kind: str, publisher: str, *more: str) -> str:
     return "/".join(["opcua", encoding, kind, publisher, *more])
 
 
-def uadp_message(datasets: Sequence[Sequence[float]], *, encoding: str = "variant", publisher: str = "press-1") -> tuple[bytes, int]:
-    """A NetworkMessage of key frames, one for each data set, and its fields; ``encoding``: variant, value, delta or raw."""
+def uadp_message(
+    datasets: Sequence[Sequence[float]], *, encoding: str = "variant", publisher: str = "press-1", header: bool = True
+) -> tuple[bytes, int]:
+    """A NetworkMessage of key frames, one for each data set, and its fields; ``encoding``: variant, value, delta or raw.
+
+    Without ``header`` nothing says how many data sets there are and where each ends.
+    """
     frames: list[Any] = []  # Any: asyncua's kinds of messages have no common type
     for fields in datasets:
         variants = [ua.Variant(value, ua.VariantType.Double) for value in fields]
-        header = HEADER(SequenceNo=ua.UInt16(7), Status=ua.UInt16(0), CfgMajorVersion=ua.UInt32(1))
+        own = HEADER(SequenceNo=ua.UInt16(7), Status=ua.UInt16(0), CfgMajorVersion=ua.UInt32(1))
         if encoding == "value":
             now = ua.DateTime(2026, 4, 7)
-            frames.append(uadp.UadpDataSetDataValue(header, [ua.DataValue(one, SourceTimestamp=now) for one in variants]))
+            frames.append(uadp.UadpDataSetDataValue(own, [ua.DataValue(one, SourceTimestamp=now) for one in variants]))
         elif encoding == "delta":
-            frames.append(uadp.UadpDataSetDeltaVariant(header, [uadp.DeltaVariant(ua.UInt16(at), one) for at, one in enumerate(variants)]))
+            frames.append(uadp.UadpDataSetDeltaVariant(own, [uadp.DeltaVariant(ua.UInt16(at), one) for at, one in enumerate(variants)]))
         elif encoding == "raw":
-            frames.append(uadp.UadpDataSetRaw(header, bytes(8 * len(fields))))
+            frames.append(uadp.UadpDataSetRaw(own, bytes(8 * len(fields))))
         else:
-            frames.append(uadp.UadpDataSetVariant(header, variants))
+            frames.append(uadp.UadpDataSetVariant(own, variants))
     written = uadp.UadpNetworkMessage(
         Header=uadp.UadpHeader(PublisherId=ua.String(publisher)),
         GroupHeader=uadp.UadpGroupHeader(WriterGroupId=ua.UInt16(1), SequenceNo=ua.UInt16(9)),
-        DataSetPayloadHeader=[ua.UInt16(100 + number) for number in range(len(frames))],
+        DataSetPayloadHeader=[ua.UInt16(100 + number) for number in range(len(frames) if header else 0)],
         Payload=frames,
     )
     return written.to_binary(), sum(len(fields) for fields in datasets)

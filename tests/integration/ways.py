@@ -156,6 +156,7 @@ def _pubsub(plant: Plant) -> Counted:
         (uadp_topic, *pubsub.uadp_message([numbers] * 9)),
         (uadp_topic, *pubsub.uadp_message([numbers, numbers[:7]], encoding="value")),
         (uadp_topic, *pubsub.uadp_message([numbers[:5]], encoding="delta")),
+        (uadp_topic, *pubsub.uadp_message([numbers, numbers[:3]], header=False)),
         (uadp_topic, pubsub.uadp_keep_alive(), 0),
         (pubsub.topic("json", "action-request", "press-1", "do"), *pubsub.json_message([{"Setpoint": 5}], kind="ua-action-request")),
     ]

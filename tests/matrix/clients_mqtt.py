@@ -17,6 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from examples.plant import pubsub, sparkplug
 from examples.plant import servers as plant
 from tests.matrix.ledger import Moved
 from tests.matrix.servers import ACCOUNT, PLACEHOLDER, Server
@@ -156,6 +157,62 @@ def aliases(server: Server) -> Ledger:
     return _told(publisher, subscriber)
 
 
+def _payloads(server: Server, name: str, filters: str, said: Sequence[tuple[str, bytes, int]], commands: frozenset[str]) -> Ledger:
+    """Messages whose writer counts their values, published by one client and delivered to another."""
+    subscriber, publisher = Session(server, f"sub-{name}"), Session(server, f"pub-{name}")
+    subscriber.subscribe(filters, 1)
+    for number, (topic, payload, _) in enumerate(said):
+        publisher.client.publish(topic, payload, number % 2).wait_for_publish(WAIT_S)
+    subscriber.wait_for(len(said))
+    publisher.close()
+    subscriber.close()
+    written = [values for topic, _, values in said if topic in commands]
+    values = sum(values for _, _, values in said)
+    return [
+        Moved(ACCOUNT, "write", values=sum(written), messages=len(written)),
+        Moved(ACCOUNT, "publish", values=values - sum(written), messages=len(said) - len(written)),
+        Moved(ACCOUNT, "subscribe", values=values, messages=subscriber.arrived),
+    ]
+
+
+def sparkplug_b(server: Server) -> Ledger:
+    """Births, data by aliases alone, a table, a template, commands and deaths (Eclipse Sparkplug 3.0.0)."""
+    node = sparkplug.EdgeNode("matrix", "press-1")
+    table = sparkplug.Table(["part", "scrap"], [["P-1", 1.0], ["P-2", 2.0]])
+    pump = sparkplug.Template("Pump", {"rpm": 1.0, "seal": sparkplug.Template("Seal", {"wear": 0.1})}, {"size": 3.0})
+    device: dict[str, sparkplug.Value] = {"Temperature": 21.5, "Scrap": table, "Pump": pump, "Photo": bytes(400), "Idle": None}
+    written = [
+        ("NBIRTH", None, node.birth({"bdSeq": 0})),
+        ("DBIRTH", "robot", node.birth(device)),
+        ("DDATA", "robot", node.data({"Temperature": 22.0})),
+        ("DDATA", "robot", node.data({"Scrap": table, "Pump": pump})),
+        ("NCMD", None, node.payload({"Node Control/Rebirth": True})),
+        ("DCMD", "robot", node.payload({"Temperature": 20.0, "Idle": 1})),
+        ("DDEATH", "robot", node.payload({})),
+        ("NDEATH", None, node.payload({"bdSeq": 0})),
+    ]
+    said = [(node.topic(verb, device_name), payload, values) for verb, device_name, (payload, values) in written]
+    return _payloads(server, "sparkplug", "spBv1.0/matrix/#", said, frozenset({node.topic("NCMD"), node.topic("DCMD", "robot")}))
+
+
+def pubsub_messages(server: Server) -> Ledger:
+    """JSON with its headers and without, UADP in each of its encodings, an action (OPC 10000-14)."""
+    fields = {"Temperature": {"Value": 21.5}, "Steps": [1, {"a": "b"}]}
+    json_topic, uadp_topic = pubsub.topic("json", "data", "matrix", "fast"), pubsub.topic("uadp", "data", "matrix", "fast", "state")
+    action = pubsub.topic("json", "action-request", "matrix")
+    said = [
+        (json_topic, *pubsub.json_message([fields, {"Speed": 3}])),
+        (json_topic, *pubsub.json_message([fields], network=False, dataset=False, single=True)),
+        (uadp_topic, *pubsub.uadp_message([[1.0, 2.0], [3.0]])),
+        (uadp_topic, *pubsub.uadp_message([[1.0, 2.0]], encoding="value")),
+        (uadp_topic, *pubsub.uadp_message([[1.0], [2.0]], encoding="delta")),
+        (uadp_topic, *pubsub.uadp_message([[1.0, 2.0]], header=False)),
+        (uadp_topic, pubsub.uadp_keep_alive(), 0),
+        (action, *pubsub.json_message([{"Setpoint": 5}], kind="ua-action-request")),
+    ]
+    return _payloads(server, "pubsub", "opcua/+/+/matrix/#", said, frozenset({action}))
+
+
 def administration(server: Server) -> Ledger:
     """Accounts through Mosquitto's dynamic-security topic: one message may hold several commands."""
     session = Session(server, "administers")
@@ -187,6 +244,8 @@ PAHO: dict[str, Verb] = {
     "retained, wildcard replay": retained,
     "shared subscription": shared,
     "topic alias": aliases,
+    "Sparkplug B": sparkplug_b,
+    "OPC UA PubSub": pubsub_messages,
     "WebSocket": _pair(1, 4, websocket=True),
     "account administration": administration,
 }

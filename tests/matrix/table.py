@@ -55,6 +55,8 @@ VERBS: dict[str, tuple[str, ...]] = {
         "retained, wildcard replay",
         "shared subscription",
         "topic alias",
+        "Sparkplug B",
+        "OPC UA PubSub",
         "WebSocket",
         "account administration",
         "bridge",

@@ -515,6 +515,7 @@ impl Mqtt {
                 *node = half.nodes.of(reading, topic.objects.names.first().map_or("", String::as_str));
             }
             half.last_topic = None;
+            half.last = Some(topic.movements[sender as usize].clone());
             half.moved_topic = None;
             half.skip = payload as u64;
             let (node, objects) = (*node, Arc::clone(&topic.objects));
@@ -1087,11 +1088,11 @@ impl Mqtt {
             self.head(sender, used as u64, out);
         } else {
             out.add(&movement, sender, used as u64, counts);
+            self.halves[sender as usize].movement = Some(movement);
         }
         let half = &mut self.halves[sender as usize];
         half.moved_topic = None;
         half.skip = skip;
-        half.movement = Some(movement);
         if skip == 0 {
             self.ended(sender, out);
         }

@@ -175,6 +175,10 @@ impl Decoder for WebSocket {
         if half.control { Ok(()) } else { self.mqtt.gap(sender, length, out) }
     }
 
+    fn close(&mut self, out: &mut Recorder<'_>) {
+        self.mqtt.close(out);
+    }
+
     fn facts(&self, into: &mut Facts) {
         self.mqtt.facts(into);
     }
@@ -219,6 +223,27 @@ mod tests {
         assert_eq!((sum("publish"), sum("subscribe"), sum("admin")), (all("published"), all("received"), 1));
         assert_eq!(played.events.last().unwrap()["account"], "svc_edge");
         assert_eq!(played.events.last().unwrap()["protocol"], "mqtt");
+    }
+
+    #[test]
+    fn values_are_counted_in_payloads_that_lie_in_several_frames() {
+        const BARE: &str = include_str!("../../../tests/data/mqtt/sparkplug.txt");
+        let mut script: Script = recording().into_iter().take(2).collect();
+        for line in BARE.lines() {
+            let said = testing::bytes(line.get(2..).unwrap());
+            for part in said.chunks(60) {
+                let (side, mask) = if line.starts_with('>') { (CLIENT, 0x80) } else { (SERVER, 0) };
+                let key: &[u8] = if mask == 0 { &[] } else { &[0; 4] };
+                script.push((side, [&[0x82, u8::try_from(part.len()).unwrap() | mask][..], key, part].concat()));
+            }
+        }
+        testing::shared_checks(&HTTP, &script, &["not-a-secret", "swordfish"]);
+        let played = testing::play_script(decoder(WHOLE), &script);
+        let values = |operation: &str| {
+            let events = played.events.iter().filter(|e| e["operation"] == operation);
+            events.map(|e| e["values"].as_i64().unwrap()).sum::<i64>()
+        };
+        assert_eq!((values("publish"), values("write"), values("subscribe")), (155, 2, 157));
     }
 
     #[test]

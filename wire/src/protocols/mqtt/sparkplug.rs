@@ -213,11 +213,19 @@ impl Walk {
             // A tag and a length of one byte each, nearly always; alias and number may be longer.
             let passed = match tag & 0x87 {
                 VARINT => {
-                    let rest = bytes.get(used + 1..).unwrap_or_default();
-                    let Some(more) = rest.iter().take(VARINT_BYTES_MAX as usize).position(|byte| byte & 0x80 == 0) else { break };
+                    let (mut value, mut more) = (u64::from(first & 0x7f), 0);
+                    let mut digit = first;
+                    while digit & 0x80 != 0 && more < VARINT_BYTES_MAX as usize {
+                        more += 1;
+                        let Some(&next) = bytes.get(used + 1 + more) else { return self.passed(used) };
+                        digit = next;
+                        value |= u64::from(digit & 0x7f).checked_shl(7 * more as u32).unwrap_or(0);
+                    }
+                    if more >= VARINT_BYTES_MAX as usize {
+                        break;
+                    }
                     if tag == 2 << 3 && level.message == Message::Metric {
-                        let digits = rest.iter().take(more + 1).rev();
-                        self.alias = Some(digits.fold(0, |value, digit| value << 7 | u64::from(digit & 0x7f)));
+                        self.alias = Some(value);
                     }
                     2 + more
                 }
@@ -234,6 +242,12 @@ impl Walk {
                             self.name.extend_from_slice(inner);
                             self.name_cut = false;
                         }
+                        Field::Entered(message) if length > 0 && self.levels.len() < DEPTH_MAX => {
+                            used += 2;
+                            self.passed(used);
+                            self.levels.push(Level { message, end: self.position + u64::from(first), before: self.values });
+                            return used;
+                        }
                         _ => break,
                     }
                     2 + length
@@ -245,6 +259,10 @@ impl Walk {
             }
             used += passed;
         }
+        self.passed(used)
+    }
+
+    fn passed(&mut self, used: usize) -> usize {
         self.position += used as u64;
         used
     }
