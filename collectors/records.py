@@ -141,12 +141,13 @@ class Records(Log[Said]):
             self._open(session)
 
     def _format(self, path: Path, head: bytes) -> None:
-        if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-            raise FeedError(f"{path}: no JSON lines; {self.KIND} reads one object a line")
+        if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[{")):
+            raise FeedError(f"{path}: no JSON lines; {self.KIND} reads one object, or an array of them, a line")
 
     def _parsed(self, record: bytes) -> Said | None:
         said = json.loads(record.removeprefix(b"\xef\xbb\xbf"))
-        entries = tuple(self._said(said))
+        # FOR JSON and its like write the rows of one query as one array.
+        entries = tuple(entry for one in (said if isinstance(said, list) else [said]) for entry in self._said(one))
         if not entries:
             self._count("passed_over")
             return None

@@ -42,6 +42,12 @@ KINDS: Final = {
     "logins": Known(
         "collectors.logins", "Logins", "ADDRESS:PORT=PATH", "records of logins as JSON lines: Windows events, or our own shape"
     ),
+    "oracle-log": Known(
+        "collectors.oracle_log", "OracleLog", "ADDRESS:PORT=PATH", "an Oracle database's audit trail and sessions as JSON lines"
+    ),
+    "sqlserver-log": Known(
+        "collectors.sqlserver_log", "SqlserverLog", "ADDRESS:PORT=PATH", "a SQL Server's audit, events and connections as JSON lines"
+    ),
     "postgresql-activity": Known(
         "collectors.postgresql_activity",
         "PostgresqlActivity",

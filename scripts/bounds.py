@@ -293,6 +293,7 @@ SAID = {
         "`postgresql_activity_statements_over`": "STATEMENTS_MAX",
         "none hidden: a summary of what `pg_stat_activity` shows; the older ones were seen before": "LISTED_MAX",
     },
+    "collectors/sqlserver_log.py": {"`sqlserver_log_unreadable`": "XML_BYTES_MAX"},
     "collectors/asked.py": {REFUSED: "EVERY_S_MAX"},
     "collectors/records.py": {
         "`…_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",

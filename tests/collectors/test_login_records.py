@@ -144,5 +144,5 @@ def test_what_is_told_wrongly_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(FeedError, match="service is empty"):
         reader(tmp_path, "?service=")
     (tmp_path / "a.json").write_text("time,client\n")
-    with pytest.raises(FeedError, match="no JSON lines; logins reads one object a line"):
+    with pytest.raises(FeedError, match="no JSON lines; logins reads one object"):
         reader(tmp_path)
