@@ -1,6 +1,6 @@
 """How an OPC UA server is asked: one Read of its diagnostics an answer, and a subscription to its audit events.
 
-Of a session what cannot change is read once: who it is and how it is protected, from the object that its id names (OPC 10000-5, 6.3.5).
+Who a session is and how it is protected is in a structure of its own, which fewer may read (OPC 10000-5, 12.12).
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ DIAGNOSTICS: Final = (
     ObjectIds.Server_ServerDiagnostics_SessionsDiagnosticsSummary_SessionDiagnosticsArray,
     ObjectIds.Server_ServerDiagnostics_SubscriptionDiagnosticsArray,
     ObjectIds.Server_ServerDiagnostics_ServerDiagnosticsSummary,
+    ObjectIds.Server_ServerDiagnostics_SessionsDiagnosticsSummary_SessionSecurityDiagnosticsArray,
 )
-
-SECURITY: Final = ("ClientUserIdOfSession", "SecurityMode", "SecurityPolicyUri", "ClientCertificate")
-"""Read one by one: asyncua 2.1 cannot read the structure, one field of which it takes for the structure's own encoding."""
 
 MODES: Final = {1: "opcua-none", 2: "opcua-sign", 3: "opcua-signandencrypt"}
 AUDIT_PERIOD_MS: Final = 500
@@ -44,11 +42,32 @@ for _name in ("asyncua", "asyncua.client", "asyncua.uaprotocol"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+@dataclass
+class SessionSecurity:
+    """SessionSecurityDiagnosticsDataType: asyncua 2.1 takes its field Encoding for the structure's own encoding, and cannot read it."""
+
+    SessionId: ua.NodeId = field(default_factory=ua.NodeId)
+    ClientUserIdOfSession: ua.String = None  # type: ignore[assignment]  # as below
+    ClientUserIdHistory: list[ua.String] = field(default_factory=list)
+    AuthenticationMechanism: ua.String = None  # type: ignore[assignment]  # as below
+    EncodingOfSession: ua.String = None  # type: ignore[assignment]  # as below
+    TransportProtocol: ua.String = None  # type: ignore[assignment]  # as below
+    SecurityMode: ua.MessageSecurityMode = ua.MessageSecurityMode.Invalid
+    SecurityPolicyUri: ua.String = None  # type: ignore[assignment]  # as below
+    ClientCertificate: ua.ByteString = None  # type: ignore[assignment]  # asyncua leaves out what is said to be optional
+
+
+ua.register_extension_object(
+    "SessionSecurityDiagnosticsDataType",
+    ua.NodeId(ua.Int32(ObjectIds.SessionSecurityDiagnosticsDataType_Encoding_DefaultBinary)),
+    SessionSecurity,
+)
+
+
 @dataclass(slots=True)
 class _Known:
-    """Of a session what is read once; ``user_node``: where its user's name is."""
+    """Who a session is, and how it is protected."""
 
-    user_node: ua.NodeId | None
     user: str = ""
     mode: str = "unknown"
     policy: str = ""
@@ -80,7 +99,7 @@ class Asking:
 
     def __init__(self, told: Told, password: str | None, clients: server.Clients) -> None:
         self._told, self._password, self._clients = told, password, clients
-        self._known: dict[str, _Known] = {}
+        self._certificates: dict[bytes, x509.Certificate | None] = {}
         self._heard = _Heard()
         poll_s = int(told.options.get("poll", "5"))
         # The watchdog reads the server's state; it needs to do so no oftener than it is asked anyway.
@@ -121,7 +140,7 @@ class Asking:
         """
         nodes = [ua.NodeId(ua.Int32(number)) for number in DIAGNOSTICS]
         told = await self._client.uaclient.read_attributes(nodes, VALUE)
-        sessions, subscriptions, summary = map(_value, told)
+        sessions, subscriptions, summary, secured = map(_value, told)
         if not isinstance(sessions, list):
             raise FeedError(f"no session diagnostics ({told[0].StatusCode}): the account may not read them, or EnabledFlag is off")
         asked_ns = now_ns()
@@ -129,10 +148,7 @@ class Asking:
         sessions = sorted(sessions, key=lambda one: (str(one.ClientConnectionTime), _text(one.SessionId)))
         over = max(0, len(sessions) - server.SESSIONS_MAX)
         keys = {_text(one.SessionId): one for one in sessions[: server.SESSIONS_MAX]}
-        for key in [key for key in self._known if key not in keys]:
-            del self._known[key]
-        await self._learn({key: one.SessionId for key, one in keys.items() if key not in self._known})
-        await self._users()
+        known = {_text(one.SessionId): self._secured(one) for one in secured or ()}
         sent: dict[str, dict[str, int]] = {}
         subscriptions = sorted(subscriptions or [], key=lambda one: int(one.SubscriptionId))
         over += max(0, len(subscriptions) - server.SUBSCRIPTIONS_MAX)
@@ -143,7 +159,7 @@ class Asking:
         heard, self._heard = self._heard, _Heard()
         return {
             "time_ns": asked_ns,
-            "sessions": {key: self._session(key, one, sent.get(key, {}), asked_ns) for key, one in keys.items()},
+            "sessions": {key: self._session(key, one, known.get(key, _Known()), sent.get(key, {}), asked_ns) for key, one in keys.items()},
             "cumulated": None if summary is None else summary.CumulatedSessionCount,
             "written": {user: dict(nodes_) for user, nodes_ in heard.written.items()},
             "refused": heard.refused,
@@ -151,8 +167,9 @@ class Asking:
             "over": over,
         }
 
-    def _session(self, key: str, said: Any, sent: dict[str, int], asked_ns: int) -> dict[str, Any]:  # Any: asyncua's structure; JSON values
-        known = self._known.get(key) or _Known(None)
+    def _session(
+        self, key: str, said: Any, known: _Known, sent: dict[str, int], asked_ns: int
+    ) -> dict[str, Any]:  # Any: asyncua's structure; JSON values
         uri = _clip(said.ClientDescription.ApplicationUri)
         host, port = self._clients.place(uri, known.certificate) or "", 0
         if self._client.own_session is not None and key == _text(self._client.own_session):
@@ -175,43 +192,17 @@ class Asking:
         found = transport.get_extra_info("sockname") if transport is not None else None
         return (found[0], found[1]) if found else ("", 0)
 
-    async def _learn(self, new: dict[str, ua.NodeId]) -> None:
-        """Who new sessions are and how they are protected."""
-        if not new:
-            return
-        read: dict[str, Any] = {}  # Any: values of OPC UA
-        places = {key: await self._places(node) for key, node in new.items()}
-        wanted = [node for four in places.values() for node in four if node is not None]
-        if wanted:
-            values = await self._client.uaclient.read_attributes(wanted, VALUE)
-            read = {_text(node): value.Value.Value if value.Value is not None else None for node, value in zip(wanted, values, strict=True)}
-        for key, four in places.items():
-            user, mode, policy, der = (None if node is None else read.get(_text(node)) for node in four)
-            known = self._known[key] = _Known(four[0], _clip(user))
-            known.mode = MODES.get(int(mode), "unknown") if isinstance(mode, int) else "unknown"
-            known.policy = _clip(policy).rpartition("#")[2]
-            if isinstance(der, bytes) and der:
-                with suppress(ValueError):
-                    known.certificate = x509.load_der_x509_certificate(der)
-
-    async def _places(self, session: ua.NodeId) -> list[ua.NodeId | None]:
-        """Where `SECURITY` of a session is; browsed, since not every server finds the path to it."""
-        with suppress(UaError):
-            for object_ in await self._client.get_node(session).get_children_descriptions():
-                if object_.BrowseName.Name == "SessionSecurityDiagnostics":
-                    parts = await self._client.get_node(object_.NodeId).get_children_descriptions()
-                    found = {part.BrowseName.Name: part.NodeId for part in parts}
-                    return [found.get(name) for name in SECURITY]
-        return [None] * len(SECURITY)
-
-    async def _users(self) -> None:
-        """A session may be activated again by another user (OPC 10000-4, 5.6.3)."""
-        asked = [(known, known.user_node) for known in self._known.values() if known.user_node is not None]
-        if asked:
-            values = await self._client.uaclient.read_attributes([node for _, node in asked], VALUE)
-            for (known, _), value in zip(asked, values, strict=True):
-                if value.Value is not None and isinstance(value.Value.Value, str):
-                    known.user = _clip(value.Value.Value)
+    def _secured(self, said: SessionSecurity) -> _Known:
+        der = said.ClientCertificate or b""
+        if der not in self._certificates:
+            if len(self._certificates) >= server.SESSIONS_MAX:
+                self._certificates.clear()
+            self._certificates[der] = None
+            with suppress(ValueError):
+                # A chain has the client's own first (OPC 10000-6, 6.2.6).
+                self._certificates[der] = x509.load_der_x509_certificate(first_certificate(der))
+        mode, policy = MODES.get(int(said.SecurityMode), "unknown"), _clip(said.SecurityPolicyUri).rpartition("#")[2]
+        return _Known(_clip(said.ClientUserIdOfSession), mode, policy, self._certificates[der])
 
     # Audit events.
 
@@ -245,6 +236,14 @@ class Asking:
 
     def status_change_notification(self, status: Any) -> None:  # Any: as asyncua says it
         """The subscription has ended; the next answer fails, or goes without audit events."""
+
+
+def first_certificate(der: bytes) -> bytes:
+    """The first of a chain of certificates, by the length in its head (X.690, 8.1.3)."""
+    if len(der) < 4 or der[1] & 0x80 == 0:
+        return der
+    octets = der[1] & 0x7F
+    return der[: 2 + octets + int.from_bytes(der[2 : 2 + octets], "big")]
 
 
 def _value(said: ua.DataValue) -> Any:  # Any: values of OPC UA
