@@ -26,6 +26,13 @@ class Sensor:
             ValueError: a pair that is none.
         """
 
+    def slow_path(self, wishes: Sequence[tuple[str, str, int]]) -> SlowPath:
+        """What no decoder reads on the ports asked for goes to plug-ins from now on: plug-in, ``tcp`` or ``udp``, port.
+
+        Raises:
+            ValueError: too many ports, or another transport.
+        """
+
     def open_file(self, path: str) -> None:
         """Opens a pcap or pcapng file, plain, gzip or zstd; ``-`` is standard input.
 
@@ -80,6 +87,25 @@ class Sensor:
 
     def counters(self) -> dict[str, int]: ...
     def stop(self) -> None: ...
+
+class SlowPath:
+    """What plug-ins read (docs/plugins.md), in windows of its own."""
+
+    def take(self, timeout_ms: int = 0) -> list[tuple[int, str, str, str | None, bytes | None, int] | None]:
+        """Items to be answered: connection, plug-in, ``data``, ``gap`` or ``close``, sender, bytes, or how many are missing.
+
+        None is answered with None. The same items are given until they are answered.
+        """
+
+    def answer(self, answers: Sequence[Sequence[tuple[str, str, Sequence[str], int, int, int, int, int]] | str | None]) -> None:
+        """One answer for each item: operation, side that the data comes from, names, rows, values, messages, bytes of the client and
+        of the server; a text says why nothing can be told, ``""`` that the bytes are not the plug-in's protocol."""
+
+    def forsake(self, plugin: str, why: str) -> None:
+        """A plug-in is not asked any more about what it reads now."""
+
+    def events(self) -> list[bytes]: ...
+    def counters(self) -> dict[str, int]: ...
 
 class Windows:
     """The same windows for sources that are not packets. Times are nanoseconds since the Unix epoch."""

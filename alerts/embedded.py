@@ -39,6 +39,7 @@ class EmbeddedBook(Book):
         self.pseudonyms = opened_key(key or Path(f"{store}.key"))
         self._size_bytes_max = size_bytes_max
         self._findings: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db: sqlite3.Connection | None = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_S)
@@ -111,6 +112,10 @@ class EmbeddedBook(Book):
 
     def _changed(self, place: str | None, most: int) -> tuple[list[str], str | None]:
         """By the store's count of changes: it has one writer, so the order of counts is the order in which they are seen."""
+        last = self._asked("SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'finding_changes'), 0)", ())
+        if last and int(place or 0) > int(last[0][0]):
+            # Another store than the one whose place that is: it was made anew, or is an older copy.
+            place = "0"
         rows = self._asked(
             "SELECT c.change, f.event FROM finding_changes c JOIN findings f ON f.finding_id = c.finding_id"
             " WHERE c.change > ? ORDER BY c.change LIMIT ?",
@@ -125,8 +130,14 @@ class EmbeddedBook(Book):
     def _asked(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:  # Any: SQL values.
         """What the store says; nothing while there is none."""
         try:
+            file = _file(self.store)
+            if self._findings is not None and file != self._file:
+                # What is open is no longer what is there.
+                self._findings.close()
+                self._findings = None
+            self._file = file
             if self._findings is None:
-                if not self.store.exists():
+                if file is None:
                     return []
                 self._findings = sqlite3.connect(
                     f"{self.store.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=WAIT_S
@@ -137,7 +148,7 @@ class EmbeddedBook(Book):
                 # It was made by an earlier version, or is being made; whoever writes to it adds what it lacks.
                 return []
             raise StoreError(f"{self.store}: {error}") from error
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{self.store}: {error}") from error
 
     def _spoken(self, error: Exception) -> StoreError:
@@ -146,3 +157,12 @@ class EmbeddedBook(Book):
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return StoreFull(f"{self.path}: no room: the disk is full or the bound of {self._size_bytes_max} bytes is reached")
         return StoreError(f"{self.path}: {error}")
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Which file is there, whatever its name; None if none is."""
+    try:
+        said = path.stat()
+    except FileNotFoundError:
+        return None
+    return said.st_dev, said.st_ino

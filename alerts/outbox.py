@@ -253,6 +253,11 @@ def _drop(db: Connection, destination: str, count: int) -> int:
     return int(removed)
 
 
+def _lock(db: Connection, destination: str) -> None:
+    """The destination's row first, as whoever queues: two that take locks in different orders would wait for one another."""
+    _run(db, "UPDATE delivery_destinations SET next_place = next_place WHERE destination = ?", (destination,))
+
+
 def _run(db: Connection, statement: str, values: Sequence[Any] = ()) -> Any:  # Any: a cursor of either, and SQL values.
     if isinstance(db, sqlite3.Connection):
         return db.execute(statement, values)
@@ -301,6 +306,7 @@ class _Queues(ABC):
         remark: str | None = None,
     ) -> None:
         with self._transaction() as db:
+            _lock(db, destination)
             removed = 0
             for place in places:
                 removed += _run(db, "DELETE FROM deliveries WHERE destination = ? AND place = ?", (destination, place)).rowcount
@@ -317,6 +323,7 @@ class _Queues(ABC):
     def failed(self, destination: str, place: int, why: str, now_ns: int, next_ns: int) -> None:
         why, next_time = _short(why), _time(next_ns)
         with self._transaction() as db:
+            _lock(db, destination)
             _run(
                 db,
                 "UPDATE deliveries SET attempts = attempts + 1, next_time = ?, error = ? WHERE destination = ? AND place = ?",
@@ -332,6 +339,7 @@ class _Queues(ABC):
     def dead(self, destination: str, place: int, why: str, now_ns: int) -> None:
         why = _short(why)
         with self._transaction() as db:
+            _lock(db, destination)
             moved = _run(
                 db,
                 "UPDATE deliveries SET state = 'dead', attempts = attempts + 1, next_time = NULL, error = ?"
@@ -364,8 +372,7 @@ class _Queues(ABC):
     def replay(self, destination: str, now_ns: int, places: Sequence[int] | None = None) -> int:
         again = 0
         with self._transaction() as db:
-            # The row first, as whoever queues: two that take locks in different orders would wait for one another.
-            _run(db, "UPDATE delivery_destinations SET next_place = next_place WHERE destination = ?", (destination,))
+            _lock(db, destination)
             wanted = [
                 int(place)
                 for (place,) in _run(

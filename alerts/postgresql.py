@@ -116,7 +116,9 @@ class PostgresBook(Book):
         said = json.loads(place) if place else {"from": "0", "next": None, "at": None, "finding": ""}
         if said["next"] is None:
             ((oldest,),) = self._rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-            said |= {"next": oldest, "at": said["from"], "finding": ""}
+            # A database that was restored into another server counts its transactions anew: what a place says of others is nothing here.
+            begin = said["from"] if int(str(said["from"])) <= int(oldest) else "0"
+            said |= {"next": oldest, "at": begin, "finding": ""}
         rows = self._rows(
             "SELECT c.changed::text, c.finding_id, f.event FROM finding_changes c JOIN findings f ON f.finding_id = c.finding_id"
             " WHERE (c.changed, c.finding_id) > (?::xid8, ?) ORDER BY c.changed, c.finding_id LIMIT ?",

@@ -80,10 +80,11 @@ class Runner:
         self._wake()
         return 0.0 if count >= self._most else POLL_S
 
-    def drain(self) -> None:
-        """Take in everything that is there now."""
-        while self.turn() == 0.0:
+    def drain(self) -> bool:
+        """Take in everything that is there now; False if something of it could not be."""
+        while (pause_s := self.turn()) == 0.0:
             pass
+        return pause_s != AGAIN_S
 
     def _count(self, began_s: float) -> None:
         figures = self.figures
@@ -132,5 +133,8 @@ class Beside:
                 took_s = time.monotonic() - began_s
                 self._ended.wait(max(pause_s, took_s * (1 / SHARE - 1)))
             runner.drain()
+        except Exception as error:
+            # A thread that ended in silence would be alerts that nobody misses.
+            self.trouble = f"our own fault: {type(error).__name__}: {error}"
         finally:
             self._close()

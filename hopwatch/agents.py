@@ -27,6 +27,7 @@ from agent.segments import SEGMENT_S, Imports, SegmentWriter, Sign, Verify
 from agent.spool import Spool
 from agent.vault import VaultError
 from collectors import packets
+from collectors.slow.path import slowed
 from hopwatch import flags
 from hopwatch.bus import LogError
 from hopwatch.bus.connection import SECRETS, Connection
@@ -103,6 +104,7 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         vlans_equal=settings.vlans_equal,
         tap_of=settings.tap_of,
     )
+    sensor = slowed(sensor, settings.plugins)
     with contextlib.ExitStack() as stack:
         spool = Spool(settings.spool, size_bytes_max=settings.spool_bytes_max)
         stack.callback(spool.close)

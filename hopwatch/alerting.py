@@ -23,7 +23,7 @@ from rich.text import Text
 from hopwatch import flags
 from hopwatch.config import ConfigError, Settings, alerts, kafka, settings
 from hopwatch.events import SEVERITIES, Alert, Decision, time_text
-from hopwatch.process import Ending, say
+from hopwatch.process import WRONG, Ending, say
 from hopwatch.show import clean, grouped, violation
 from hopwatch.show import instant as shown
 
@@ -363,8 +363,7 @@ def _run(arguments: argparse.Namespace, chosen: Settings, ending: Ending) -> int
         delivery = None if arguments.once else _delivery(of, chosen, arguments)
         runner = _runner(book, of, delivery)
         if arguments.once:
-            runner.drain()
-            return DONE
+            return DONE if runner.drain() else WRONG
         stopped = False
 
         def stop() -> None:

@@ -72,9 +72,10 @@ class CaptureSettings(ProgramSettings):
     tap_of: Annotated[list[str], NoDecode] = Field([], description="interfaces and the taps they belong to, eth3=cell-2")
     verify_checksums: bool = Field(False, description="drop segments whose checksum is wrong (not behind checksum offload)")
     feeds: Annotated[list[str], NoDecode] = Field([], description="sources beside packets, postgresql-log:mes-db-log=10.20.1.21:5432=PATH")
+    plugins: Annotated[list[str], NoDecode] = Field([], description="slow-path decoders, modbus or package.module:Class")
     feeds_state: Path = Field(Path("hopwatch.feed"), description="where the place in each of them is kept: PATH.KIND.FEED.…")
 
-    @field_validator("interfaces", "vlans_equal", "tap_of", "feeds", mode="before")
+    @field_validator("interfaces", "vlans_equal", "tap_of", "feeds", "plugins", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         return _items(value)

@@ -28,6 +28,13 @@ def capturing(parser: argparse.ArgumentParser, feeds: Iterable[str]) -> None:
     parser.add_argument(
         "--feed", action="append", dest="feeds", metavar="KIND:[FEED=]WHERE", help=f"a source beside packets: {', '.join(feeds)}"
     )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        dest="plugins",
+        metavar="NAME[@PORT]",
+        help="a decoder in Python: modbus, package.module:Class; again for each",
+    )
     parser.add_argument("--feeds-state", type=Path, metavar="PATH", help="where the place in each is kept (default hopwatch.feed)")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
 

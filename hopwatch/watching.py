@@ -16,6 +16,7 @@ from rich.console import Console
 from agent.clock import ClockState
 from agent.health import Health, beating
 from collectors import packets
+from collectors.slow.path import slowed
 from detectors.judgement import Judgement
 from detectors.online import Online, online
 from detectors.verdict import VerdictDetector
@@ -81,6 +82,7 @@ def watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         vlans_equal=chosen.vlans_equal,
         tap_of=chosen.tap_of,
     )
+    sensor = slowed(sensor, chosen.plugins)
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
         shown = ", ".join([*(files or chosen.interfaces), *feeds.names()])

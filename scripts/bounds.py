@@ -21,6 +21,10 @@ COUNTED = {
         DECODERS: "REQUESTS_MAX REQUESTED_BYTES_MAX NAMED_MAX NAMED_BYTES_MAX SQL_BYTES_MAX",
     },
     "protocols/mysql.rs": {DECODERS: "REQUESTS_MAX PREPARED_MAX PREPARED_BYTES_MAX SQL_BYTES_MAX"},
+    "protocols/tds.rs": {
+        DECODERS: "REQUESTS_MAX CALLS_MAX PREPARED_MAX PREPARED_BYTES_MAX SQL_BYTES_MAX SESSIONS_MAX COLUMNS_MAX ITEM_BYTES_MAX",
+    },
+    "protocols/tds/tokens.rs": {DECODERS: "ALTERNATIVES_MAX"},
     "protocols/postgresql/replication.rs": {DECODERS: "RELATIONS_BYTES_MAX"},
     "protocols/tns.rs": {DECODERS: "REQUESTS_MAX CURSORS_MAX SQL_BYTES_MAX"},
     "sql.rs": {DECODERS: "STATEMENTS_MAX DEPTH_MAX TABLES_MAX"},
@@ -48,6 +52,10 @@ COUNTED = {
     "packet/tunnel.rs": {"`tunnel_depth`": "TUNNELS_MAX"},
     "quality.rs": {"`contexts_folded` of the measures": "CONTEXTS_MAX"},
     "windows.rs": {"`names_dropped`": "NAMES_OF_ADDRESS_MAX"},
+    "slow.rs": {"`slow_taken_back`": "QUEUE_ENTRIES_MAX QUEUE_BYTES_MAX", "`slow_degraded`": "NAMES_MAX"},
+    "collectors/slow/__init__.py": {"`slow_degraded`": "MESSAGE_BYTES_MAX"},
+    "collectors/slow/path.py": {"`slow_killed`": "ANSWER_S_MAX ANSWER_BYTES_MAX"},
+    "collectors/slow/worker.py": {"`slow_failed`": "MEMORY_BYTES_MAX"},
     "hopwatch/declared/match.py": {FORGOTTEN: "CACHE_ENTRIES_MAX"},
     "hopwatch/watch.py": {FORGOTTEN: "FINDINGS_COUNTED_MAX"},
     "hopwatch/bus/numbers.py": {"`unnumbered_total`": "SPOOLS_MAX", "`holes_forgotten`": "RUNS_MAX"},
@@ -69,7 +77,7 @@ COUNTED = {
     "detectors/volume.py": {FORGOTTEN: "PAIRS_MAX"},
     "detectors/verdict.py": {FORGOTTEN: "AGENTS_MAX"},
     "alerts/desk.py": {"`counted` of the book": "FLOOD_MAX"},
-    "dashboards/console/sessions.py": {"`evicted_total`": "SESSIONS_MAX"},
+    "dashboards/console/sessions.py": {"`evicted_total`": "SESSIONS_MAX STRANGERS_MAX"},
     "detectors/views.py": {FORGOTTEN: "CONNECTIONS_MAX VIEWS_MAX FLOWS_MAX SPANS_MAX"},
 }
 """What is counted, by file."""
@@ -90,6 +98,15 @@ AGAIN = "none hidden: what was forgotten is news again"
 SAID_BY_THEN = "none hidden: it was said long before"
 
 SAID = {
+    "slow.rs": {REFUSED: "WISHES_MAX"},
+    "collectors/slow/path.py": {
+        REFUSED: "PLUGINS_MAX START_S_MAX",
+        EVERY: "ITEMS_MAX",
+        "told: a loss that says so": "ENDING_S_MAX",
+    },
+    "collectors/slow/enip.py": {BYTES_ALONE: "SERVICES_MAX"},
+    "collectors/slow/modbus.py": {"told: its table without an address": "REQUESTS_MAX", "told: depth `sizes`": "PDU_BYTES_MAX"},
+    "collectors/slow/names.py": {"told: `PREFIX/*`": "RANGES_MAX"},
     "capture.rs": {"`kernel_drops`, if the ring is too small": "BLOCKS_MAX", REFUSED: "INTERFACES_MAX FILTER_INSTRUCTIONS_MAX"},
     "contexts.rs": {REFUSED: "EQUAL_MAX"},
     "soon.rs": {"none lost: a hint to the processor": "LINES_MAX"},
@@ -121,6 +138,14 @@ SAID = {
     },
     "protocols/texts.rs": {"`statements_forgotten`": "SHARED_BYTES_MAX"},
     "sql/mysql.rs": {UNKNOWN: "NESTED_MAX"},
+    "protocols/tds.rs": {
+        UNKNOWN: "TABLELESS_BYTES_MAX DEFINITIONS_BYTES_MAX",
+        "none lost: what is needed stands first": "LOGIN_BYTES_MAX",
+        SHOWN: "FACTS_MAX",
+    },
+    "protocols/tds/login.rs": {CLIPPED: "NAME_BYTES_MAX"},
+    "protocols/tds/search.rs": {"told: `lossy`, until a packet is found": "PACKET_BYTES_MAX"},
+    "sql/tsql.rs": {UNKNOWN: "NESTED_MAX"},
     "protocols/opcua/mod.rs": {
         "none lost: the next set goes on": "NAMES_MAX",
         CACHE: "SETS_BYTES_MAX",

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 EXPLAINED = ROOT / "docs" / "conformance.md"
 
-GROUPS = ("conversations", "postgresql", "mysql", "tns", "mqtt", "opcua", "tls", "dns", "http")
+GROUPS = ("conversations", "postgresql", "mysql", "tns", "tds", "mqtt", "opcua", "tls", "dns", "http")
 SHARE_MIN = 0.99
 FIELD_SHARE_MIN = 0.95
 FIELD_SAMPLES_MIN = 20

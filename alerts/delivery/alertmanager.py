@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from alerts.delivery import Item, Plain, tls
+from alerts.delivery import Item, Plain, Refused, tls
 from alerts.delivery.http import Http, judge
 from alerts.formats.alertmanager import alerts
 from alerts.formats.view import Origin
@@ -86,7 +86,7 @@ class Alertmanager(Plain):
         said: dict[str, Said] = {}
         for alert in self._firing.values():
             self._say(said, alert, now_ns)
-        self._post([*said.values(), self._watchdog(now_ns)])
+        self._repeat([*said.values(), self._watchdog(now_ns)])
         self._said_ns = now_ns
 
     def _begin(self) -> None:
@@ -101,6 +101,8 @@ class Alertmanager(Plain):
         fires = time_ns(now["endsAt"]) > time_ns(alert.time)
         if fires:
             now["endsAt"] = time_text(self._ends(now_ns))
+            # Of a clock that is ahead: what would begin after its end is refused.
+            now["startsAt"] = time_text(min(time_ns(now["startsAt"]), now_ns))
         for one in (*before, now):
             said[json.dumps(one["labels"], sort_keys=True)] = one
         return fires
@@ -114,6 +116,14 @@ class Alertmanager(Plain):
 
     def _ends(self, now_ns: int) -> int:
         return now_ns + int(REPEATS * self._settings.repeat_s * 1e9)
+
+    def _repeat(self, posted: list[Said]) -> None:
+        """Say it again; what is refused of it keeps no other from being repeated, and no letter waiting."""
+        for first in range(0, len(posted), POST_MAX):
+            try:
+                self._post(posted[first : first + POST_MAX])
+            except Refused as error:
+                self.remark = f"{error} to what is said again: some of it is refused"
 
     def _post(self, posted: list[Said], *, whole: bool = False) -> None:
         for first in range(0, len(posted), POST_MAX):

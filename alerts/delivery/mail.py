@@ -7,9 +7,10 @@ one that came twice is recognised.
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from alerts.delivery import Item, Plain, Refused, Retry, tls
@@ -70,7 +71,18 @@ class Mail(Plain):
         if refused:
             self.remark = f"{len(refused)} of {len(self._settings.recipients)} recipients were not accepted"
 
-    def _connected(self) -> smtplib.SMTP:
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[smtplib.SMTP]:
+        """A server that lets us in. What it says to our leaving changes nothing: it has taken the mail by then, or refused it."""
+        server = self._let_in()
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                server.quit()
+            server.close()
+
+    def _let_in(self) -> smtplib.SMTP:
         timeout_s = self._settings.timeout_s
         if self._implicit:
             server: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=timeout_s, context=self._tls)

@@ -153,6 +153,8 @@ class Sender:
             self._one_by_one = len(waiting)
             return
         self._outbox.dead(self.name, waiting[0].place, why, self._clock_ns())
+        if waiting[0].event_id == self._canary:
+            self._canary = None
         self._one_by_one = max(0, self._one_by_one - 1)
         self._failures = 0
 
@@ -168,6 +170,8 @@ class Sender:
         return longest * (0.5 + 0.5 * self._random.random())
 
     def _idle(self, now_ns: int) -> float:
+        # What does not wait any more went, or was dropped at the bound.
+        self._canary = None
         try:
             self._destination.idle()
         except Retry as error:

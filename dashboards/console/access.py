@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from typing import Final, Literal, get_args
+
+import markupsafe
 
 from hopwatch.declared.model import Architecture
 
@@ -77,7 +80,9 @@ def without_persons(page: bytes, names: Iterable[str]) -> bytes:
     """
     page = _PSEUDONYM.sub(A_PERSON.encode(), page)
     about = {match.decode() for match in _NAMED_OBJECT.findall(page)}
-    words = sorted((name for name in {*names, *about} if name), key=len, reverse=True)
+    # As they stand in a page: escaped by a template, or by what draws.
+    spelt = {spelling for name in {*names, *about} if name for spelling in (name, escape(name), str(markupsafe.escape(name)))}
+    words = sorted(spelt, key=len, reverse=True)
     if not words:
         return page
     either = re.compile(rb"(?<![\w.@-])(?:" + b"|".join(re.escape(name.encode()) for name in words) + rb")(?![\w@-])")

@@ -17,6 +17,7 @@ from alerts.book import AlertQuery, Book, DecisionRefused, decision_id
 from alerts.desk import REASON_CHARACTERS_MAX, SHELVE_DAYS_MAX, SUPPRESS_DAYS_MAX
 from alerts.outbox import QueueState
 from alerts.techniques import technique
+from dashboards.console.guard import number
 from dashboards.console.looking import opened
 from dashboards.console.visit import Visit
 from hopwatch.declared.draft import draft
@@ -57,7 +58,7 @@ async def show_alerts(visit: Visit) -> Response:
     state = state if state in STATES else "open"
     severity = _severity(asked.get("severity", ""))
     verdict = asked.get("verdict", "")[:64]
-    page = int(asked["page"]) if asked.get("page", "").isdigit() and 1 <= int(asked["page"]) <= PAGES_MAX else 1
+    page = number(asked.get("page", ""), PAGES_MAX) or 1
     query = AlertQuery(
         plant=visit.plant, state=None if state == "all" else state, severity=severity, verdict=verdict or None, limit=page * PAGE_ALERTS + 1
     )
@@ -233,10 +234,8 @@ async def decide(visit: Visit) -> Response:
 
 def hours(action: str, text: str) -> int:
     """For how many hours, at most as many as it may last; 0 of a text that is no number."""
-    if not text.isdigit():
-        return 0
     most: int = {"shelve": SHELVE_DAYS_MAX, "suppress": SUPPRESS_DAYS_MAX}.get(action, 0) * 24
-    return min(int(text[:6]), most)
+    return min(number(text, 10**9) or 0, most)
 
 
 async def show_draft(visit: Visit) -> Response:

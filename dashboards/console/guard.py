@@ -81,12 +81,24 @@ class Guard:
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "sent by a page of another site"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != asked[0].lower():
+        if origin is not None and _authority(origin) != asked[0].lower():
             return 403, "sent by a page of another origin"
-        length = headers.get("content-length", "")
-        if not length.isdigit() or int(length) > FORM_BYTES_MAX:
+        if number(headers.get("content-length", ""), FORM_BYTES_MAX) is None:
             return 413, f"a form of at most {FORM_BYTES_MAX} bytes, its length said"
         return None
+
+
+def number(text: str, most: int) -> int | None:
+    """A number from 0 to ``most``; None of anything else, however long it is and whatever is called a digit."""
+    found = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return None if found is None or found > most else found
+
+
+def _authority(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def host_of(authority: str) -> str:

@@ -109,7 +109,10 @@ class Declarations:
             one.stamp = stamp
             try:
                 again = self._read(one.path)
-                one.architecture, one.index, one.broken = again.architecture, again.index, ""
+                if again.architecture.plant != plant:
+                    one.broken = f"{one.path}: it is of plant {again.architecture.plant} now"
+                else:
+                    one.architecture, one.index, one.broken = again.architecture, again.index, ""
             except ArchitectureError as error:
                 one.broken = str(error.problems[0])
         return one
@@ -147,6 +150,8 @@ class Library:
         self._waiting = 0
         self._kept: OrderedDict[Hashable, tuple[float, str, Any]] = OrderedDict()  # Any: whatever an answer is.
         self._moment = ""
+        self._forgotten = 0
+        """How often what was kept has become untrue."""
 
     @property
     def has_book(self) -> bool:
@@ -196,12 +201,12 @@ class Library:
         if self._waiting >= WAITING_MAX:
             raise Busy
         self._waiting += 1
-        began_s, moment = self._clock(), self._moment
+        began_s, moment, forgotten = self._clock(), self._moment, self._forgotten
         try:
             answered: _T = await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, question)
         finally:
             self._waiting -= 1
-        if keep is not None:
+        if keep is not None and forgotten == self._forgotten:
             now_s = self._clock()
             self._kept[keep] = (now_s + max(KEPT_S, (now_s - began_s) / SHARE_MAX), moment, answered)
             while len(self._kept) > KEPT_MAX:
@@ -209,8 +214,9 @@ class Library:
         return answered
 
     def forget(self) -> None:
-        """What was kept is no longer so: somebody decided something."""
+        """What was kept, or is being asked, is no longer so: somebody decided something."""
         self._kept.clear()
+        self._forgotten += 1
 
     def _guarded(self, question: Callable[[], _T]) -> _T:
         try:

@@ -25,6 +25,7 @@ from alerts.book import Book
 from dashboards.console.access import NAME, Person, Role
 from dashboards.console.app import application
 from dashboards.console.entrance import Entrance, Proxy
+from dashboards.console.guard import number
 from dashboards.console.library import Declarations, Library
 from dashboards.console.sessions import ABSOLUTE_S, IDLE_S, Sessions
 from dashboards.console.settings import ADDRESS
@@ -89,7 +90,7 @@ def split(address: str) -> tuple[str, int]:
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
-    if not port.isdigit() or not 0 <= int(port) <= 65535:
+    if number(port, 65_535) is None:
         raise ConsoleError(f"console: {address}: expected ADDRESS:PORT, such as {ADDRESS}")
     return host, int(port)
 

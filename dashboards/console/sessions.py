@@ -18,7 +18,10 @@ from typing import Any, Final
 from dashboards.console.access import Person
 
 SESSIONS_MAX: Final = 1_000
-"""Sessions at once; beyond it the one that was used longest ago ends."""
+"""Sessions of persons at once; beyond it the one that was used longest ago ends."""
+
+STRANGERS_MAX: Final = 1_000
+"""The same of who has not said who they are: however many they are, they end nobody else's."""
 
 IDLE_S: Final = 30 * 60.0
 ABSOLUTE_S: Final = 12 * 3600.0
@@ -44,6 +47,7 @@ class Sessions:
         self._clock = clock
         self._idle_s, self._absolute_s = idle_s, absolute_s
         self._open: OrderedDict[str, Session] = OrderedDict()
+        self._strangers: OrderedDict[str, Session] = OrderedDict()
         self.evicted_total = 0
 
     def now_s(self) -> float:
@@ -54,9 +58,10 @@ class Sessions:
         """A new session and its name, which is told once."""
         name = secrets.token_urlsafe(32)
         now_s = self._clock()
-        session = self._open[_hashed(name)] = Session(person, secrets.token_urlsafe(32), now_s, now_s)
-        while len(self._open) > SESSIONS_MAX:
-            self._open.popitem(last=False)
+        held, most = (self._strangers, STRANGERS_MAX) if person is None else (self._open, SESSIONS_MAX)
+        session = held[_hashed(name)] = Session(person, secrets.token_urlsafe(32), now_s, now_s)
+        while len(held) > most:
+            held.popitem(last=False)
             self.evicted_total += 1
         return name, session
 
@@ -65,23 +70,25 @@ class Sessions:
         if not name:
             return None
         key = _hashed(name)
-        session = self._open.get(key)
+        held = self._open if key in self._open else self._strangers
+        session = held.get(key)
         if session is None:
             return None
         now_s = self._clock()
         idle_s = self._idle_s if session.person is not None else min(self._idle_s, LOGIN_S)
         if now_s - session.used_s > idle_s or now_s - session.began_s > self._absolute_s:
-            del self._open[key]
+            del held[key]
             return None
         if used:
             session.used_s = now_s
-            self._open.move_to_end(key)
+            held.move_to_end(key)
         return session
 
     def end(self, name: str | None) -> None:
         """The session is over."""
         if name:
             self._open.pop(_hashed(name), None)
+            self._strangers.pop(_hashed(name), None)
 
     def end_of(self, person: str) -> int:
         """All sessions of a person are over; returns how many were."""

@@ -57,12 +57,11 @@ class Users:
             UsersError: the file is not there, others may read it, or a line is wrong.
         """
         self._path = path
-        self._stamp = (0, 0, 0)
-        self._users: dict[str, User] = {}
         # What is compared with where there is no such user: an answer takes as long for a name that is not there.
         self._nobody = _HASHER.hash(secrets.token_urlsafe(16))
-        self._users = read(path)
+        # Before it is read: what changes meanwhile is read again.
         self._stamp = self._now()
+        self._users = read(path)
 
     def _now(self) -> tuple[int, int, int]:
         try:
@@ -194,7 +193,7 @@ class Throttle:
 
     def _until(self, key: str) -> float:
         count, last_s = self._failed.get(key, (0, 0.0))
-        return last_s + min(2.0 ** (count - FAILURES_FREE), WAIT_S_MAX) if count >= FAILURES_FREE else 0.0
+        return last_s + min(2.0 ** min(count - FAILURES_FREE, 30), WAIT_S_MAX) if count >= FAILURES_FREE else 0.0
 
     def failed(self, *keys: str) -> None:
         """They were wrong."""

@@ -205,3 +205,22 @@ def test_watch_makes_alerts_of_what_it_finds(tmp_path: Path, monkeypatch: pytest
     main(["alerts", "list", "--json"])
     again = lines(capsys.readouterr().out)
     assert sorted((one["alert_id"], one["notified"]) for one in again) == sorted((one["alert_id"], one["notified"]) for one in alerts)
+
+
+def test_a_mistake_of_our_own_beside_is_said_at_the_end(store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(*_: object) -> int:
+        raise KeyError("revision")
+
+    the_book = book(str(tmp_path / "hopwatch.db"))
+    monkeypatch.setattr(the_book, "step", careless)
+    loop = Beside(lambda: Runner(the_book, letters=lambda event: [], about=lambda verdict: ([], "")))
+    loop.start()
+    assert loop.stop()
+    assert loop.trouble == "our own fault: KeyError: 'revision'"
+
+
+def test_taking_in_once_what_cannot_be_read_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"no database, whatever its name says " * 100)
+    assert main(["alerts", "run", "--once", "--store", str(broken)]) == 2
+    assert "alerts wait" in capsys.readouterr().err

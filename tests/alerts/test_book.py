@@ -412,6 +412,41 @@ def test_a_connection_that_was_cut_is_made_anew(postgres: str) -> None:
     the_book.close()
 
 
+@pytest.mark.parametrize("open_meanwhile", [True, False])
+def test_a_store_that_was_made_anew_beside_its_old_book_has_its_findings_alerted(tmp_path: Path, open_meanwhile: bool) -> None:
+    path = tmp_path / "plant.db"
+    store, the_book = EmbeddedStore(path), book(str(path))
+    store.add(findings=[finding(number).model_dump() for number in range(1, 6)])
+    assert the_book.step(NOW_NS) == 5
+    store.close()
+    if not open_meanwhile:
+        the_book.close()
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        file.unlink(missing_ok=True)
+    again = EmbeddedStore(path)
+    again.add(findings=[finding(9).model_dump()])
+    the_book = the_book if open_meanwhile else book(str(path))
+    assert the_book.step(NOW_NS) == 1
+    assert the_book.step(NOW_NS) == 0
+    assert len(the_book.alerts()) == 6
+    the_book.close()
+    again.close()
+
+
+def test_a_database_that_was_restored_into_another_server_loses_no_finding(postgres: str) -> None:
+    """Its transactions are numbered anew, and the book's place is far beyond them."""
+    store, the_book = PostgresStore(postgres, Hiding(KEY)), book(postgres)
+    the_book.step(NOW_NS)
+    with psycopg.connect(postgres, autocommit=True) as other:
+        place = json.dumps({"from": "900000000", "next": None, "at": None, "finding": ""})
+        other.execute("UPDATE alert_state SET value = %s WHERE name = 'place'", (place,))
+    store.add([Said(dump(finding(1)), finding(1).model_dump())])
+    the_book.step(NOW_NS)
+    assert [one["finding"]["finding_id"] for one in the_book.alerts()] == [finding(1).finding_id]
+    store.close()
+    the_book.close()
+
+
 def test_a_store_of_the_version_before_has_all_its_findings_alerted(tmp_path: Path) -> None:
     path = tmp_path / "plant.db"
     store = EmbeddedStore(path)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from alerts import outbox as module
@@ -186,3 +187,38 @@ def test_writers_side_by_side_lose_no_order_and_wait_for_one_another_without_end
         thread.join(30)
     assert not errors and seen == list(range(100))
     assert [one.place for one in outbox.waiting("mail", 1_000)] == list(range(100))
+
+
+@pytest.mark.parametrize("does", ["sent", "failed", "dead"])
+def test_a_sender_and_whoever_queues_at_the_bound_never_wait_for_one_another(postgres: str, does: str) -> None:
+    """Both take the destination's row first: at the bound the writer takes away what the sender is just taking away."""
+    outbox, writer = module.open_outbox(postgres), Book(postgres)
+    writer.queue([letter("siem", alert(n, revision=1, change="updated", severity="low")) for n in range(3)])
+    front = outbox.waiting("siem", 1)[0].place
+    says = {
+        "sent": lambda: outbox.sent("siem", [front], T0_NS),
+        "failed": lambda: outbox.failed("siem", front, "no", T0_NS, T0_NS + S),
+        "dead": lambda: outbox.dead("siem", front, "never", T0_NS),
+    }
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            says[does]()
+        except BaseException as error:
+            errors.append(error)
+
+    sender = threading.Thread(target=work)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(postgres, autocommit=True) as watching:
+        with writer.transaction() as db:
+            queue(db, [letter("siem", alert(10, revision=1, change="updated", severity="low"))], T0_NS)
+            sender.start()
+            while not watching.execute(waits).fetchall()[0][0]:
+                assert sender.is_alive()
+            queue(db, [letter("siem", alert(11, revision=1, change="updated", severity="low"))], T0_NS, most=1)
+        sender.join(30)
+    assert not errors and not sender.is_alive()
+    assert [one.event_id for one in outbox.waiting("siem", 10)] == [alert(11, revision=1).event_id]
+    assert (_state(outbox).waiting, _state(outbox).dropped_total, _state(outbox).dead) == (1, 4, 0)
+    writer.close()

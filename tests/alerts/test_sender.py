@@ -299,6 +299,26 @@ def test_canary_is_sent_when_due_and_its_delay_is_known(file: Book) -> None:
     assert sum(sender.alert_delays.counts[DELAY_BUCKETS_S.index(900.0) + 1 :]) == 1 and sum(sender.alert_delays.counts) == len(receiver.got)
 
 
+@pytest.mark.parametrize("lost", ["refused", "dropped"])
+def test_a_canary_that_was_lost_is_followed_by_the_next(file: Book, lost: str) -> None:
+    """Refused for good, or gone at the bound of a long queue, of which canaries are the first to go."""
+    away = True
+
+    def fails(batch: Sequence[Item]) -> None:
+        if away:
+            raise Refused("HTTP 400") if lost == "refused" else Retry("nobody answers")
+
+    receiver = Receiver(fails)
+    sender, outbox, clock = _sender(file, receiver, canary_s=60.0)
+    _run(sender, clock, 30)
+    if lost == "dropped":
+        file.queue(letters("siem", range(3)), clock.now_ns, most=3)
+        assert _state(outbox).dropped_total == 1
+    away = False
+    _run(sender, clock, 200)
+    assert _state(outbox).canary_event is not None and len(receiver.got) >= 3
+
+
 def test_digest_is_gathered_over_a_restart(file: Book) -> None:
     class Digest(Receiver):
         def wait_s(self, batch: Sequence[Item], oldest_s: float) -> float:

@@ -438,6 +438,30 @@ def test_alertmanager_that_forgot_everything_is_told_again_also_by_the_next_proc
         to.close()
 
 
+def test_alertmanager_takes_an_alert_of_a_clock_that_is_ahead(tmp_path: Path) -> None:
+    with alertmanager(tmp_path / "alertmanager") as server:
+        soon = time_text(time.time_ns() + 3_600 * S)
+        to = made(kind="alertmanager", address=f"http://{ADDRESS}:{server.port}")
+        ahead = alert(1, time=soon, raised=soon)
+        to.send([Item(ahead, b"")])
+        eventually(lambda: ahead.alert_id in _firing(server), "it fires now")
+        to.idle()
+        to.close()
+
+
+def test_alertmanager_that_refuses_one_alert_is_told_of_the_others_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alerts.delivery.alertmanager.POST_MAX", 2)
+    held = [alert(n) for n in range(5)]
+    bad = held[0].alert_id
+    with http(lambda taken: (400 if bad in taken.body.decode() else 200, b"{}", {})) as receiver:
+        to = made(kind="alertmanager", address=receiver.url, firing=lambda: held)
+        to.idle()
+        said = {one["labels"].get("alert_id", one["labels"]["alertname"]) for taken in receiver.taken for one in json.loads(taken.body)}
+        assert said == {*(one.alert_id for one in held[2:]), "hopwatch_watchdog"}
+        assert to.remark == "HTTP 400 to what is said again: some of it is refused"
+        to.close()
+
+
 # mail
 
 
@@ -447,6 +471,10 @@ class Postbox:
 
     mails: list[bytes] = field(default_factory=list)
     refuses: str = ""
+    leaves: str = "221 bye"
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        return self.leaves
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         if self.refuses:
@@ -537,6 +565,17 @@ def test_mail_to_whom_it_cannot_trust_or_that_refuses_waits_or_dies(
     with pytest.raises(Refused, match="SMTP 554 to the message"):
         to().send(one)
     assert box.mails == []
+
+
+def test_what_a_mail_server_says_to_our_leaving_changes_nothing(mail: tuple[Postbox, Callable[..., Destination]]) -> None:
+    """Else a mail that it took would be sent again and again, and one that it refuses would keep the others waiting."""
+    box, to = mail
+    box.leaves = "421 I am going down"
+    to().send(items(letters("siem", range(1))))
+    assert len(box.mails) == 1
+    box.refuses = "554 no such content here"
+    with pytest.raises(Refused, match="SMTP 554 to the message"):
+        to().send(items(letters("siem", range(1))))
 
 
 def test_mail_server_without_starttls_gets_nothing_in_clear(authority: Authority) -> None:

@@ -13,6 +13,7 @@ pub mod protocols;
 mod python;
 pub mod quality;
 pub mod sensor;
+pub mod slow;
 mod soon;
 pub mod source;
 pub mod sql;

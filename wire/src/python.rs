@@ -9,6 +9,7 @@ use crate::packet::Malformed;
 use crate::protocols::http;
 use crate::quality::{self, Net, Quality};
 use crate::sensor::{self, SensorOptions};
+use crate::slow::{self, Answer, Item, Observation, Wish};
 use crate::source::merge::Merged;
 use crate::source::{FileSource, Source, SourceError, Turn};
 use crate::sql::{self, Effect};
@@ -91,7 +92,7 @@ impl SensorState {
         };
         let until = Instant::now() + timeout;
         let (mut result, mut count) = (Ok(false), 0);
-        while count < packets_max && self.sensor.windows.ready() < READY_MAX {
+        while count < packets_max && self.sensor.windows.ready() < READY_MAX && (live || !self.sensor.is_ahead()) {
             let (sensor, taps) = (&mut self.sensor, &self.taps);
             // Of one interface are all frames that are lent together.
             let turn = source.read_some(packets_max - count, &mut |frames| {
@@ -191,6 +192,26 @@ impl Sensor {
         let state =
             SensorState { sensor, input: Input::None, taps: Vec::new(), lost_total: 0, lost_ns: now_ns(), bytes_read: 0, bytes_total: 0 };
         Ok(Self { state: Mutex::new(state) })
+    }
+
+    /// What plug-ins asked for goes to them: `wishes` are plug-in, transport (`tcp`, `udp`) and port.
+    fn slow_path(&self, wishes: Vec<(String, String, u16)>) -> PyResult<SlowPath> {
+        if wishes.len() > slow::WISHES_MAX {
+            let message = format!("wishes: {} ports, expected at most {}", wishes.len(), slow::WISHES_MAX);
+            return Err(PyValueError::new_err(message));
+        }
+        let wish = |(name, transport, port): (String, String, u16)| {
+            let transport = match known(&transport, &["tcp", "udp"], "transport")? {
+                "tcp" => 6,
+                _ => 17,
+            };
+            Ok(Wish { name: name_of(name), transport, port })
+        };
+        let wishes = wishes.into_iter().map(wish).collect::<PyResult<Vec<_>>>()?;
+        let mut state = self.lock();
+        let (path, outlet) = slow::SlowPath::new(state.sensor.windows.plant(), state.sensor.windows.agent(), &wishes);
+        state.sensor.hand_over(outlet.clone());
+        Ok(SlowPath { path: Mutex::new(path), outlet })
     }
 
     fn open_file(&self, py: Python<'_>, path: &str) -> PyResult<()> {
@@ -338,6 +359,112 @@ impl Sensor {
     /// Closes the input; what was read stays.
     fn stop(&self) {
         self.lock().input = Input::None;
+    }
+}
+
+/// A name that lives as long as the process: a handful of plug-ins, each told once.
+fn name_of(name: String) -> &'static str {
+    static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.iter().find(|known| **known == name) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(name.into_boxed_str());
+    names.push(kept);
+    kept
+}
+
+/// What plug-ins read, and the windows of it.
+#[pyclass(module = "hopwatch_wire")]
+struct SlowPath {
+    path: Mutex<slow::SlowPath>,
+    outlet: slow::Outlet,
+}
+
+/// Connection, plug-in, what it is (`data`, `gap`, `close`), its sender, the bytes or how many are missing.
+type ItemOut = (u64, &'static str, &'static str, Option<&'static str>, Option<Py<PyBytes>>, u64);
+/// Operation, the side that the data comes from, names; rows, values, messages; bytes of the client and of the server.
+type Said = (String, String, Vec<String>, i64, u64, u64, u64, u64);
+
+#[derive(FromPyObject)]
+enum Answered {
+    Said(Vec<Said>),
+    Failed(String),
+}
+
+fn observation((operation, from, names, rows, values, messages, client, server): Said) -> PyResult<Observation> {
+    if names.len() > slow::NAMES_MAX {
+        return Err(PyValueError::new_err(format!("{} names, expected at most {}", names.len(), slow::NAMES_MAX)));
+    }
+    let objects = (!names.is_empty()).then(|| Arc::new(ObjectSet { names, ..ObjectSet::default() }));
+    let movement = Movement { operation: operation_of(&operation)?, from: side(&from)?, objects };
+    Ok(Observation { movement, counts: Counts { rows, values, messages }, bytes: [client, server] })
+}
+
+impl SlowPath {
+    fn lock(&self) -> MutexGuard<'_, slow::SlowPath> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl SlowPath {
+    /// What the plug-ins are to read next; every item is to be answered before others are taken.
+    #[pyo3(signature = (timeout_ms=0))]
+    fn take(&self, py: Python<'_>, timeout_ms: u64) -> Vec<Option<ItemOut>> {
+        if timeout_ms > 0 {
+            py.detach(|| self.outlet.wait(Duration::from_millis(timeout_ms)));
+        }
+        let name = |side| if side == Side::Client { "client" } else { "server" };
+        let mut path = self.lock();
+        path.take();
+        let items = path.items().map(|item| {
+            let (number, plugin, item) = item?;
+            Some(match item {
+                Item::Data(side, data) => (number, plugin, "data", Some(name(side)), Some(PyBytes::new(py, data).unbind()), 0),
+                Item::Gap(side, length) => (number, plugin, "gap", Some(name(side)), None, length),
+                Item::Close => (number, plugin, "close", None, None, 0),
+            })
+        });
+        items.collect()
+    }
+
+    /// One answer for each item: what was observed, or why nothing can be (`""`: the bytes are not the plug-in's protocol).
+    fn answer(&self, answers: Vec<Option<Answered>>) {
+        let answer = |answered: Answered| match answered {
+            Answered::Said(said) => match said.into_iter().map(observation).collect::<PyResult<Vec<_>>>() {
+                Ok(said) => Answer::Said(said),
+                Err(wrong) => Answer::Failed(wrong.to_string()),
+            },
+            Answered::Failed(why) if why.is_empty() => Answer::Refused,
+            Answered::Failed(why) => Answer::Failed(why),
+        };
+        let answers: Vec<_> = answers.into_iter().map(|answered| answered.map(answer)).collect();
+        self.lock().answer(answers);
+    }
+
+    /// A plug-in is not asked any more about what it reads now.
+    fn forsake(&self, plugin: &str, why: &str) {
+        self.lock().forsake(plugin, why);
+    }
+
+    /// The events that are ready.
+    fn events(&self, py: Python<'_>) -> Vec<Py<PyBytes>> {
+        taken(py, &mut self.lock().windows)
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let path = self.lock();
+        let c = path.counters();
+        let all = [
+            ("slow_handed", c.handed_total),
+            ("slow_refused", c.refused_total),
+            ("slow_taken_back", c.taken_back_total),
+            ("slow_degraded", c.degraded_total),
+            ("slow_waiting_bytes", c.waiting_bytes),
+            ("slow_windows", path.windows.counters.windows_total),
+        ];
+        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
@@ -716,5 +843,6 @@ fn hopwatch_wire(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Windows>()?;
     module.add_class::<Read>()?;
     module.add_function(wrap_pyfunction!(read_target, module)?)?;
+    module.add_class::<SlowPath>()?;
     module.add_function(wrap_pyfunction!(read_sql, module)?)
 }

@@ -12,6 +12,7 @@ use crate::packet::{self, Fragment, Layer, LinkType, Malformed, Packet, Tcp, Tcp
 use crate::pairs::{Answered, Ends, Pairs};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition, UNDECIDED_BYTES_MAX};
 use crate::quality::Quality;
+use crate::slow::{At, Handed, Line, Outlet};
 use crate::soon::soon;
 use crate::source::{FRAMES_MAX, Frame};
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
@@ -256,6 +257,8 @@ enum State {
     /// Waiting for enough bytes to recognise the protocol.
     Undecided(Option<Box<Undecided>>),
     Decoding(Box<dyn Decoder>),
+    /// Read by a plug-in, elsewhere.
+    Slow(Line),
     /// Counted, not read.
     Opaque,
 }
@@ -272,7 +275,7 @@ impl State {
         match self {
             Self::Undecided(undecided) => undecided.as_ref().map_or(0, |undecided| undecided.bytes),
             Self::Decoding(decoder) => decoder.memory_bytes(),
-            Self::Opaque => 0,
+            Self::Slow(_) | Self::Opaque => 0,
         }
     }
 }
@@ -284,6 +287,8 @@ struct About {
     transports: HashMap<u8, Arc<str>>,
     /// Taps in the order in which they were seen; the first is none.
     taps: Vec<Option<Arc<str>>>,
+    /// Where connections go that plug-ins read.
+    slow: Option<Outlet>,
 }
 
 impl About {
@@ -304,6 +309,9 @@ impl About {
         self.taps.get(number as usize).cloned().flatten()
     }
 }
+
+/// Marks the ordinal of a connection that a plug-in read up to some place.
+const TAKEN_BACK: u64 = 1 << 63;
 
 /// What a connection carries: everything but the transport's own state.
 struct Application {
@@ -445,6 +453,7 @@ impl Sensor {
                 contexts: Contexts::new(&options.equal),
                 transports: HashMap::new(),
                 taps: std::iter::once(None).chain(options.tap.as_deref().map(|tap| Some(Arc::from(tap)))).collect(),
+                slow: None,
             },
             options,
             table: Table::default(),
@@ -476,6 +485,17 @@ impl Sensor {
     /// One frame, as captured. `wire_bytes` is its length on the wire, `vlan` a tag that the kernel took off.
     pub fn frame(&mut self, time_ns: i64, link: LinkType, data: &[u8], wire_bytes: u32, vlan: Option<u16>) {
         self.frames(&[Frame { time_ns, link, data, wire_len: wire_bytes, vlan, interface: 0 }]);
+    }
+
+    /// What no decoder reads on the ports that plug-ins asked for goes this way from now on.
+    pub fn hand_over(&mut self, outlet: Outlet) {
+        self.about.slow = Some(outlet);
+    }
+
+    /// The plug-ins have much to read: a source that can wait should.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.about.slow.as_ref().is_some_and(Outlet::is_filling)
     }
 
     /// Frames in the order in which they were captured, all of one interface. Given several, their headers are read first and
@@ -1199,6 +1219,9 @@ impl Sensor {
 
     fn tick(&mut self) {
         let now_ns = self.now_ns;
+        if let Some(outlet) = &self.about.slow {
+            outlet.advance(now_ns);
+        }
         while let Some((index, generation)) = due(&mut self.waiting, now_ns) {
             let Some(connection) = self.connections[index].as_mut().filter(|c| c.generation == generation) else { continue };
             connection.waiting = false;
@@ -1477,7 +1500,8 @@ impl Application {
             (_, Piece::Gap(length)) => {
                 self.gap(windows, about, end, length, time_ns);
                 // The gap may have held what the protocol is recognised by: as if joined midway.
-                if self.protocol.is_none() && !self.registry().is_empty() && self.recognitions < RECOGNITIONS_MAX {
+                let unread = self.protocol.is_none() && !matches!(self.state, State::Slow(_));
+                if unread && !self.registry().is_empty() && self.recognitions < RECOGNITIONS_MAX {
                     self.midstream = true;
                     self.state = State::Undecided(None);
                 }
@@ -1502,7 +1526,7 @@ impl Application {
         }
         let kept = undecided.take().map(|undecided| undecided.pieces).unwrap_or_default();
         let again = matches!(answer, Answer::None) && (self.midstream || self.half()) && self.recognitions < RECOGNITIONS_MAX;
-        if again && !kept.is_empty() {
+        if again && !kept.is_empty() && self.wished(about).is_none() {
             // What came first may be a keep-alive's one byte or the end of a message: a later segment may begin one.
             let mut rest = kept.into_iter().chain([(end, data.to_vec())]);
             self.decided(windows, about, answer, rest.next().into_iter().collect(), time_ns);
@@ -1556,6 +1580,11 @@ impl Application {
 
     fn decided(&mut self, windows: &mut Windows, about: &About, answer: Answer, kept: Vec<(usize, Vec<u8>)>, time_ns: i64) {
         self.state = State::Opaque;
+        if self.window.is_none() && matches!(answer, Answer::None) {
+            if let Some(line) = self.handed_over(windows, about, time_ns) {
+                self.state = State::Slow(line);
+            }
+        }
         if let Answer::Found { protocol, client, midstream } = answer {
             if self.window.is_none() {
                 self.midstream &= midstream;
@@ -1567,20 +1596,76 @@ impl Application {
             self.state = State::Decoding((protocol.decoder)(options));
             self.recognised(protocol);
         }
-        self.begin(windows, about, time_ns);
+        if !matches!(self.state, State::Slow(_)) {
+            self.begin(windows, about, time_ns);
+        }
         for (end, piece) in kept {
             self.decode(windows, about, end, &piece, time_ns);
         }
     }
 
-    /// Opens the connection in the windows, once. Datagrams have no handshake (RFC 768): who asks is who opens.
+    /// The plug-in that asked for what is spoken here, and its port's end.
+    fn wished(&self, about: &About) -> Option<(&'static str, usize)> {
+        let (ends, client) = (self.ends(), usize::from(self.client));
+        let (plugin, at) = about.slow.as_ref()?.asked(self.key.protocol(), [ends[client].port, ends[1 - client].port])?;
+        Some((plugin, if at == 0 { client } else { 1 - client }))
+    }
+
+    /// Gives the connection to a plug-in, if one asked for it and has room.
+    #[cold]
+    fn handed_over(&mut self, windows: &Windows, about: &About, time_ns: i64) -> Option<Line> {
+        let (plugin, server) = self.wished(about)?;
+        self.client = 1 - server as u8;
+        let opening = self.opening(about);
+        let names = windows.names_of(opening.client.address, opening.server.address, opening.first_ns);
+        let names = names.into_iter().map(|name| name.name).collect();
+        let handed = Handed { opening, ordinal: self.ordinal, names, joined_late: self.midstream, plugin };
+        let line = about.slow.as_ref()?.open(handed, self.at(time_ns));
+        if line.is_some() && self.facts {
+            self.shown.get_or_insert_default().protocols.push(plugin);
+        }
+        line
+    }
+
+    fn at(&self, time_ns: i64) -> At {
+        At { time_ns, packets: self.packets[0] + self.packets[1], one_sided: self.one_sided }
+    }
+
+    /// The plug-ins are too slow: what comes from here on is a connection that is counted.
+    #[cold]
+    fn taken_back(&mut self, windows: &mut Windows, about: &About, time_ns: i64) {
+        self.state = State::Opaque;
+        self.midstream = true;
+        // Its flows are others than those that the plug-in told of.
+        self.ordinal |= TAKEN_BACK;
+        self.begin(windows, about, time_ns);
+        let why = format!("{}: its decoder is too slow; counted as bytes from here", ends_text(&self.ends()));
+        windows.loss(&Loss { stage: "decoder", start_ns: time_ns, end_ns: time_ns, why, ..Loss::default() });
+    }
+
+    /// Opens the connection in the windows, once.
     fn begin(&mut self, windows: &mut Windows, about: &About, time_ns: i64) -> ConnectionId {
         if let Some(id) = self.window {
             return id as usize;
         }
+        let id = windows.open_again(self.opening(about), self.ordinal);
+        self.window = Some(u32::try_from(id).expect("connections are bounded far below"));
+        let mut out = windows.recorder(id, time_ns);
+        let midstream = self.midstream;
+        out.condition(|c| c.joined_late = midstream);
+        if self.ordinal & TAKEN_BACK == 0 {
+            for _ in 1..self.packets[0] + self.packets[1] {
+                out.packet();
+            }
+        }
+        id
+    }
+
+    /// Datagrams have no handshake (RFC 768): who asks is who opens.
+    fn opening(&self, about: &About) -> Opening {
         let (ends, client) = (self.ends(), usize::from(self.client));
         let opener = self.opener.map(|second| self.side(usize::from(second)));
-        let opening = Opening {
+        Opening {
             client: ends[client],
             server: ends[1 - client],
             opened_by: opener.or_else(|| (self.key.protocol() == UDP_NUMBER).then_some(Side::Client)),
@@ -1589,19 +1674,16 @@ impl Application {
             context: about.contexts.text(self.key.context()),
             seen_by: "tap",
             first_ns: self.first_ns,
-        };
-        let id = windows.open_again(opening, self.ordinal);
-        self.window = Some(u32::try_from(id).expect("connections are bounded far below"));
-        let mut out = windows.recorder(id, time_ns);
-        let midstream = self.midstream;
-        out.condition(|c| c.joined_late = midstream);
-        for _ in 1..self.packets[0] + self.packets[1] {
-            out.packet();
         }
-        id
     }
 
     fn decode(&mut self, windows: &mut Windows, about: &About, end: usize, data: &[u8], time_ns: i64) {
+        if let State::Slow(line) = &self.state {
+            if line.data(self.side(end), data, self.at(time_ns)) {
+                return;
+            }
+            self.taken_back(windows, about, time_ns);
+        }
         let (id, side, one_sided) = (self.begin(windows, about, time_ns), self.side(end), self.one_sided);
         let mut out = windows.recorder(id, time_ns);
         out.arrived(side, data.len() as u64);
@@ -1631,6 +1713,11 @@ impl Application {
     }
 
     fn gap(&mut self, windows: &mut Windows, about: &About, end: usize, length: u64, time_ns: i64) {
+        if let State::Slow(line) = &self.state {
+            line.gap(self.side(end), length, self.at(time_ns));
+            self.lost = true;
+            return;
+        }
         let (id, side) = (self.begin(windows, about, time_ns), self.side(end));
         let mut out = windows.recorder(id, time_ns);
         let flow = out.lost(length);
@@ -1692,6 +1779,10 @@ impl Application {
         if matches!(self.state, State::Undecided(_)) && self.stream_bytes != [0; 2] {
             self.decide(windows, about, time_ns);
         }
+        if let State::Slow(line) = &self.state {
+            line.settle(self.at(time_ns));
+            return;
+        }
         let id = self.begin(windows, about, time_ns);
         let mut out = windows.recorder(id, time_ns);
         let (again, one_sided) = (std::mem::replace(&mut self.settled, true), self.one_sided);
@@ -1719,6 +1810,9 @@ impl Application {
 
     fn close(&mut self, windows: &mut Windows, time_ns: i64) {
         self.release();
+        if let State::Slow(line) = &self.state {
+            line.close(self.at(time_ns));
+        }
         if let Some(id) = self.window.take() {
             windows.close(id as usize, time_ns);
         }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 pub mod marks;
 pub mod mysql;
 pub mod oracle;
+pub mod tsql;
 
 /// Statements read from one text; one more stands for what follows and is unreadable.
 pub const STATEMENTS_MAX: usize = 64;
@@ -572,6 +573,8 @@ struct Reader<'a> {
     mysql: Option<mysql::Mode>,
     /// The dialect is Oracle's.
     oracle: bool,
+    /// The dialect is SQL Server's, with these quotes.
+    tsql: Option<tsql::Quotes>,
     /// How many texts this one stands in as a literal.
     nested: u8,
 }
@@ -581,7 +584,7 @@ impl<'a> Reader<'a> {
         let mut out = Statement::unknown(Operation::Call, Side::Client);
         out.readable = !tokens.iter().any(|t| t.kind == Kind::Odd);
         out.fingerprint = fingerprint(text, tokens);
-        Self { text, tokens, cut, out, list: None, modifies: None, mysql: None, oracle: false, nested: 0 }
+        Self { text, tokens, cut, out, list: None, modifies: None, mysql: None, oracle: false, tsql: None, nested: 0 }
     }
 
     fn part(&self, at: usize) -> &'a [u8] {
@@ -611,6 +614,7 @@ impl<'a> Reader<'a> {
             Kind::Word if self.mysql.is_some() => text_of(part),
             Kind::Quoted if self.mysql.is_some() => mysql::unquoted(part)?,
             Kind::Word if self.oracle => String::from_utf8_lossy(part).to_uppercase(),
+            Kind::Quoted if self.tsql.is_some() => tsql::unquoted(part)?,
             Kind::Word => String::from_utf8_lossy(part).to_lowercase(),
             Kind::Quoted => String::from_utf8_lossy(part.get(1..part.len() - 1)?).replace("\"\"", "\""),
             _ => return None,
@@ -623,6 +627,12 @@ impl<'a> Reader<'a> {
         let mut parts = vec![self.name(at)?];
         let mut end = at + 1;
         while self.symbol(end, b'.') && parts.len() < 4 {
+            if self.tsql.is_some() && self.symbol(end + 1, b'.') && parts.len() < 3 {
+                // `database..table`: in the schema that the account has by itself.
+                parts.push(String::new());
+                end += 1;
+                continue;
+            }
             let Some(next) = self.name(end + 1) else { break };
             parts.push(next);
             end += 2;
@@ -687,6 +697,7 @@ impl<'a> Reader<'a> {
             _ if self.symbol(0, b'(') => self.query(0),
             verb if self.mysql.is_some() && self.mysql_statement(verb) => {}
             verb if self.oracle && self.oracle_statement(verb) => {}
+            verb if self.tsql.is_some() && self.tsql_statement(verb) => {}
             "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "merge" => self.query(0),
             "explain" => self.explain(),
             "copy" => self.copy(),
@@ -786,7 +797,7 @@ impl<'a> Reader<'a> {
         self.set(operation, from);
         self.out.replaces = self.mysql.is_some() && (verb == "replace" || self.outside(at, "duplicate").is_some());
         self.out.columns = match verb {
-            "insert" | "replace" if self.mysql.is_some() => self.mysql_insert_columns(),
+            "insert" | "replace" if self.mysql.is_some() || self.tsql.is_some() => self.mysql_insert_columns(),
             "insert" => self.insert_columns(),
             "update" => self.update_columns(),
             "delete" | "merge" => None,
@@ -858,7 +869,12 @@ impl<'a> Reader<'a> {
             let cast = at > start + 1 && self.symbol(at - 1, b':') && self.symbol(at - 2, b':');
             if self.symbol(at + 1, b'.')
                 || self.symbol(at + 1, b'(')
-                || (!behind_dot && (self.any(at, NO_COLUMNS) || self.idiom(at) || self.is_operator(at) || self.is_oracle_operator(at)))
+                || (!behind_dot
+                    && (self.any(at, NO_COLUMNS)
+                        || self.idiom(at)
+                        || self.is_operator(at)
+                        || self.is_oracle_operator(at)
+                        || self.is_tsql_operator(at)))
             {
                 continue;
             }
@@ -894,7 +910,7 @@ impl<'a> Reader<'a> {
             return (!distinct).then_some(Clause::From);
         }
         let rows = ["where", "on", "using", "having", "group", "order", "limit", "offset", "window", "fetch", "for"];
-        if self.any(at, &rows) {
+        if self.any(at, &rows) || (self.tsql.is_some() && self.is(at, "option")) {
             return Some(Clause::Rows);
         }
         self.any(at, &["into", "union", "intersect", "except"]).then_some(Clause::Other)
@@ -1091,7 +1107,7 @@ impl<'a> Reader<'a> {
             }
             level.expect = true;
             level.in_from = false;
-            if self.mysql.is_some() {
+            if self.mysql.is_some() || self.tsql.is_some() {
                 // Several tables may be changed at once.
                 level.in_from = matches!(verb, "update" | "delete");
                 let first = self.modifiers(at + 1);
@@ -1162,7 +1178,11 @@ impl<'a> Reader<'a> {
             }
         } else if self.mysql.is_some() && self.is(at, "into") && self.is_no_table(at + 1) {
             level.in_from = false;
-        } else if self.is(at, "join") || self.is_straight_join(at, level.in_from) || (self.is(at, "into") && !level.arguments) {
+        } else if self.is(at, "join")
+            || self.is_straight_join(at, level.in_from)
+            || (self.is(at, "into") && !level.arguments)
+            || (level.in_from && self.tsql.is_some() && self.is(at, "apply"))
+        {
             level.expect = true;
             // SELECT INTO TABLE name.
             return self.skip(at + 1, &["temporary", "temp", "unlogged", "table"]);
@@ -1197,13 +1217,18 @@ impl<'a> Reader<'a> {
         }
         level.expect = false;
         level.start = false;
+        if self.tsql.is_some() && self.kind(at) == Some(Kind::Parameter) {
+            // A variable that is a table.
+            return at + 1;
+        }
         let Some((parts, end)) = self.qualified(at) else {
             // A parameter or a literal where a table must stand: not SQL that this follows.
             self.out.readable = false;
             return at + 1;
         };
         let insert = at >= 1 && self.is(at - 1, "into");
-        let function = self.symbol(end, b'(') && !insert;
+        let inserts = self.tsql.is_some() && at >= 1 && self.any(at - 1, &["insert", "top", "percent"]);
+        let function = self.symbol(end, b'(') && !insert && !inserts && !self.is_hint(end);
         let cte = parts.len() == 1
             && (ctes.contains(&parts[0]) || ((self.mysql.is_some() || self.oracle) && parts[0].eq_ignore_ascii_case("dual")));
         if !function && !cte {
@@ -1376,6 +1401,9 @@ impl<'a> Reader<'a> {
         let part = self.part(at);
         if self.kind(at)? == Kind::Literal && self.mysql.is_some() {
             return self.mysql_literal(at);
+        }
+        if self.kind(at)? == Kind::Literal && self.tsql.is_some() {
+            return Some(cut(text_of(self.content(at)).replace("''", "'")));
         }
         if self.kind(at)? != Kind::Literal || part.first() != Some(&b'\'') {
             return None;

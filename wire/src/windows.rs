@@ -665,7 +665,10 @@ impl Windows {
     /// Statements that the decoders share and that were let go because there were too many.
     #[must_use]
     pub fn statements_forgotten_total(&self) -> u64 {
-        self.shared.statements.forgotten_total + self.shared.texts.forgotten_total + self.shared.oracle.forgotten_total
+        self.shared.statements.forgotten_total
+            + self.shared.texts.forgotten_total
+            + self.shared.batches.forgotten_total
+            + self.shared.oracle.forgotten_total
     }
 
     #[must_use]
@@ -856,7 +859,7 @@ impl Windows {
         names.push((name.to_owned(), expires_ns));
     }
 
-    fn names_of(&self, client: IpAddr, address: IpAddr, now_ns: i64) -> Vec<Name> {
+    pub(crate) fn names_of(&self, client: IpAddr, address: IpAddr, now_ns: i64) -> Vec<Name> {
         let known = self.names.get(&(client, address));
         let mut names: Vec<_> = known
             .into_iter()

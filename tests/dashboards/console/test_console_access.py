@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import re
 import stat
+from html import escape
 from pathlib import Path
 
+import markupsafe
 import pytest
 
 from dashboards.console import users
 from dashboards.console.access import RIGHTS, ROLES, without_persons
 from dashboards.console.app import ADDRESSES
-from dashboards.console.sessions import SESSIONS_MAX
-from dashboards.console.users import FAILURES_FREE, UsersError, put, read, remove
+from dashboards.console.sessions import SESSIONS_MAX, STRANGERS_MAX
+from dashboards.console.users import FAILURES_FREE, WAIT_S_MAX, Throttle, UsersError, put, read, remove
 from hopwatch.cli import main
 from tests.dashboards.console.browser import Browser, Clock, Make
 
@@ -86,6 +88,9 @@ def test_declared_persons_are_hidden_as_words_and_links_stay_whole() -> None:
     hidden = without_persons(page, ["map", "h.keller"]).decode()
     assert hidden.startswith('<a href="/map" class="map" title="of a person">a person: a person, h.kellerman</a>')
     assert hidden.endswith("<p>account:a person given to a person</p>")
+    name = "PLANT\\o'brien & sons"
+    for spelt in (escape(name), markupsafe.escape(name)):
+        assert without_persons(f"<p>{spelt}</p>".encode(), [name]) == b"<p>a person</p>"
 
 
 def test_after_five_failures_each_further_attempt_waits_longer(make: Make, people: Path, clock: Clock) -> None:
@@ -103,6 +108,15 @@ def test_after_five_failures_each_further_attempt_waits_longer(make: Make, peopl
     said = [entry.what for entry in browser.console.entries]
     assert said.count("wrong-password") == 6 and said.count("throttled") == 2 and said[-1] == "came-in"
     assert not any(SECRET in str(entry) or "wrong password" in str(entry) for entry in browser.console.entries)
+
+
+def test_attempts_without_end_are_throttled_without_end(clock: Clock) -> None:
+    throttle = Throttle(clock)
+    for _ in range(2_000):
+        throttle.failed("name one.admin")
+        clock.now_s += WAIT_S_MAX
+    clock.now_s -= 1
+    assert throttle.wait_s("name one.admin") == pytest.approx(1.0)
 
 
 def test_a_session_ends_when_idle_when_old_and_is_not_kept_alive_by_a_page_that_renews_itself(
@@ -200,8 +214,22 @@ def test_sessions_are_bounded_and_the_longest_unused_ends(make: Make) -> None:
     sessions = browser.console.sessions
     first, _ = sessions.open(browser.console.entrance.local)
     for _ in range(SESSIONS_MAX):
-        sessions.open(None)
+        sessions.open(browser.console.entrance.local)
     assert sessions.find(first) is None and sessions.evicted_total == 1
+
+
+def test_strangers_however_many_end_nobodys_session(make: Make, people: Path) -> None:
+    """Whoever asks without a cookie is given a session, for the form's token; a thousand of them must put nobody out."""
+    analyst = make(users=people)
+    other = Browser(analyst._transport.app, console=analyst.console)
+    enter(analyst, "one.analyst")
+    sessions = analyst.console.sessions
+    first, _ = sessions.open(None)
+    for _ in range(STRANGERS_MAX):
+        sessions.open(None)
+    assert analyst.get("/map").status_code == 200
+    assert sessions.find(first) is None and sessions.evicted_total == 1
+    assert enter(other, "one.viewer") == 303, "and others still come in"
 
 
 def test_the_file_of_users_is_private_whole_and_says_what_is_wrong(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_the_list_is_filtered_by_state_severity_and_verdict(make: Make, own: Pat
     assert listed("verdict=undeclared-account") == 2 and listed("verdict=nothing") == 0
     assert listed("state=resolved") == 0 and listed("state=all") == 6 == listed("state=invented&severity=x&page=-1")
     assert listed("page=2") == 0
+    assert listed("page=%C2%B2") == listed(f"page={'9' * 5000}") == 6, "a digit that is no number, and a number without end"
 
 
 def test_the_nearest_hop_stands_beside_what_was_observed(make: Make, own: Path) -> None:

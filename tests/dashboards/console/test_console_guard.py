@@ -46,6 +46,9 @@ def test_a_form_of_another_site_and_a_form_without_token_change_nothing(make: Ma
     assert browser.post("/access/end", token="x" * 43, name="root").status_code == 403
     assert browser.request("POST", "/access/end", content="x" * (FORM_BYTES_MAX + 1), headers=form).status_code == 413
     assert browser.request("DELETE", "/access/end").status_code == 405
+    assert browser.request("POST", "/access/end", content=body, headers=form | {"origin": "http://["}).status_code == 403
+    length = {"content-length": b"\xb2"}  # A digit, and no number.
+    assert browser.request("POST", "/access/end", content=body, headers=form | length).status_code == 413
     assert browser.request("POST", "/access/end", content=body, headers=form | {"origin": "http://127.0.0.1:8710"}).status_code == 303
 
 

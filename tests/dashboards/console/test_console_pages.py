@@ -85,6 +85,9 @@ def test_a_declaration_that_breaks_on_disk_stays_as_it_was_and_says_so(make: Mak
     file.write_text("plant: demo\n")
     page = browser.get("/declaration").text
     assert "does not load any more" in page and "mes-works" in page
+    file.write_text(DECLARATION.read_text().replace("plant: demo", "plant: another"))
+    page = browser.get("/declaration").text
+    assert "it is of plant another now" in page and "mes-works" in page
 
 
 def test_coverage_counts_windows_by_conduit_and_depth(make: Make) -> None:

@@ -270,11 +270,23 @@ pub fn statements(data: &[u8]) {
         let objects = statement.objects(None);
         assert!(objects.names.len() <= 2 * sql::TABLES_MAX && objects.columns.len() <= 2 * sql::COLUMNS_MAX);
     }
+    let quotes = [sql::tsql::Quotes::Names, sql::tsql::Quotes::Literals, sql::tsql::Quotes::Unknown][usize::from(kind >> 4) % 3];
+    for statement in sql::tsql::read(text, kind & 2 != 0, quotes).statements {
+        let objects = statement.objects(None);
+        assert!(objects.names.len() <= 2 * sql::TABLES_MAX && objects.columns.len() <= 2 * sql::COLUMNS_MAX);
+    }
     // The text as a literal, escaped as a client would: nothing of it is a name.
     let literal = String::from_utf8_lossy(text).replace('\\', "\\\\").replace('\'', "''").replace('\0', "");
     let planted =
         format!("INSERT INTO t (a) VALUES (E'{literal} {PLANTED}', 1); SELECT a FROM t WHERE b = E'{PLANTED} {literal}' AND c = 2");
     for statement in sql::read(planted.as_bytes(), true, backslash) {
+        let objects = statement.objects(None);
+        let told = format!("{:?} {:?} {:?}", objects.names, objects.columns, objects.marks);
+        assert!(!told.contains(PLANTED), "a literal is told: {told}");
+        assert!(objects.names == ["t"] || objects.names == [sql::UNKNOWN], "{told}");
+    }
+    let national = planted.replace("E'", "N'");
+    for statement in sql::tsql::read(national.as_bytes(), true, sql::tsql::Quotes::Names).statements {
         let objects = statement.objects(None);
         let told = format!("{:?} {:?} {:?}", objects.names, objects.columns, objects.marks);
         assert!(!told.contains(PLANTED), "a literal is told: {told}");

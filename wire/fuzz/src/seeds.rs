@@ -101,6 +101,7 @@ const PAYLOADS: &[(&str, Payloads)] = &[
 ];
 
 const SQL: &[&str] = &[
+    "SET NOCOUNT ON SELECT TOP 5 a FROM [x] WITH (NOLOCK) IF 1 = 1 EXEC sp_executesql N'SELECT b FROM y' ELSE EXECUTE AS USER = 'z'",
     "SELECT id, part FROM mes.genealogy g JOIN mes.orders o USING (id) WHERE g.serial = 'X-1' AND o.n > $1",
     "COPY (SELECT * FROM mes.genealogy) TO STDOUT WITH (FORMAT csv, HEADER)",
     "INSERT INTO t (a, b) VALUES ('x', E'it\\'s'), ($1, $$dollar$$) ON CONFLICT DO NOTHING RETURNING a",

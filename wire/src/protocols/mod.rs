@@ -35,6 +35,7 @@ pub struct Shared {
     pub(crate) statements: texts::Texts<postgresql::Parsed>,
     pub(crate) texts: texts::Texts<mysql::Known>,
     pub(crate) oracle: texts::Texts<tns::Known>,
+    pub(crate) batches: texts::Texts<tds::Texted>,
     /// Where a decoder of PostgreSQL gathers what it claims.
     pub(crate) claims: Vec<postgresql::Claim>,
 }
@@ -147,7 +148,7 @@ pub fn later(segment: &[u8]) -> Option<&'static Protocol> {
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
 pub const TCP: &[Protocol] =
-    &[tls::TLS, postgresql::POSTGRESQL, mysql::MYSQL, mqtt::MQTT, http::HTTP, opcua::OPCUA, tns::TNS, dns::DNS_TCP];
+    &[tls::TLS, postgresql::POSTGRESQL, mysql::MYSQL, tds::TDS, mqtt::MQTT, http::HTTP, opcua::OPCUA, tns::TNS, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[quic::QUIC, dns::DNS_UDP];

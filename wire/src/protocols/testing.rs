@@ -461,7 +461,14 @@ mod tests {
     use crate::protocols::{HEAD_BYTES_MAX, TCP};
 
     /// Recordings of one protocol inside another: the file, and the other probe that may take it.
-    const CARRIES: [(&str, &str); 3] = [("http/connect.txt", "tls"), ("mqtt/websocket.txt", "http"), ("mysql/encrypted.json", "tls")];
+    const CARRIES: [(&str, &str); 6] = [
+        ("http/connect.txt", "tls"),
+        ("mqtt/websocket.txt", "http"),
+        ("mysql/encrypted.json", "tls"),
+        ("tds/encrypted-login.json", "tls"),
+        ("tds/encrypted-login-insert.json", "tls"),
+        ("tds/encrypted-login-select.json", "tls"),
+    ];
 
     /// The first bytes of each side from piece `from` on.
     fn heads(script: &[(Side, Vec<u8>)]) -> [Vec<u8>; 2] {

@@ -661,7 +661,7 @@ impl Tns {
         if let Some(claimed) = claimed {
             out.identify(|identity| identity.on_behalf_of = Some(claimed));
         }
-        let mut call = match asks {
+        let call = match asks {
             Asks::Setup => {
                 let offered = if request.first() == Some(&calls::DATA_TYPES) { calls::capabilities(request) } else { None };
                 if let Some(offered) = offered {
@@ -678,7 +678,7 @@ impl Tns {
             }
             Asks::Execute(execution) => self.executes(execution, out),
             Asks::Again { cursor, fetches } => {
-                let mut call = self.of_cursor(cursor);
+                let mut call = self.of_cursor(cursor, fetches);
                 call.executes = true;
                 call.fetches = fetches;
                 if let Some(cursor) = self.cursor(cursor) {
@@ -687,7 +687,7 @@ impl Tns {
                 call
             }
             Asks::Fetch { cursor } => {
-                let mut call = self.of_cursor(cursor);
+                let mut call = self.of_cursor(cursor, true);
                 call.fetches = true;
                 call
             }
@@ -702,6 +702,8 @@ impl Tns {
             Asks::Plain => Call::new(Kind::Other, &COMMON.connect),
             Asks::Other => {
                 let movement = match function {
+                    // Behind a piggyback that is not known.
+                    0 => &COMMON.transfer,
                     calls::ENQUEUE => &COMMON.enqueued,
                     calls::DEQUEUE => &COMMON.dequeued,
                     calls::DIRECT_PREPARE..=calls::DIRECT_OPERATION => &COMMON.loaded,
@@ -713,9 +715,6 @@ impl Tns {
             }
         };
         // What answers a setup or a login is read whatever encodes it.
-        if call.kind == Kind::Walked && self.dialect().is_none() {
-            call.lost = true;
-        }
         if call.executes {
             if let Some(known) = call.known.as_ref().filter(|known| !known.late) {
                 out.add(&known.named, Side::Client, 0, Counts::messages(1));
@@ -761,7 +760,7 @@ impl Tns {
                 call.known = Some(known);
                 call
             }
-            None => self.of_cursor(cursor),
+            None => self.of_cursor(cursor, options & calls::OPTION_FETCH != 0 && defines.is_some()),
         };
         call.cursor = cursor;
         call.executes = options & calls::OPTION_EXECUTE != 0;
@@ -782,8 +781,13 @@ impl Tns {
         self.cursors.get_mut(&id)
     }
 
-    /// A call that goes on with a cursor.
-    fn of_cursor(&self, id: u64) -> Call {
+    /// A call that goes on with a cursor; `is_query`: whatever it is, it returns rows.
+    fn of_cursor(&self, id: u64, is_query: bool) -> Call {
+        if self.cursors.get(&id).is_none() && !is_query {
+            let mut call = Call::new(Kind::Other, &COMMON.transfer);
+            call.uncounted = true;
+            return call;
+        }
         let mut call = Call::new(Kind::Walked, Known::unseen().asked());
         call.cursor = id;
         match self.cursors.get(&id) {
@@ -817,7 +821,8 @@ impl Tns {
     fn answers(&mut self, bytes: &[u8], pause: bool, out: &mut Recorder<'_>) {
         let dialect = self.dialect();
         let Some(call) = self.calls.front_mut() else { return };
-        if call.kind == Kind::Walked {
+        // Where the version of fields is not known, an error can still be told: it stands first.
+        if call.kind == Kind::Walked && dialect.is_some() {
             let Some(dialect) = dialect.filter(|_| !call.lost && !call.settled) else { return };
             match call.walk.go_on(bytes, dialect, pause) {
                 Met::Nothing => {}
@@ -854,7 +859,12 @@ impl Tns {
         let error = self.error_of_answer();
         match kind {
             Kind::Setup | Kind::Login => self.sets_up(kind, error, out),
-            Kind::Other | Kind::Walked => {
+            Kind::Walked => {
+                if let Some(error) = error.filter(|error| *error != 0 && *error != NO_DATA) {
+                    self.settle(Some(End { error, ..End::default() }), false, out);
+                }
+            }
+            Kind::Other => {
                 if let Some(error) = error.filter(|error| *error != 0 && *error != NO_DATA) {
                     self.errs(error);
                 }
@@ -938,6 +948,7 @@ impl Tns {
             }
             return;
         };
+        let nested = std::mem::take(&mut call.walk.nested);
         let (executes, fetches, columns, returned) = (call.executes, call.fetches, call.walk.columns.clone(), call.walk.rows);
         let late = u64::from(known.late && executes);
         let before = self.cursors.get(&call.cursor).map_or(0, |cursor| cursor.returned);
@@ -992,15 +1003,26 @@ impl Tns {
         if !counted {
             out.uncounted(&rows_to);
         }
+        for (nested, columns) in nested {
+            self.remember(
+                nested,
+                Cursor { known: Arc::clone(&known), columns: Some(columns), rows: Arc::clone(&known.named), returned: 0 },
+                out,
+            );
+        }
         if id == 0 || !followed {
             return;
         }
+        let returned = end.map_or(before + returned, |end| if failed { 0 } else { end.rows });
+        self.remember(id, Cursor { known, columns, rows: rows_to, returned }, out);
+    }
+
+    fn remember(&mut self, id: u64, cursor: Cursor, out: &mut Recorder<'_>) {
         if self.cursors.get(&id).is_none() && self.cursors.len() >= CURSORS_MAX {
             out.bound_reached();
             return;
         }
-        let returned = end.map_or(before + returned, |end| if failed { 0 } else { end.rows });
-        self.cursors.insert(id, Cursor { known, columns, rows: rows_to, returned });
+        self.cursors.insert(id, cursor);
     }
 
     /// Nothing more answers the front call.
@@ -1196,7 +1218,8 @@ fn starts(head: &[u8], kinds: &[u8]) -> Option<bool> {
         }
         ACCEPT => Some((24..=1024).contains(&length) && (300..400).contains(&number(0)?)),
         REFUSE => Some(length >= 12 && number(2)? as usize + 12 == length && matches!(body.get(4), None | Some(b'('))),
-        REDIRECT => Some(length >= 10 && matches!(body.get(2), None | Some(b'('))),
+        // What it says may come in a packet of its own.
+        REDIRECT => Some(length == HEADER_BYTES + 2 || (length > HEADER_BYTES + 2 && matches!(body.get(2), None | Some(b'(')))),
         RESEND => Some(length == HEADER_BYTES),
         _ => Some(false),
     }

@@ -212,7 +212,11 @@ impl Reader<'_> {
 
     /// Past the words that may stand before a table or a select list.
     pub(super) fn modifiers(&self, at: usize) -> usize {
-        if self.mysql.is_some() { self.skip(at, MODIFIERS) } else { at }
+        match (self.mysql, self.tsql) {
+            (Some(_), _) => self.skip(at, MODIFIERS),
+            (_, Some(_)) => self.tsql_modifiers(at),
+            _ => at,
+        }
     }
 
     /// Where the tables of a DELETE or UPDATE begin: `DELETE a, b FROM a JOIN b` names in front what its FROM lists.
@@ -305,7 +309,7 @@ impl Reader<'_> {
 
     /// The table of `INSERT t SELECT …` and `REPLACE t SELECT …`, where INTO is left out.
     pub(super) fn filled_without_into(&self) -> Option<String> {
-        if self.mysql.is_none() || !self.any(0, &["insert", "replace"]) {
+        if (self.mysql.is_none() && self.tsql.is_none()) || !self.any(0, &["insert", "replace"]) {
             return None;
         }
         let at = self.modifiers(1);

@@ -366,11 +366,13 @@ pub(super) struct Walk {
     vector: Option<Vec<u8>>,
     pub rows: u64,
     pub per_row_counts: bool,
+    /// Cursors that stood in rows, and their columns.
+    pub nested: Vec<(u64, Columns)>,
 }
 
 impl Walk {
     pub fn memory_bytes(&self) -> usize {
-        self.carry.capacity() + self.vector.as_ref().map_or(0, Vec::capacity)
+        self.carry.capacity() + self.vector.as_ref().map_or(0, Vec::capacity) + 64 * self.nested.capacity()
     }
 
     /// The server has broken off what it said: what comes is a message again.
@@ -531,8 +533,11 @@ impl Walk {
                 }
                 TYPE_CURSOR => {
                     read.u8()?;
-                    columns(read)?;
-                    read.ub2()?;
+                    let columns = columns(read)?;
+                    let cursor = read.ub2()?;
+                    if self.nested.len() < super::CURSORS_MAX {
+                        self.nested.push((cursor, columns.into()));
+                    }
                     At::Column(at + 1)
                 }
                 TYPE_CLOB | TYPE_BLOB | TYPE_FILE | TYPE_JSON | TYPE_VECTOR => {

@@ -395,3 +395,77 @@ fn lengths_that_lie_are_refused() {
         assert!(play_script(decoder(Options::default()), &script).error.is_some());
     }
 }
+
+// ---- python-oracledb and a stand-in of a server (tests/data/tns/record.py) ----------------------------------------
+
+fn ledger(name: &str) -> BTreeMap<String, i64> {
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tns").join(name);
+    let value: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    value["ledger"].as_object().unwrap().iter().map(|(k, v)| (k.clone(), v.as_i64().unwrap())).collect()
+}
+
+#[test]
+fn rows_are_those_of_the_clients_own_ledger() {
+    let mut wrong = Vec::new();
+    let recorded: Vec<_> = all().into_iter().filter(|r| r.name.ends_with(".json")).collect();
+    assert!(recorded.len() >= 16, "{} recordings", recorded.len());
+    for recording in recorded {
+        let told = played(&recording.script);
+        let mut rows = BTreeMap::new();
+        for e in &told.events {
+            *rows.entry(e["operation"].as_str().unwrap().to_owned()).or_default() += e["rows"].as_i64().unwrap();
+            if e["completeness"]["state"] != "complete" {
+                wrong.push(format!("{}: {} is {}", recording.name, e["operation"], e["completeness"]["state"]));
+            }
+        }
+        rows.retain(|_, n| *n != 0);
+        let ledger = ledger(&recording.name);
+        if rows != ledger {
+            wrong.push(format!("{}: client {ledger:?}, found {rows:?}", recording.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn real_client_is_told_with_what_it_asked_for() {
+    let of = |name: &str| {
+        let told = played(&recording(name).script);
+        let moved = sets(&told).into_iter().filter(|set| set.0 != "connect").collect::<Vec<_>>();
+        (moved, told)
+    };
+    let (moved, told) = of("queries-23");
+    assert_eq!(
+        moved,
+        [
+            set("select", "MES.GENEALOGY", "ID PART STATION", 117, 2),
+            set("select", "MES.GENEALOGY", "ID PART STATION", 30, 1),
+            set("select", "MES.SORTS", "ID PLACE MADE SEAL WORDS NOTHING NOTE", 3, 1),
+        ]
+    );
+    assert_eq!(told.facts["tns"]["connects"][0]["program"], "loader");
+    assert_eq!(told.facts["tns"]["accept_versions"], json!([319]));
+    assert_eq!(told.events[0]["application"], "loader");
+    let (moved, _) = of("changes");
+    assert_eq!(
+        moved,
+        [
+            set("insert", "MES.LOTS", "ID NOTE", 6, 2),
+            set("update", "MES.ORDERS", "QUANTITY", 42, 1),
+            set("delete", "MES.LOTS", "*", 7, 1),
+            set("call", "function:MES.CLOSE_LOT", "*", 0, 1),
+        ]
+    );
+    let (moved, told) = of("errors");
+    assert!(moved.contains(&set("refused", "MES.HIDDEN", "WORD", 0, 1)), "{moved:?}");
+    assert!(moved.contains(&set("select", "MES.NOWHERE", "WORD", 0, 1)), "{moved:?}");
+    assert_eq!(told.facts["tns"]["errors"], json!({"ORA-00942": 1, "ORA-01031": 1}));
+    let (_, told) = of("claims");
+    assert_eq!(told.events.last().unwrap()["on_behalf_of"], "h.keller");
+    let (moved, told) = of("login-fails");
+    assert_eq!(moved, [set("refused", "", "", 0, 1)]);
+    assert_eq!(told.facts["tns"]["errors"], json!({"ORA-01017": 1}));
+    assert_eq!(of("refused").1.facts["tns"]["refusals"], json!([12514]));
+    let redirects = &of("redirected").1.facts["tns"]["redirects"];
+    assert_eq!((redirects.as_array().unwrap().len(), &redirects[0]["host"]), (1, &json!("127.0.0.1")));
+}
