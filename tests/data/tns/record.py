@@ -20,6 +20,7 @@ import oracledb
 from server import CLOB, CURSOR, DATE, LONG, NUMBER, RAW, ROWID, VARCHAR, Column, Result, Server
 
 SECRET = "synthetic-pw-71"
+At = tuple[str, int]
 ID, PART, STATION = Column("ID", NUMBER, 22), Column("PART", VARCHAR), Column("STATION", VARCHAR)
 MADE = b"\x78\x7e\x0b\x16\x07\x01\x01"
 GENEALOGY = [(n, f"part {n}", f"station {n % 3}") for n in range(1, 111)]
@@ -101,15 +102,15 @@ class Proxy:
             pump.join(5)
 
 
-def connected(port: int, password: str = SECRET, **more: object) -> oracledb.Connection:
+def connected(at: At, password: str = SECRET, **more: object) -> oracledb.Connection:
     return oracledb.connect(
-        user="svc_mes", password=password, host="127.0.0.1", port=port, service_name="mes", program="loader", osuser="opc",
+        user="svc_mes", password=password, host=at[0], port=at[1], service_name="mes", program="loader", osuser="opc",
         machine="edge", disable_oob=True, **more,
     )  # fmt: skip
 
 
-def queries(port: int) -> dict[str, int]:
-    with connected(port) as connection, connection.cursor() as cursor:
+def queries(at: At) -> dict[str, int]:
+    with connected(at) as connection, connection.cursor() as cursor:
         rows = len(cursor.execute(QUERY).fetchall())
         rows += len(cursor.execute(ALL).fetchall())
         # What is asked for ahead crosses the wire too: five, behind the two that an execution brings.
@@ -119,8 +120,8 @@ def queries(port: int) -> dict[str, int]:
     return {"select": rows}
 
 
-def changes(port: int) -> dict[str, int]:
-    with connected(port) as connection, connection.cursor() as cursor:
+def changes(at: At) -> dict[str, int]:
+    with connected(at) as connection, connection.cursor() as cursor:
         cursor.executemany(INSERT, [(n, "synthetic-row-value") for n in range(3)])
         inserted = cursor.rowcount
         cursor.executemany(INSERT, [(n, "synthetic-row-value") for n in range(3)])
@@ -136,23 +137,23 @@ def changes(port: int) -> dict[str, int]:
     return {"insert": inserted, "update": updated, "delete": deleted}
 
 
-def errors(port: int) -> dict[str, int]:
-    with connected(port) as connection, connection.cursor() as cursor:
+def errors(at: At) -> dict[str, int]:
+    with connected(at) as connection, connection.cursor() as cursor:
         for text in (DENIED, MISSING):
             with contextlib.suppress(oracledb.DatabaseError):
                 cursor.execute(text)
         return {"select": len(cursor.execute(ALL).fetchall())}
 
 
-def claims(port: int) -> dict[str, int]:
-    with connected(port) as connection, connection.cursor() as cursor:
+def claims(at: At) -> dict[str, int]:
+    with connected(at) as connection, connection.cursor() as cursor:
         connection.client_identifier = "h.keller"
         connection.module = "loading"
         return {"select": len(cursor.execute(ALL).fetchall())}
 
 
-def lobs(port: int) -> dict[str, int]:
-    with connected(port) as connection, connection.cursor() as cursor:
+def lobs(at: At) -> dict[str, int]:
+    with connected(at) as connection, connection.cursor() as cursor:
         rows = cursor.execute(NOTES).fetchall()
         for _, note in rows[:1]:
             note.read()
@@ -160,26 +161,26 @@ def lobs(port: int) -> dict[str, int]:
     return {"select": len(rows)}
 
 
-def nested(port: int) -> dict[str, int]:
-    with connected(port) as connection, connection.cursor() as cursor:
+def nested(at: At) -> dict[str, int]:
+    with connected(at) as connection, connection.cursor() as cursor:
         rows = 0
         for _, parts in cursor.execute(NESTED):
             rows += 1 + len(parts.fetchall())
     return {"select": rows}
 
 
-def large(port: int) -> dict[str, int]:
-    with connected(port) as connection, connection.cursor() as cursor:
+def large(at: At) -> dict[str, int]:
+    with connected(at) as connection, connection.cursor() as cursor:
         return {"select": len(cursor.execute(LARGE).fetchall())}
 
 
-def fails(port: int) -> dict[str, int]:
+def fails(at: At) -> dict[str, int]:
     with contextlib.suppress(oracledb.DatabaseError):
-        connected(port, password="wrong-" + SECRET)
+        connected(at, password="wrong-" + SECRET)
     return {}
 
 
-SCENARIOS: dict[str, tuple[Callable[[int], dict[str, int]], dict[str, object]]] = {
+SCENARIOS: dict[str, tuple[Callable[[At], dict[str, int]], dict[str, object]]] = {
     "queries": (queries, {}),
     "queries-12-1": (queries, {"fields": 7, "version": 315}),
     "queries-12-2": (queries, {"fields": 8, "version": 316}),
@@ -202,7 +203,7 @@ def recorded(name: str) -> dict[str, object]:
     act, settings = SCENARIOS[name]
     server = Server(ANSWERS, SECRET, **settings)
     proxy = Proxy(server.port)
-    ledger = act(proxy.port)
+    ledger = act(("127.0.0.1", proxy.port))
     proxy.close()
     server.close()
     if server.failures:
@@ -215,7 +216,7 @@ def redirected() -> dict[str, object]:
     real = Server(ANSWERS, SECRET)
     listener = Server(ANSWERS, SECRET, redirect=f"(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={real.port}))")
     proxy = Proxy(listener.port)
-    with connected(proxy.port) as connection, connection.cursor() as cursor:
+    with connected(("127.0.0.1", proxy.port)) as connection, connection.cursor() as cursor:
         assert len(cursor.execute(ALL).fetchall()) == 30
     proxy.close()
     for server in (real, listener):

@@ -7,6 +7,7 @@ that accepts it: python-oracledb reads every byte of an answer and fails on the 
 import hashlib
 import secrets
 import socket
+import ssl
 import struct
 import threading
 from dataclasses import dataclass, field
@@ -121,9 +122,11 @@ class Server:
     redirect: str | None = None
     resend: bool = False
     unit: int = 8192
+    address: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server((self.address, 0))
         self.port: int = self.listener.getsockname()[1]
         self.failures: list[BaseException] = []
         threading.Thread(target=self.accept, daemon=True).start()
@@ -138,6 +141,8 @@ class Server:
 
     def serve(self, client: socket.socket) -> None:
         try:
+            if self.tls is not None:
+                client = self.tls.wrap_socket(client, server_side=True)
             with client:
                 Session(self, client).run()
         except (ConnectionError, EOFError):
