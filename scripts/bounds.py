@@ -136,6 +136,9 @@ SAID = {
         "none lost: the bytes count, with the last": "WEIGHTS_MAX",
         "told: `lossy`, its bytes count": "ZSTD_BYTES_MAX",
     },
+    "protocols/mysql/binlog.rs": {
+        "told: `lossy`, its rows are not counted": "EVENT_BYTES_MAX ROWS_BYTES_MAX TABLES_BYTES_MAX COLUMNS_MAX",
+    },
     "protocols/texts.rs": {"`statements_forgotten`": "SHARED_BYTES_MAX"},
     "sql/mysql.rs": {UNKNOWN: "NESTED_MAX"},
     "protocols/tds.rs": {

@@ -92,6 +92,8 @@ ASIDE: dict[tuple[str, str], tuple[str, ...]] = {
     ("PostgreSQL's programs", "logical replication"): ("select",),
     # It asks for the session's sql_mode before it writes a list of values.
     ("MySQL Connector", "insert, update, delete"): ("select",),
+    # It asks for the server's version.
+    ("MariaDB's programs", "binary log"): ("select",),
 }
 # Objects that a client's library reads for itself: OPC UA's own nodes (namespace 0: limits, namespaces).
 OWN_OBJECTS = {"Milo": re.compile(r"ns=0;i=\d+"), "async-opcua": re.compile(r"ns=0;i=\d+")}

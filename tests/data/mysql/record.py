@@ -30,6 +30,8 @@ import pymysql
 import pymysql.cursors
 
 SECRET = "synthetic-pw-71"
+SERVED: list[int] = []
+"""The server's own port, for what is not recorded."""
 SCHEMA = f"""
 CREATE DATABASE mes;
 CREATE TABLE mes.genealogy (id int PRIMARY KEY, part varchar(40), station varchar(40));
@@ -396,17 +398,75 @@ def unbuffered(port: int) -> Ledger:
         return {"select": sum(1 for _ in cursor)}
 
 
-def binlog(port: int) -> Ledger:
-    """The stream of a replica: registered, then everything from the beginning of the first log."""
+KINDS = (
+    "a tinyint, b smallint, c mediumint, d bigint unsigned, e float, f double, g decimal(21, 5), h bit(11), i year, j date, k time(3), "
+    "l datetime(6), m timestamp NULL, n char(70), o varchar(40), p varchar(900), q varbinary(300), r tinyblob, s text, t longblob, "
+    "u enum('x', 'y'), v set('x', 'y', 'z'), w json, x point, y inet6, z uuid, aa char(3) CHARACTER SET ascii, ab text COMPRESSED"
+)
+
+
+def replicated(port: int, checksum: str) -> Ledger:
+    """Changes of every type of column, and the stream of a replica that is sent them."""
+    with pymysql.connect(host="127.0.0.1", port=SERVED[0], user="boss", password=SECRET, autocommit=True) as other, other.cursor() as says:
+        says.execute("SHOW MASTER STATUS")
+        log, position = says.fetchone()[:2]
+        says.execute(f"CREATE OR REPLACE TABLE mes.kinds (id int PRIMARY KEY, {KINDS})")
+        says.execute("CREATE OR REPLACE TABLE mes.plain (id int, note varchar(40))")
+        one = (
+            "-1, -2, -3, 4, 1.5, 2.5, 12345678901.12345, b'10101010101', 2026, '2026-11-22', '-12:34:56.789', '2026-11-22 01:02:03.456789', "
+            "'2026-11-22 01:02:03', repeat('n', 60), 'o', repeat('p', 700), repeat('q', 300), 'r', repeat('s', 300), 't', 'y', 'x,z', "
+            "'{\"a\": 1}', point(1, 2), '::1', uuid(), 'abc', repeat('z', 500)"
+        )
+        empty = ", ".join(["NULL"] * 28)
+        rows = says.execute(f"INSERT INTO mes.kinds SELECT seq, {one} FROM mes.seq_1_to_4")
+        rows += says.execute(f"INSERT INTO mes.kinds SELECT seq, {empty} FROM mes.seq_51_to_60")
+        rows += says.execute("UPDATE mes.kinds SET o = NULL, s = 'short' WHERE id BETWEEN 4 AND 55")
+        rows += says.execute("UPDATE mes.kinds SET t = repeat('t', 900) WHERE id <= 2")
+        rows += says.execute("DELETE FROM mes.kinds WHERE id > 57")
+        rows += says.execute("INSERT INTO mes.plain SELECT seq, concat('note ', seq) FROM mes.seq_1_to_150")
+        # One event of two tables' changes at once, and rows that a rollback takes back: nothing of those is in the log.
+        rows += says.execute("UPDATE mes.plain, mes.kinds SET mes.plain.note = 'x', mes.kinds.c = 9 WHERE mes.plain.id = mes.kinds.id")
+        says.execute("START TRANSACTION")
+        says.execute("DELETE FROM mes.plain")
+        says.execute("ROLLBACK")
     with connect(port, user="boss") as c:
-        asked(c, "SET @master_binlog_checksum = 'NONE'")
+        asked(c, f"SET @master_binlog_checksum = '{checksum}'")
         asked(c, "SET @mariadb_slave_capability = 4")
-        body = (4).to_bytes(4, "little") + (1).to_bytes(2, "little") + (77).to_bytes(4, "little") + b"bin.000001"
+        body = position.to_bytes(4, "little") + (1).to_bytes(2, "little") + (77).to_bytes(4, "little") + log.encode()
         # Flag 1: the server says EOF at the end of the log instead of waiting.
         c._execute_command(0x12, body)
         while c._read_packet()._data[:1] != b"\xfe":
             pass
-    return {}
+    return {"replicate": rows}
+
+
+def binlog(port: int) -> Ledger:
+    """The stream of a replica: registered, then everything from a place in the log."""
+    return replicated(port, "NONE")
+
+
+def settings(*assignments: str) -> None:
+    with pymysql.connect(host="127.0.0.1", port=SERVED[0], user="boss", password=SECRET, autocommit=True) as other, other.cursor() as says:
+        for assignment in assignments:
+            says.execute(f"SET GLOBAL {assignment}")
+
+
+def binlog_checksums(port: int) -> Ledger:
+    """The same with a checksum behind each event, and rows that hold what has changed only."""
+    settings("binlog_checksum = CRC32", "binlog_row_image = MINIMAL")
+    try:
+        return replicated(port, "CRC32")
+    finally:
+        settings("binlog_checksum = NONE", "binlog_row_image = FULL")
+
+
+def binlog_compressed(port: int) -> Ledger:
+    """The same with events that the server has compressed."""
+    settings("log_bin_compress = 1")
+    try:
+        return replicated(port, "NONE")
+    finally:
+        settings("log_bin_compress = 0")
 
 
 def cursor(port: int) -> Ledger:
@@ -487,6 +547,7 @@ def main(out: pathlib.Path) -> None:
                             cursor.execute("USE mes")
                         cursor.execute(statement)
             version = root.get_server_info()
+            SERVED.append(port)
             wanted = set(sys.argv[2:])
             for title, run in SCENARIOS.items():
                 if wanted and title not in wanted:

@@ -9,6 +9,7 @@
 //! Where an answer cannot be paired (a gap), its rows go to the objects `unknown` or are not counted: never to wrong ones.
 
 mod answers;
+mod binlog;
 mod commands;
 mod compressed;
 mod packets;

@@ -3,6 +3,7 @@
 //! Capabilities that only change the shape of an answer need not be known, since each shape tells itself: an EOF has five
 //! bytes and the OK that stands for it seven or more, no row begins with 0xfe unless it has 16 MiB, none with 0xff.
 
+use super::binlog::{EVENT_BYTES_MAX, Event, Log};
 use super::commands::{Ask, Request};
 use super::packets::{
     ANSI_QUOTES, CURSOR_EXISTS, Done, MORE_RESULTS, NO_BACKSLASH, OPTIONAL_METADATA, Read, done, ended, error_code, text,
@@ -63,6 +64,8 @@ pub(super) struct Answer {
     tableless: bool,
     /// The number of the statement that is being prepared.
     prepares: u32,
+    /// What is replicated.
+    log: Option<Box<Log>>,
 }
 
 impl Answer {
@@ -84,13 +87,13 @@ impl Answer {
         match self.step {
             Step::Rows | Step::LostRows | Step::Defined if first != 0xff && (first != 0xfe || length >= FULL_BYTES) => 1,
             Step::Definitions(_) | Step::Prepared { .. } => 1024,
-            Step::Dump => 64,
+            Step::Dump => EVENT_BYTES_MAX,
             _ => ANSWER_BYTES_MAX,
         }
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.definitions.capacity()
+        self.definitions.capacity() + self.log.as_ref().map_or(0, |log| log.memory_bytes())
     }
 
     /// Keeps a column definition, with its length in front.
@@ -171,7 +174,7 @@ impl Mysql {
                 }
                 to(&COMMON.described)
             }
-            Step::Dump => self.event(first, head, out),
+            Step::Dump => self.event(length, head, out),
             Step::Loading | Step::Lost | Step::LostRows => {
                 if first == 0xff {
                     return self.error(head, out);
@@ -234,7 +237,7 @@ impl Mysql {
             }
             Ask::Dump => {
                 self.answer.step = Step::Dump;
-                return self.event(first, head, out);
+                return self.event(length, head, out);
             }
             Ask::Prepare if first == 0 && length >= 9 => return self.prepare_begins(head),
             Ask::Fetch(id) => {
@@ -604,14 +607,25 @@ impl Mysql {
     }
 
     /// One event of the binary log.
-    fn event(&mut self, first: u8, head: &[u8], out: &mut Recorder<'_>) -> Belongs {
-        match first {
+    fn event(&mut self, length: u64, head: &[u8], out: &mut Recorder<'_>) -> Belongs {
+        match head.first().copied().unwrap_or(0) {
             0xff => self.error(head, out),
             0xfe => {
                 self.finish(false, true, out);
                 to(&COMMON.replicated)
             }
-            _ => to(&COMMON.replicated),
+            _ => match self.answer.log.get_or_insert_default().event(head, head.len() as u64 == length && length < FULL_BYTES) {
+                Event::Other => to(&COMMON.replicated),
+                Event::Rows(movement, rows) => {
+                    self.claim(&movement, Side::Server, 0, Counts::rows(rows));
+                    Belongs::To(movement)
+                }
+                Event::Uncounted(movement) => {
+                    self.flush(out);
+                    out.uncounted(&movement);
+                    Belongs::To(movement)
+                }
+            },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Conversations recorded with a real server (`tests/data/mysql/record.py`), against the client's own ledger.
 
+use super::binlog::EVENT_BYTES_MAX;
 use super::*;
 use crate::protocols::testing::{
     self, CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, play, play_script, recognise as recognise_script,
@@ -349,4 +350,64 @@ fn a_client_that_sends_ahead_is_answered_in_order() {
     script.push((SERVER, [answer(3, EOF, true), packet(1, insert), packet(1, OK)].concat()));
     let played = read(&script);
     assert_eq!(played.rows(), BTreeMap::from([("insert".to_owned(), 1), ("select".to_owned(), 3)]));
+}
+
+/// Rows of the binary log by table, in three recordings that differ in how the server writes it.
+#[test]
+fn rows_of_the_binary_log_are_those_of_the_tables_that_it_names() {
+    for name in ["binlog", "binlog-checksums", "binlog-compressed"] {
+        let mut rows = BTreeMap::new();
+        for set in played(name).sets().into_iter().filter(|set| set.0 == "replicate") {
+            *rows.entry(set.1).or_insert(0) += set.3;
+        }
+        rows.retain(|_, n| *n != 0);
+        assert_eq!(rows.keys().map(String::as_str).collect::<Vec<_>>(), ["mes.kinds", "mes.plain"], "{name}");
+        assert_eq!(rows.values().sum::<i64>(), recording(name).ledger["replicate"], "{name}");
+        assert!(played(name).events.iter().all(|e| e["completeness"]["state"] == "complete"), "{name}");
+    }
+}
+
+/// A packet of the server with one event of the log: its type and its body.
+fn logged(number: u8, kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut event = vec![0, 0, 0, 0, 0, kind, 1, 0, 0, 0];
+    event.extend(u32::try_from(19 + body.len()).unwrap().to_le_bytes());
+    event.extend([0; 6]);
+    event.extend(body);
+    packet(number, &event)
+}
+
+/// Rows of table 7, of an integer and a varying text; `says`: how long the text claims to be.
+fn written(count: usize, says: u8) -> Vec<u8> {
+    let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 3];
+    for _ in 0..count {
+        body.extend([0, 1, 0, 0, 0, says, b'x', b'y']);
+    }
+    body
+}
+
+const TABLE: &[u8] = b"\x07\0\0\0\0\0\x01\0\x03mes\0\x04lots\0\x02\x03\x0f\x02\x28\0\x03";
+
+#[test]
+fn an_event_that_is_not_what_its_table_says_counts_no_row_and_says_so() {
+    let dump = |events: &[Vec<u8>]| {
+        let mut script = with_capabilities(USUAL);
+        script.push((CLIENT, packet(0, b"\x12\x04\0\0\0\x01\0\x4d\0\0\0bin.000001")));
+        script.push((SERVER, events.concat()));
+        let played = play_script(decoder(Options { facts: true, midstream: false }), &script);
+        assert_conserved(&played);
+        let told = |e: &&Value| e["operation"] == "replicate" && e["completeness"]["state"] != "complete";
+        let uncounted = played.events.iter().filter(told).count() > 0;
+        let sets: Vec<_> = played.sets().into_iter().filter(|set| set.0 == "replicate" && set.3 != 0).map(|set| (set.1, set.3)).collect();
+        (sets, uncounted)
+    };
+    let rows = |n: i64| vec![("mes.lots".to_owned(), n)];
+    let table = logged(1, 19, TABLE);
+    assert_eq!(dump(&[table.clone(), logged(2, 30, &written(3, 2))]), (rows(3), false));
+    // A text that is longer than what is there; a table that was not named; a type that compresses whole transactions.
+    assert_eq!(dump(&[table.clone(), logged(2, 30, &written(3, 9))]), (vec![], true));
+    assert_eq!(dump(&[logged(1, 30, &written(3, 2))]), (vec![], true));
+    assert_eq!(dump(&[table.clone(), logged(2, 40, &[0; 30])]), (vec![], true));
+    // More than is kept of an event: the next one counts again.
+    let large = written(EVENT_BYTES_MAX / 8, 2);
+    assert_eq!(dump(&[table, logged(2, 30, &large), logged(3, 30, &written(2, 2))]), (rows(2), true));
 }
