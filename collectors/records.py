@@ -156,12 +156,8 @@ class Records(Log[Said]):
     def _heard(self, entry: Said) -> None:
         for one in entry.entries:
             self._say(one)
-        self._over()
 
     def _settle(self, *, idle: bool) -> None:
-        self._over()
-
-    def _over(self) -> None:
         """Sessions whose end is known by now, or that samples show no longer."""
         over = [one for one in self._sessions.values() if self._ends(one) is not None]
         for one in over:
