@@ -329,7 +329,7 @@ impl Tds {
         let begins = !layer.head.is_empty();
         let above = self.session.is_between(sender);
         let record = above && !begins && self.tls_begun && (0x14..=0x17).contains(&first);
-        if begins || record || (above && first == SMP && !self.options.midstream) {
+        if begins || record || (above && first == SMP) {
             return self.head(sender, bytes, out);
         }
         if above && self.tls_begun && !self.clear && first != PRELOGIN {
@@ -393,7 +393,7 @@ impl Tds {
                 self.core.claim(&COMMON.transfer, sender, bytes.len() as u64, Counts::ZERO);
                 return Ok(bytes.len());
             }
-            self.sessions.insert(id, Box::new(Session::new(false)));
+            self.sessions.insert(id, Box::new(Session::new(self.options.midstream)));
         }
         let Some(mut session) = self.sessions.remove(&id) else { return Ok(bytes.len()) };
         let used = session.step(&mut self.core, sender, bytes, out);

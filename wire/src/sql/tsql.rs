@@ -596,9 +596,15 @@ impl Reader<'_> {
         };
         self.add_table(&parts);
         if self.symbol(end, b'(') {
-            let closing = self.closing(end);
-            let first = |at: &usize| self.symbol(at - 1, b'(') || self.symbol(at - 1, b',');
-            let names: Vec<_> = (end + 1..closing).filter(first).filter_map(|at| self.name(at)).take(COLUMNS_MAX).collect();
+            // A name stands first in each definition; its type may have parentheses of its own.
+            let (mut names, mut at, closing) = (Vec::new(), end + 1, self.closing(end).saturating_sub(1));
+            while at < closing && names.len() < COLUMNS_MAX {
+                names.extend(self.name(at));
+                while at < closing && !self.symbol(at, b',') {
+                    at = if self.symbol(at, b'(') { self.closing(at) } else { at + 1 };
+                }
+                at += 1;
+            }
             if !names.is_empty() {
                 self.out.columns = names;
             }

@@ -43,6 +43,7 @@ impl Session {
         self.server.set_era(core.era.unwrap_or(Era::V72));
         self.server.set_encrypts(core.encrypts);
         self.server.begin();
+        self.answer_is_new = true;
         self.result = None;
         if self.requests.is_empty() && core.logged_in {
             // What asked for it was not seen.
@@ -73,7 +74,7 @@ impl Session {
     /// Bytes of an answer.
     pub(super) fn answer(&mut self, core: &mut Core, bytes: &[u8], out: &mut Recorder<'_>) {
         // What PRELOGIN is answered with is no stream of tokens; its first option is 0.
-        if self.server.is_between() && !core.logged_in && bytes.first() == Some(&0) {
+        if std::mem::take(&mut self.answer_is_new) && !core.logged_in && bytes.first() == Some(&0) {
             self.server.lose();
         }
         let mut rest = bytes;

@@ -235,7 +235,7 @@ impl Session {
         let texted = &call.texted;
         if call.prepares.is_none() && !call.fetches {
             let changes = |known: &Known| matches!(known.statement.operation, Operation::Insert | Operation::Update | Operation::Delete);
-            for known in texted.list.iter().filter(|known| !known.late && !known.is_unseen() && !is_bulk(known)) {
+            for known in texted.list.iter().filter(|known| !known.late && !known.is_unseen()) {
                 if !(texted.branches && changes(known)) {
                     core.claim(&known.named, Side::Client, 0, Counts::messages(1));
                 }

@@ -81,6 +81,7 @@ enum State {
     Cipher,
     Table(u16),
     TableOptions,
+    TableRows,
     TableRow {
         column: usize,
         stage: Stage,
@@ -300,7 +301,7 @@ impl Rpc {
                 self.state = if left > 1 { State::Table(left - 1) } else { State::TableOptions };
                 Event::Nothing
             }
-            State::TableOptions => match read.u8()? {
+            State::TableRows => match read.u8()? {
                 0 => {
                     self.sort = Sort::Other;
                     self.value_ends()
@@ -309,6 +310,13 @@ impl Rpc {
                     self.state = State::TableRow { column: 0, stage: Stage::Head };
                     self.row_goes_on();
                     Event::Rows(1)
+                }
+                _ => return Err(Wrong::Unknown),
+            },
+            State::TableOptions => match read.u8()? {
+                0 => {
+                    self.state = State::TableRows;
+                    Event::Nothing
                 }
                 kind @ (0x10 | 0x11) => {
                     let count = usize::from(read.u16()?);
@@ -353,7 +361,7 @@ impl Rpc {
                 column += 1;
             }
             let stays = column < self.widths.len();
-            self.state = if stays { State::TableRow { column, stage: Stage::Head } } else { State::TableOptions };
+            self.state = if stays { State::TableRow { column, stage: Stage::Head } } else { State::TableRows };
         }
     }
 

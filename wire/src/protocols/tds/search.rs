@@ -23,7 +23,7 @@ pub(super) fn at(sender: Side, bytes: &[u8]) -> Found {
     let body = bytes.get(HEADER_BYTES..length.min(bytes.len())).unwrap_or(&[]);
     let whole = bytes.len() >= length;
     let worth = match (sender, kind) {
-        (Side::Client, BATCH | RPC | TRANSACTION) if asks(kind, body) => SURE,
+        (Side::Client, BATCH | RPC | TRANSACTION) if asks(kind, bytes, body) => SURE,
         (Side::Client, BULK) if body.first() == Some(&0x81) => 3,
         (Side::Client, ATTENTION) if length == HEADER_BYTES && status == 1 => 3,
         (Side::Client, BATCH | RPC | BULK) if length >= 512 => 1,
@@ -41,7 +41,7 @@ pub(super) fn starts(sender: Side, bytes: &[u8]) -> bool {
     let Some((kind, status, length)) = header(bytes) else { return false };
     let body = bytes.get(HEADER_BYTES..length.min(bytes.len())).unwrap_or(&[]);
     match sender {
-        Side::Client => matches!(kind, BATCH | RPC | TRANSACTION) && asks(kind, body),
+        Side::Client => matches!(kind, BATCH | RPC | TRANSACTION) && asks(kind, bytes, body),
         Side::Server => {
             let first = bytes.get(6).is_some_and(|number| *number <= 1);
             let token = body.first().is_some_and(|b| matches!(b, 0x79 | 0xa9..=0xae | 0xe3 | 0xe4 | 0xfd..=0xff));
@@ -51,9 +51,13 @@ pub(super) fn starts(sender: Side, bytes: &[u8]) -> bool {
 }
 
 /// The headers of 7.2 and later, or the beginning of a text, or of a name, in UTF-16.
-fn asks(kind: u8, body: &[u8]) -> bool {
+fn asks(kind: u8, bytes: &[u8], body: &[u8]) -> bool {
     if headers(body).is_ok_and(|length| length > 4) {
         return true;
+    }
+    // Without headers, what goes on a long message looks like one that begins: its packet's number tells.
+    if bytes.get(6).is_none_or(|number| *number > 1) {
+        return false;
     }
     let ascii = |bytes: &[u8]| {
         bytes.len() >= 12 && bytes.chunks_exact(2).take(6).all(|pair| pair[1] == 0 && matches!(pair[0], 9 | 10 | 13 | 0x20..=0x7e))

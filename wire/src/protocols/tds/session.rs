@@ -38,6 +38,8 @@ struct Half {
     begun: bool,
     /// The rest of the message is not read.
     lost: bool,
+    /// What the packet holds has not begun.
+    fresh: bool,
     /// What the packet holds is TLS.
     tls: bool,
     /// All packets of PRELOGIN from here on hold TLS.
@@ -60,6 +62,7 @@ impl Half {
             last: false,
             begun: false,
             lost: false,
+            fresh: false,
             tls: false,
             tls_begun: false,
             search: None,
@@ -86,6 +89,8 @@ pub(super) struct Session {
     pub bulk: Option<Arc<Known>>,
     pub bulk_rows: Tokens,
     pub server: Tokens,
+    /// Nothing of the answer was read yet.
+    pub answer_is_new: bool,
     pub requests: VecDeque<Request>,
     pub result: Option<Outcome>,
 }
@@ -104,6 +109,7 @@ impl Session {
             bulk: None,
             bulk_rows: Tokens::new(Place::Bulk),
             server: Tokens::new(Place::Result),
+            answer_is_new: false,
             requests: VecDeque::new(),
             result: None,
         }
@@ -184,7 +190,7 @@ impl Session {
         if half.left > 0 {
             let used = bytes.len().min(half.left);
             let piece = bytes.get(..used).unwrap_or(bytes);
-            if half.kind == PRELOGIN && !half.tls && !half.lost && self.text.is_empty() {
+            if std::mem::take(&mut half.fresh) && half.kind == PRELOGIN {
                 half.tls = half.tls_begun || piece.first().is_some_and(|b| (0x14..=0x17).contains(b));
                 half.tls_begun |= half.tls;
             }
@@ -230,7 +236,7 @@ impl Session {
         half.left = left;
         half.kind = kind;
         half.last = status & 1 != 0;
-        half.tls = false;
+        (half.tls, half.fresh) = (false, true);
         if !std::mem::replace(&mut half.begun, true) {
             half.lost = false;
             half.item = 0;
@@ -316,6 +322,9 @@ impl Session {
         self.text_cut = false;
         self.text_skip = None;
         self.decided = false;
+        if kind == LOGIN {
+            self.settle_server(core);
+        }
         if matches!(kind, BATCH | RPC | BULK | TRANSACTION) {
             self.settle_server(core);
             core.logged_in = true;
@@ -473,32 +482,34 @@ impl Session {
     fn search(&mut self, core: &mut Core, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
         let half = &mut self.halves[sender as usize];
         let mut joined = std::mem::take(&mut half.carry);
+        let had = joined.len();
         joined.extend_from_slice(bytes);
         let search = half.search.get_or_insert_default();
         let found = search.look(&joined, search::TAIL, &|bytes| search::at(sender, bytes));
         let passed = found.unwrap_or(joined.len().saturating_sub(search::TAIL));
         search.passed(passed);
-        let rest = joined.split_off(passed);
         core.claim(&COMMON.transfer, sender, passed as u64, Counts::ZERO);
         let half = &mut self.halves[sender as usize];
+        let rest = joined.get(passed..).unwrap_or(&[]);
         if found.is_none() {
-            half.carry = rest;
+            half.carry = rest.to_vec();
             return Ok(bytes.len());
         }
         half.phase = Phase::Framed;
         half.search = None;
         // Where a message begins that is certain, it is read; otherwise from the next one on.
-        half.begun = !search::starts(sender, &rest);
+        half.begun = !search::starts(sender, rest);
         half.lost = half.begun;
         if half.begun {
             half.target = Some(Arc::clone(&COMMON.transfer));
         }
-        let mut rest = rest.as_slice();
-        while !rest.is_empty() {
-            let used = self.step(core, sender, rest, out)?;
-            rest = rest.get(used..).unwrap_or(&[]);
+        // What was carried is gone through here, the rest by who asked.
+        let mut carried = joined.get(passed..had).unwrap_or(&[]);
+        while !carried.is_empty() {
+            let used = self.step(core, sender, carried, out)?;
+            carried = carried.get(used..).unwrap_or(&[]);
         }
-        Ok(bytes.len())
+        Ok(passed.saturating_sub(had))
     }
 
     pub fn close(&mut self, core: &mut Core) {

@@ -1,7 +1,10 @@
 //! Conversations of real servers and clients, and what the specification says of what none of them does.
 
 use super::*;
-use crate::protocols::testing::{self, CLIENT, Played, Recording, recognise as recognise_script, recordings_of, shared_checks};
+use crate::protocols::testing::{
+    self, CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, bytes, play, play_script, recognise as recognise_script,
+    recordings_of, shared_checks,
+};
 
 fn all() -> Vec<Recording> {
     recordings_of("tds")
@@ -74,4 +77,277 @@ fn account_of_a_windows_login_is_that_of_its_ntlm_message() {
     let who: Vec<_> = ntlm.events.iter().map(|e| (e["account"].as_str(), e["account_from"].as_str().unwrap())).collect();
     assert_eq!(who, [(Some("TDSDOM\\mona"), "token")]);
     assert_eq!(ntlm.events[0]["protection"]["authentication"], "ntlm");
+}
+
+#[test]
+fn what_statements_touch_and_how_often_they_ran() {
+    assert_eq!(sets(&played("plain")), ["select  [*] 1 1", "select mes.dbo.genealogy [id part] 25 1"],);
+    assert_eq!(
+        sets(&played("prepared")),
+        ["select mes.dbo.genealogy [id part] 11 2", "select mes.dbo.orders [id part] 13 1", "update mes.dbo.lots [n] 3 2"],
+    );
+    assert_eq!(
+        sets(&played("procedures")),
+        [
+            "call function:dbo.load [*] 3 1",
+            "call function:dbo.report [*] 0 2",
+            "select function:dbo.report [id part] 4 0",
+            "select function:dbo.report [n] 2 0",
+        ],
+    );
+    assert_eq!(
+        sets(&played("changes")),
+        [
+            "ddl mes.dbo.lots [*] 0 1",
+            "insert mes.dbo.lots [*] 2 1",
+            "select mes.dbo.genealogy [id part] 3 1",
+            "update mes.dbo.orders [n] 4 1",
+            "update mes.dbo.orders mes.dbo.lots [*] 6 1",
+        ],
+    );
+    assert_eq!(
+        sets(&played("errors")),
+        ["insert mes.dbo.lots [*] 0 1", "refused mes.dbo.hidden [word] 0 1", "select mes.dbo.genealogy [id part] 2 1",],
+    );
+    assert_eq!(sets(&played("bulk")), ["copy mes.dbo.lots [id note doc] 40 1"]);
+    assert_eq!(sets(&played("bulk-fails")), ["copy mes..lots [id] 0 1"]);
+}
+
+#[test]
+fn account_application_and_role_are_told_and_a_refused_login_is_refused() {
+    let roles = played("roles");
+    let who: std::collections::BTreeSet<_> = roles
+        .events
+        .iter()
+        .filter(|e| e["operation"] == "select")
+        .map(|e| (e["account"].as_str().unwrap(), e["application"].as_str().unwrap(), e["role"].as_str(), e["rows"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(who.into_iter().collect::<Vec<_>>(), [("reader", "report", None, 2), ("reader", "report", Some("auditor"), 2)]);
+    assert_eq!(
+        sets(&roles)[..3],
+        ["admin account:joe [create password] 0 1", "admin account:joe [grant:db_owner] 0 1", "admin account:joe [grant:select] 0 1"],
+    );
+    let marks: Vec<_> =
+        roles.events.iter().flat_map(|e| e["objects"].as_array().unwrap()).filter(|set| set["marks"][0] == "secret-password").collect();
+    assert_eq!(marks.len(), 1);
+    let refused = played("login-fails");
+    let last = refused.events.iter().find(|e| e["operation"] == "refused").unwrap();
+    assert_eq!((last["account"].as_str(), last["messages"].as_i64()), (Some("reader"), Some(1)));
+    assert_eq!(last["protection"]["authentication"], "password");
+}
+
+// ---- what no recording has ----------------------------------------------------------------------------------------------
+
+/// A packet that is a whole message.
+fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len() + HEADER_BYTES).unwrap().to_be_bytes();
+    [&[kind, 1, length[0], length[1], 0, 51, 1, 0], body].concat()
+}
+
+fn wide(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+fn headers() -> Vec<u8> {
+    bytes("16000000 12000000 0200 0000000000000000 01000000")
+}
+
+fn batch(text: &str) -> (Side, Vec<u8>) {
+    (CLIENT, packet(BATCH, &[headers(), wide(text)].concat()))
+}
+
+fn answer(hex: &str) -> (Side, Vec<u8>) {
+    (SERVER, packet(ANSWER, &bytes(hex)))
+}
+
+/// `id int`, `part nvarchar`: COLMETADATA.
+const SHAPE: &str = "81 0200 00000000 0900 26 04 02 69006400 00000000 0900 e7 7800 0904d00034 04 7000610072007400";
+const ROW: &str = "d1 04 01000000 0200 6100";
+
+fn done(command: u8, count: u8) -> String {
+    format!("fd 1000 {command:02x}00 {count:02x}00000000000000")
+}
+
+/// The beginning of a connection whose login is not encrypted, as `plain` has it.
+fn entry() -> Script {
+    testing::recording("tds", "plain").script.into_iter().take(4).collect()
+}
+
+fn of(steps: &[(Side, Vec<u8>)]) -> Played {
+    let script: Script = entry().into_iter().chain(steps.iter().cloned()).collect();
+    let played = play_script(decoder(Options { facts: true, midstream: false }), &script);
+    assert_eq!(played.error, None);
+    assert_conserved(&played);
+    shared_checks(&TDS, &script, &[]);
+    played
+}
+
+#[test]
+fn attention_session_state_and_features_are_passed_over() {
+    let features = "ae 0a 01000000 01 09 01000000 01 ff";
+    let state = "e4 07000000 01000000 01 00 00";
+    let played = of(&[
+        batch("SELECT id, part FROM dbo.t"),
+        answer(&format!("{features} {state} {SHAPE} {ROW} fd 2200 c100 0100000000000000")),
+        (CLIENT, packet(ATTENTION, &[])),
+        answer("fd 2000 0000 0000000000000000"),
+        batch("SELECT id, part FROM dbo.u"),
+        answer(&format!("{SHAPE} {ROW} {ROW} {}", done(0xc1, 2))),
+    ]);
+    assert_eq!(sets(&played), ["select mes.dbo.t [id part] 1 1", "select mes.dbo.u [id part] 2 1"]);
+}
+
+#[test]
+fn columns_that_the_clients_keys_encrypt_are_walked() {
+    // FEATUREEXTACK of COLUMNENCRYPTION; one key; a column whose values are VARBINARY and mean INT.
+    let keys = "0100 01000000 01000000 01000000 0100000000000000 01 0200 abcd 01 6100 0100 6200 01 6300";
+    let column = "00000000 0908 a5 2000 0000 00000000 38 02 01 01 02 69006400";
+    let rows = "d1 0400 01020304 d2 01 d1 ffff";
+    let played =
+        of(&[batch("SELECT id FROM dbo.t"), answer(&format!("ae 04 01000000 01 ff 81 0100 {keys} {column} {rows} {}", done(0xc1, 3)))]);
+    assert_eq!(sets(&played), ["select mes.dbo.t [id] 3 1"]);
+}
+
+#[test]
+fn rows_that_compute_adds_are_rows() {
+    let computed = "88 0100 0100 00 4d 0100 00000000 0900 26 04 00";
+    let played = of(&[
+        batch("SELECT id, part FROM dbo.t"),
+        answer(&format!("{SHAPE} {computed} {ROW} d3 0100 04 05000000 {ROW} {}", done(0xc1, 2))),
+    ]);
+    assert_eq!(sets(&played), ["select mes.dbo.t [id part] 3 1"]);
+}
+
+#[test]
+fn metadata_that_is_not_repeated_is_that_of_before() {
+    let execute = |number: u8| {
+        let body = [headers(), bytes(&format!("ffff 0c00 0200 00 00 26 04 04 {number:02x}000000"))].concat();
+        (CLIENT, packet(RPC, &body))
+    };
+    let text = wide("SELECT id, part FROM dbo.t");
+    let prepare = [
+        headers(),
+        bytes("ffff 0b00 0000 00 01 26 04 00 00 00 e7 0800 0904d00034 ffff 00 00 e7"),
+        bytes("401f 0904d00034"),
+        (text.len() as u16).to_le_bytes().to_vec(),
+        text,
+    ]
+    .concat();
+    let returned = "ac 0000 00 01 00000000 0000 26 04 04 03000000 79 00000000 fe 0000 e000 0000000000000000";
+    let rows = |shape: &str, n: usize| {
+        answer(&format!("{shape} {} ff 1100 c100 0{n}00000000000000 79 00000000 fe 0000 e000 0000000000000000", ROW.repeat(n)))
+    };
+    let played = of(&[(CLIENT, packet(RPC, &prepare)), answer(returned), execute(3), rows(SHAPE, 2), execute(3), rows("81 ffff", 4)]);
+    assert_eq!(sets(&played), ["select mes.dbo.t [id part] 6 2"]);
+}
+
+#[test]
+fn statements_that_need_not_run_share_what_is_returned_and_changed() {
+    let played = of(&[
+        batch("IF EXISTS (SELECT 1 FROM dbo.a) SELECT id, part FROM dbo.b ELSE SELECT id, part FROM dbo.c UPDATE dbo.d SET x = 1"),
+        answer(&format!("{SHAPE} {ROW} fd 1100 c100 0100000000000000 {}", done(0xc5, 4))),
+    ]);
+    assert_eq!(sets(&played), ["select mes.dbo.b mes.dbo.c [id part] 1 1", "update mes.dbo.d [x] 4 1"]);
+}
+
+#[test]
+fn several_calls_of_one_message_are_answered_in_their_order() {
+    let call = |text: &str| {
+        let text = wide(text);
+        [bytes("ffff 0a00 0000 00 00 e7 401f 0904d00034"), (text.len() as u16).to_le_bytes().to_vec(), text].concat()
+    };
+    let body = [headers(), call("INSERT INTO dbo.a VALUES (1)"), vec![0xff], call("DELETE FROM dbo.b")].concat();
+    let one = |command: u8, count: u8, last: bool| {
+        let status = if last { "0000" } else { "8100" };
+        format!("ff 1100 {command:02x}00 {count:02x}00000000000000 79 00000000 fe {status} e000 0000000000000000")
+    };
+    let played = of(&[(CLIENT, packet(RPC, &body)), answer(&format!("{} {}", one(0xc3, 1, false), one(0xc4, 7, true)))]);
+    assert_eq!(sets(&played), ["delete mes.dbo.b [*] 7 1", "insert mes.dbo.a [*] 1 1"]);
+    assert_eq!(played.facts["tds"]["rpc_count"], 2);
+}
+
+#[test]
+fn database_that_is_chosen_qualifies_what_follows_and_a_reset_takes_it_back() {
+    let reset = {
+        let (side, mut sent) = batch("SELECT id, part FROM t");
+        sent[1] |= 8;
+        (side, sent)
+    };
+    let rows = || answer(&format!("{SHAPE} {ROW} {}", done(0xc1, 1)));
+    let body = [bytes("01 05"), wide("other"), bytes("00")].concat();
+    let change = [&[0xe3, body.len() as u8, 0][..], body.as_slice(), bytes(&done(0, 0)).as_slice()].concat();
+    let played = of(&[batch("USE other"), (SERVER, packet(ANSWER, &change)), batch("SELECT id, part FROM t"), rows(), reset, rows()]);
+    assert_eq!(sets(&played), ["select mes..t [id part] 1 1", "select other..t [id part] 1 1"]);
+}
+
+#[test]
+fn a_loss_costs_the_message_that_it_is_part_of_and_no_more() {
+    let entry = entry();
+    let mut steps: Vec<_> = entry.iter().map(|(side, bytes)| Step::Data(*side, bytes)).collect();
+    let (one, two) = (batch("SELECT id, part FROM dbo.t"), batch("SELECT id, part FROM dbo.u"));
+    let rows = answer(&format!("{SHAPE} {ROW} {ROW} {ROW} {}", done(0xc1, 3)));
+    let (head, tail) = rows.1.split_at(HEADER_BYTES + bytes(&format!("{SHAPE} {ROW}")).len() + 3);
+    // Inside the second row the next eight bytes are lost; the third is not found, the next answer is.
+    steps.extend([Step::Data(CLIENT, &one.1), Step::Data(SERVER, head), Step::Gap(SERVER, 8), Step::Data(SERVER, &tail[8..])]);
+    steps.extend([Step::Data(CLIENT, &two.1), Step::Data(SERVER, &rows.1)]);
+    let played = play(decoder(Options { facts: true, midstream: false }), &steps);
+    assert_conserved(&played);
+    assert_eq!(sets(&played), ["select mes.dbo.t [id part] 2 1", "select mes.dbo.u [id part] 3 1", "select unknown [*] 0 0"]);
+    let states: Vec<_> =
+        played.events.iter().filter(|e| e["operation"] == "select").map(|e| e["completeness"]["state"].as_str().unwrap()).collect();
+    assert!(states.contains(&"lossy"), "{states:?}");
+}
+
+#[test]
+fn a_loss_inside_one_value_loses_nothing_else() {
+    let entry = entry();
+    let mut steps: Vec<_> = entry.iter().map(|(side, bytes)| Step::Data(*side, bytes)).collect();
+    let one = batch("SELECT id, part FROM dbo.t");
+    let long = format!("d1 04 01000000 6400 {}", "6100".repeat(50));
+    let rows = answer(&format!("{SHAPE} {long} {ROW} {}", done(0xc1, 2)));
+    let (head, tail) = rows.1.split_at(HEADER_BYTES + bytes(SHAPE).len() + 20);
+    steps.extend([Step::Data(CLIENT, &one.1), Step::Data(SERVER, head), Step::Gap(SERVER, 40), Step::Data(SERVER, &tail[40..])]);
+    let played = play(decoder(Options { facts: true, midstream: false }), &steps);
+    assert_conserved(&played);
+    assert_eq!(sets(&played), ["select mes.dbo.t [id part] 2 1"]);
+}
+
+#[test]
+fn packets_are_found_again_after_a_gap_that_hides_their_ends() {
+    let recorded = testing::recording("tds", "large");
+    let whole = testing::played(&TDS, &recorded);
+    let pieces = recorded.script;
+    // Pieces 10 to 12 and half of the next are lost: the rest of the answer is not read, the statement behind it is.
+    let mut steps: Vec<_> = pieces[..10].iter().map(|(side, bytes)| Step::Data(*side, bytes)).collect();
+    let lost: usize = pieces[10..13].iter().map(|(_, bytes)| bytes.len()).sum();
+    assert!(pieces[10..14].iter().all(|(side, _)| *side == SERVER));
+    steps.push(Step::Gap(SERVER, lost as u64 + 100));
+    steps.push(Step::Data(SERVER, &pieces[13].1[100..]));
+    steps.extend(pieces[14..].iter().map(|(side, bytes)| Step::Data(*side, bytes)));
+    let played = play(decoder(Options { facts: true, midstream: false }), &steps);
+    assert_conserved(&played);
+    assert_eq!(played.error, None);
+    let of_orders = |played: &Played| sets(played).into_iter().find(|set| set.contains("orders")).unwrap();
+    assert_eq!(of_orders(&played), of_orders(&whole));
+}
+
+#[test]
+fn wrong_lengths_and_types_are_refused_and_absurd_ones_bounded() {
+    let new = || decoder(Options::default());
+    for wrong in ["12 01 00 03 00 00 00 00", "4f 01 00 20 00 00 00 00"] {
+        assert!(play_script(new(), &vec![(CLIENT, bytes(wrong))]).error.is_some(), "{wrong}");
+    }
+    // A column whose name of an assembly does not end: the message is not read, and nothing more is kept.
+    let udt = format!("81 0100 00000000 0900 f0 ffff 00 00 00 ffff {}", "61".repeat(3000));
+    let mut script = entry();
+    script.push(batch("SELECT g FROM dbo.t"));
+    let body = bytes(&udt);
+    for _ in 0..60 {
+        let length = u16::try_from(body.len() + HEADER_BYTES).unwrap().to_be_bytes();
+        script.push((SERVER, [&[ANSWER, 0, length[0], length[1], 0, 51, 1, 0], body.as_slice()].concat()));
+    }
+    let played = play_script(new(), &script);
+    assert_conserved(&played);
+    assert_eq!(played.error, None);
+    assert!(played.memory_bytes_max < 2 * ITEM_BYTES_MAX + 65_536, "{}", played.memory_bytes_max);
 }

@@ -146,11 +146,6 @@ impl Tokens {
         !self.widths.is_empty()
     }
 
-    /// No token has begun that has not ended.
-    pub fn is_between(&self) -> bool {
-        self.state == State::Token && self.skip == 0 && self.carry.is_empty()
-    }
-
     /// `length` bytes were lost; true if they were all of a value, so that nothing else was.
     pub fn gap(&mut self, length: u64) -> bool {
         if self.skip >= length && self.carry.is_empty() {

@@ -120,7 +120,7 @@ fn columns_are_those_that_are_named_or_written() {
     assert_eq!(columns("SELECT * FROM parts"), "*");
     assert_eq!(columns("INSERT parts (id, part) VALUES (1, 'x')"), "id part");
     assert_eq!(columns("UPDATE parts SET part = 'x', n = n + 1 WHERE id = 3"), "part n");
-    assert_eq!(columns("INSERT BULK lots ([id] int, [note] nvarchar(60))"), "id note");
+    assert_eq!(columns("INSERT BULK lots ([id] decimal(9, 2), [note] nvarchar(max))"), "id note");
     assert_eq!(columns("ALTER ROLE db_owner ADD MEMBER joe"), "grant:db_owner");
     assert_eq!(columns("EXEC sp_droprolemember 'db_owner', 'joe'"), "revoke:db_owner");
     assert_eq!(columns("CREATE LOGIN joe WITH PASSWORD = 'x', CHECK_POLICY = OFF"), "create password");
