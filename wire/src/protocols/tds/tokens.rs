@@ -13,6 +13,9 @@ const ALTROW: u8 = 0xd3;
 /// Shapes of rows that COMPUTE adds to one answer.
 const ALTERNATIVES_MAX: usize = 16;
 
+/// Rows that one statement may have changed; a larger number is not taken for one.
+const COUNT_MAX: u64 = 1 << 40;
+
 /// What was read.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -57,7 +60,8 @@ impl Done {
         self.status & 0x0102 != 0
     }
     pub fn counted(&self) -> Option<u64> {
-        (self.status & 0x10 != 0).then_some(self.count)
+        // What no table holds is no count.
+        (self.status & 0x10 != 0).then_some(self.count).filter(|count| *count < COUNT_MAX)
     }
 }
 
