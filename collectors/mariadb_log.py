@@ -205,6 +205,18 @@ class MariadbLog(Log[Entry]):
             self._sessions[str(session.thread)] = session
             self._open(session)
 
+    def batches(self, stopping: Callable[[], bool], *, follow: bool, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
+        """As of every log; when it ends, nobody is asked any more.
+
+        Raises:
+            FeedError: as a log does.
+        """
+        try:
+            yield from super().batches(stopping, follow=follow, sleep=sleep)
+        finally:
+            if self._asks is not None:
+                self._asks.stop()
+
     # Files.
 
     def _format(self, path: Path, head: bytes) -> None:

@@ -69,7 +69,7 @@ class Sessions:
         self._listed: dict[int, Place] = {}
         self._asks = Asked(self._ask, every_s)
         self.counters = self._asks.counters
-        self.sample = self._asks.newest
+        self.sample, self.stop = self._asks.newest, self._asks.stop
 
     @classmethod
     def of(cls, told: Told, address: str, port: int) -> Sessions | None:

@@ -128,6 +128,7 @@ class PostgresqlActivity(Records):
                 sleep(POLL_S)
             if not follow:
                 break
+        self._asks.stop()
         self._look = None
         self._save(None)
 

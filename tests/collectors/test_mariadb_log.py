@@ -167,6 +167,9 @@ class Listed:
     def counters(self) -> dict[str, int]:
         return {}
 
+    def stop(self) -> None:
+        self.stopped = True
+
     def sample(self) -> Sample | None:
         if not self._samples:
             return None

@@ -25,6 +25,9 @@ class Looks:
     def counters(self) -> dict[str, int]:
         return {"polls": 0, "polls_failed": 0}
 
+    def stop(self) -> None:
+        self.stopped = True
+
     def newest(self) -> Json | None:
         return self._looks.pop(0) if self._looks else None
 
