@@ -174,7 +174,15 @@ impl Rpc {
             self.item(&carry)
         };
         match found {
-            Ok((used, event)) => (used.saturating_sub(had), event),
+            Ok((used, event)) => {
+                // Headers that are not there leave what was carried.
+                if used < had {
+                    carry.truncate(had);
+                    carry.drain(..used);
+                    self.carry = carry;
+                }
+                (used.saturating_sub(had), event)
+            }
             Err(Wrong::More) if more > 0 => {
                 if had == 0 {
                     carry.extend_from_slice(bytes.get(..more).unwrap_or(bytes));

@@ -351,3 +351,13 @@ fn wrong_lengths_and_types_are_refused_and_absurd_ones_bounded() {
     assert_eq!(played.error, None);
     assert!(played.memory_bytes_max < 2 * ITEM_BYTES_MAX + 65_536, "{}", played.memory_bytes_max);
 }
+
+#[test]
+fn a_call_without_headers_is_read_however_it_is_cut() {
+    let mut script: Script = testing::recording("tds", "old").script.into_iter().take(4).collect();
+    script.push((CLIENT, packet(RPC, &[bytes("0a00"), wide("dbo.p_load"), bytes("0000 00 00 26 04 04 07000000")].concat())));
+    script.push((SERVER, packet(ANSWER, &bytes("79 00000000 fe 0000 e000 00000000"))));
+    let played = play_script(decoder(Options { facts: true, midstream: false }), &script);
+    assert_eq!(sets(&played), ["call function:dbo.p_load [*] 0 1"]);
+    shared_checks(&TDS, &script, &[]);
+}
