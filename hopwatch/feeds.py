@@ -60,6 +60,7 @@ KINDS: Final = {
     "zeek": Known("collectors.zeek", "Zeek", "PATTERN", "Zeek's logs, JSON or tab-separated"),
     "mosquitto-log": Known("collectors.mosquitto_log", "MosquittoLog", "ADDRESS:PORT=PATH", "a Mosquitto broker's log"),
     "mqtt-broker": Known("collectors.mqtt_broker", "MqttBroker", "mqtts://HOST:PORT", "a metered subscription of an MQTT broker"),
+    "netflow": Known("collectors.netflow", "Netflow", "ADDRESS:PORT?from=EXPORTER,…", "flow records of switches: NetFlow 5 and 9, IPFIX"),
     "opcua-server": Known("collectors.opcua_server", "OpcuaServer", "opc.tcp://ADDRESS:PORT", "an OPC UA server's diagnostics"),
 }
 """Every kind by its name; a new one is a line here and a file in collectors/."""

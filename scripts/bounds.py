@@ -349,6 +349,17 @@ SAID = {
         PIECES: "ITEMS_MAX",
         REFUSED: "FILTERS_MAX",
     },
+    "collectors/netflow.py": {
+        REFUSED: "EXPORTERS_MAX",
+        "`netflow_sources_over`": "SOURCES_MAX",
+        "`netflow_templates_over`": "TEMPLATES_MAX",
+        "`netflow_templates_refused`, and a `loss`": "FIELDS_MAX",
+        "`netflow_pending_over`, and told: `one-sided`": "PENDING_MAX",
+        "`netflow_reordered`, or told: a `loss`": "REORDER_MAX",
+        "`netflow_untimed`": "AGE_MS_MAX CLOCK_NS_MAX",
+        "`netflow_implausible`": "PAYLOAD_BYTES_MAX",
+        PIECES: "DATAGRAMS_MAX",
+    },
     "collectors/mosquitto_log.py": {
         "`mosquitto_log_clients_over`, and told: `unplaced` when heard of again": "CLIENTS_MAX",
         "`mosquitto_log_waiting_over`": "WAITING_MAX",

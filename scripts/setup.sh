@@ -98,6 +98,8 @@ missing_packages() {
     # Relays, whose logs name who was before them.
     have squid || echo squid
     have nginx || echo nginx-light
+    # A switch that exports its flows.
+    have softflowd || echo softflowd
     # What scrapes the figures and checks the rules.
     { have prometheus && have promtool; } || echo prometheus
     # What reads the units; it is not started.
