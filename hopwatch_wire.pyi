@@ -216,7 +216,7 @@ class Read:
     replaces: bool
 
 def read_sql(text: bytes, *, whole: bool = True, dialect: str = "postgresql", database: str | None = None) -> list[Read]:
-    """The statements of a text in PostgreSQL's SQL or ``mysql``'s, read as the wire's decoders read them.
+    """The statements of a text in PostgreSQL's SQL, ``mysql``'s, ``oracle``'s or ``transact-sql``, read as the wire's decoders do.
 
     ``database``: where names are that say no schema themselves.
 

@@ -39,6 +39,7 @@ class OracleLog(Records):
 
     KIND = "oracle-log"
     PROTOCOL: ClassVar[str | None] = "tns"
+    DIALECT: ClassVar[str] = "oracle"
 
     @classmethod
     def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> OracleLog:

@@ -116,6 +116,8 @@ class Records(Log[Said]):
     """JSON lines about one server. Its own counters: ``sessions``, ``unplaced`` (without a port), ``rows_unknown``, ``passed_over``, …"""
 
     PROTOCOL: ClassVar[str | None] = None
+    DIALECT: ClassVar[str] = "postgresql"
+    """Whose SQL its texts are."""
     """What the server speaks, if its records tell."""
 
     @abstractmethod
@@ -260,7 +262,8 @@ class Records(Log[Said]):
 
         content = entry.text.encode("utf-8", "surrogatepass")
         with suppress(UnicodeError):
-            return read_sql(content[:STATEMENT_BYTES_MAX], whole=len(content) <= STATEMENT_BYTES_MAX, database=entry.database)
+            whole = len(content) <= STATEMENT_BYTES_MAX
+            return read_sql(content[:STATEMENT_BYTES_MAX], whole=whole, dialect=self.DIALECT, database=entry.database)
         return []
 
     # What the windows are told.

@@ -37,7 +37,6 @@ ACCOUNTS: Final = frozenset({"SL", "WL", "SU", "US", "WU", "RL", "SG", "LX", "GX
 
 LOGIN, FAILED, LOGOUT = "LGIS", "LGIF", "LGO"
 COMPLETED: Final = frozenset({"sql_batch_completed", "rpc_completed"})
-_BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
 _VERBS: Final = {"CR": "create", "AL": "alter", "DR": "drop"}
 
 
@@ -46,6 +45,7 @@ class SqlserverLog(Records):
 
     KIND = "sqlserver-log"
     PROTOCOL: ClassVar[str | None] = "tds"
+    DIALECT: ClassVar[str] = "transact-sql"
 
     @classmethod
     def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> SqlserverLog:
@@ -159,6 +159,6 @@ def _extended(record: Json) -> Entry | None:
     if values.get("result", "0") not in ("0", "OK"):
         rows = None
     return Entry(
-        time_ns, "said", session, account=account, application=application, text=_BRACKETS.sub(r'"\1"', said),
+        time_ns, "said", session, account=account, application=application, text=said,
         database=None, rows=rows,
     )  # fmt: skip

@@ -84,7 +84,7 @@ def test_batches_of_extended_events_are_their_sessions_with_tables_and_rows(tmp_
     found = flows("sqlserver-log", tmp_path, sample(), extended("select [Lot] from [mes].[Lots] where [Lot] = 'hunter2'", 40))
     (select,) = [flow for flow in found if flow.operation == "select"]
     assert (select.rows, select.account, select.destination.port) == (40, "PLANT\\svc_mes", 50_055)
-    assert [part.names for part in select.objects] == [["mes.Lots"]]
+    assert [part.names for part in select.objects] == [["mes.lots"]]
     assert "hunter2" not in str(found) + (tmp_path / "place").read_text()
 
 

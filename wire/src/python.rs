@@ -546,7 +546,7 @@ struct Read {
     replaces: bool,
 }
 
-/// The statements of a text in PostgreSQL's SQL, or MySQL's; `database` is where its unqualified names are.
+/// The statements of a text in PostgreSQL's SQL, or MySQL's, Oracle's or SQL Server's; `database` is where its unqualified names are.
 #[pyfunction]
 #[pyo3(signature = (text, *, whole=true, dialect="postgresql", database=None))]
 fn read_sql(text: &[u8], whole: bool, dialect: &str, database: Option<&str>) -> PyResult<Vec<Read>> {
@@ -583,7 +583,9 @@ fn read_sql(text: &[u8], whole: bool, dialect: &str, database: Option<&str>) -> 
     let statements = match dialect {
         "postgresql" => sql::read(text, whole, false),
         "mysql" => sql::mysql::read(text, whole, sql::mysql::Mode::default()),
-        _ => return Err(PyValueError::new_err(format!("dialect {dialect:?}, expected postgresql or mysql"))),
+        "oracle" => vec![sql::oracle::read(text, whole)],
+        "transact-sql" => sql::tsql::read(text, whole, sql::tsql::Quotes::Names).statements,
+        _ => return Err(PyValueError::new_err(format!("dialect {dialect:?}, expected postgresql, mysql, oracle or transact-sql"))),
     };
     Ok(statements.into_iter().map(read).collect())
 }

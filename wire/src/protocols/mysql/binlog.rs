@@ -132,7 +132,10 @@ impl Log {
     }
 }
 
-fn table(body: &[u8]) -> Option<(u64, &[u8], &[u8], Vec<Column>)> {
+/// Number, schema and name of a table, and its columns.
+type Mapped<'a> = (u64, &'a [u8], &'a [u8], Vec<Column>);
+
+fn table(body: &[u8]) -> Option<Mapped<'_>> {
     let mut read = Read(body);
     let id = read.number(6)?;
     read.take(2)?;
