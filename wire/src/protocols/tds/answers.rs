@@ -114,8 +114,9 @@ impl Session {
             }
             Event::Error(number) => self.error(core, number, bytes),
             Event::Lost => {
-                self.spend(core, Side::Server, bytes);
+                // What was kept of a token that is none is not read either.
                 self.answer_lost(core, out);
+                self.spend(core, Side::Server, bytes);
             }
             Event::Database(name) => {
                 self.spend(core, Side::Server, bytes);

@@ -259,8 +259,14 @@ impl Session {
                 // The separator before it, and its name, are its own.
                 self.hold(Side::Client);
             }
-            self.spend(core, Side::Client, spent);
+            let lost = matches!(event, Event::Lost);
+            if !lost {
+                self.spend(core, Side::Client, spent);
+            }
             self.called(core, event, out);
+            if lost {
+                self.spend(core, Side::Client, spent);
+            }
         }
         core.bounds_reached += u32::from(std::mem::take(&mut self.rpc.bounded));
     }
