@@ -258,7 +258,7 @@ enum State {
     Undecided(Option<Box<Undecided>>),
     Decoding(Box<dyn Decoder>),
     /// Read by a plug-in, elsewhere.
-    Slow(Line),
+    Slow(Box<Line>),
     /// Counted, not read.
     Opaque,
 }
@@ -1582,7 +1582,7 @@ impl Application {
         self.state = State::Opaque;
         if self.window.is_none() && matches!(answer, Answer::None) {
             if let Some(line) = self.handed_over(windows, about, time_ns) {
-                self.state = State::Slow(line);
+                self.state = State::Slow(Box::new(line));
             }
         }
         if let Answer::Found { protocol, client, midstream } = answer {
