@@ -1,6 +1,7 @@
 """Webhook bodies: the shipped templates for any alert, and what a template may not do."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ def shape(value: Any) -> Any:  # Any: JSON values
     return type(value).__name__
 
 
+def texts(value: Any) -> Iterator[str]:  # Any: JSON values
+    """Every text in it, the names of fields apart."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from texts(inner)
+
+
 @ANY
 @given(alerts(), st.sampled_from(template.SHIPPED))
 def test_every_shipped_template_gives_json_of_one_shape_for_any_alert(said: Alert, name: str) -> None:
@@ -32,7 +41,7 @@ def test_every_shipped_template_gives_json_of_one_shape_for_any_alert(said: Aler
     one, other = (body[0], usual[0]) if name in template.LISTS else (body, usual)
     if name not in ("slack", "teams"):
         assert shape(one) == shape(other)
-    assert shown(said.alert_id)[:20] in json.dumps(body, ensure_ascii=False).replace("\\\\", "\\").replace('\\"', '"') or name == "teams"
+    assert name == "teams" or any(shown(said.alert_id)[:20] in text for text in texts(body))
 
 
 @ANY
