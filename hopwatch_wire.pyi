@@ -224,5 +224,8 @@ def read_sql(text: bytes, *, whole: bool = True, dialect: str = "postgresql", da
         ValueError: another dialect.
     """
 
-def read_target(target: str, *, connect: bool = False) -> tuple[str, list[str], str | None, int | None]:
-    """What an HTTP request asks for: its object and marks (no query, no token, no user), and host and port if it names them."""
+def read_request(method: str, target: str, *, status: int = 0) -> tuple[str, str, str, list[str], str | None, int | None]:
+    """What an HTTP request moves, as somebody's log has it.
+
+    Operation, side of the data, object, marks (no query, no token, no user), and host and port if the target names them.
+    """

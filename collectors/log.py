@@ -15,14 +15,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
-from collectors.feed import POLL_S, FeedError, windows
+from collectors.feed import POLL_S, FeedError, Told, windows
 from collectors.tail import Cut, Piece, Tail, TailError
 from hopwatch.events import Loss, dump, time_text
 
 HEAD_BYTES: Final = 4_096
 """Bytes of a file by which its format is known."""
+
+HEAD_LINES_BYTES_MAX: Final = 1 << 16
+"""Bytes of a file in which the names of its columns are looked for."""
 
 UNREADABLE: Final = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, csv.Error)
 """What a record that is not what it should be makes a parser raise."""
@@ -80,6 +83,15 @@ class Log(ABC, Generic[E]):
         self._begin()
         self._restore()
         self._check(pattern)
+
+    @classmethod
+    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> Self:
+        """``[FEED=]PATTERN``.
+
+        Raises:
+            FeedError: an option, or as the log does.
+        """
+        return cls(plant, told.feed, told.only().where, [], state, now_ns)
 
     # What a kind says of its records.
 
@@ -269,6 +281,20 @@ class Log(ABC, Generic[E]):
         self._events.append(loss(self._place, since_ns, until_ns))
 
 
+class ServerLog(Log[E]):
+    """The log of one server, whose address no line of it has."""
+
+    @classmethod
+    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> Self:
+        """``[FEED=]ADDRESS:PORT=PATH``, the address as clients dial it.
+
+        Raises:
+            FeedError: something else, or as the log does.
+        """
+        address, port, pattern = told.only().server()
+        return cls(plant, told.feed, pattern, [address, port], state, now_ns)
+
+
 def loss(place: list[Any], since_ns: int, until_ns: int) -> bytes:
     """The event that part of a log is gone unread; ``place``: plant, feed and what else tells the log from others."""
     print_ = " ".join(map(str, ["loss", *place, since_ns, until_ns]))
@@ -292,6 +318,22 @@ def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
         if end > at:
             yield at, content[at:end]
         at = end + 1
+
+
+def head_lines(path: Path, offset: int) -> list[bytes]:
+    """The lines before ``offset`` in which a file says how those behind them are to be read."""
+    with path.open("rb") as file:
+        return file.read(min(offset, HEAD_LINES_BYTES_MAX)).split(b"\n")
+
+
+def epoch_ns(text: str) -> int:
+    """Seconds of the epoch, ``1775558528.026``.
+
+    Raises:
+        ValueError: something else.
+    """
+    whole, _, part = text.partition(".")
+    return int(whole) * 10**9 + int(part.ljust(9, "0")[:9] or 0)
 
 
 def write_state(path: Path, said: dict[str, Any]) -> None:  # Any: JSON values

@@ -15,7 +15,6 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 from pathlib import Path
@@ -25,13 +24,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from collectors.feed import FeedError, Told
 from collectors.log import Log, cut_lines, lines
 from collectors.mariadb_sessions import SESSIONS_MAX, Place, Sessions, login
+from collectors.statements import MOVES, reads
 from collectors.tail import Cut
 
 if TYPE_CHECKING:
     from hopwatch_wire import Read
-
-STATEMENT_BYTES_MAX: Final = 1 << 16
-"""Bytes of a statement that are read; of the rest nothing is known."""
 
 AUDITED_BYTES: Final = range(1_000, 1_025)
 """So long a text of the plugin may have been cut (``server_audit_query_log_limit``, 1,024 unless it is set)."""
@@ -41,8 +38,6 @@ SETTLE_NS: Final = 2 * 10**9
 
 FILES_TOGETHER_MAX: Final = 8
 """Files that are read in one turn; others come in the next."""
-
-MOVES: Final = frozenset({"select", "insert", "update", "delete", "copy"})
 
 REFUSED: Final = frozenset({1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698, 3118, 4151})
 """Errors of what was refused, as the wire's decoder has them (docs/protocols/mysql.md)."""
@@ -384,7 +379,7 @@ class MariadbLog(Log[Entry]):
     def _stated(self, entry: Entry, session: Session) -> None:
         if entry.error:
             if entry.error in REFUSED:
-                for read in _read(entry.text, session.database):
+                for read in reads(entry.text, dialect="mysql", database=session.database):
                     self._windows.add(
                         session.connection, entry.time_ns, "refused", "client",
                         names=read.names, columns=read.columns, statement=read.fingerprint, messages=1,
@@ -394,8 +389,8 @@ class MariadbLog(Log[Entry]):
             # The slow log tells it too, with its rows.
             return
         whole = entry.form != "audit" or len(entry.text) not in AUDITED_BYTES
-        reads = _read(entry.text, session.database, whole=whole)
-        for at, read in enumerate(reads):
+        said = reads(entry.text, dialect="mysql", database=session.database, whole=whole)
+        for at, read in enumerate(said):
             kind, name = read.effect or ("", None)
             if kind == "role":
                 session.role = None if name in (None, "NONE", "none") else name
@@ -409,7 +404,7 @@ class MariadbLog(Log[Entry]):
                 # The line "Execute" follows, with what was prepared.
                 continue
             # The slow log has one line for each statement of a text; only one of them has the rows.
-            self._counted(entry, session, read, last=at == len(reads) - 1)
+            self._counted(entry, session, read, last=at == len(said) - 1)
 
     def _counted(self, entry: Entry, session: Session, read: Read, *, last: bool) -> None:
         unknown = entry.sent is None or self._partial or not last
@@ -515,16 +510,6 @@ class MariadbLog(Log[Entry]):
             # Whoever joins a login without a port to a connection must hear of its end.
             self._windows.add(session.connection, ended_ns, "connect", "client")
         self._windows.close(session.connection, ended_ns)
-
-
-def _read(text: str, database: str | None, *, whole: bool = True) -> list[Read]:
-    from hopwatch_wire import read_sql
-
-    content = text.encode("utf-8", "surrogatepass")
-    with suppress(UnicodeError):
-        whole = whole and len(content) <= STATEMENT_BYTES_MAX
-        return read_sql(content[:STATEMENT_BYTES_MAX], whole=whole, dialect="mysql", database=database)
-    return []
 
 
 # The formats.

@@ -8,12 +8,8 @@ Both name a session by its audit number: SESSIONID in the trail, AUDSID in the s
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar, Final
 
-from collectors.feed import Told
 from collectors.records import Entry, Json, Records, port_of, text_of, time_of
 
 ACTIONS: Final = {
@@ -40,16 +36,6 @@ class OracleLog(Records):
     KIND = "oracle-log"
     PROTOCOL: ClassVar[str | None] = "tns"
     DIALECT: ClassVar[str] = "oracle"
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> OracleLog:
-        """``[FEED=]ADDRESS:PORT=PATH``, the listener's address as clients dial it.
-
-        Raises:
-            FeedError: something else, or as a log does.
-        """
-        address, port, pattern = told.only().server()
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns)
 
     def _said(self, record: Json) -> list[Entry]:
         # Views have their columns in capitals; drivers and exports often have not.

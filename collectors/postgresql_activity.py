@@ -18,7 +18,8 @@ from typing import Any, ClassVar, Final
 from collectors.asked import Asked, every
 from collectors.dialled import secret
 from collectors.feed import POLL_S, FeedError, Told
-from collectors.records import MOVES, STATEMENT_BYTES_MAX, Entry, Json, Records, Session
+from collectors.records import Entry, Json, Records, Session
+from collectors.statements import MOVES, reads
 
 TIMEOUT_S: Final = 5
 
@@ -251,12 +252,9 @@ class Look:
     def _read(self, number: int, text: str) -> list[Any] | None:  # Any: JSON values
         """What is kept of a statement: no text, in which what the server does not normalise has its literals."""
         if number not in self._texts:
-            from hopwatch_wire import read_sql
-
             if len(self._texts) > 2 * STATEMENTS_MAX:
                 self._texts.clear()
-            reads = [read for read in read_sql(text.encode()[:STATEMENT_BYTES_MAX]) if read.operation != "connect"]
-            one = reads[0] if reads else None
+            one = next((read for read in reads(text) if read.operation != "connect"), None)
             kept = None if one is None else [one.operation, one.data_from, one.names, one.columns, one.fingerprint, one.marks]
             self._texts[number] = kept
         return self._texts[number]

@@ -14,16 +14,16 @@ import csv
 import io
 import json
 import re
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from collectors.feed import FeedError, Told
-from collectors.log import Log, cut_lines, lines
+from collectors.feed import FeedError
+from collectors.log import ServerLog, cut_lines, lines
+from collectors.statements import MOVES, POSTGRESQL_REFUSED, reads
 from collectors.tail import Cut
 from hopwatch.events import time_ns as instant
 
@@ -39,20 +39,13 @@ PENDING_MAX: Final = 64
 CURSORS_MAX: Final = 64
 """Cursors and prepared statements of a session that are known by name."""
 
-STATEMENT_BYTES_MAX: Final = 1 << 16
-"""Bytes of a statement that are read; of the rest nothing is known."""
-
 FIELD_BYTES_MAX: Final = 8 << 20
 
 SETTLE_NS: Final = 2 * 10**9
 """How long a statement waits for a line of pgAudit on a server that never wrote one."""
 
-MOVES: Final = frozenset({"select", "insert", "update", "delete", "copy"})
 COUNTED: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"})
 """Commands whose rows pgAudit takes from the executor; of the others it has none."""
-
-REFUSED: Final = ("28", "3D000", "42501", "53300")
-"""SQLSTATE of what was refused: authorization (class 28), no such database, no privilege, too many connections (Appendix A)."""
 
 BEFORE_ROWS: Final = ("42", "26", "34", "25", "0A", "22P02")
 """SQLSTATE of errors that come before a row has moved."""
@@ -176,20 +169,10 @@ class Session:
         return session
 
 
-class PostgresqlLog(Log[Entry]):
+class PostgresqlLog(ServerLog[Entry]):
     """One server's log. Its own counters: ``missing`` (lines, by the numbers of their session), ``holes``, ``rows_unknown``, …"""
 
     KIND = "postgresql-log"
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> PostgresqlLog:
-        """``[FEED=]ADDRESS:PORT=PATH``, the address as clients dial it.
-
-        Raises:
-            FeedError: something else, or as a log does.
-        """
-        address, port, pattern = told.only().server()
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns)
 
     def _begin(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
@@ -315,7 +298,7 @@ class PostgresqlLog(Log[Entry]):
         self._settle_audit(session)
         if found := _TRANSACTION.match(text):
             self._transaction(session, found[1].lower(), entry.time_ns)
-        for read in _read(text):
+        for read in reads(text):
             kind, name = read.effect or ("", None)
             session.role_before = session.role
             if kind == "role":
@@ -381,8 +364,8 @@ class PostgresqlLog(Log[Entry]):
         command, text = fields[4], fields[7]
         if text in ("<previously logged>", "<not logged>"):
             text = ""
-        reads = _read(text)
-        statement = self._matched(session, reads, command, entry.time_ns)
+        found = reads(text)
+        statement = self._matched(session, found, command, entry.time_ns)
         if statement is None:
             return
         statement.moves = statement.moves and not _EXPLAIN.match(text)
@@ -395,23 +378,23 @@ class PostgresqlLog(Log[Entry]):
         session.audit = Audit(number, statement, [relation] if relation else [], rows, entry.time_ns)
         self._settled = False
 
-    def _matched(self, session: Session, reads: list[Read], command: str, time_ns: int) -> Statement | None:
+    def _matched(self, session: Session, said: list[Read], command: str, time_ns: int) -> Statement | None:
         """The statement that waits for this line of pgAudit, or, where none was logged, what the line says of it itself."""
-        prints = {read.fingerprint for read in reads}
+        prints = {read.fingerprint for read in said}
         for at, waiting in enumerate(session.pending):
             known = waiting.fingerprint in prints
             # A password in it is replaced, which changes the text; an EXECUTE shows what was prepared.
             if (
                 known
-                or (waiting.operation == "admin" and any(read.operation == "admin" for read in reads))
-                or (reads and (reads[0].effect or ("",))[0] == "prepare" and command in COUNTED)
+                or (waiting.operation == "admin" and any(read.operation == "admin" for read in said))
+                or (said and (said[0].effect or ("",))[0] == "prepare" and command in COUNTED)
             ):
                 self._unaudited(session, at, time_ns)
                 return session.pending.pop(0)
-        if not reads:
+        if not said:
             self._count("texts_missing")
             return None
-        statement = _kept(reads[0], time_ns)
+        statement = _kept(said[0], time_ns)
         if statement.operation == "connect" or command in ("DECLARE CURSOR", "PREPARE", "CLOSE CURSOR"):
             return None
         return statement
@@ -444,7 +427,7 @@ class PostgresqlLog(Log[Entry]):
         if session.pending:
             statement = session.pending.pop()
             moved = statement.moves and not entry.state.startswith(BEFORE_ROWS)
-            if not entry.state.startswith(REFUSED):
+            if not entry.state.startswith(POSTGRESQL_REFUSED):
                 self._add(session, statement, entry.time_ns, messages=1)
             if moved:
                 self._uncounted(session, entry.time_ns, statement.operation, statement.data_from)
@@ -452,15 +435,19 @@ class PostgresqlLog(Log[Entry]):
         if session.role != session.role_before:
             session.role = session.role_before
             self._identify(session, entry.time_ns)
-        if entry.state.startswith(REFUSED):
-            reads = _read(entry.statement or "")
-            names = reads[0].names if reads else []
-            print_ = reads[0].fingerprint if reads else None
-            columns = reads[0].columns if reads else []
+        if entry.state.startswith(POSTGRESQL_REFUSED):
+            said = next(iter(reads(entry.statement or "")), None)
             self._windows.add(
-                session.connection, entry.time_ns, "refused", "client", names=names, columns=columns, statement=print_, messages=1
+                session.connection,
+                entry.time_ns,
+                "refused",
+                "client",
+                names=said.names if said else (),
+                columns=said.columns if said else (),
+                statement=said.fingerprint if said else None,
+                messages=1,
             )
-        if entry.severity != "ERROR" and entry.state.startswith(REFUSED):
+        if entry.severity != "ERROR" and entry.state.startswith(POSTGRESQL_REFUSED):
             # A login that failed gets no line of its end.
             self._sessions.pop(entry.session, None)
             self._end(entry.session, session, entry.time_ns)
@@ -530,15 +517,6 @@ class PostgresqlLog(Log[Entry]):
         self._unaudited(session, len(session.pending), time_ns)
         self._touched.pop(key, None)
         self._windows.close(session.connection, time_ns)
-
-
-def _read(text: str) -> list[Read]:
-    from hopwatch_wire import read_sql
-
-    content = text.encode("utf-8", "surrogatepass")
-    with suppress(UnicodeError):
-        return read_sql(content[:STATEMENT_BYTES_MAX], whole=len(content) <= STATEMENT_BYTES_MAX)
-    return []
 
 
 def _kept(read: Read, time_ns: int) -> Statement:

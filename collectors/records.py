@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from collectors.feed import FeedError
-from collectors.log import Log
+from collectors.log import ServerLog
+from collectors.statements import MOVES, reads
 from hopwatch.events import time_ns as instant
 
 if TYPE_CHECKING:
@@ -32,16 +33,11 @@ Json = Mapping[str, Any]  # Any: JSON values
 SESSIONS_MAX: Final = 8_192
 """Sessions followed at a time; of more, the one heard of longest ago is let go, and counted."""
 
-STATEMENT_BYTES_MAX: Final = 1 << 16
-"""Bytes of a statement that are read; of the rest nothing is known."""
-
 GONE_NS: Final = 60 * 10**9
 """A session that samples showed, and show no longer after so long, has ended."""
 
 ENDED_NS: Final = 2 * 10**9
 """How long a session that has ended waits for records that come late."""
-
-MOVES: Final = frozenset({"select", "insert", "update", "delete", "copy"})
 
 Verb = Literal["login", "logout", "refused", "seen", "said"]
 
@@ -112,13 +108,14 @@ class Said:
     entries: tuple[Entry, ...]
 
 
-class Records(Log[Said]):
+class Records(ServerLog[Said]):
     """JSON lines about one server. Its own counters: ``sessions``, ``unplaced`` (without a port), ``rows_unknown``, ``passed_over``, …"""
 
     PROTOCOL: ClassVar[str | None] = None
+    """What the server speaks, if its records tell."""
+
     DIALECT: ClassVar[str] = "postgresql"
     """Whose SQL its texts are."""
-    """What the server speaks, if its records tell."""
 
     @abstractmethod
     def _said(self, record: Json) -> list[Entry]:
@@ -208,13 +205,13 @@ class Records(Log[Said]):
             session.account = entry.account
             self._identify(session, at_ns)
         if entry.verb == "refused":
-            reads = self._reads(entry)
-            for read in reads:
+            said = self._reads(entry)
+            for read in said:
                 self._windows.add(
                     session.connection, at_ns, "refused", "client",
                     names=read.names, columns=read.columns, statement=read.fingerprint, messages=1,
                 )  # fmt: skip
-            if not reads:
+            if not said:
                 self._windows.add(session.connection, at_ns, "refused", "client", names=list(entry.names), messages=1)
             if not entry.text and not entry.names and session.until_ns is None and session.sampled_ns is None and session.late is False:
                 session.until_ns = at_ns
@@ -225,10 +222,10 @@ class Records(Log[Said]):
         if entry.operation is not None:
             self._counted(session, at_ns, *entry.operation, list(entry.names), list(entry.columns), None, (), entry.rows)
             return
-        reads = self._reads(entry)
-        for read in reads:
+        said = self._reads(entry)
+        for read in said:
             # One record is of a whole batch: its rows are of one of the statements, and which is not known.
-            rows = entry.rows if len(reads) == 1 else None
+            rows = entry.rows if len(said) == 1 else None
             names, columns = read.names, read.columns
             self._counted(session, at_ns, read.operation, read.data_from, names, columns, read.fingerprint, read.marks, rows)
 
@@ -256,15 +253,7 @@ class Records(Log[Said]):
             self._windows.uncounted(session.connection, at_ns, operation, data_from)
 
     def _reads(self, entry: Entry) -> list[Read]:
-        if not entry.text:
-            return []
-        from hopwatch_wire import read_sql
-
-        content = entry.text.encode("utf-8", "surrogatepass")
-        with suppress(UnicodeError):
-            whole = len(content) <= STATEMENT_BYTES_MAX
-            return read_sql(content[:STATEMENT_BYTES_MAX], whole=whole, dialect=self.DIALECT, database=entry.database)
-        return []
+        return reads(entry.text, dialect=self.DIALECT, database=entry.database) if entry.text else []
 
     # What the windows are told.
 

@@ -11,26 +11,19 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.feed import FeedError, Told
-from collectors.log import Log
+from collectors.feed import FeedError
+from collectors.log import Log, epoch_ns, head_lines
 from hopwatch.events import time_ns as instant
-
-HEAD_LINES_BYTES_MAX: Final = 1 << 16
-"""Bytes of a file in which the names of its columns are looked for."""
 
 ENDS_MAX: Final = 8_192
 """Connections whose last line is remembered, so that two lines of one instant have ids of their own."""
 
-GETS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND"})
-REFUSED: Final = (401, 403, 407)
 SQUID_NONE: Final = "-"
 
 _W3C: Final = {
@@ -62,15 +55,6 @@ class RelayLog(Log[Passed]):
 
     KIND = "relay-log"
 
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> RelayLog:
-        """``[FEED=]PATTERN``.
-
-        Raises:
-            FeedError: an option, or as a log does.
-        """
-        return cls(plant, told.feed, told.only().where, [], state, now_ns)
-
     def _begin(self) -> None:
         self._columns: list[str] = []
         self._last: OrderedDict[tuple[str, int, str, int], int] = OrderedDict()
@@ -89,9 +73,8 @@ class RelayLog(Log[Passed]):
     def _take(self, path: Path, offset: int, content: bytes) -> None:
         self._columns = []
         if offset and not content.startswith(b"{"):
-            with path.open("rb") as file:
-                for line in file.read(min(offset, HEAD_LINES_BYTES_MAX)).split(b"\n"):
-                    self._directive(line)
+            for line in head_lines(path, offset):
+                self._directive(line)
         super()._take(path, offset, content)
 
     def _directive(self, line: bytes) -> None:
@@ -131,10 +114,15 @@ class RelayLog(Log[Passed]):
         return row | {"time": f"{said['date']}T{said['time']}Z", "agent": row.get("agent", SQUID_NONE).replace("+", " ")}
 
     def _heard(self, entry: Passed) -> None:
-        from hopwatch_wire import read_target
+        from hopwatch_wire import read_request
 
         tunnel = entry.method == "CONNECT"
-        name, marks, host, port = read_target(entry.target, connect=tunnel)
+        operation, data_from, name, marks, host, port = read_request(entry.method or "", entry.target, status=entry.status)
+        if not (entry.received or entry.sent):
+            operation, data_from = "attempt", "client"
+        elif operation == "connect" or (entry.method is None and operation != "refused"):
+            # What went through it is not known.
+            operation = "transfer"
         if not entry.client[1]:
             self._count("portless")
         time_ns = self._instant(entry)
@@ -156,7 +144,6 @@ class RelayLog(Log[Passed]):
             self._windows.asked(connection, time_ns, host, port, "connect" if tunnel else "absolute-form")
         elif entry.host is not None:
             self._windows.named(connection, time_ns, entry.host, "http")
-        operation, data_from = _moved(entry, tunnel=tunnel)
         forth, back = (entry.received, entry.sent) if data_from == "client" else (entry.sent, entry.received)
         names = [name] if entry.method and not tunnel else []
         self._windows.add(
@@ -172,16 +159,6 @@ class RelayLog(Log[Passed]):
         if len(self._last) > ENDS_MAX:
             self._last.popitem(last=False)
         return time_ns
-
-
-def _moved(entry: Passed, *, tunnel: bool) -> tuple[str, str]:
-    if not (entry.received or entry.sent):
-        return "attempt", "client"
-    if entry.status in REFUSED:
-        return "refused", "client"
-    if tunnel or entry.method is None:
-        return "transfer", "client"
-    return ("get", "server") if entry.method in GETS else ("put", "client")
 
 
 def _end(row: dict[str, Any], name: str) -> tuple[str, int]:  # Any: JSON values
@@ -200,6 +177,5 @@ def _time_ns(row: dict[str, Any]) -> int:  # Any: JSON values
     """When the request was over: seconds of the epoch, or RFC 3339."""
     said = str(row["time"])
     with suppress(ValueError):
-        whole, _, part = said.partition(".")
-        return int(whole) * 10**9 + int(part.ljust(9, "0")[:9] or 0)
+        return epoch_ns(said)
     return instant(said)

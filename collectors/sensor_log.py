@@ -18,12 +18,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from collectors.log import Log
+from collectors.statements import MOVES, reads
 
 SESSIONS_MAX: Final = 8_192
 """Connections followed at a time; of more, the one heard of longest ago is let go, and counted."""
-
-STATEMENT_BYTES_MAX: Final = 1 << 16
-"""Bytes of a statement that are read; of the rest nothing is known."""
 
 MOVEMENTS_MAX: Final = 64
 """Kinds of movement of one connection among which its bytes are shared; what comes after shares none."""
@@ -39,8 +37,6 @@ FILTERS_MAX: Final = 64
 
 SETTLE_NS: Final = 60 * 10**9
 """How long the end of a connection waits for records that were written before it, where there is always more to read."""
-
-MOVES: Final = frozenset({"select", "insert", "update", "delete", "copy"})
 
 CONTROL: Final = frozenset({"connect", "refused", "admin", "ddl"})
 """What bytes of a connection are not counted for where it moved data, too."""
@@ -373,13 +369,20 @@ def placed(address: str, port: int) -> tuple[str, int]:
     return str(ipaddress.ip_address(address)), port
 
 
+def asked(said: Said, method: str, target: str, status: int) -> None:
+    """A request of HTTP and its answer; ``status`` 0: not told."""
+    from hopwatch_wire import read_request
+
+    operation, data_from, name, marks, *_ = read_request(method, target, status=status)
+    tunnel = method == "CONNECT"
+    said.protocol, said.unread = "http", said.unread or (tunnel and operation == "connect")
+    said.movements.append(Movement(operation, data_from, [] if tunnel else [name], marks=marks))
+
+
 def stated(text: str, rows: int | None, dialect: str) -> list[Movement]:
     """The statements of a text, the rows those of the last that moves any; nothing of the text is kept."""
-    from hopwatch_wire import read_sql
-
-    content = text.encode("utf-8", "replace")
     found: list[Movement] = []
-    for read in read_sql(content[:STATEMENT_BYTES_MAX], whole=len(content) <= STATEMENT_BYTES_MAX, dialect=dialect):
+    for read in reads(text, dialect=dialect):
         movement = Movement(read.operation, read.data_from, read.names, read.columns, read.fingerprint, read.marks)
         if movement.operation == "connect":
             movement.names, movement.columns, movement.statement = [], [], None

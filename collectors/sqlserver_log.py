@@ -9,13 +9,9 @@ SQL Server always encrypts the login, so a tap that reads the statements still n
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Final
 from xml.etree import ElementTree
 
-from collectors.feed import Told
 from collectors.records import Entry, Json, Records, port_of, text_of, time_of
 
 XML_BYTES_MAX: Final = 1 << 20
@@ -46,16 +42,6 @@ class SqlserverLog(Records):
     KIND = "sqlserver-log"
     PROTOCOL: ClassVar[str | None] = "tds"
     DIALECT: ClassVar[str] = "transact-sql"
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> SqlserverLog:
-        """``[FEED=]ADDRESS:PORT=PATH``, the address as clients dial it.
-
-        Raises:
-            FeedError: something else, or as a log does.
-        """
-        address, port, pattern = told.only().server()
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns)
 
     def _said(self, record: Json) -> list[Entry]:
         if "event_data" in record:

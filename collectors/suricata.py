@@ -8,13 +8,13 @@ PostgreSQL's extended query protocol nor the data of COPY: bytes of such a sessi
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.feed import FeedError, Told
-from collectors.sensor_log import UNKNOWN, End, Movement, Said, SensorLog, placed, stated
+from collectors.feed import FeedError
+from collectors.sensor_log import UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
+from collectors.statements import POSTGRESQL_REFUSED
 from hopwatch.events import time_ns as instant
 
 HEADERS_BYTES: Final = {("tcp", 4): 14 + 20 + 20, ("tcp", 6): 14 + 40 + 20, ("udp", 4): 14 + 20 + 8, ("udp", 6): 14 + 40 + 8}
@@ -23,9 +23,6 @@ HEADERS_BYTES: Final = {("tcp", 4): 14 + 20 + 20, ("tcp", 6): 14 + 40 + 20, ("ud
 DNS_PORT: Final = 53
 
 _PROTOCOLS: Final = {"pgsql": "postgresql", "mqtt": "mqtt", "tls": "tls", "dns": "dns", "http": "http"}
-_HTTP_GETS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND"})
-_REFUSED: Final = ("28", "42501", "3D000", "53300")
-"""SQLSTATE of what was refused (PostgreSQL, Appendix A)."""
 
 Row = dict[str, Any]  # Any: JSON values
 
@@ -34,15 +31,6 @@ class Suricata(SensorLog):
     """One sensor's eve.json, ``/var/log/suricata/eve.json*``."""
 
     KIND = "suricata"
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> Suricata:
-        """``[FEED=]PATTERN``.
-
-        Raises:
-            FeedError: an option, or as a log does.
-        """
-        return cls(plant, told.feed, told.only().where, [], state, now_ns)
 
     def _format(self, path: Path, head: bytes) -> None:
         if not head.startswith(b"{"):
@@ -103,15 +91,9 @@ def _dns(row: Row, said: Said) -> None:
 
 
 def _http(row: Row, said: Said) -> None:
-    from hopwatch_wire import read_target
-
     http = row["http"]
-    said.protocol, said.application = "http", http.get("http_user_agent")
-    name, marks, *_ = read_target(str(http.get("url", "/")))
-    operation, data_from = ("get", "server") if http.get("http_method", "GET") in _HTTP_GETS else ("put", "client")
-    if int(http.get("status", 0)) in (401, 403, 407):
-        operation, data_from = "refused", "client"
-    said.movements.append(Movement(operation, data_from, [name], marks=marks))
+    asked(said, str(http.get("http_method", "GET")), str(http.get("url", "/")), int(http.get("status", 0)))
+    said.application = http.get("http_user_agent")
     if host := http.get("hostname"):
         said.names.append((str(host), "http"))
 
@@ -144,7 +126,7 @@ def _pgsql(row: Row, said: Said) -> None:
         more = startup.get("optional_parameters", ())
         said.application = next((one["application_name"] for one in more if "application_name" in one), None)
     if response.get("severity_non_localizable") in ("ERROR", "FATAL") or "code" in response:
-        refused = str(response.get("code", "")).startswith(_REFUSED)
+        refused = str(response.get("code", "")).startswith(POSTGRESQL_REFUSED)
         said.movements.append(Movement("refused" if refused else "connect", "client"))
     elif text := request.get("simple_query"):
         rows = int(response["data_rows"]) if "data_rows" in response else _changed(str(response.get("command_completed", "")))

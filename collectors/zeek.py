@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.feed import FeedError, Told
-from collectors.sensor_log import MOVES, UNKNOWN, End, Movement, Said, SensorLog, placed, stated
+from collectors.feed import FeedError
+from collectors.log import epoch_ns, head_lines
+from collectors.sensor_log import UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
+from collectors.statements import MOVES, POSTGRESQL_REFUSED
 from hopwatch.events import time_ns as instant
-
-HEAD_LINES_BYTES_MAX: Final = 1 << 16
-"""Bytes of a file in which the names of its columns are looked for."""
 
 _NAME: Final = re.compile(r"([a-z_-]+?)(?:[._-]\d.*)?\.log")
 """``conn.log``, ``conn.10:00:00-11:00:00.log``, ``conn_20260407_10:00:00-11:00:00+0000.log``."""
 
 _TLS: Final = re.compile(r"(D?TLS)v(\d)(\d)")
-_HTTP_GETS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND"})
 _SERVICES: Final = {
     "postgresql": "postgresql", "mysql": "mysql", "mqtt": "mqtt", "dns": "dns", "http": "http", "opcua-binary": "opcua",
     "opcua_binary": "opcua", "spicy_opcua_binary": "opcua",
@@ -47,15 +44,6 @@ class Zeek(SensorLog):
 
     KIND = "zeek"
 
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> Zeek:
-        """``[FEED=]PATTERN``.
-
-        Raises:
-            FeedError: an option, or as a log does.
-        """
-        return cls(plant, told.feed, told.only().where, [], state, now_ns)
-
     def _begin(self) -> None:
         super()._begin()
         self._log = ""
@@ -69,9 +57,7 @@ class Zeek(SensorLog):
         found = _NAME.fullmatch(path.name)
         self._log, self._columns = (_log(found[1]) if found else ""), []
         if offset and not content.startswith(b"{"):
-            with path.open("rb") as file:
-                head = file.read(min(offset, HEAD_LINES_BYTES_MAX))
-            for line in head.split(b"\n"):
+            for line in head_lines(path, offset):
                 self._directive(line)
         super()._take(path, offset, content)
 
@@ -145,14 +131,7 @@ def _dns(row: Row, said: Said) -> None:
 
 
 def _http(row: Row, said: Said) -> None:
-    from hopwatch_wire import read_target
-
-    said.protocol = "http"
-    name, marks, *_ = read_target(str(row.get("uri", "/")))
-    operation, data_from = ("get", "server") if row.get("method") in _HTTP_GETS else ("put", "client")
-    if int(row.get("status_code", 0)) in (401, 403, 407):
-        operation, data_from = "refused", "client"
-    said.movements.append(Movement(operation, data_from, [name], marks=marks))
+    asked(said, str(row.get("method", "")), str(row.get("uri", "/")), int(row.get("status_code", 0)))
     if row.get("username"):
         said.account, said.account_from = str(row["username"]), "startup"
     said.application = row.get("user_agent")
@@ -208,7 +187,7 @@ def _postgresql(row: Row, said: Said) -> None:
     frontend, success = str(row.get("frontend", "")), row.get("success")
     said.account, said.application = row.get("user"), row.get("application_name")
     said.account_from = "startup" if said.account else None
-    refused = any(f"Code={state}" in str(row.get("backend_arg", "")) for state in ("28", "42501", "3D000", "53300"))
+    refused = any(f"Code={state}" in str(row.get("backend_arg", "")) for state in POSTGRESQL_REFUSED)
     if success is not None and not _true(success):
         said.movements.append(Movement("refused" if refused or frontend == "startup" else "connect", "client"))
     elif "frontend_arg" in row and frontend in ("simple_query", "parse"):
@@ -260,8 +239,7 @@ def _time_ns(value: object) -> int:
     if isinstance(value, str) and "T" in value:
         return instant(value)
     if isinstance(value, str):
-        whole, _, part = value.partition(".")
-        return int(whole) * 10**9 + int(part.ljust(9, "0")[:9] or 0)
+        return epoch_ns(value)
     if isinstance(value, int) and value > 10**11:
         return value * 10**6
     # A double holds microseconds of this century, not nanoseconds.

@@ -314,7 +314,9 @@ SAID = {
     "alerts/delivery/syslog.py": {"a dead letter, listed": "DATAGRAM_BYTES_MAX"},
     "alerts/outbox.py": {CLIPPED: "ERROR_CHARACTERS_MAX", PIECES: "READ_MAX"},
     "collectors/packets.py": {PIECES: "PACKETS_MAX EVENTS_MAX"},
-    "collectors/mariadb_log.py": {UNKNOWN: "STATEMENT_BYTES_MAX", PIECES: "FILES_TOGETHER_MAX"},
+    "collectors/mariadb_log.py": {PIECES: "FILES_TOGETHER_MAX"},
+    "collectors/statements.py": {UNKNOWN: "STATEMENT_BYTES_MAX"},
+    "collectors/log.py": {"the line is `unreadable`": "HEAD_LINES_BYTES_MAX"},
     "collectors/mariadb_sessions.py": {
         "`mariadb_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
     },
@@ -326,12 +328,11 @@ SAID = {
     "collectors/asked.py": {REFUSED: "EVERY_S_MAX"},
     "collectors/records.py": {
         "`…_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
-        UNKNOWN: "STATEMENT_BYTES_MAX",
     },
     "collectors/postgresql_log.py": {
         "`postgresql_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
         "told: the window is `lossy`": "PENDING_MAX",
-        UNKNOWN: "CURSORS_MAX STATEMENT_BYTES_MAX",
+        UNKNOWN: "CURSORS_MAX",
         "`postgresql_log_unreadable`": "FIELD_BYTES_MAX",
     },
     "collectors/dialled.py": {REFUSED: "SECRET_BYTES_MAX", "`…_waits`, and hearing waits": "HEARD_MAX"},
@@ -366,17 +367,14 @@ SAID = {
         "none lost: the next set goes on": "FILTERS_MAX",
     },
     "collectors/relay_log.py": {
-        "the line is `unreadable`": "HEAD_LINES_BYTES_MAX",
         "none lost: only two lines of one instant may get one id": "ENDS_MAX",
     },
     "collectors/sensor_log.py": {
         "`…_sessions_over`, and told: the connection ends": "SESSIONS_MAX",
         "`…_names_over`": "ANSWERS_MAX",
-        UNKNOWN: "STATEMENT_BYTES_MAX",
         "none lost: only bytes are not shared with it": "MOVEMENTS_MAX FILTERS_MAX",
         CLIPPED: "NAMES_MAX",
     },
-    "collectors/zeek.py": {"the line is `unreadable`": "HEAD_LINES_BYTES_MAX"},
     "collectors/tail.py": {
         PIECES: "PIECE_BYTES_MAX",
         "`…_unreadable`, and a `loss`": "RECORD_BYTES_MAX",

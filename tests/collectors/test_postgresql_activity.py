@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from collectors.feed import FeedError, Told
-from collectors.postgresql_activity import PostgresqlActivity
+from collectors.postgresql_activity import CLOCK, COUNTS, KNOWN, SESSIONS, Look, PostgresqlActivity
 from collectors.records import Json
+from collectors.statements import STATEMENT_BYTES_MAX
 from hopwatch.events import Flow, parse
 
 BEGAN_US = 1_775_558_528_000_000
@@ -122,6 +124,26 @@ def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path)
         # What came while nobody looked is in the counts of the next look.
         told += everything(feed(tmp_path, *looks[killed_at + 1 :])) if killed_at < 7 else everything(feed(tmp_path))
         assert list(dict.fromkeys(told)) == whole, f"killed after {killed_at} looks"
+
+
+def test_of_a_statement_longer_than_is_read_it_is_known_that_more_may_be_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"SELECT id FROM mes.lots WHERE id IN ({'1,' * (STATEMENT_BYTES_MAX // 2)}1) UNION SELECT id FROM mes.orders"
+    answers = {KNOWN: [(1,)], CLOCK: [(BEGAN_US,)], SESSIONS: [], COUNTS: [("svc_mw", 5, 7, True, 1, 10, text)]}
+
+    class Server:
+        def execute(self, asked: str) -> "Server":
+            self._rows = answers.get(asked, [])
+            return self
+
+        def fetchall(self) -> list[Any]:
+            return self._rows
+
+        def fetchone(self) -> Any:
+            return self._rows[0]
+
+    monkeypatch.setattr(psycopg, "connect", lambda **_: Server())
+    ((*_, (operation, _, names, *_)),) = Look({}).look()["counts"]
+    assert (operation, names) == ("select", ["mes.lots", "unknown"])
 
 
 @pytest.mark.parametrize(

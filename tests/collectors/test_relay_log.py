@@ -43,6 +43,7 @@ def test_a_request_names_its_client_its_user_and_where_the_relay_was_asked_to_go
     ("said", "operation", "depth"),
     [
         ({"method": "GET", "status": 200}, "get", "server-log"),
+        ({"method": "SEARCH", "status": 200}, "get", "server-log"),
         ({"method": "CONNECT", "target": "lake.example:443"}, "transfer", "sizes"),
         ({"method": "-"}, "transfer", "sizes"),
         ({"status": 407, "user": "-"}, "refused", "server-log"),

@@ -152,6 +152,38 @@ def test_a_connection_under_tls_is_one_transfer_with_its_version_and_its_names(t
 
 
 @pytest.mark.parametrize(
+    ("method", "status", "operation", "data_from"),
+    [
+        ("GET", 200, "get", "server"),
+        ("REPORT", 207, "get", "server"),
+        ("POST", 201, "put", "client"),
+        (None, 200, "put", "client"),
+        ("GET", 401, "refused", "client"),
+    ],
+)
+def test_a_request_moves_what_its_method_says_as_on_the_wire(
+    tmp_path: Path, method: str | None, status: int, operation: str, data_from: str
+) -> None:
+    asked = {"method": method} if method else {}
+    lines = as_json({"ts": 2.0, "uid": "C2", "uri": "/day?sig=hunter2", "status_code": status} | WHO | asked)
+    (tmp_path / "http.log").write_text(lines)
+    over = {"proto": "tcp", "service": "http", "orig_bytes": 90, "resp_bytes": 800, "history": "ShADadFf"}
+    (tmp_path / "conn.log").write_text(as_json({"ts": 2.0, "uid": "C2"} | WHO | over))
+    told = flows(read(Zeek, tmp_path))
+    assert [(flow.operation, flow.messages, flow.objects[0].names) for flow in told if flow.messages] == [(operation, 1, ["/day"])]
+    assert sum(flow.bytes for flow in told) == (800 if data_from == "server" else 90)
+
+
+def test_what_went_through_a_tunnel_is_its_bytes_and_no_object(tmp_path: Path) -> None:
+    lines = as_json({"ts": 2.0, "uid": "C2", "method": "CONNECT", "uri": "lake.example:443", "status_code": 200} | WHO)
+    (tmp_path / "http.log").write_text(lines)
+    over = {"proto": "tcp", "service": "http", "orig_bytes": 9_000, "resp_bytes": 80, "history": "ShADadFf"}
+    (tmp_path / "conn.log").write_text(as_json({"ts": 2.0, "uid": "C2"} | WHO | over))
+    told = flows(read(Zeek, tmp_path))
+    assert {(flow.operation, flow.bytes, len(flow.objects)) for flow in told} == {("connect", 0, 0), ("transfer", 9_000, 0)}
+
+
+@pytest.mark.parametrize(
     ("history", "sizes", "missed", "state", "operation"),
     [
         ("S", (0, 0), 0, "complete", "attempt"),

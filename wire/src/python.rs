@@ -520,14 +520,18 @@ fn is_open(windows: &windows::Windows, connection: usize) -> PyResult<()> {
     Err(PyRuntimeError::new_err(format!("connection {connection} is not open")))
 }
 
-/// What an HTTP request asks for: its object and marks (no query, no token, no user), and the host and port if it names them.
+/// A request: its operation and whence its data comes, its object and marks, and the host and port that it names.
+type Request = (String, String, String, Vec<String>, Option<String>, Option<u16>);
+
+/// What an HTTP request moves, as somebody's log has it: no query, no token, no user.
 #[pyfunction]
-#[pyo3(signature = (target, *, connect=false))]
-fn read_target(target: &str, connect: bool) -> (String, Vec<String>, Option<String>, Option<u16>) {
-    let (object, marks, asked) = http::asked(target, connect);
+#[pyo3(signature = (method, target, *, status=0))]
+fn read_request(method: &str, target: &str, status: u16) -> Request {
+    let http::Asked { operation, object, marks, destination } = http::asked(method, target, status);
+    let from = if operation == Operation::Get { "server" } else { "client" };
     let marks = marks.iter().map(ToString::to_string).collect();
-    let (host, port) = asked.map_or((None, None), |name| (Some(name.name), name.port));
-    (object, marks, host, port)
+    let (host, port) = destination.map_or((None, None), |name| (Some(name.name), name.port));
+    (operation.name().to_owned(), from.to_owned(), object, marks, host, port)
 }
 
 /// One statement of a text, as the wire's decoders read it; it holds no literal but the names that settings give.
@@ -844,7 +848,7 @@ fn hopwatch_wire(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Sensor>()?;
     module.add_class::<Windows>()?;
     module.add_class::<Read>()?;
-    module.add_function(wrap_pyfunction!(read_target, module)?)?;
+    module.add_function(wrap_pyfunction!(read_request, module)?)?;
     module.add_class::<SlowPath>()?;
     module.add_function(wrap_pyfunction!(read_sql, module)?)
 }

@@ -586,11 +586,7 @@ impl Http {
         }
         let who = Arc::clone(&self.who);
         let upgrade = fields.upgrade.is_some() && !connect;
-        let operation = match fields.method.as_str() {
-            _ if connect => Operation::Connect,
-            method if GETS.contains(&method) => Operation::Get,
-            _ => Operation::Put,
-        };
+        let operation = operation_of(&fields.method);
         let mut marks = std::mem::take(&mut fields.marks);
         secrets::note_query(&mut marks, path);
         let objects = (!connect).then(|| Arc::new(ObjectSet { names: vec![object(path)], marks, ..ObjectSet::default() }));
@@ -666,7 +662,7 @@ impl Http {
             self.switch(tunnel);
             return self.pour(out);
         }
-        let refused = matches!(status, 401 | 403 | 407);
+        let refused = is_refusal(status);
         let head_only = exchange.head_only;
         let waited = exchange.connect || exchange.upgrade;
         let of_body = if refused {
@@ -835,13 +831,36 @@ fn base64_until_colon(text: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// Object and marks of a request's target, and the destination that a relay is asked for, as somebody else's log has them.
+/// What a method moves (RFC 9110, 9).
+fn operation_of(method: &str) -> Operation {
+    match method {
+        "CONNECT" => Operation::Connect,
+        method if GETS.contains(&method) => Operation::Get,
+        _ => Operation::Put,
+    }
+}
+
+/// The client has no right, or has not shown that it has (RFC 9110, 15.5.2, 15.5.4 and 15.5.8).
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407)
+}
+
+/// A request as somebody's log has it: what it moves, its object and marks, and the destination that a relay is asked for.
+pub struct Asked {
+    pub operation: Operation,
+    pub object: String,
+    pub marks: Vec<&'static str>,
+    pub destination: Option<Name>,
+}
+
+/// What somebody's log says of a request and its answer; `status` 0: not said.
 #[must_use]
-pub fn asked(asked: &str, connect: bool) -> (String, Vec<&'static str>, Option<Name>) {
-    let (destination, path) = target(asked, connect);
+pub fn asked(method: &str, asked: &str, status: u16) -> Asked {
+    let (destination, path) = target(asked, method == "CONNECT");
     let mut marks = Vec::new();
     secrets::note_query(&mut marks, path);
-    (object(path), marks, destination)
+    let operation = if is_refusal(status) { Operation::Refused } else { operation_of(method) };
+    Asked { operation, object: object(path), marks, destination }
 }
 
 /// The destination that a relay is asked for, if the target names one, and the path (RFC 9112, 3.2).
