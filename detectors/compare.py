@@ -53,7 +53,7 @@ _AUTHENTICATION: Final = {
         | {"o5logon"}
     ),
     "kerberos": frozenset({"kerberos", "gss", "gssapi", "sspi", "negotiate", "auth_gssapi_client", "authentication_kerberos_client"}),
-    "token": frozenset({"token", "issued-token", "bearer", "jwt", "oauth"}),
+    "token": frozenset({"token", "issued-token", "bearer", "jwt", "oauth", "fedauth"}),
     "md5": frozenset({"md5"}),
     "none": frozenset({"none", "trust", "anonymous"}),
 }

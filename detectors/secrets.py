@@ -1,8 +1,9 @@
 """Was a secret said in clear: a password in a statement, a login that anyone on the wire can read, a token in a URL, a vault without TLS.
 
 Asks: of every window in clear, did whoever listens learn something that opens a door? Sees: the marks ``secret-…`` of object sets
-(docs/events.md), logins that send the password itself (PostgreSQL ``password``, MQTT, HTTP ``basic`` and ``bearer``), and HTTP in clear
-to a vault. The sensor notes that there was a secret and of which kind; the secret is in no event, and no finding could show it.
+(docs/events.md), logins that send the password or token itself (PostgreSQL ``password``, MySQL ``mysql_clear_password``, SQL Server
+where the login is not encrypted, tokens of Oracle, MQTT, HTTP ``basic`` and ``bearer``), and HTTP in clear to a vault. The sensor notes
+that there was a secret and of which kind; the secret is in no event, and no finding could show it.
 
 Blind to: secrets under names that are not on the sensor's lists, in bodies, in payloads, and put together by the statement itself; what
 encryption hides. A password that OPC UA encrypts by its token policy is none, and one that it does not cannot be told apart from it.
@@ -28,6 +29,9 @@ CLEAR: Final = frozenset({"none", "opcua-none", "opcua-sign"})
 LOGINS: Final = {
     "postgresql": frozenset({"password"}),
     "mysql": frozenset({"mysql_clear_password", "dialog"}),
+    # LOGIN7 scrambles a password with a constant, a federated login carries its token as it is (MS-TDS 2.2.6.4, 2.2.6.3).
+    "tds": frozenset({"password", "fedauth"}),
+    "tns": frozenset({"token"}),
     "mqtt": frozenset({"password", "enhanced:PLAIN"}),
     "http": frozenset({"basic", "bearer"}),
 }

@@ -17,9 +17,9 @@ Place = tuple[str, int]
 Script = Iterable[tuple[str, bytes]]
 
 
-def recording(name: str) -> list[tuple[str, bytes]]:
-    """Who said what, of a recording with PostgreSQL."""
-    said = json.loads((DATA / "postgresql" / f"{name}.json").read_text(encoding="utf-8"))
+def recording(name: str, protocol: str = "postgresql") -> list[tuple[str, bytes]]:
+    """Who said what, of a recording."""
+    said = json.loads((DATA / protocol / f"{name}.json").read_text(encoding="utf-8"))
     return [(side, bytes.fromhex(data)) for side, data in said["script"]]
 
 

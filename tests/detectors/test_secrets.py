@@ -75,6 +75,11 @@ def test_a_url_or_a_header_line_is_said_with_the_name_that_the_secret_goes_under
     ("protocol", "clear", "hidden"),
     [
         ("postgresql", "password", "scram-sha-256"),
+        ("mysql", "mysql_clear_password", "mysql_native_password"),
+        ("mysql", "dialog", "caching_sha2_password"),
+        ("tds", "password", "ntlm"),
+        ("tds", "fedauth", "kerberos"),
+        ("tns", "token", "o5logon"),
         ("mqtt", "password", "none"),
         ("http", "basic", "digest"),
         ("http", "bearer", "negotiate"),
@@ -118,6 +123,31 @@ def test_http_in_clear_to_a_vault_is_said_by_its_port_or_its_kind_and_tls_is_not
 def test_conversations_with_a_real_server_are_told_apart(name: str, told: list[str], tmp_path: Path) -> None:
     found = heard(recording(name), MES_DB, tmp_path)
     assert sorted({one.differences[0].observed for one in found}) == told
+    assert not any("synthetic-pw-71" in one.model_dump_json() for one in found)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "told"),
+    [
+        ("tds", "plain", ["a login that says the secret: password"]), ("tds", "freetds-shell", ["a login that says the secret: password"]),
+        ("tds", "encrypted-login-select", []), ("tds", "ntlm", []), ("mysql", "plain-select", []), ("tns", "queries", []),
+    ],
+)  # fmt: skip
+def test_recorded_logins_of_other_databases_are_told_apart(protocol: str, name: str, told: list[str], tmp_path: Path) -> None:
+    found = heard(recording(name, protocol), MES_DB, tmp_path)
+    assert sorted({one.differences[0].observed for one in found}) == told
+    assert not any("synthetic-pw-71" in one.model_dump_json() for one in found)
+
+
+def test_a_password_that_mysqls_server_asks_for_in_clear_is_said(tmp_path: Path) -> None:
+    # A recorded greeting and answer; then the server asks for the password itself (MySQL, "Authentication Method Switch").
+    begins = recording("plain-select", "mysql")[:2]
+    asked, said = b"\xfemysql_clear_password\0", b"synthetic-pw-71\0"
+    accepted = bytes.fromhex("00000002000000")
+    switch = [(side, len(body).to_bytes(3, "little") + bytes([number]) + body)
+              for number, (side, body) in enumerate([("server", asked), ("client", said), ("server", accepted)], 2)]  # fmt: skip
+    found = heard([*begins, *switch], MES_DB, tmp_path)
+    assert {one.differences[0].observed for one in found} == {"a login that says the secret: mysql_clear_password"}
     assert not any("synthetic-pw-71" in one.model_dump_json() for one in found)
 
 

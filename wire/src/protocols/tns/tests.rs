@@ -117,8 +117,9 @@ impl Native {
 }
 
 fn login(number: u8, function: u8, user: &str, pairs: &[(&str, &str)]) -> Vec<u8> {
-    let this = Native::default().raw(&[3, function, number]).pointer(true).ub4(u32::try_from(user.len()).unwrap()).ub4(1);
-    let this = this.pointer(true).ub4(u32::try_from(pairs.len()).unwrap()).pointer(true).pointer(true).value(user);
+    let this = Native::default().raw(&[3, function, number]).pointer(!user.is_empty()).ub4(u32::try_from(user.len()).unwrap()).ub4(1);
+    let this = this.pointer(true).ub4(u32::try_from(pairs.len()).unwrap()).pointer(true).pointer(true);
+    let this = if user.is_empty() { this } else { this.value(user) };
     pairs.iter().fold(this, |this, (name, value)| this.long(name).long(value).ub4(0)).data()
 }
 
@@ -271,6 +272,20 @@ fn account_is_the_one_of_the_login_and_not_that_of_the_system() {
         assert_eq!((&e["protection"]["authentication"], &e["completeness"]["state"]), (&json!("o5logon"), &json!("complete")));
     }
     assert_eq!(told.facts["tns"]["server_banner"], "IBMPC/WIN_NT64-9.1.0");
+}
+
+#[test]
+fn login_by_token_is_told_and_the_token_is_not() {
+    let mut script = agreement();
+    script.extend([
+        (CLIENT, login(2, 0x73, "", &[("AUTH_TOKEN", "synthetic-token-71")])),
+        (SERVER, Native::default().raw(&[8]).ub2(1).long("AUTH_VERSION_NO").long("185599744").ub4(0).data()),
+        (CLIENT, execute(4, RUN, 0, "select serial from mes.genealogy")),
+    ]);
+    let told = played(&script);
+    assert_eq!(told.events.last().unwrap()["protection"]["authentication"], "token");
+    assert!(!told.events.iter().any(|e| e.to_string().contains("synthetic-token-71")));
+    shared_checks(&TNS, &script, &["synthetic-token-71"]);
 }
 
 #[test]
