@@ -20,7 +20,7 @@ from detectors.compare import CONTROL
 from detectors.judgement import QUIET, class_severity, severities_of
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
-from hopwatch.declared.match import is_metadata
+from hopwatch.declared.catalogue import is_metadata
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding
 

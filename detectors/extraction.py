@@ -22,7 +22,8 @@ from detectors.judgement import class_severity, severities_of
 from detectors.memory import Held, Memory
 from detectors.moved import Moved, Question
 from detectors.units import DAY_NS, MINUTE_NS
-from hopwatch.declared.match import End, Index, Remembered, is_metadata
+from hopwatch.declared.catalogue import is_metadata
+from hopwatch.declared.match import End, Index, Remembered
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, ObjectSet
 

@@ -25,7 +25,8 @@ from detectors.judgement import QUIET, class_severity, severities_of
 from detectors.memory import Memory
 from detectors.moved import Moved, Question
 from detectors.units import DAY_NS
-from hopwatch.declared.match import Index, is_metadata
+from hopwatch.declared.catalogue import is_metadata
+from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.quantity import Unit
 from hopwatch.events import SEVERITIES, Declaration, Finding, ObjectSet, Severity

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, inet_pton
 from typing import Any, Final, Generic, TypeVar
 
+from hopwatch.declared.catalogue import is_metadata
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Architecture, Conduit, Hop, PlannedException, Service
 from hopwatch.declared.rules import shared
 from hopwatch.events import Endpoint, Name
@@ -39,15 +40,6 @@ OUTER_SNI: Final = "outer-sni"
 
 # Where a service is dialled that names only its protocol, for flows nobody decoded (IANA port numbers).
 _PORTS: Final = {"dns": 53, "ntp": 123, "dhcp": 67, "syslog": 514, "snmp": 161, "ldap": 389, "kerberos": 88, "smb": 445}
-
-# They hold rows of the tables, passwords or both, whatever schema they live in.
-_CATALOGS: Final = frozenset({"pg_catalog", "information_schema", "performance_schema"})
-_CATALOG_SECRETS: Final = frozenset({
-    "pg_authid", "pg_shadow", "pg_stats", "pg_statistic", "pg_largeobject", "pg_user_mapping",
-    # MySQL's, in either case: what others run at the moment, and what they have set.
-    "processlist", "threads", "prepared_statements_instances", "user_variables_by_thread", "user_attributes",
-})  # fmt: skip
-"""Tables of a catalogue that hold data, accounts' secrets or the texts of others' statements."""
 
 _BROADCAST: Final = "255.255.255.255"
 
@@ -613,20 +605,6 @@ def glob(pattern: str) -> Callable[[str], bool]:
     # Adjacent stars mean one and would only make the match slow.
     expression = re.compile(".*?".join(re.escape(part) for part in re.sub(r"\*+", "*", pattern).split("*")), re.DOTALL)
     return lambda name: expression.fullmatch(name) is not None
-
-
-def is_metadata(name: str) -> bool:
-    """Whether the object belongs to a catalogue every client reads: a database's own schemas, OPC UA namespace 0, $SYS."""
-    if name.startswith(("$SYS/", "ns=0;", "i=")) or name == "$SYS":
-        return True
-    schema, dot, table = name.rpartition(".")
-    if table.lower() in _CATALOG_SECRETS or (schema == "performance_schema" and table.startswith("events_statements_")):
-        return False
-    if dot:
-        # Of MySQL's own database only what every client may read; `mysql.user` and its kin are accounts.
-        return schema.lower() in _CATALOGS or (schema == "mysql" and table.startswith(("help_", "time_zone")))
-    # pg_catalog is searched before every schema unless search_path says otherwise (PostgreSQL 5.10.5).
-    return name.startswith("pg_") and "/" not in name and ";" not in name
 
 
 def shared_filter(name: str) -> str:

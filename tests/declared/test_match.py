@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopwatch.declared.load import loads
-from hopwatch.declared.match import Index, filter_covers, filters_overlap, glob, is_metadata
+from hopwatch.declared.match import Index, filter_covers, filters_overlap, glob
 from hopwatch.declared.model import Architecture, Hop
 from hopwatch.events import Name
 
@@ -133,21 +133,6 @@ def test_an_account_is_found_by_its_name_or_a_glob_of_its_identities() -> None:
     assert [INDEX.account(one) for one in ("svc_mw", "certificate:CN=edge-7", "certificate:CN=hedge-7", None)] == [
         "svc_mw", "svc_edge", None, None,
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "metadata"),
-    [
-        ("pg_catalog.pg_class", True), ("pg_class", True), ("information_schema.tables", True), ("$SYS/broker/load", True),
-        ("ns=0;i=2253", True), ("i=2253", True), ("pg_catalog.pg_authid", False), ("pg_stats", False), ("mes.pg_class", False),
-        ("ns=2;s=pg_", False), ("information_schema.TABLE_NAMES", True), ("information_schema.show", True),
-        ("information_schema.PROCESSLIST", False),
-        ("performance_schema.session_variables", True), ("performance_schema.events_statements_history", False), ("mysql.user", False),
-        ("mysql.global_priv", False), ("mysql.help_topic", True), ("mysql.time_zone_name", True),
-    ],
-)  # fmt: skip
-def test_catalogues_are_metadata_but_not_those_that_hold_data(name: str, metadata: bool) -> None:
-    assert is_metadata(name) is metadata
 
 
 @pytest.mark.parametrize(

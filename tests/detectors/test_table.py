@@ -53,8 +53,14 @@ def test_a_decoy_read_by_a_declared_account_is_critical() -> None:
     assert (judgement.verdict, judgement.severity) == ("decoy", "critical")
 
 
-def test_listing_the_schema_touches_no_decoy() -> None:
-    assert judge(mes(objects=[objects("pg_catalog.pg_class", columns=("*",), rows=300)])).verdict == "declared"
+@pytest.mark.parametrize("name", ["pg_catalog.pg_class", "mes..sysobjects", "SYS.ALL_TAB_COLUMNS"])
+def test_listing_the_schema_touches_no_decoy(name: str) -> None:
+    assert judge(mes(objects=[objects(name, columns=("*",), rows=300)])).verdict == "declared"
+
+
+def test_a_drivers_call_of_a_catalogue_procedure_is_no_finding_and_another_is() -> None:
+    assert judge(extract(operation="call", objects=[objects("function:sp_columns", rows=30, messages=1)])).verdict == "declared"
+    assert judge(extract(operation="call", objects=[objects("function:sp_loads", rows=30, messages=1)])).verdict != "declared"
 
 
 # service
@@ -223,6 +229,9 @@ def test_a_ticket_account_works_only_under_an_exception() -> None:
         (objects("mes.nobody_classed_me", columns=("a",), rows=5), "high"),
         (objects("quality.inspection", "mes.genealogy", columns=("a",), rows=5), "high"),
         (objects("pg_catalog.pg_authid", columns=("*",), rows=5), "high"),
+        (objects("sys.sql_logins", columns=("*",), rows=5), "high"),
+        (objects("DBA_USERS", columns=("*",), rows=5), "high"),
+        (objects("sys.tables", "mes.dbo.lots", columns=("*",), rows=5), "high"),
     ],
 )
 def test_objects_outside_what_or_inside_without_are_undeclared_data(part: dict[str, object], severity: str) -> None:

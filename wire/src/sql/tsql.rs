@@ -242,6 +242,10 @@ impl Walk<'_> {
             } else if self.symbol(at, b')') {
                 depth = depth.saturating_sub(1);
             } else if self.symbol(at, b';') && depth == 0 {
+                // EXEC procedure;2 is one of several of that name.
+                if self.tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Number) {
+                    continue;
+                }
                 return at;
             }
             if depth > 0 || (at > 0 && self.symbol(at - 1, b'.')) {
@@ -641,6 +645,7 @@ impl Reader<'_> {
             self.out.readable = false;
             return;
         };
+        let end = if self.symbol(end, b';') { end + 2 } else { end };
         let last = parts.last().cloned().unwrap_or_default();
         if last == "sp_executesql" || last == "sp_prepexec" {
             let at = self.argument(end, 0, &["stmt", "statement"]);

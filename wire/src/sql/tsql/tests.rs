@@ -97,6 +97,7 @@ fn statements_need_nothing_between_them() {
         ("BEGIN TRY SELECT a FROM t END TRY BEGIN CATCH THROW; END CATCH", &["", "t", "", "", "", ""]),
         ("USE mes SELECT a FROM t", &["", "t"]),
         ("EXEC dbo.p 1 EXEC dbo.q", &["function:dbo.p", "function:dbo.q"]),
+        ("EXEC [mes]..p;2 NULL, N'dbo'; SELECT a FROM t", &["function:mes..p", "t"]),
         ("WITH x AS (SELECT 1 AS n FROM a) SELECT * FROM x SELECT * FROM b", &["a", "b"]),
         ("EXECUTE AS USER = 'joe' SELECT a FROM t REVERT", &["", "t", ""]),
         ("SELECT a FROM t UNION SELECT b FROM u EXCEPT SELECT c FROM v", &["t u v"]),
