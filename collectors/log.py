@@ -27,7 +27,13 @@ HEAD_BYTES: Final = 4_096
 HEAD_LINES_BYTES_MAX: Final = 1 << 16
 """Bytes of a file in which the names of its columns are looked for."""
 
-UNREADABLE: Final = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, csv.Error)
+COUNT_MAX: Final = 1 << 48
+"""What one record may have moved, in bytes or rows; one that says more is no record."""
+
+TIME_NS_MAX: Final = 1 << 62
+"""The year 2116: a record from later is none."""
+
+UNREADABLE: Final = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, csv.Error)
 """What a record that is not what it should be makes a parser raise."""
 
 
@@ -246,6 +252,8 @@ class Log(ABC, Generic[E]):
         for at, record in self._records(content):
             try:
                 entry = self._parsed(record)
+                if entry is not None:
+                    moment(entry.time_ns)
             except UNREADABLE:
                 self._unreadable(path, offset + at)
                 continue
@@ -318,6 +326,43 @@ def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
         if end > at:
             yield at, content[at:end]
         at = end + 1
+
+
+def loaded(record: bytes) -> Any:  # Any: a JSON value
+    """A record in JSON; what in it is no text is replaced, since a client may choose its name so as not to be read.
+
+    Raises:
+        ValueError: no JSON.
+    """
+    text = record.decode("utf-8", "replace")
+    said = json.loads(text)
+    if "\\ud" in text or "\\uD" in text:
+        # Half of a pair of UTF-16 can be written (RFC 8259, 8.2), and stands for nothing.
+        said = json.loads(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
+    return said
+
+
+def counted(value: Any, most: int = COUNT_MAX) -> int:  # Any: a JSON value
+    """A count that windows can hold.
+
+    Raises:
+        ValueError, TypeError, OverflowError: something else.
+    """
+    found = int(value)
+    if not 0 <= found <= most:
+        raise ValueError(f"expected 0 to {most}")
+    return found
+
+
+def moment(time_ns: int) -> int:
+    """A time that windows can hold.
+
+    Raises:
+        ValueError: another.
+    """
+    if not 0 <= time_ns < TIME_NS_MAX:
+        raise ValueError("expected a time between 1970 and 2116")
+    return time_ns
 
 
 def head_lines(path: Path, offset: int) -> list[bytes]:

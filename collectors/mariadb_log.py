@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from collectors.feed import FeedError, Told
-from collectors.log import Log, cut_lines, lines
+from collectors.log import Log, counted, cut_lines, lines
 from collectors.mariadb_sessions import SESSIONS_MAX, Place, Sessions, login
 from collectors.statements import MOVES, reads
 from collectors.tail import Cut
@@ -253,10 +253,7 @@ class MariadbLog(Log[Entry]):
         if form in ("slow-table", "general-table"):
             return _tabled(text, form, self._zone)
         if form == "general":
-            entry = _general(text, self._zone, self._time_ns)
-            if entry is not None:
-                self._time_ns = entry.time_ns
-            return entry
+            return _general(text, self._zone, self._time_ns)
         raise ValueError("no record of a known log")
 
     # What other sources say before a piece is read.
@@ -279,6 +276,8 @@ class MariadbLog(Log[Entry]):
     def _heard(self, entry: Entry) -> None:
         """It waits for those of the other files: what is of one second is taken in the order of a session's life."""
         self._know(entry.form)
+        if entry.form == "general":
+            self._time_ns = entry.time_ns
         self._batch.append(entry)
 
     def _settle(self, *, idle: bool) -> None:
@@ -614,7 +613,7 @@ def _slow(text: str) -> Entry | None:
     affected = facts.get("Rows_affected")
     return Entry(
         int(found["stamp"]) * 10**9, "slow", thread, "said", who[1], who[3] or who[2], 0, facts.get("Schema") or found["use"] or None,
-        found["text"].removesuffix("\n").removesuffix(";"), int(facts["Rows_sent"]), None if affected is None else int(affected),
+        found["text"].removesuffix("\n").removesuffix(";"), counted(facts["Rows_sent"]), None if affected is None else counted(affected),
     )  # fmt: skip
 
 
@@ -628,10 +627,10 @@ def _tabled(text: str, form: str, zone: tzinfo) -> Entry | None:
     if form == "general-table":
         return _spoken(time_ns, form, int(fields[2]), fields[4], fields[5], who[1], host)
     # start, user, query time, lock time, rows sent and examined, database, two ids, server's number, text, thread, rows affected.
-    affected = int(fields[12]) if len(fields) > 12 else None
+    affected = counted(fields[12]) if len(fields) > 12 else None
     if fields[10].startswith("administrator command: "):
         return None
-    return Entry(time_ns, form, int(fields[11]), "said", who[1], host, 0, fields[6] or None, fields[10], int(fields[4]), affected)
+    return Entry(time_ns, form, int(fields[11]), "said", who[1], host, 0, fields[6] or None, fields[10], counted(fields[4]), affected)
 
 
 def _general(text: str, zone: tzinfo, last_ns: int) -> Entry | None:
@@ -672,7 +671,7 @@ def _host(text: str) -> tuple[str, int]:
     """From MariaDB 12.0 on the plugin writes the port too; an address of IPv6 has colons of its own."""
     host, colon, port = text.rpartition(":")
     if colon and port.isdecimal() and (host.count(":") == 0 or host.startswith("[") or host.count(":") == 7):
-        return host.strip("[]"), int(port)
+        return host.strip("[]"), counted(port, 65_535)
     return text, 0
 
 

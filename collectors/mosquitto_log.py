@@ -42,14 +42,14 @@ DENIED: Final = 128
 """The least of the reason codes that refuse (OASIS MQTT 3.1.1, 3.9.3; MQTT 5.0, 2.4)."""
 
 _LINE: Final = re.compile(r"(?:(\d{9,11})|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:Z|([+-]\d\d):?(\d\d))): (.*)", re.DOTALL)
-_OPENED: Final = re.compile(r"New connection from ([0-9A-Fa-f.:]+):(\d+) on port (\d+)\.")
+_OPENED: Final = re.compile(r"New connection from ([0-9A-Fa-f.:]+):(\d{1,5}) on port (\d{1,5})\.")
 _CONNECTED: Final = re.compile(
-    r"New (?:client|bridge) connected from ([0-9A-Fa-f.:]+):(\d+) as (.*) \(p\d, c[01], k\d+(?:, u'(.*)')?\)\.", re.DOTALL
+    r"New (?:client|bridge) connected from ([0-9A-Fa-f.:]+):(\d{1,5}) as (.*) \(p\d, c[01], k\d+(?:, u'(.*)')?\)\.", re.DOTALL
 )
 _WHO: Final = re.compile(r" \(p\d, c[01], k\d+")
 _PUBLISH: Final = re.compile(r" \(d[01], q[0-2], r[01], m\d+, '")
-_PUBLISHED: Final = re.compile(r"(.*)', \.\.\. \((\d+) bytes\)\)", re.DOTALL)
-_ANSWERED: Final = re.compile(r"(.*) \(\d+, (\d+)\)", re.DOTALL)
+_PUBLISHED: Final = re.compile(r"(.*)', \.\.\. \((\d{1,9}) bytes\)\)", re.DOTALL)
+_ANSWERED: Final = re.compile(r"(.*) \(\d+, (\d{1,3})\)", re.DOTALL)
 _ENDED: Final = re.compile(
     r"(.*?)(?: closed its connection| has exceeded timeout, disconnecting| been disconnected by administrative action"
     r"| disconnected(?:, not authorised| due to [^.]*|: [^.]*)?)\.",

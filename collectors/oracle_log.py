@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Final
 
+from collectors.log import counted
 from collectors.records import Entry, Json, Records, port_of, text_of, time_of
 
 ACTIONS: Final = {
@@ -65,7 +66,7 @@ def _audited(record: Json) -> Entry | None:
     number, account = str(record["SESSIONID"]), text_of(record, "DBUSERNAME")
     how = text_of(record, "AUTHENTICATION_TYPE") or ""
     place, method = _ADDRESS.search(how), _METHOD.search(how)
-    client, port = (place[1], int(place[2] or 0)) if place else ("", 0)
+    client, port = (place[1], counted(place[2] or 0, 65_535)) if place else ("", 0)
     if number in NUMBERS_SHARED:
         if not port:
             return None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from collectors.feed import FeedError
-from collectors.log import ServerLog, cut_lines, lines
+from collectors.log import ServerLog, counted, cut_lines, lines, loaded
 from collectors.statements import MOVES, POSTGRESQL_REFUSED, reads
 from collectors.tail import Cut
 from hopwatch.events import time_ns as instant
@@ -528,7 +527,9 @@ def _audited(said: str) -> list[str] | None:
     """The fields of pgAudit's line, if it is one: anyone may raise a notice that begins like it."""
     with suppress(csv.Error, ValueError):
         fields = next(csv.reader(io.StringIO(said, newline=""), strict=True), [])
-        if len(fields) in (9, 10) and fields[0] in ("SESSION", "OBJECT") and all(map(str.isdecimal, [*fields[1:3], *fields[9:]])):
+        if len(fields) in (9, 10) and fields[0] in ("SESSION", "OBJECT"):
+            for number in (*fields[1:3], *fields[9:]):
+                counted(number)
             return fields
     return None
 
@@ -566,14 +567,14 @@ def _quoted(content: bytes) -> Iterator[tuple[int, bytes]]:
 def _entry(record: bytes) -> Entry | None:
     """A record about a client's session; None for those of the server itself."""
     if record.startswith(b"{"):
-        said = json.loads(record)
+        said = loaded(record)
         if not said.get("remote_host"):
             return None
-        host, port = str(said["remote_host"]), int(said.get("remote_port") or 0)
+        host, port = str(said["remote_host"]), counted(said.get("remote_port") or 0, 65_535)
         return Entry(
-            _time_ns(said["timestamp"]), said.get("user"), host, port, str(said["session_id"]), int(said["line_num"]),
-            str(said["error_severity"]), str(said.get("state_code", "")), str(said.get("message", "")), said.get("statement"),
-            said.get("application_name") if said.get("user") else None,
+            _time_ns(said["timestamp"]), _word(said, "user"), host, port, str(said["session_id"]), counted(said["line_num"]),
+            str(said["error_severity"]), str(said.get("state_code", "")), str(said.get("message", "")), _word(said, "statement"),
+            _word(said, "application_name") if said.get("user") else None,
         )  # fmt: skip
     fields = next(csv.reader(io.StringIO(record.decode("utf-8", "replace"), newline=""), strict=True))
     # PostgreSQL 15, 20.8.4: the columns of csvlog; later releases only add at the end.
@@ -585,9 +586,13 @@ def _entry(record: bytes) -> Entry | None:
     if not colon:
         host, port_text = fields[4], "0"
     return Entry(
-        _time_ns(fields[0]), fields[1] or None, host, int(port_text), fields[5], int(fields[6]), fields[11], fields[12], fields[13],
-        fields[19] or None, fields[22] or None,
+        _time_ns(fields[0]), fields[1] or None, host, counted(port_text, 65_535), fields[5], counted(fields[6]),
+        fields[11], fields[12], fields[13], fields[19] or None, fields[22] or None,
     )  # fmt: skip
+
+
+def _word(said: dict[str, Any], name: str) -> str | None:  # Any: JSON values
+    return None if said.get(name) is None else str(said[name])
 
 
 def _time_ns(text: str) -> int:

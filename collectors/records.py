@@ -8,7 +8,6 @@ session with the port 0: whoever joins views may take it for the tap's connectio
 
 from __future__ import annotations
 
-import json
 import re
 from abc import abstractmethod
 from collections import OrderedDict
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from collectors.feed import FeedError
-from collectors.log import ServerLog
+from collectors.log import ServerLog, counted, loaded, moment
 from collectors.statements import MOVES, reads
 from hopwatch.events import time_ns as instant
 
@@ -144,13 +143,13 @@ class Records(ServerLog[Said]):
             raise FeedError(f"{path}: no JSON lines; {self.KIND} reads one object, or an array of them, a line")
 
     def _parsed(self, record: bytes) -> Said | None:
-        said = json.loads(record.removeprefix(b"\xef\xbb\xbf"))
+        said = loaded(record.removeprefix(b"\xef\xbb\xbf"))
         # FOR JSON and its like write the rows of one query as one array.
         entries = tuple(entry for one in (said if isinstance(said, list) else [said]) for entry in self._said(one))
         if not entries:
             self._count("passed_over")
             return None
-        return Said(max(entry.time_ns for entry in entries), entries)
+        return Said(max(moment(entry.time_ns) for entry in entries), entries)
 
     def _heard(self, entry: Said) -> None:
         for one in entry.entries:
@@ -335,10 +334,7 @@ def port_of(record: Json, *paths: str) -> int:
     Raises:
         ValueError: something else is.
     """
-    port = int(found(record, *paths) or 0)
-    if not 0 <= port < 65_536:
-        raise ValueError("a port that is none")
-    return port
+    return counted(found(record, *paths) or 0, 65_535)
 
 
 def time_of(record: Json, *paths: str) -> int:

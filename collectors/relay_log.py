@@ -10,7 +10,6 @@ Extended Log File Format, whose directives name its columns.
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from collectors.feed import FeedError
-from collectors.log import Log, epoch_ns, head_lines
+from collectors.log import Log, counted, epoch_ns, head_lines, loaded
 from hopwatch.events import time_ns as instant
 
 ENDS_MAX: Final = 8_192
 """Connections whose last line is remembered, so that two lines of one instant have ids of their own."""
+
+STATUS_MAX: Final = 999
+"""Three digits (RFC 9110, 15)."""
 
 SQUID_NONE: Final = "-"
 
@@ -87,7 +89,7 @@ class RelayLog(Log[Passed]):
             return None
         start = record.find(b"{")
         # What syslog puts before it is not part of it.
-        row = json.loads(record[start:]) if start >= 0 else self._row(record.decode("utf-8", "replace"))
+        row = loaded(record[start:]) if start >= 0 else self._row(record.decode("utf-8", "replace"))
         client, relay = _end(row, "client"), _end(row, "relay")
         method = _text(row, "method")
         return Passed(
@@ -99,9 +101,9 @@ class RelayLog(Log[Passed]):
             method=method,
             target=_text(row, "target") or "/",
             host=_text(row, "host"),
-            status=int(_text(row, "status") or 0),
-            received=int(row["received"]),
-            sent=int(row["sent"]),
+            status=counted(_text(row, "status") or 0, STATUS_MAX),
+            received=counted(row["received"]),
+            sent=counted(row["sent"]),
         )
 
     def _row(self, line: str) -> dict[str, Any]:  # Any: as the JSON lines have it
@@ -162,10 +164,7 @@ class RelayLog(Log[Passed]):
 
 
 def _end(row: dict[str, Any], name: str) -> tuple[str, int]:  # Any: JSON values
-    port = int(_text(row, f"{name}_port") or 0)
-    if not 0 <= port < 65_536:
-        raise ValueError(f"{name}_port {port}, expected 0 to 65535")
-    return str(ipaddress.ip_address(str(row[name]))), port
+    return str(ipaddress.ip_address(str(row[name]))), counted(_text(row, f"{name}_port") or 0, 65_535)
 
 
 def _text(row: dict[str, Any], name: str) -> str | None:  # Any: JSON values

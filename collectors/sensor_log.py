@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from collectors.log import Log
+from collectors.log import Log, counted
 from collectors.statements import MOVES, reads
 
 SESSIONS_MAX: Final = 8_192
@@ -34,6 +34,9 @@ ANSWERS_MAX: Final = 8_192
 
 FILTERS_MAX: Final = 64
 """Filters of one MQTT client that are remembered."""
+
+TTL_S_MAX: Final = 0x7FFFFFFF
+"""The longest life of an answer of DNS (RFC 2181, 8)."""
 
 SETTLE_NS: Final = 60 * 10**9
 """How long the end of a connection waits for records that were written before it, where there is always more to read."""
@@ -358,15 +361,13 @@ def matches(filter_: str, topic: str) -> bool:
     return len(wanted) == len(levels)
 
 
-def placed(address: str, port: int) -> tuple[str, int]:
+def placed(address: str, port: Any) -> tuple[str, int]:  # Any: a JSON value
     """An end, its address in the one spelling.
 
     Raises:
         ValueError: not an address, or not a port.
     """
-    if not 0 <= port < 65_536:
-        raise ValueError("expected a port")
-    return str(ipaddress.ip_address(address)), port
+    return str(ipaddress.ip_address(address)), counted(port, 65_535)
 
 
 def asked(said: Said, method: str, target: str, status: int) -> None:

@@ -12,6 +12,7 @@ import re
 from typing import Any, ClassVar, Final
 from xml.etree import ElementTree
 
+from collectors.log import counted
 from collectors.records import Entry, Json, Records, port_of, text_of, time_of
 
 XML_BYTES_MAX: Final = 1 << 20
@@ -101,10 +102,10 @@ def _audited(record: Json) -> Entry | None:
         columns = (_VERBS.get(action, {"G": "grant", "GWG": "grant", "APRL": "grant"}.get(action, "alter")),)
     rows = record.get("response_rows") if operation[0] == "select" else record.get("affected_rows")
     # Before SQL Server 2022 there are no columns of rows; where there are none, 0 says nothing.
-    counted = int(rows) if rows is not None and int(rows) > 0 else None
+    moved = counted(rows) or None if rows is not None else None
     return Entry(
         time_ns, "said", session, client, account=account, application=application, operation=operation, names=names or ("unknown",),
-        columns=columns, rows=counted,
+        columns=columns, rows=moved,
     )  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def _extended(record: Json) -> Entry | None:
     if kind not in COMPLETED:
         return None
     said = values.get("batch_text") or values.get("statement") or ""
-    rows = int(values["row_count"]) if values.get("row_count", "").isdecimal() else None
+    rows = counted(values["row_count"]) if values.get("row_count", "").isdecimal() else None
     if values.get("result", "0") not in ("0", "OK"):
         rows = None
     return Entry(

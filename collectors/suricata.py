@@ -7,13 +7,13 @@ PostgreSQL's extended query protocol nor the data of COPY: bytes of such a sessi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from collectors.feed import FeedError
-from collectors.sensor_log import UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
+from collectors.log import counted, loaded
+from collectors.sensor_log import TTL_S_MAX, UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
 from collectors.statements import POSTGRESQL_REFUSED
 from hopwatch.events import time_ns as instant
 
@@ -37,13 +37,13 @@ class Suricata(SensorLog):
             raise FeedError(f"{path}: not the JSON lines of an eve-log")
 
     def _parsed(self, record: bytes) -> Said | None:
-        row: Row = json.loads(record)
+        row: Row = loaded(record)
         kind = str(row["event_type"])
         reader = _READERS.get(kind)
         transport = str(row.get("proto", "")).lower()
         if reader is None or transport not in ("tcp", "udp"):
             return None
-        source, destination = placed(row["src_ip"], int(row["src_port"])), placed(row["dest_ip"], int(row["dest_port"]))
+        source, destination = placed(row["src_ip"], row["src_port"]), placed(row["dest_ip"], row["dest_port"])
         if kind == "dns" and row["dns"].get("type") == "answer" and source[1] == DNS_PORT != destination[1]:
             # An answer's record may have the server as its source.
             source, destination = destination, source
@@ -60,11 +60,11 @@ def _flow(row: Row, said: Said) -> None:
     said.time_ns = _time_ns(flow["end"])
     version = 6 if ":" in said.client[0] else 4
     header = HEADERS_BYTES[said.transport, version]
-    there, back = int(flow["pkts_toserver"]), int(flow["pkts_toclient"])
+    there, back = counted(flow["pkts_toserver"]), counted(flow["pkts_toclient"])
     one_sided = said.transport == "tcp" and (there == 0) != (back == 0)
     said.end = End(
-        max(0, int(flow["bytes_toserver"]) - there * header),
-        max(0, int(flow["bytes_toclient"]) - back * header),
+        max(0, counted(flow["bytes_toserver"]) - there * header),
+        max(0, counted(flow["bytes_toclient"]) - back * header),
         late=said.transport == "tcp" and not tcp.get("syn", False),
         one_sided=one_sided,
         missed=bool(row.get("flow", {}).get("gap") or tcp.get("tc_gap") or tcp.get("ts_gap")),
@@ -87,13 +87,13 @@ def _dns(row: Row, said: Said) -> None:
     said.movements.append(Movement("query", "server"))
     for answer in dns.get("answers", ()):
         if answer.get("rrtype") in ("A", "AAAA"):
-            said.answers.append((str(answer["rdata"]), str(dns.get("rrname", "")), int(answer.get("ttl", 0))))
+            said.answers.append((str(answer["rdata"]), str(dns.get("rrname", "")), counted(answer.get("ttl", 0), TTL_S_MAX)))
 
 
 def _http(row: Row, said: Said) -> None:
     http = row["http"]
     asked(said, str(http.get("http_method", "GET")), str(http.get("url", "/")), int(http.get("status", 0)))
-    said.application = http.get("http_user_agent")
+    said.application = _word(http, "http_user_agent")
     if host := http.get("hostname"):
         said.names.append((str(host), "http"))
 
@@ -104,7 +104,7 @@ def _mqtt(row: Row, said: Said) -> None:
     if connect := mqtt.get("connect"):
         name = connect.get("username")
         said.account = str(name) if name else f"client-id:{connect['client_id']}" if connect.get("client_id") else None
-        said.account_from, said.application = "startup", connect.get("client_id") or None
+        said.account_from, said.application = "startup", _word(connect, "client_id")
         said.movements.append(Movement("refused" if mqtt.get("connack", {}).get("return_code", 0) else "connect", "client", messages=0))
     elif publish := mqtt.get("publish"):
         # Every record has the client as its source, whoever sent the message.
@@ -122,17 +122,17 @@ def _pgsql(row: Row, said: Said) -> None:
     request, response = pgsql.get("request") or {}, pgsql.get("response") or {}
     said.protocol, said.unread = "postgresql", True
     if startup := request.get("startup_parameters"):
-        said.account, said.account_from = startup.get("user"), "startup"
+        said.account, said.account_from = _word(startup, "user"), "startup"
         more = startup.get("optional_parameters", ())
-        said.application = next((one["application_name"] for one in more if "application_name" in one), None)
+        said.application = next((str(one["application_name"]) for one in more if "application_name" in one), None)
     if response.get("severity_non_localizable") in ("ERROR", "FATAL") or "code" in response:
         refused = str(response.get("code", "")).startswith(POSTGRESQL_REFUSED)
         said.movements.append(Movement("refused" if refused else "connect", "client"))
     elif text := request.get("simple_query"):
-        rows = int(response["data_rows"]) if "data_rows" in response else _changed(str(response.get("command_completed", "")))
+        rows = counted(response["data_rows"]) if "data_rows" in response else _changed(str(response.get("command_completed", "")))
         said.movements += stated(str(text), rows, "postgresql")
-    elif int(response.get("data_rows", 0)):
-        said.movements.append(Movement("select", "server", [UNKNOWN], ["*"], rows=int(response["data_rows"])))
+    elif rows := counted(response.get("data_rows", 0)):
+        said.movements.append(Movement("select", "server", [UNKNOWN], ["*"], rows=rows))
     else:
         said.movements.append(Movement("connect", "client", messages=0))
 
@@ -140,7 +140,12 @@ def _pgsql(row: Row, said: Said) -> None:
 def _changed(tag: str) -> int | None:
     """The rows of a command's tag (PostgreSQL 15, 55.7, CommandComplete); None without a tag."""
     last = tag.rpartition(" ")[2]
-    return int(last) if last.isdecimal() else 0 if tag else None
+    return counted(last) if last.isdecimal() else 0 if tag else None
+
+
+def _word(row: Row, name: str) -> str | None:
+    found = row.get(name)
+    return str(found) if found not in (None, "") else None
 
 
 _READERS: Final[dict[str, Callable[[Row, Said], None]]] = {

@@ -7,15 +7,14 @@ on PostgreSQL and those that were changed on MySQL; the others are unknown, and 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from collectors.feed import FeedError
-from collectors.log import epoch_ns, head_lines
-from collectors.sensor_log import UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
+from collectors.log import counted, epoch_ns, head_lines, loaded
+from collectors.sensor_log import TTL_S_MAX, UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
 from collectors.statements import MOVES, POSTGRESQL_REFUSED
 from hopwatch.events import time_ns as instant
 
@@ -72,15 +71,15 @@ class Zeek(SensorLog):
             self._directive(record)
             return None
         if record.startswith(b"{"):
-            row: Row = json.loads(record)
+            row: Row = loaded(record)
             log = _log(str(row.get("_path", self._log)))
         else:
             row, log = self._row(record.decode("utf-8", "replace")), self._log
         reader = _READERS.get(log)
         if reader is None or row.get("proto") == "icmp":
             return None
-        client = placed(row["id.orig_h"], int(row["id.orig_p"]))
-        server = placed(row["id.resp_h"], int(row["id.resp_p"]))
+        client = placed(row["id.orig_h"], row["id.orig_p"])
+        server = placed(row["id.resp_h"], row["id.resp_p"])
         said = Said(_time_ns(row["ts"]), str(row["uid"]), client, server, str(row.get("proto", "tcp")))
         reader(row, said)
         return said
@@ -100,7 +99,7 @@ def _conn(row: Row, said: Said) -> None:
         said.tls, said.protocol = UNKNOWN, said.protocol or "tls"
     said.time_ns += round(float(row.get("duration", 0)) * 1_000_000) * 1_000
     seen = "".join(re.findall(r"[A-Za-z]", str(row.get("history", ""))))
-    sizes = int(row.get("orig_bytes", 0)), int(row.get("resp_bytes", 0))
+    sizes = counted(row.get("orig_bytes", 0)), counted(row.get("resp_bytes", 0))
     tcp = said.transport == "tcp"
     said.end = End(
         *sizes,
@@ -113,7 +112,7 @@ def _conn(row: Row, said: Said) -> None:
 def _ssl(row: Row, said: Said) -> None:
     found = _TLS.fullmatch(str(row.get("version", "")))
     said.tls = f"{found[1].lower()}{found[2]}.{found[3]}" if found else UNKNOWN
-    said.cipher = row.get("cipher")
+    said.cipher = _word(row, "cipher")
     if name := row.get("server_name"):
         said.names.append((str(name), "sni"))
     common = re.search(r"(?:^|,)\s*CN=([^,]+)", str(row.get("client_subject", "")))
@@ -126,7 +125,7 @@ def _dns(row: Row, said: Said) -> None:
     query, answers, lives = str(row.get("query", "")), _listed(row.get("answers", "")), _listed(row.get("TTLs", ""))
     for answer, ttl_s in zip(answers, lives, strict=False):
         if re.fullmatch(r"[\d.]+|[0-9a-fA-F:]+:[0-9a-fA-F:.]*", answer):
-            said.answers.append((answer, query, int(float(ttl_s))))
+            said.answers.append((answer, query, counted(float(ttl_s), TTL_S_MAX)))
     said.movements.append(Movement("query", "server", messages=1 + ("rcode" in row)))
 
 
@@ -134,13 +133,13 @@ def _http(row: Row, said: Said) -> None:
     asked(said, str(row.get("method", "")), str(row.get("uri", "/")), int(row.get("status_code", 0)))
     if row.get("username"):
         said.account, said.account_from = str(row["username"]), "startup"
-    said.application = row.get("user_agent")
+    said.application = _word(row, "user_agent")
     if host := row.get("host"):
         said.names.append((str(host).rsplit(":", 1)[0] if not str(host).endswith("]") else str(host), "http"))
 
 
 def _mqtt_connect(row: Row, said: Said) -> None:
-    said.protocol, said.application = "mqtt", row.get("client_id") or None
+    said.protocol, said.application = "mqtt", _word(row, "client_id")
     accepted = "accept" in str(row.get("connect_status", "accepted")).lower()
     said.movements.append(Movement("connect" if accepted else "refused", "client", messages=0))
 
@@ -159,7 +158,7 @@ def _mqtt_subscribe(row: Row, said: Said) -> None:
 def _mysql(row: Row, said: Said) -> None:
     said.protocol = "mysql"
     command, text, success = str(row.get("cmd", "")), str(row.get("arg", "")), row.get("success")
-    rows = None if row.get("rows") is None else int(row["rows"])
+    rows = None if row.get("rows") is None else counted(row["rows"])
     if command in ("login", "change_user"):
         said.account, said.account_from = text or None, "startup"
         said.movements.append(Movement("connect" if _true(success) else "refused", "client"))
@@ -185,19 +184,19 @@ def _postgresql(row: Row, said: Said) -> None:
     # Statements of the extended query protocol leave no line, or one with rows only.
     said.protocol, said.unread = "postgresql", True
     frontend, success = str(row.get("frontend", "")), row.get("success")
-    said.account, said.application = row.get("user"), row.get("application_name")
+    said.account, said.application = _word(row, "user"), _word(row, "application_name")
     said.account_from = "startup" if said.account else None
     refused = any(f"Code={state}" in str(row.get("backend_arg", "")) for state in POSTGRESQL_REFUSED)
     if success is not None and not _true(success):
         said.movements.append(Movement("refused" if refused or frontend == "startup" else "connect", "client"))
     elif "frontend_arg" in row and frontend in ("simple_query", "parse"):
-        rows = None if row.get("rows") is None else int(row["rows"])
+        rows = None if row.get("rows") is None else counted(row["rows"])
         said.movements += stated(str(row["frontend_arg"]), rows, "postgresql")
         for movement in said.movements:
             # Zeek counts DataRow messages: what a statement changed is in a tag that it does not print.
             movement.uncounted |= movement.data_from == "client" and movement.operation in ("insert", "update", "delete", "copy")
-    elif int(row.get("rows", 0)):
-        said.movements.append(Movement("select", "server", [UNKNOWN], ["*"], rows=int(row["rows"])))
+    elif rows := counted(row.get("rows", 0)):
+        said.movements.append(Movement("select", "server", [UNKNOWN], ["*"], rows=rows))
     else:
         said.movements.append(Movement("connect", "client", messages=0))
 
@@ -249,6 +248,11 @@ def _time_ns(value: object) -> int:
 def _listed(value: object) -> list[str]:
     """A set or vector: a list in JSON, joined by commas otherwise."""
     return [str(one) for one in value] if isinstance(value, list) else [one for one in str(value).split(",") if one]
+
+
+def _word(row: Row, name: str) -> str | None:
+    found = row.get(name)
+    return str(found) if found not in (None, "") else None
 
 
 def _true(value: object) -> bool:

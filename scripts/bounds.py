@@ -316,7 +316,7 @@ SAID = {
     "collectors/packets.py": {PIECES: "PACKETS_MAX EVENTS_MAX"},
     "collectors/mariadb_log.py": {PIECES: "FILES_TOGETHER_MAX"},
     "collectors/statements.py": {UNKNOWN: "STATEMENT_BYTES_MAX"},
-    "collectors/log.py": {"the line is `unreadable`": "HEAD_LINES_BYTES_MAX"},
+    "collectors/log.py": {"the line is `unreadable`": "HEAD_LINES_BYTES_MAX COUNT_MAX TIME_NS_MAX"},
     "collectors/mariadb_sessions.py": {
         "`mariadb_log_sessions_over`, and told: `late` when heard of again": "SESSIONS_MAX",
     },
@@ -367,6 +367,7 @@ SAID = {
         "none lost: the next set goes on": "FILTERS_MAX",
     },
     "collectors/relay_log.py": {
+        "the line is `unreadable`": "STATUS_MAX",
         "none lost: only two lines of one instant may get one id": "ENDS_MAX",
     },
     "collectors/sensor_log.py": {
@@ -374,6 +375,7 @@ SAID = {
         "`…_names_over`": "ANSWERS_MAX",
         "none lost: only bytes are not shared with it": "MOVEMENTS_MAX FILTERS_MAX",
         CLIPPED: "NAMES_MAX",
+        "the line is `unreadable`": "TTL_S_MAX",
     },
     "collectors/tail.py": {
         PIECES: "PIECE_BYTES_MAX",
