@@ -96,20 +96,20 @@ class Template:
 
     fields: Fields
     skipped: bool = False
+    varies: bool = False
+    """A field is of variable length."""
     size: int = 0
+    """Octets of a record; of one that varies, the least."""
     places: list[tuple[str, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Where the fields lie, if none is of variable length."""
-        at = 0
         for name, length in self.fields:
             if length == VARIABLE:
-                self.size, self.places = 0, []
-                return
-            if name:
-                self.places.append((name, at, at + length))
-            at += length
-        self.size = at
+                self.varies = True
+            elif name and length:
+                self.places.append((name, self.size, self.size + length))
+            self.size += 1 if length == VARIABLE else length
 
 
 @dataclass(slots=True)
@@ -227,7 +227,8 @@ class Netflow:
                     saved_ns = self._now_ns()
                 if not taken:
                     sleep(POLL_S)
-            while self._take():
+            # What waited; of what comes meanwhile there may be no end.
+            while self._take() == DATAGRAMS_MAX:
                 yield self._told()
             self._expire(None)
             yield self._told()
@@ -382,7 +383,8 @@ class Netflow:
         return found
 
     def _keep(self, source: Source, number_: int, template: Template) -> None:
-        if len(template.fields) > FIELDS_MAX or not template.fields:
+        if len(template.fields) > FIELDS_MAX or not template.size:
+            # Of records without an octet every set would have any number.
             source.templates.pop(number_, None)
             self._count("templates_refused")
             return
@@ -556,7 +558,7 @@ class Netflow:
         for exporter, version, domain, last, count, heard_ns, uptime, after, templates in said["sources"] if said else ():
             source = Source(last, count, heard_ns, uptime, after)
             for number_, fields, skipped in templates:
-                source.templates[number_] = Template([(name, length) for name, length in fields], skipped)
+                self._keep(source, number_, Template([(name, length) for name, length in fields], skipped))
             self._sources[exporter, version, domain] = source
 
     def _count(self, name: str, count: int = 1) -> None:
@@ -582,7 +584,7 @@ def _fields(body: bytes, at: int, count: int, version: int) -> tuple[Fields, int
 
 def _records(template: Template, body: bytes) -> Iterator[dict[str, Any]]:  # Any: numbers, and addresses as they lie there
     """The records of a set; what is too short for one is padding."""
-    if template.size:
+    if not template.varies:
         for at in range(0, len(body) - template.size + 1, template.size):
             yield {
                 name: body[at + begin : at + end] if name in ("src", "dst") else int.from_bytes(body[at + begin : at + end], "big")
@@ -590,7 +592,7 @@ def _records(template: Template, body: bytes) -> Iterator[dict[str, Any]]:  # An
             }
         return
     at = 0
-    while len(body) - at >= max(1, len(template.fields)):
+    while len(body) - at >= template.size:
         said: dict[str, Any] = {}  # Any: as above
         for name, stated in template.fields:
             length = stated

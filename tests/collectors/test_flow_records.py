@@ -4,6 +4,7 @@ import random
 import struct
 from collections.abc import Sequence
 from ipaddress import ip_address
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,35 @@ def test_garbage_is_counted_and_never_fatal(tmp_path: Path) -> None:
     told(feed)
     assert feed.counters()["netflow_malformed"] > 500
     assert feed.example.startswith(f"{EXPORTER}: a datagram of ")
+
+
+def test_an_exporter_that_never_rests_lets_it_end(tmp_path: Path) -> None:
+    feed = listener(tmp_path, Clock())
+
+    class Busy:
+        asked = 0
+
+        def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
+            self.asked += 1
+            if self.asked % 2 == 0:
+                raise BlockingIOError
+            return nine(self.asked // 2, count=0), (EXPORTER, 9)
+
+        def close(self) -> None: ...
+
+    feed._socket.close()
+    feed._socket = Busy()  # type: ignore[assignment]  # What is asked of a socket.
+    batches = feed.batches(lambda: True, follow=True, sleep=lambda seconds: None)
+    assert len(list(islice(batches, 9))) == 1
+    assert feed.counters()["netflow_datagrams"] == 1
+
+
+def test_a_template_whose_records_have_no_octet_is_refused(tmp_path: Path) -> None:
+    feed = listener(tmp_path, Clock())
+    feed.heard(nine(1, set_(0, template(256, ((8, 0), (12, 0)))), set_(256, bytes(8))), EXPORTER)
+    feed.heard(nine(2, set_(0, template(257, ((8, 0), *BASIC))), set_(257, BOTH)), EXPORTER)
+    counters = feed.counters()
+    assert (counters["netflow_templates_refused"], counters["netflow_templates_missing"], counters["netflow_records"]) == (1, 1, 2)
 
 
 def test_what_an_exporter_may_make_us_keep_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
