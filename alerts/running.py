@@ -5,7 +5,6 @@ It may end at any moment: what a step has not written is read again. What goes w
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -21,14 +20,6 @@ POLL_S: Final = 1.0
 AGAIN_S: Final = 2.0
 SAY_AGAIN_S: Final = 60.0
 TIDY_S: Final = 3_600.0
-SHARE: Final = 0.2
-"""The share of its time that a loop beside a detector in one process takes at most: what comes in a burst waits in the store."""
-
-PIECE_FINDINGS: Final = 200
-"""Findings taken in at once beside a detector."""
-
-STOP_S: Final = 30.0
-
 _OF: Final = ("alerts run",)
 METRICS: Final = (
     Metric("hopwatch_kept_alerts", "gauge", "Alerts there are.", ("plant", "state", "severity"), _OF),
@@ -52,10 +43,9 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = lambda line: None,
         wake: Callable[[], None] = lambda: None,
-        most: int = BATCH_FINDINGS,
     ) -> None:
-        """``wake`` is told when something was queued; ``most`` findings are taken in at once."""
-        self._book, self._clock_ns, self._clock, self._say, self._wake, self._most = book, clock_ns, clock, say, wake, most
+        """``wake`` is told when something was queued."""
+        self._book, self._clock_ns, self._clock, self._say, self._wake = book, clock_ns, clock, say, wake
         book.letters, book.about = letters, about
         self._said_s = -SAY_AGAIN_S
         self._tidied_s = clock()
@@ -66,7 +56,7 @@ class Runner:
         """One step; returns the seconds to wait before the next, 0 if more lies there."""
         began_s = self._clock()
         try:
-            count = self._book.step(self._clock_ns(), self._most)
+            count = self._book.step(self._clock_ns(), BATCH_FINDINGS)
             if began_s - self._tidied_s >= TIDY_S:
                 self._tidied_s = began_s
                 self._book.tidy(self._clock_ns())
@@ -78,7 +68,7 @@ class Runner:
                 self._say(f"alerts wait: {error}")
             return AGAIN_S
         self._wake()
-        return 0.0 if count >= self._most else POLL_S
+        return 0.0 if count >= BATCH_FINDINGS else POLL_S
 
     def drain(self) -> bool:
         """Take in everything that is there now; False if something of it could not be."""
@@ -98,43 +88,3 @@ class Runner:
         self._counted = counted
         there: dict[tuple[str, ...], float] = {(plant, state, of): count for plant, state, of, count in self._book.counts()}
         figures.ask("hopwatch_kept_alerts", lambda: there)
-
-
-class Beside:
-    """The loop in a thread of its own, beside a program that does something else: it takes at most ``SHARE`` of the time."""
-
-    def __init__(self, opened: Callable[[], Runner], close: Callable[[], None] = lambda: None) -> None:
-        """``opened`` makes the runner in its own thread, as a connection of SQLite belongs to one; ``close`` is called there at the end."""
-        self._opened, self._close = opened, close
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
-        self.trouble: str | None = None
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = STOP_S) -> bool:
-        """Take in what is there and end; False if that lasts too long, and the next run goes on with it."""
-        self._ended.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            runner = self._opened()
-        except StoreError as error:
-            self.trouble = str(error)
-            return
-        try:
-            while not self._ended.is_set():
-                began_s = time.monotonic()
-                pause_s = runner.turn()
-                took_s = time.monotonic() - began_s
-                self._ended.wait(max(pause_s, took_s * (1 / SHARE - 1)))
-            runner.drain()
-        except Exception as error:
-            # A thread that ended in silence would be alerts that nobody misses.
-            self.trouble = f"our own fault: {type(error).__name__}: {error}"
-        finally:
-            self._close()

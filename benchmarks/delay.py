@@ -1,4 +1,4 @@
-"""From event to finding by the clock, in `watch` alone, with alerts in a thread of it, and beside `alerts run` as a process of its own.
+"""From event to finding by the clock, in `watch` alone and with alerts beside it.
 
 Run: ``python -m benchmarks.delay`` (``--seconds 12 --turns 5``). A stream of windows is given to `hopwatch watch` as its sensor would give
 it, at a steady rate, one window in ten undeclared and of an end of its own; a window ends at the moment it is given. Every alert has two
@@ -31,8 +31,8 @@ from tests.detectors.north import end, extract, publish
 
 ROOT: Final = Path(__file__).parents[1]
 DECLARATION: Final = ROOT / "examples" / "plant-north.yaml"
-WAYS: Final = ("alone", "thread", "process")
-"""Alerts: none, in a thread of `watch`, in a process of their own."""
+WAYS: Final = ("alone", "beside")
+"""Alerts: none, or as `[alerts]` of the settings makes them."""
 BATCH_MAX: Final = 4_096
 STEP_S: Final = 0.005
 STRANGER_IN: Final = 10
@@ -142,7 +142,7 @@ def work(given: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser()
     watching.add_watch(parser)
     said = ["-d", str(DECLARATION), "-r", "stream", "--store", str(given.store), "--at", "2026-04-07", "--json"]
-    if given.work == "thread":
+    if given.work == "beside":
         said += ["--config", str(given.store.with_name("hopwatch.toml"))]
     began_s, cpu_s = time.monotonic(), time.process_time()
     watching.watch(parser.parse_args(said), lambda *_, **__: stream)  # type: ignore[arg-type]  # what of a sensor is used here
@@ -163,23 +163,8 @@ def turn(way: str, given: argparse.Namespace, burst: int, addresses: tuple[str, 
         (Path(folder) / "hopwatch.toml").write_text(tables)
         command = [sys.executable, "-m", "benchmarks.delay", "--work", way, "--store", str(store), "--rate", str(given.rate)]
         command += ["--seconds", str(given.seconds), "--burst", str(burst)]
-        runner = None
-        worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
-        if way == "process":
-            until_s = time.monotonic() + 60
-            while not store.exists() and time.monotonic() < until_s:
-                time.sleep(0.01)
-            more = ["--config", str(Path(folder) / "hopwatch.toml"), "--store", str(store)]
-            runner = subprocess.Popen(
-                [sys.executable, "-m", "hopwatch.cli", "alerts", "run", *more], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
-        try:
-            out, _ = worker.communicate(timeout=900)
-        finally:
-            if runner is not None:
-                runner.terminate()
-                runner.wait(60)
-        return dict(json.loads(out.splitlines()[-1]))
+        worker = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, timeout=900, check=True)
+        return dict(json.loads(worker.stdout.splitlines()[-1]))
 
 
 def silent() -> Iterator[str]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hopwatch import flags
+from hopwatch.beside import Beside, until_eof
 from hopwatch.config import ConfigError, Settings, alerts, kafka, settings
 from hopwatch.events import SEVERITIES, Alert, Decision, time_text
 from hopwatch.process import WRONG, Ending, say
@@ -69,7 +70,13 @@ def add_alerts(parser: argparse.ArgumentParser) -> None:
 
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="alerts_command")
     run = commands.add_parser("run", help="make alerts of findings and deliver them, until it is ended", allow_abbrev=False)
-    run.add_argument("--once", action="store_true", help="take in what there is, then end; nothing is delivered")
+    how = run.add_mutually_exclusive_group()
+    how.add_argument("--once", action="store_true", help="take in what there is, then end; nothing is delivered")
+    how.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="end with standard input, whatever is there taken in, and on no signal; other programs go first",
+    )
     run.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve figures for Prometheus there (default: `metrics` of [alerts])")
     listing = commands.add_parser("list", help="open alerts, the last changed first", allow_abbrev=False)
     listing.add_argument("--state", choices=_STATES, default="open", help="(default open: all that is not resolved)")
@@ -381,8 +388,9 @@ def _run(arguments: argparse.Namespace, chosen: Settings, ending: Ending) -> int
             except MetricsError as error:
                 raise AlertsError(str(error)) from None
             stack.callback(server.shutdown)
-        with ending(stop):
-            say(f"alerts of {book.name}: {', '.join(of.destinations) or 'no destination is configured'}")
+        with until_eof(stop) if arguments.until_eof else ending(stop):
+            if not arguments.until_eof:
+                say(f"alerts of {book.name}: {', '.join(of.destinations) or 'no destination is configured'}")
             said: set[str] = set()
             while not stopped:
                 pause_s = runner.turn()
@@ -393,11 +401,10 @@ def _run(arguments: argparse.Namespace, chosen: Settings, ending: Ending) -> int
                 until = time.monotonic() + pause_s
                 while not stopped and time.monotonic() < until:
                     time.sleep(0.1)
-    return DONE
+            return DONE if not arguments.until_eof or runner.drain() else WRONG
 
 
-def _runner(book: Book, of: AlertsSettings, delivery: Delivery | None, most: int | None = None) -> Runner:
-    from alerts.book import BATCH_FINDINGS
+def _runner(book: Book, of: AlertsSettings, delivery: Delivery | None) -> Runner:
     from alerts.delivery.run import letters
     from alerts.running import Runner
     from alerts.techniques import page, techniques
@@ -409,7 +416,6 @@ def _runner(book: Book, of: AlertsSettings, delivery: Delivery | None, most: int
         about=lambda verdict: (techniques(verdict), page(verdict)),
         say=say,
         wake=wake,
-        most=most or BATCH_FINDINGS,
     )
 
 
@@ -439,38 +445,22 @@ def configured(arguments: argparse.Namespace) -> bool:
 
 @contextlib.contextmanager
 def beside(chosen: Settings, arguments: argparse.Namespace) -> Iterator[None]:
-    """The book of the store in a thread, and delivery, for as long as `watch` runs; at the end everything found is taken in.
+    """`alerts run` in a process of its own, for as long as `watch` runs; at the end everything found is taken in.
+
+    A process, since detection in the same interpreter would wait for it (docs/measurements/delay.md).
 
     Raises:
         ConfigError, StoreError: one line each.
     """
-    from alerts.book import book
-    from alerts.running import PIECE_FINDINGS, Beside
-
-    of = alerts(arguments.config)
-    # What is wrong with the file shows now, not in the thread.
-    book(chosen.store, chosen.key).close()
-    delivery = _delivery(of, chosen, arguments)
-    opened: list[Book] = []
-
-    def runner() -> Runner:
-        opened.append(book(chosen.store, chosen.key))
-        return _runner(opened[0], of, delivery, PIECE_FINDINGS)
-
-    def close() -> None:
-        opened[0].close()
-
-    loop = Beside(runner, close)
-    loop.start()
-    if delivery is not None:
-        delivery.start()
+    # What is wrong with settings or book shows now, and ends the command.
+    with _opened(chosen):
+        _delivery(alerts(arguments.config), chosen, arguments)
+    command = ["alerts", "run", "--until-eof", "--store", chosen.store]
+    for flag, path in (("--key", chosen.key), ("--config", arguments.config)):
+        command += [] if path is None else [flag, str(path)]
+    running = Beside("alerts", command)
     try:
         yield
     finally:
-        ended = loop.stop()
-        if delivery is not None:
-            delivery.stop()
-        if loop.trouble is not None or not ended:
-            say(f"alerts: {loop.trouble or 'not all findings were taken in; `hopwatch alerts run` goes on'}")
-        for line in () if delivery is None else delivery.troubles():
-            say(line)
+        if not running.stop():
+            say("alerts: not all findings were taken in; `hopwatch alerts run` goes on")

@@ -40,7 +40,7 @@ _COUNTERS: Final[dict[str, tuple[str, Callable[[QueueState], int]]]] = {
 }
 _PREFIX: Final = "hopwatch_delivery_"
 _LABELS: Final = ("destination",)
-_PROGRAMS: Final = ("alerts run", "watch")
+_PROGRAMS: Final = ("alerts run",)
 _READABLE: Final = Metric(_PREFIX + "queues_readable", "gauge", "1 while the queues can be read.", (), _PROGRAMS)
 _DELAY: Final = Metric(_PREFIX + "delay_seconds", "histogram", "From queue to acknowledgement.", _LABELS, _PROGRAMS)
 _ALERT_DELAY: Final = Metric(

@@ -1,7 +1,6 @@
 """`hopwatch alerts` from its arguments to its exit status, over a store in a file."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from said import finding
 
 from alerts.book import book
 from alerts.desk import ALIKE_MAX, alert_id
-from alerts.running import Beside, Runner
+from alerts.running import Runner
 from hopwatch.cli import main
 from hopwatch.events import Finding, parse
 from hopwatch.store import StoreError
@@ -175,19 +174,6 @@ def test_trouble_is_said_once_a_minute_and_tried_again(store: EmbeddedStore, tmp
     the_book.close()
 
 
-def test_a_thread_beside_takes_in_what_is_there_before_it_ends(store: EmbeddedStore, tmp_path: Path) -> None:
-    path = str(tmp_path / "hopwatch.db")
-    woken = threading.Event()
-    loop = Beside(lambda: Runner(book(path), letters=lambda event: [], about=lambda verdict: ([], ""), wake=woken.set))
-    loop.start()
-    assert woken.wait(10)
-    store.add(findings=[finding(number).model_dump() for number in range(1, 20)])
-    assert loop.stop()
-    made = book(path)
-    assert len(made.alerts()) == 19
-    made.close()
-
-
 def test_watch_makes_alerts_of_what_it_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     examples = Path(__file__).parents[2] / "examples"
@@ -205,18 +191,6 @@ def test_watch_makes_alerts_of_what_it_finds(tmp_path: Path, monkeypatch: pytest
     main(["alerts", "list", "--json"])
     again = lines(capsys.readouterr().out)
     assert sorted((one["alert_id"], one["notified"]) for one in again) == sorted((one["alert_id"], one["notified"]) for one in alerts)
-
-
-def test_a_mistake_of_our_own_beside_is_said_at_the_end(store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(*_: object) -> int:
-        raise KeyError("revision")
-
-    the_book = book(str(tmp_path / "hopwatch.db"))
-    monkeypatch.setattr(the_book, "step", careless)
-    loop = Beside(lambda: Runner(the_book, letters=lambda event: [], about=lambda verdict: ([], "")))
-    loop.start()
-    assert loop.stop()
-    assert loop.trouble == "our own fault: KeyError: 'revision'"
 
 
 def test_taking_in_once_what_cannot_be_read_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
