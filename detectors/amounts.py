@@ -4,12 +4,15 @@ from functools import lru_cache
 from typing import Final
 
 from detectors.kept import NEW, WHOLE, moved
-from detectors.views import Connection, Views
-from hopwatch.events import Flow, ObjectSet
+from detectors.views import Connection, Counts, Told, Views
+from hopwatch.events import Flow, ObjectSet, time_ns
 
-# What of a window is counted; ``back`` are the bytes the other way. On a connection both ways have names of their own, so that every
-# view, and both legs of a relay, count the same data under the same one whichever end is the source.
+# What of a window is counted; ``back`` are the bytes the other way. On a connection both ways have names of their own, by the order of its
+# ends, so that every view counts the same data under the same one: who opened it not every view knows. On the legs of a relay,
+# which have other ends, the ways are those from and to the client.
 AMOUNTS: Final = ("rows", "values", "messages", "bytes", "back")
+ALONG: Final = ("along.rows", "along.values", "along.messages", "along.bytes", "against.bytes")
+AGAINST: Final = ("against.rows", "against.values", "against.messages", "against.bytes", "along.bytes")
 UP: Final = ("up.rows", "up.values", "up.messages", "up.bytes", "down.bytes")
 DOWN: Final = ("down.rows", "down.values", "down.messages", "down.bytes", "up.bytes")
 
@@ -17,22 +20,48 @@ NAMES_MAX: Final = 4_096
 """Names of views that are put together once and known again; of more, the longest unused are put together anew."""
 
 
-def new_amounts(views: Views, flow: Flow, connection: Connection, *, up: bool) -> dict[str, int]:
-    """What of the window no other view of its connection has counted, by unit; ``back`` is the other way."""
+def new_amounts(
+    views: Views, flow: Flow, connection: Connection, *, complete: bool, start_ns: int, righted_ns: int = 0
+) -> tuple[Counts, Counts]:
+    """What of the window no other view of its connection has counted, by unit; ``back`` is the other way.
+
+    First what limits are charged, then what it adds to the sum of all views, which is less where an estimate had said too much.
+    """
     rows, values, messages, size, back = flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back
-    names = UP if up else DOWN
-    if connection.others is None and connection.view == _view(flow.agent, flow.seen_by):
+    source, destination = flow.source, flow.destination
+    here, there = source.address, destination.address
+    names = ALONG if (source.port < destination.port if here == there else here < there) else AGAINST
+    tap = flow.seen_by == "tap"
+    estimated = not tap and flow.completeness.estimated
+    if connection.others is None and connection.view == _view(flow.agent, flow.seen_by) and not estimated:
         # Nobody else sees it, so all of it is new.
         own = connection.own
+        if tap:
+            if not complete:
+                return _added(views, flow, connection, names, Told(True, complete, flow.depth == "decoded", False, start_ns))
+            own.until_ns = max(own.until_ns, start_ns)
+            own.unread = own.unread or flow.depth != "decoded"
+        counted = own.counted
         for name, amount in zip(names, (rows, values, messages, size, back), strict=True):
             if amount:
-                own[name] = own.get(name, 0) + amount
-        return {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
-    counted = {names[0]: rows, names[1]: values, names[2]: messages, names[3]: size, names[4]: back}
-    new = views.added_to(connection, _view(flow.agent, flow.seen_by), counted)
-    if new is counted:
-        return {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
-    return dict(zip(AMOUNTS, [new[name] for name in names], strict=True))
+                counted[name] = counted.get(name, 0) + amount
+        new = {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
+        return new, new
+    told = (
+        Told(True, complete, flow.depth == "decoded", False, start_ns)
+        if tap
+        else Told(estimated=estimated, at_ns=time_ns(flow.end) + righted_ns if estimated else 0)
+    )
+    return _added(views, flow, connection, names, told)
+
+
+def _added(views: Views, flow: Flow, connection: Connection, names: tuple[str, ...], told: Told) -> tuple[Counts, Counts]:
+    amounts = (flow.rows, flow.values, flow.messages, flow.bytes, flow.bytes_back)
+    added = views.added_to(connection, _view(flow.agent, flow.seen_by), dict(zip(names, amounts, strict=True)), told)
+    charged = dict(zip(AMOUNTS, [added.charged[name] for name in names], strict=True))
+    if added.net is added.charged:
+        return charged, charged
+    return charged, dict(zip(AMOUNTS, [added.net[name] for name in names], strict=True))
 
 
 def sets_of(flow: Flow) -> tuple[ObjectSet, ...]:

@@ -57,7 +57,7 @@ class Findings:
         self.sessions_forgotten_total = 0
 
     def update(self, flow: Flow, said: Outcome, new: Mapping[str, int]) -> Finding:
-        """The finding after this window; ``new`` is what of its amounts no other view of the connection has counted."""
+        """The finding after this window; ``new`` is what it adds to what all views of the connection have counted."""
         assert said.severity is not None, "what is quiet is no finding"
         verdict, severity, hop, checked = said.verdict, said.severity, said.hop, said.checked
         source, destination, who = said.source, said.destination, said.who
@@ -91,10 +91,10 @@ class Findings:
             source=source.shown if place is None else place.source,
             destination=destination.shown if place is None else place.destination,
             observed=Observed(
-                rows=was.rows + new["rows"],
-                values=was.values + new["values"],
-                messages=was.messages + new["messages"],
-                bytes=was.bytes + new["bytes"],
+                rows=max(0, was.rows + new["rows"]),
+                values=max(0, was.values + new["values"]),
+                messages=max(0, was.messages + new["messages"]),
+                bytes=max(0, was.bytes + new["bytes"]),
                 objects=_more(was.objects, [name for part in flow.objects for name in part.names], OBJECTS_SHOWN),
                 classes=classes,
             ),

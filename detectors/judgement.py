@@ -174,7 +174,9 @@ class Judgement(Struct, gc=False):
     """What this window brought to light that is not about the window: a failover, an overdue review."""
 
     new: dict[str, int] = {}
-    """What no other view of the connection has counted of it: rows, values, messages, bytes, and ``back``, the bytes the other way."""
+    """What no other view of the connection has counted of it: rows, values, messages, bytes, and ``back``, the bytes the other way.
+
+    So much was charged. ``net`` is what it adds to the sum of all views."""
 
     up: bool = False
     """The data runs from the client to the server."""
@@ -193,6 +195,9 @@ class Judgement(Struct, gc=False):
 
     kept: bool = False
     """The very same outcome is given to windows like this one."""
+
+    net: dict[str, int] = {}
+    """As ``new``, for sums: less than nothing where it shows that an estimate had said too much."""
 
     @property
     def verdict(self) -> Verdict:

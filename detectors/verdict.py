@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from detectors.amounts import AMOUNTS, DOWN, UP, new_amounts, portion, portion_of
@@ -307,17 +308,20 @@ class VerdictDetector:
         day = self._day(start_ns)
         like = likeness(self.index, flow, who, complete, day) if self._keeps and not again else None
         kept = None if like is None else self._kept.get(like, flow)
+        count = partial(new_amounts, self._views, flow, connection, complete=complete, start_ns=start_ns, righted_ns=start_ns - said_ns)
         if kept is not None and self._holds(kept, flow, start_ns):
-            new = new_amounts(self._views, flow, connection, up=kept.up)
+            new, net = count()
             if self._affords(kept, flow, new, start_ns):
                 self._kept.given_total += 1
                 return self._said(
-                    flow, start_ns, start_ns - said_ns, day, kept.opinion, kept.outcome, kept.members, new, kept.up, complete, True
+                    flow, start_ns, start_ns - said_ns, day, kept.opinion, kept.outcome, kept.members, new, net, kept.up, complete, True
                 )
             seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=False)
         else:
             seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=again)
-            new = dict.fromkeys(AMOUNTS, 0) if again else new_amounts(self._views, flow, connection, up=seen.source is seen.client)
+            new = net = dict.fromkeys(AMOUNTS, 0)
+            if not again:
+                new, net = count()
         service, opinion, joined = self._opinion(seen, new)
         outcome = self._outcome(seen, opinion, service, joined)
         members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
@@ -325,7 +329,7 @@ class VerdictDetector:
         if like is not None and keeps:
             self._keep(like, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
         up = seen.source is seen.client
-        return self._said(flow, start_ns, start_ns - said_ns, day, opinion, outcome, members, new, up, complete, keeps)
+        return self._said(flow, start_ns, start_ns - said_ns, day, opinion, outcome, members, new, net, up, complete, keeps)
 
     def _opinion(self, seen: Seen, new: dict[str, int]) -> tuple[str | None, Opinion, list[str]]:
         """The service that the window belongs to, what is said of it, and the hops that join it."""
@@ -371,6 +375,7 @@ class VerdictDetector:
         outcome: Outcome,
         members: Sequence[End],
         new: dict[str, int],
+        net: dict[str, int],
         up: bool,
         complete: bool,
         kept: bool,
@@ -392,9 +397,9 @@ class VerdictDetector:
                 notices.append(self._findings.notice(flow, "failover", "info", None, end.shown, f"{left}|{end.address}|{start_ns}", said))
         verdict = outcome.verdict
         self.counted[verdict] = self.counted.get(verdict, 0) + 1
-        finding = None if verdict in QUIET else self._findings.update(flow, outcome, new)
+        finding = None if verdict in QUIET else self._findings.update(flow, outcome, net)
         spent = tuple(self._spent)
-        return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, spent, start_ns, righted_ns, kept)
+        return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, spent, start_ns, righted_ns, kept, net)
 
     # What was said before
 

@@ -2,12 +2,19 @@
 
 Amounts come from the most complete view: of each unit only what one view counts beyond every other is charged. Who it was comes
 from the deepest. The same rule joins the two legs of a relay, which carry the same data twice.
+
+A tap beats an estimate. What a switch or another sensor makes of whole packets is some bytes a packet too much, so what a tap watched
+and lost nothing of counts as the tap says, and an estimate counts for the time that no tap covers: before it came, after it went,
+where it lost something, and of what it could not read. What the views have counted together follows from what each has told,
+whichever came first; an estimate that came first is put right when the tap's word comes, and meanwhile a limit is charged no more.
 """
 
+from bisect import insort
 from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET
 
@@ -21,13 +28,118 @@ CONNECTIONS_MAX: Final = 65_536
 VIEWS_MAX: Final = 8
 """Views of one connection told apart; more would be agents that were set up twice."""
 
+ESTIMATES_MAX: Final = 16
+"""Estimates of one view and connection that are told apart by time; of more, the two oldest are one, for the time of both."""
+
+HOLES_MAX: Final = 16
+"""Times at which a tap lost something of a connection; of more, the two oldest are one, with the time between them."""
+
 FLOWS_MAX: Final = 65_536
 """Flows whose windows are recognised when they are repeated; the one heard of longest ago is forgotten."""
 
 SPANS_MAX: Final = 32
 """Runs of window numbers remembered for a flow; beyond it the oldest gap is taken as filled."""
 
+SLACK_NS: Final = 5 * 10**9
+"""How far a tap's last window may lie before the end of an estimate that it covers: clocks, and packets that carry nothing."""
+
+HEADERS_SHARE: Final = 8
+HEADERS_BYTES: Final = 4_096
+"""An estimate that exceeds a whole tap's bytes by no more than that part of them, and so much, says the same whatever its time."""
+
+SIZES: Final = frozenset({"along.bytes", "against.bytes"})
+"""What a tap counts of a connection that it cannot read, too."""
+
 Counts = dict[str, int]
+
+
+class Told(NamedTuple):
+    """What is known of a window besides its amounts: of a tap's if it is ``whole`` and was read, of others if it is an estimate."""
+
+    tap: bool = False
+    whole: bool = True
+    read: bool = True
+    estimated: bool = False
+    at_ns: int = 0
+    """When it began; of an estimate, when it ended."""
+
+
+@dataclass(slots=True)
+class View:
+    """How far one view has counted, and for which time it can answer."""
+
+    counted: Counts = field(default_factory=dict)
+    tap: bool = False
+    until_ns: int = 0
+    """When a tap's last whole window began."""
+    unread: bool = False
+    """There were windows that a tap could not read."""
+    holes: list[list[int]] = field(default_factory=list)
+    """From when to when a tap's windows began that were not whole."""
+    partial: Counts = field(default_factory=dict)
+    """What of ``counted`` those counted."""
+    estimates: list[list[Any]] = field(default_factory=list)  # Any: the end, and Counts
+    """What of ``counted`` was estimated, by the end of its time."""
+
+    def add(self, amounts: Counts, told: Told) -> None:
+        """Another window."""
+        _count(self.counted, amounts)
+        if told.tap:
+            self.tap = True
+            self.unread = self.unread or not told.read
+            if told.whole:
+                self.until_ns = max(self.until_ns, told.at_ns)
+                return
+            _count(self.partial, amounts)
+            insort(self.holes, [told.at_ns, told.at_ns])
+            if len(self.holes) > HOLES_MAX:
+                (first, end), (_, last) = self.holes[:2]
+                self.holes[:2] = [[first, max(end, last)]]
+        elif told.estimated:
+            known = next((one for one in self.estimates if one[0] == told.at_ns), None)
+            if known is None:
+                known = [told.at_ns, {}]
+                insort(self.estimates, known, key=lambda one: one[0])
+            _count(known[1], amounts)
+            if len(self.estimates) > ESTIMATES_MAX:
+                (_, before), (at_ns, after) = self.estimates[:2]
+                _count(after, before)
+                self.estimates[:2] = [[at_ns, after]]
+
+    def missed(self, other: "View", unit: str) -> int:
+        """What the other's estimates say of times for which this tap cannot answer."""
+        if self.unread and unit not in SIZES:
+            return sum(counts.get(unit, 0) for _, counts in other.estimates)
+        total, since_ns = 0, -1
+        for at_ns, counts in other.estimates:
+            if at_ns > self.until_ns + SLACK_NS or any(since_ns <= last and first <= at_ns for first, last in self.holes):
+                total += counts.get(unit, 0)
+            since_ns = at_ns
+        return total
+
+    def corrects(self, other: "View", unit: str) -> int:
+        """What this tap leaves of what the other view has counted of a unit."""
+        own, said = self.counted.get(unit, 0), other.counted.get(unit, 0)
+        if not self.holes and unit in SIZES and own < said <= own + own // HEADERS_SHARE + HEADERS_BYTES:
+            return own
+        partial = self.partial.get(unit, 0)
+        return max(own, min(said, own - partial + max(partial, self.missed(other, unit))))
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """What is known besides the counts; nothing where that is all."""
+        if not (self.tap or self.estimates):
+            return []
+        said = [int(self.tap), self.until_ns, int(self.unread), self.holes, self.partial, self.estimates]
+        while not said[-1]:
+            said.pop()
+        return said
+
+    @classmethod
+    def of(cls, counted: Counts, said: list[Any]) -> "View":  # Any: JSON values
+        """The view of a state."""
+        nothing: list[Any] = [0, 0, 0, [], {}, []]  # Any: as above
+        tap, until_ns, unread, holes, partial, estimates = said + nothing[len(said) :]
+        return cls(counted, bool(tap), until_ns, bool(unread), holes, partial, estimates)
 
 
 @dataclass(slots=True)
@@ -38,28 +150,66 @@ class Connection:
     """
 
     view: str = ""
-    own: Counts = field(default_factory=dict)
+    own: View = field(default_factory=View)
     """What the first view has counted."""
-    others: dict[str, Counts] | None = None
+    others: dict[str, View] | None = None
     depth: str = "blind"
     account: str | None = None
     application: str | None = None
     role: str | None = None
+    owed: Counts | None = None
+    """What limits were charged too much for what turned out to be less."""
 
-    def counted(self) -> dict[str, Counts]:
-        """What every view has counted, by its name."""
+    def views(self) -> dict[str, View]:
+        """Every view by its name."""
         return ({self.view: self.own} if self.view else {}) | (self.others or {})
 
     def state(self, key: str) -> list[Any]:  # Any: JSON values
         """Everything known of the connection of this key."""
-        return [key, self.counted(), self.depth, self.account, self.application, self.role]
+        views = self.views()
+        more: list[Any] = [[view.state() for view in views.values()], self.owed or {}]
+        while more and not any(more[-1]):
+            more.pop()
+        counted = {name: view.counted for name, view in views.items()}
+        return [key, counted, self.depth, self.account, self.application, self.role, *more]
 
     @classmethod
-    def of(cls, counted: dict[str, Counts], *who: Any) -> "Connection":  # Any: as ``state`` gave it
-        """The connection of a state."""
-        views = iter(counted.items())
-        view, own = next(views, ("", {}))
-        return cls(view, own, dict(views) or None, *who)
+    def of(
+        cls,
+        counted: dict[str, Counts],
+        depth: str,
+        account: str | None,
+        application: str | None,
+        role: str | None,
+        more: list[Any] | None = None,  # Any: JSON values
+        owed: Counts | None = None,
+    ) -> "Connection":
+        """The connection of a state; one that was kept without times has counts alone."""
+        told = more or [[]] * len(counted)
+        views = iter([(name, View.of(counts, said)) for (name, counts), said in zip(counted.items(), told, strict=True)])
+        view, own = next(views, ("", View()))
+        return cls(view, own, dict(views) or None, depth, account, application, role, owed or None)
+
+
+def _together(views: Collection[View], units: Iterable[str]) -> Counts:
+    """What all views of a connection have counted."""
+    taps = [view for view in views if view.tap]
+    return {unit: max([_corrected(view, taps, unit) for view in views]) for unit in units}
+
+
+def _corrected(view: View, taps: list[View], unit: str) -> int:
+    """What of a view's counts stands beside the taps."""
+    if view.tap or not taps or not view.estimates:
+        return view.counted.get(unit, 0)
+    guessed: int = sum(counts.get(unit, 0) for _, counts in view.estimates)
+    return max(view.counted.get(unit, 0) - guessed, min(tap.corrects(view, unit) for tap in taps))
+
+
+class Added(NamedTuple):
+    """What a window adds to what all views have counted: ``net`` may take back what was too much, ``charged`` does not."""
+
+    charged: Counts
+    net: Counts
 
 
 class Views:
@@ -81,27 +231,30 @@ class Views:
 
     def added(self, key: str, view: str, amounts: Counts) -> Counts:
         """What of the amounts no other view of ``key`` has counted yet."""
-        return self.added_to(self._get(key), view, amounts)
+        return self.added_to(self._get(key), view, amounts, Told()).charged
 
-    def added_to(self, connection: Connection, view: str, amounts: Counts) -> Counts:
+    def added_to(self, connection: Connection, view: str, amounts: Counts, told: Told) -> Added:
         """The same of a connection that was just touched."""
         if not connection.view:
             connection.view = view
         if connection.view == view and connection.others is None:
             # Alone: then a correction may also take back what was counted too much.
-            _count(connection.own, amounts)
-            return amounts
-        counted = connection.counted()
-        own = counted.get(view)
+            connection.own.add(amounts, told)
+            return Added(amounts, amounts)
+        views = connection.views()
+        own = views.get(view)
         if own is None:
-            if len(counted) >= VIEWS_MAX:
+            if len(views) >= VIEWS_MAX:
                 self.refused_total += 1
-                return dict.fromkeys(amounts, 0)
-            own = {}
+                return Added(none := dict.fromkeys(amounts, 0), none)
+            own = View()
             connection.others = (connection.others or {}) | {view: own}
-        before = {unit: max(counts.get(unit, 0) for counts in counted.values()) for unit in amounts}
-        _count(own, amounts)
-        return {unit: max(0, own.get(unit, 0) - before[unit]) for unit in amounts}
+        before = _together(views.values(), amounts)
+        own.add(amounts, told)
+        views[view] = own
+        after = _together(views.values(), amounts)
+        net = {unit: after[unit] - before[unit] for unit in amounts}
+        return Added(_charged(connection, net), net)
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything remembered, oldest first."""
@@ -109,7 +262,7 @@ class Views:
 
     def restore(self, state: list[Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
-        self._connections = OrderedDict((key, Connection.of(deepcopy(counted), *who)) for key, counted, *who in state)
+        self._connections = OrderedDict((key, Connection.of(deepcopy(counted), *deepcopy(who))) for key, counted, *who in state)
 
     def changes(self) -> list[Any]:  # Any: JSON values
         """The connections touched since the last call, in order; the first call only begins to note them."""
@@ -119,7 +272,7 @@ class Views:
     def merge(self, changes: list[Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
         for key, counted, *who in changes:
-            put(self._connections, key, Connection.of(counted, *who), CONNECTIONS_MAX)
+            put(self._connections, key, Connection.of(deepcopy(counted), *deepcopy(who)), CONNECTIONS_MAX)
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -136,6 +289,21 @@ class Views:
         else:
             self._connections.move_to_end(key)
         return connection
+
+
+def _charged(connection: Connection, net: Counts) -> Counts:
+    """What limits are charged: nothing is given back to them, but what was too much is taken off what comes."""
+    owed = connection.owed
+    if owed is None and min(net.values()) >= 0:
+        return net
+    charged, owed = {}, owed or {}
+    for unit, amount in net.items():
+        due = amount - owed.pop(unit, 0)
+        charged[unit] = max(0, due)
+        if due < 0:
+            owed[unit] = -due
+    connection.owed = owed or None
+    return charged
 
 
 def _count(own: Counts, amounts: Counts) -> None:

@@ -655,8 +655,8 @@ def judged_of(judgement: Judgement) -> Judged:
         said,
         None if judgement.finding is None else judgement.finding.finding_id,
         (flow.account, flow.role, flow.on_behalf_of, _administered(flow)) if said.differences else None,
-        judgement.new.get("rows", 0),
-        judgement.new.get("bytes", 0),
+        judgement.net.get("rows", 0),
+        judgement.net.get("bytes", 0),
         flow.depth,
     )
 

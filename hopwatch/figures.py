@@ -103,7 +103,7 @@ class Tally:
 
     def judged(self, judgement: Judgement) -> None:
         """One window; amounts that another view of its connection counted are not counted again."""
-        flow, said, new = judgement.flow, judgement.outcome, judgement.new
+        flow, said, new = judgement.flow, judgement.outcome, judgement.net
         key = (flow.plant, said.verdict, said.classes, said.destination.zone, flow.depth)
         cell = self._moved.get(key)
         if cell is None:

@@ -334,8 +334,8 @@ class Cases:
             case = self.cases[identity] = Case(said.severity, source, destination, flow.start, flow.end)
         case.severity = max(case.severity, said.severity, key=SEVERITIES.index)
         case.windows += 1
-        case.rows += flow.rows
-        case.bytes += flow.bytes
+        case.rows += judgement.net.get("rows", 0)
+        case.bytes += judgement.net.get("bytes", 0)
         case.last = max(case.last, flow.end, key=time_ns)
         if flow.operation not in CONTROL:
             case.source, case.destination = source, destination
