@@ -46,6 +46,11 @@ class Judgement(Protocol):
     @property
     def finding(self) -> Finding | None: ...
     @property
+    def net(self) -> Mapping[str, int]:
+        """What it adds to what all views of its connection have counted, by unit."""
+        ...
+
+    @property
     def notices(self) -> Sequence[Finding]:
         """What the window brought to light that is not about the window."""
         ...
@@ -115,6 +120,7 @@ class Known:
     event: dict[str, Any]  # Any: JSON values.
     finding: Finding | None
     notices: tuple[Finding, ...] = ()
+    net: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -433,4 +439,6 @@ def stored(judgement: Judgement) -> JudgedFlow:
         checked=said["checked"],
         differences=tuple(said["differences"]),
         declaration=said["declaration"],
+        rows=judgement.net.get("rows"),
+        bytes=judgement.net.get("bytes"),
     )

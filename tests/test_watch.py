@@ -81,6 +81,7 @@ class Said:
     flow: Flow
     finding: None = None
     notices: tuple[()] = ()
+    net: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def event(self) -> dict[str, Any]:

@@ -75,12 +75,12 @@ class Opened:
 def opened(flows: Sequence[dict[str, Any]]) -> Opened:  # Any: JSON values.
     """What is in the windows: objects with their amounts, how they were protected, who saw them how deep."""
     found = Opened(list(flows))
-    objects: dict[str, Counter[str]] = defaultdict(Counter)
+    told: dict[tuple[str, str, str], Counter[tuple[str, str]]] = defaultdict(Counter)
     for flow in flows:
         for entry in flow.get("objects", ()):
-            name = ", ".join(entry["names"])
+            counted = told[flow["connection"], ", ".join(entry["names"]), flow["operation"]]
             for unit in ("rows", "values", "messages", "bytes"):
-                objects[name][unit] += entry.get(unit, 0)
+                counted[unit, f"{flow['agent']}/{flow.get('seen_by')}"] += entry.get(unit, 0)
         said = flow.get("protection", {})
         login = f", {said['authentication']}" if said.get("authentication") else ""
         transport = said.get("transport") or "none"
@@ -88,6 +88,11 @@ def opened(flows: Sequence[dict[str, Any]]) -> Opened:  # Any: JSON values.
         found.agents[f"{flow['agent']}: {flow['depth']}"] += 1
         if flow.get("application"):
             found.applications[str(flow["application"])] += 1
+    objects: dict[str, Counter[str]] = defaultdict(Counter)
+    for (_, name, _), counted in told.items():
+        for unit in ("rows", "values", "messages", "bytes"):
+            # Of what several views saw of a connection the most that one counted.
+            objects[name][unit] += max(amount for (one, _), amount in counted.items() if one == unit)
     found.objects = sorted(objects.items(), key=lambda item: -item[1]["bytes"])
     return found
 

@@ -57,6 +57,9 @@ class JudgedFlow:
     checked: Mapping[str, str] = field(default_factory=dict)
     differences: tuple[Mapping[str, str], ...] = ()
     declaration: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON values.
+    rows: int | None = None
+    """What it adds to what all views of its connection have counted, for sums; the window's own where nobody said."""
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,8 +152,8 @@ class EmbeddedStore(Reading):
             judged.severity,
             judged.hop,
             judged.finding_id,
-            event.get("rows", 0),
-            event.get("bytes", 0),
+            event.get("rows", 0) if judged.rows is None else judged.rows,
+            event.get("bytes", 0) if judged.bytes is None else judged.bytes,
             text(judgement),
             text(event),
         )
@@ -179,8 +179,8 @@ class EmbeddedStore(Reading):
         """Merge findings into what is kept under their identities.
 
         A second run starts to count at one again, and reading a capture twice counts everything twice; windows and amounts
-        are therefore those of the distinct flows kept for a finding, once they say more than the event does. Two agents
-        that saw one connection each keep their flows, so the amount is the larger agent's, not the sum.
+        are therefore those of the distinct flows kept for a finding, once all of them are kept, or say more than the event does.
+        Of each is kept what no other view of its connection had counted, so that two agents' amounts add up.
         """
         together: dict[str, dict[str, Any]] = {}
         for finding in findings:
@@ -190,15 +190,14 @@ class EmbeddedStore(Reading):
                 kept = json.loads(row["event"])
             together[identity] = merged(kept, finding) if kept else finding
         for identity, finding in together.items():
-            agents = db.execute(
-                "SELECT count(*) AS windows, sum(row_count) AS row_sum, sum(byte_count) AS byte_sum FROM flows"
-                " WHERE finding_id = ? GROUP BY agent",
-                (identity,),
-            ).fetchall()
-            finding["windows"] = max([int(finding.get("windows", 1)), *(int(agent["windows"]) for agent in agents)])
+            windows, row_sum, byte_sum = db.execute(
+                "SELECT count(*), coalesce(sum(row_count), 0), coalesce(sum(byte_count), 0) FROM flows WHERE finding_id = ?", (identity,)
+            ).fetchone()
+            whole = 0 < int(finding.get("windows", 1)) <= windows
+            finding["windows"] = max(int(finding.get("windows", 1)), windows)
             observed = finding["observed"] = dict(finding.get("observed") or {})
-            for name, column in (("rows", "row_sum"), ("bytes", "byte_sum")):
-                observed[name] = max([int(observed.get(name, 0)), *(int(agent[column]) for agent in agents)])
+            for name, kept_sum in (("rows", row_sum), ("bytes", byte_sum)):
+                observed[name] = max(0, kept_sum) if whole else max(int(observed.get(name, 0)), kept_sum)
             db.execute(UPSERT_FINDING, finding_row(finding))
             db.execute(NOTE_FINDING, (identity,))
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 VERSION = 1
 
-POSTGRESQL_VERSION = 4
-"""Of the store at scale; 1 had no judgements, 2 did not say where from and where to, 3 not which findings have changed."""
+POSTGRESQL_VERSION = 5
+"""Of the store at scale; 1 had no judgements, 2 did not say where from and where to, 3 not which findings have changed, and up to 4
+what two views saw was summed up twice for whoever reads flows."""
 
 COLUMNS = {
     "schema_version": "version INTEGER NOT NULL",
@@ -129,10 +130,13 @@ POSTGRESQL = (
     *(f"ALTER TABLE outcomes ADD COLUMN IF NOT EXISTS {column}" for column in _OUTCOME_MORE.split(", ")),
     "CREATE INDEX IF NOT EXISTS finding_events_by_finding ON finding_events (finding_id)",
     "CREATE INDEX IF NOT EXISTS judgements_by_finding ON judgements (finding_id) WHERE finding_id IS NOT NULL",
+    # Amounts are those that no other view counted, of what nobody judged those of the window.
     # The text of a judgement as the embedded store has it; the id of a finding holds nothing that JSON would escape.
     """CREATE OR REPLACE VIEW judged_flows AS
         SELECT f.event_id, f.flow_id, f.sequence, f.plant, f.agent, f.start_time, f.end_time, f.source, f.destination, f.protocol,
-            f.account, f.operation, o.verdict, o.severity, o.hop, j.finding_id, f.row_count, f.byte_count,
+            f.account, f.operation, o.verdict, o.severity, o.hop, j.finding_id,
+            CASE WHEN j.depth IS NULL THEN f.row_count ELSE j.row_count END AS row_count,
+            CASE WHEN j.depth IS NULL THEN f.byte_count ELSE j.byte_count END AS byte_count,
             left(o.judgement, -1) || ',"finding_id":' || COALESCE('"' || j.finding_id || '"', 'null') || '}' AS judgement, f.event
         FROM flows f
         LEFT JOIN judgements j ON j.event_id = f.event_id AND j.start_time = f.start_time
