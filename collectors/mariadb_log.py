@@ -30,7 +30,7 @@ from collectors.tail import Cut
 if TYPE_CHECKING:
     from hopwatch_wire import Read
 
-AUDITED_BYTES: Final = range(1_000, 1_025)
+AUDITED_BYTES: Final = range(1_000, 1_027)
 """So long a text of the plugin may have been cut (``server_audit_query_log_limit``, 1,024 unless it is set)."""
 
 SETTLE_NS: Final = 2 * 10**9
@@ -387,7 +387,8 @@ class MariadbLog(Log[Entry]):
         if self._tells("rows") and entry.sent is None:
             # The slow log tells it too, with its rows.
             return
-        whole = entry.form != "audit" or len(entry.text) not in AUDITED_BYTES
+        # Half a character at the cut has become one of three bytes.
+        whole = entry.form != "audit" or len(entry.text.encode()) not in AUDITED_BYTES
         said = reads(entry.text, dialect="mysql", database=session.database, whole=whole)
         for at, read in enumerate(said):
             kind, name = read.effect or ("", None)

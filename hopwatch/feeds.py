@@ -79,9 +79,15 @@ class Feeds:
             raise ConfigError(f"feeds: {len(settings.feeds)}, expected at most {FEEDS_MAX}")
         self._plant, self._version = plant, version
         self._feeds: list[tuple[str, Feed]] = []
+        states: set[Path] = set()
         for text in settings.feeds:
             told = Told.of(text, settings.agent)
-            self._feeds.append((told.feed, kind(told).of(told, plant, state_of(settings.feeds_state, told))))
+            state = state_of(settings.feeds_state, told)
+            if state in states:
+                # Each would go on where the other was.
+                raise ConfigError(f"feed {told.kind}:{told.feed}={told.where}: there is one of this kind, name and place already")
+            states.add(state)
+            self._feeds.append((told.feed, kind(told).of(told, plant, state)))
 
     def __len__(self) -> int:
         return len(self._feeds)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from collectors.feed import FeedError, Told
-from hopwatch.config import AgentSettings
+from hopwatch.config import AgentSettings, ConfigError
 from hopwatch.feeds import KINDS, Feeds, kind, state_of
 
 
@@ -55,6 +55,16 @@ def test_every_kind_can_be_loaded(name: str) -> None:
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     with pytest.raises(FeedError, match=r"feed postgres: expected one of .*postgresql-log"):
         Feeds(AgentSettings(feeds=["postgres:a=b"]), "north", "1")
+
+
+def test_two_feeds_that_would_keep_one_place_are_refused(tmp_path: Path) -> None:
+    feeds = []
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.log").write_text("1795330000: mosquitto version 2.0.11 starting\n")
+        feeds.append(f"mosquitto-log:broker=10.3.0.5:8883={tmp_path}/{name}.log")
+    assert len(Feeds(AgentSettings(feeds=feeds[:1], feeds_state=tmp_path / "place"), "north", "1")) == 1
+    with pytest.raises(ConfigError, match="there is one of this kind, name and place already"):
+        Feeds(AgentSettings(feeds=feeds, feeds_state=tmp_path / "place"), "north", "1")
 
 
 def test_two_servers_under_one_name_keep_their_places_apart() -> None:
