@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 from collectors.feed import POLL_S, FeedError, Told, windows
-from collectors.tail import Cut, Piece, Tail, TailError
+from collectors.tail import Cut, Found, Piece, Tail, TailError
 from hopwatch.events import Loss, dump, time_text
 
 HEAD_BYTES: Final = 4_096
@@ -63,6 +63,9 @@ class Log(ABC, Generic[E]):
 
     TOGETHER: ClassVar[int] = 1
     """How many files are read in one turn, where one session's records are in several."""
+
+    HEAD_LINES_BYTES: ClassVar[int] = 0
+    """Bytes of a file in which its first lines say how those behind them are to be read."""
 
     def __init__(
         self, plant: str, feed: str, pattern: str, place: list[Any], state: Path, now_ns: Callable[[], int] = time.time_ns
@@ -127,6 +130,9 @@ class Log(ABC, Generic[E]):
     def _records(self, content: bytes) -> Iterator[tuple[int, bytes]]:
         """Every record and where it begins."""
         return lines(content)
+
+    def _begins(self, found: Found) -> None:
+        """What the file is called, and how it begins, says how the piece is to be read."""
 
     def _settle(self, *, idle: bool) -> None:
         """What has waited long enough, or, when nothing more is there, is complete by itself; says whether something still waits."""
@@ -230,16 +236,16 @@ class Log(ABC, Generic[E]):
 
     def _read(self, pieces: list[Piece]) -> list[bytes]:
         for piece in pieces:
-            found = self._tail.read(piece)
+            found = self._tail.read(piece, self.HEAD_LINES_BYTES)
             if found is None:
                 self._lose()
                 continue
-            path, content = found
             if piece.over:
-                self._unreadable(path, piece.first)
+                self._unreadable(found.path, piece.first)
                 self._lose()
             else:
-                self._take(path, piece.first, content)
+                self._begins(found)
+                self._take(found.path, piece.first, found.content)
             self._tail.done(piece)
         self._settle(idle=not pieces)
         for session in self._touched.values():
@@ -363,12 +369,6 @@ def moment(time_ns: int) -> int:
     if not 0 <= time_ns < TIME_NS_MAX:
         raise ValueError("expected a time between 1970 and 2116")
     return time_ns
-
-
-def head_lines(path: Path, offset: int) -> list[bytes]:
-    """The lines before ``offset`` in which a file says how those behind them are to be read."""
-    with path.open("rb") as file:
-        return file.read(min(offset, HEAD_LINES_BYTES_MAX)).split(b"\n")
 
 
 def epoch_ns(text: str) -> int:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from collectors.feed import FeedError
-from collectors.log import Log, counted, epoch_ns, head_lines, loaded
+from collectors.log import HEAD_LINES_BYTES_MAX, Log, counted, epoch_ns, loaded
+from collectors.tail import Found
 from hopwatch.events import time_ns as instant
 
 ENDS_MAX: Final = 8_192
@@ -56,6 +57,7 @@ class RelayLog(Log[Passed]):
     """One relay's log. Its own counter: ``portless``, lines without the client's port, which nothing joins with a tap's view."""
 
     KIND = "relay-log"
+    HEAD_LINES_BYTES = HEAD_LINES_BYTES_MAX
 
     def _begin(self) -> None:
         self._columns: list[str] = []
@@ -72,12 +74,10 @@ class RelayLog(Log[Passed]):
         if not head.startswith(b"#") and b"{" not in head.split(b"\n")[0]:
             raise FeedError(f"{path}: neither JSON lines nor W3C (#Fields:); docs/collectors/relays.md says how to have them")
 
-    def _take(self, path: Path, offset: int, content: bytes) -> None:
+    def _begins(self, found: Found) -> None:
         self._columns = []
-        if offset and not content.startswith(b"{"):
-            for line in head_lines(path, offset):
-                self._directive(line)
-        super()._take(path, offset, content)
+        for line in found.head.split(b"\n") if found.head.startswith(b"#") else ():
+            self._directive(line)
 
     def _directive(self, line: bytes) -> None:
         if line.startswith(b"#Fields:"):

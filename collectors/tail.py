@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 PIECE_BYTES_MAX: Final = 1 << 20
 """Bytes of a file that one turn takes."""
@@ -46,6 +47,14 @@ class Piece:
     def state(self) -> list[Any]:  # Any: JSON values
         """As ``Piece(*state)`` takes it."""
         return [self.inode, self.first, self.behind, self.over]
+
+
+class Found(NamedTuple):
+    """A piece as it lies in a file: its bytes, and those at the beginning of the file."""
+
+    path: Path
+    content: bytes
+    head: bytes
 
 
 @dataclass(slots=True)
@@ -140,11 +149,11 @@ class Tail:
             self._paths.pop(inode, None)
         return pieces
 
-    def read(self, piece: Piece) -> tuple[Path, bytes] | None:
-        """The bytes of a piece; None if its file is gone."""
+    def read(self, piece: Piece, head_bytes: int = 0) -> Found | None:
+        """The bytes of a piece, and at most ``head_bytes`` of those before it; None if its file is gone."""
         path = self._paths.get(piece.inode)
         if path is None:
-            self._paths |= {one.stat().st_ino: one for one in self.files()}
+            self._paths |= dict(_inodes(self.files()))
             path = self._paths.get(piece.inode)
         if path is None:
             return None
@@ -153,22 +162,22 @@ class Tail:
                 if os.fstat(file.fileno()).st_ino != piece.inode:
                     # It was renamed since.
                     del self._paths[piece.inode]
-                    return self.read(piece)
+                    return self.read(piece, head_bytes)
+                begins = file.read(min(max(HEAD_BYTES, head_bytes), piece.behind))
                 file.seek(piece.first)
                 content = file.read(piece.behind - piece.first)
         except OSError:
             return None
-        return (path, content) if len(content) == piece.behind - piece.first else None
+        if len(content) != piece.behind - piece.first:
+            return None
+        # Now, as the name may be another file's when the piece is done.
+        place, head = self._places.setdefault(piece.inode, _Place()), begins[:HEAD_BYTES]
+        place.head, place.head_bytes = _digest(head), len(head)
+        return Found(path, content, begins[: min(head_bytes, piece.first)])
 
     def done(self, piece: Piece) -> None:
         """The piece is read."""
-        place = self._places.setdefault(piece.inode, _Place())
-        place.offset = piece.behind
-        path = self._paths.get(piece.inode)
-        if path is not None and place.head_bytes < HEAD_BYTES:
-            with path.open("rb") as file:
-                head = file.read(min(HEAD_BYTES, piece.behind))
-            place.head, place.head_bytes = _digest(head), len(head)
+        self._places.setdefault(piece.inode, _Place()).offset = piece.behind
 
     def state(self) -> dict[str, Any]:  # Any: JSON values
         """Where every file is."""
@@ -186,6 +195,13 @@ def _whole(inode: int, offset: int, content: bytes, cut: Cut) -> Piece | None:
     if behind:
         return Piece(inode, offset, offset + behind)
     return Piece(inode, offset, offset + len(content), over=True) if len(content) >= RECORD_BYTES_MAX else None
+
+
+def _inodes(paths: list[Path]) -> Iterator[tuple[int, Path]]:
+    for path in paths:
+        # It may be gone since it was listed.
+        with suppress(OSError):
+            yield path.stat().st_ino, path
 
 
 def _digest(head: bytes) -> str:

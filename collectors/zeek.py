@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from collectors.feed import FeedError
-from collectors.log import counted, epoch_ns, head_lines, loaded
+from collectors.log import HEAD_LINES_BYTES_MAX, counted, epoch_ns, loaded
 from collectors.sensor_log import TTL_S_MAX, UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
 from collectors.statements import MOVES, POSTGRESQL_REFUSED
+from collectors.tail import Found
 from hopwatch.events import time_ns as instant
 
 _NAME: Final = re.compile(r"([a-z_-]+?)(?:[._-]\d.*)?\.log")
@@ -42,6 +43,7 @@ class Zeek(SensorLog):
     """A folder of Zeek's logs, ``/opt/zeek/logs/current/*.log``."""
 
     KIND = "zeek"
+    HEAD_LINES_BYTES = HEAD_LINES_BYTES_MAX
 
     def _begin(self) -> None:
         super()._begin()
@@ -52,13 +54,11 @@ class Zeek(SensorLog):
         if not head.startswith((b"{", b"#")):
             raise FeedError(f"{path}: neither JSON nor a log of Zeek with its columns named (#fields)")
 
-    def _take(self, path: Path, offset: int, content: bytes) -> None:
-        found = _NAME.fullmatch(path.name)
-        self._log, self._columns = (_log(found[1]) if found else ""), []
-        if offset and not content.startswith(b"{"):
-            for line in head_lines(path, offset):
-                self._directive(line)
-        super()._take(path, offset, content)
+    def _begins(self, found: Found) -> None:
+        name = _NAME.fullmatch(found.path.name)
+        self._log, self._columns = (_log(name[1]) if name else ""), []
+        for line in found.head.split(b"\n") if found.head.startswith(b"#") else ():
+            self._directive(line)
 
     def _directive(self, line: bytes) -> None:
         if line.startswith(b"#fields\t"):
