@@ -99,6 +99,8 @@ def _cip(body: bytes) -> bytes:
     """The item of the common packet format that holds a message (volume 2, 2-6)."""
     at = 8
     for _ in range(int.from_bytes(body[6:8], "little")):
+        if at >= len(body):
+            break
         kind, length = int.from_bytes(body[at : at + 2], "little"), int.from_bytes(body[at + 2 : at + 4], "little")
         if kind in (UNCONNECTED, CONNECTED):
             # A connected one begins with its number.

@@ -100,7 +100,11 @@ class Worker:
         command = [sys.executable, "-m", "collectors.slow.worker", self.spec]
         paths = os.pathsep.join(place or os.curdir for place in sys.path)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOPWATCH_")} | {"PYTHONPATH": paths}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment)
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True, env=environment)
+        except OSError as error:
+            raise CaptureError(f"plug-in {self.spec}: cannot be started: {error.strerror}") from error
         try:
             hello = self._receive(START_S_MAX)
         except _Stuck as error:

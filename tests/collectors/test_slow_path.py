@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -283,6 +284,17 @@ def test_a_plugin_that_cannot_be_loaded_is_said_in_one_line(plugins: list[str], 
     with pytest.raises(packets.CaptureError, match="plug-in") as error:
         slowed(packets.sensor("north", "tap-1"), plugins)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_plugin_whose_process_cannot_be_started_again_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    worker = Worker(f"{PLUGINS}:Echo")
+    monkeypatch.setattr(subprocess, "Popen", full)
+    assert worker.ask([(1, "data", "client", b"x")] * 2) == [["cannot be loaded", 0.0]] * 2
+    with pytest.raises(packets.CaptureError, match="cannot be started: Too many open files"):
+        worker.start()
 
 
 def test_a_gap_passes_over_the_message_that_it_hit_and_reads_the_next() -> None:
