@@ -5,6 +5,7 @@
 
 use crate::windows::{Facts, Recorder, Side};
 
+mod claims;
 pub mod dns;
 mod few;
 pub mod http;

@@ -16,6 +16,7 @@ mod packets;
 mod search;
 mod statements;
 
+use super::claims::Claims;
 use super::few::Few;
 use super::search::Search;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
@@ -92,13 +93,6 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| {
         described: of(Operation::Select, Side::Server, statements::CATALOGUE),
     }
 });
-
-struct Claim {
-    movement: Arc<Movement>,
-    sender: Side,
-    bytes: u64,
-    counts: Counts,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -187,9 +181,8 @@ struct Mysql {
     prepared_bytes: usize,
     database: Option<String>,
     mode: sql::mysql::Mode,
-    batch: Vec<Claim>,
+    claims: Claims,
     gathered: Option<Box<Gathered>>,
-    bounds_reached: u32,
     /// The server has accepted the login; all behind this packet are commands.
     logged_in: bool,
     /// Who it is again: a change of user failed.
@@ -224,9 +217,8 @@ impl Mysql {
             prepared_bytes: 0,
             database: None,
             mode: sql::mysql::Mode::default(),
-            batch: Vec::new(),
+            claims: Claims::default(),
             gathered: options.facts.then(Box::default),
-            bounds_reached: 0,
             logged_in: false,
             restored: None,
             last_prepared: None,
@@ -245,30 +237,7 @@ impl Mysql {
             }
             _ => bytes,
         };
-        if bytes == 0 && counts == Counts::ZERO {
-            return;
-        }
-        self.claim_on_wire(movement, sender, bytes, counts);
-    }
-
-    fn claim_on_wire(&mut self, movement: &Arc<Movement>, sender: Side, bytes: u64, counts: Counts) {
-        match self.batch.last_mut() {
-            Some(last) if last.sender == sender && Arc::ptr_eq(&last.movement, movement) => {
-                last.bytes += bytes;
-                last.counts.add(counts);
-            }
-            _ => self.batch.push(Claim { movement: Arc::clone(movement), sender, bytes, counts }),
-        }
-    }
-
-    /// Hands over what was claimed: before a change of identity, and at the end of each piece of data.
-    fn flush(&mut self, out: &mut Recorder<'_>) {
-        for claim in self.batch.drain(..) {
-            out.add(&claim.movement, claim.sender, claim.bytes, claim.counts);
-        }
-        for _ in 0..std::mem::take(&mut self.bounds_reached) {
-            out.bound_reached();
-        }
+        self.claims.add(movement, sender, bytes, counts);
     }
 
     // ---- the login --------------------------------------------------------------------------------------------
@@ -321,7 +290,7 @@ impl Mysql {
                 g.user.get_or_insert_default();
             }
             self.claim(&COMMON.connect, Side::Client, HEADER_BYTES as u64 + length, Counts::ZERO);
-            self.flush(out);
+            self.claims.flush(out);
             self.inner = Some(tls::embedded(self.options));
             return Ok(());
         };
@@ -342,7 +311,7 @@ impl Mysql {
         }
         self.database = database.filter(|name| !name.is_empty());
         self.authenticated_by(if bare { Some("none".into()) } else { plugin }, out);
-        self.flush(out);
+        self.claims.flush(out);
         let login = |identity: &mut Identity| {
             identity.account_from = (!user.is_empty()).then_some("startup");
             identity.account = Some(user).filter(|name| !name.is_empty());
@@ -474,7 +443,7 @@ impl Mysql {
         let Some((length, sequence)) = header(bytes) else { return Ok(bytes.len()) };
         let head = bytes.get(HEADER_BYTES..need).unwrap_or(&[]);
         if let Some(identity) = self.restored.take() {
-            self.flush(out);
+            self.claims.flush(out);
             out.identify(|now| *now = identity);
         }
         // Who has heard the client alone has not heard that its login was accepted.
@@ -627,7 +596,7 @@ impl Decoder for Mysql {
         let mut rest = bytes;
         while !rest.is_empty() && self.inner.is_none() {
             if self.counted_only {
-                self.claim_on_wire(&COMMON.transfer, sender, rest.len() as u64, Counts::ZERO);
+                self.claims.add(&COMMON.transfer, sender, rest.len() as u64, Counts::ZERO);
                 break;
             }
             let piped = self.pipes.is_some();
@@ -637,12 +606,12 @@ impl Decoder for Mysql {
                 Ok(0) if piped || self.pipes.is_none() => break,
                 Ok(used) => rest = rest.get(used..).unwrap_or(&[]),
                 Err(wrong) => {
-                    self.flush(out);
+                    self.claims.flush(out);
                     return Err(wrong);
                 }
             }
         }
-        self.flush(out);
+        self.claims.flush(out);
         match &mut self.inner {
             Some(inner) if !rest.is_empty() => inner.data(sender, rest, out),
             _ => Ok(()),
@@ -667,7 +636,7 @@ impl Decoder for Mysql {
             }
             None => self.lost(sender, length),
         }
-        self.flush(out);
+        self.claims.flush(out);
         if !self.marked {
             // The end of the packet is known, and all behind it.
             out.sound();
@@ -681,7 +650,7 @@ impl Decoder for Mysql {
             return;
         }
         self.release(true);
-        self.flush(out);
+        self.claims.flush(out);
     }
 
     fn facts(&self, into: &mut Facts) {
@@ -704,7 +673,7 @@ impl Decoder for Mysql {
         let searched = |half: &Half| half.search.as_ref().map_or(0, |search| search.memory_bytes());
         let carried: usize = self.halves.iter().map(|half| half.carry.capacity() + searched(half)).sum();
         let pipes = self.pipes.as_ref().map_or(0, |pipes| pipes.iter().map(Pipe::memory_bytes).sum());
-        let tables = self.requests.capacity() * size_of::<Request>() + self.batch.capacity() * size_of::<Claim>();
+        let tables = self.requests.capacity() * size_of::<Request>() + self.claims.memory_bytes();
         let prepared = self.prepared_bytes + 64 * (self.prepared.len() + self.named.len()) + self.answer.memory_bytes();
         size_of::<Self>() + carried + pipes + tables + prepared + self.inner.as_ref().map_or(0, |inner| inner.memory_bytes())
     }

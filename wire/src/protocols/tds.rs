@@ -17,6 +17,7 @@ mod statements;
 mod tokens;
 mod types;
 
+use super::claims::Claims;
 use super::few::Few;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
 use crate::sql::UNKNOWN;
@@ -110,13 +111,6 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| {
     }
 });
 
-struct Claim {
-    movement: Arc<Movement>,
-    sender: Side,
-    bytes: u64,
-    counts: Counts,
-}
-
 #[derive(Default)]
 struct Gathered {
     messages: BTreeMap<&'static str, u64>,
@@ -148,9 +142,8 @@ struct Core {
     /// Cursors that statements declare.
     named: Few<Box<str>, Arc<Known>>,
     prepared_bytes: usize,
-    claims: Vec<Claim>,
+    claims: Claims,
     gathered: Option<Box<Gathered>>,
-    bounds_reached: u32,
     /// Columns may be encrypted by the client's keys.
     encrypts: bool,
     logged_in: bool,
@@ -161,26 +154,11 @@ struct Core {
 
 impl Core {
     fn claim(&mut self, movement: &Arc<Movement>, sender: Side, bytes: u64, counts: Counts) {
-        if bytes == 0 && counts == Counts::ZERO {
-            return;
-        }
-        match self.claims.last_mut() {
-            Some(last) if last.sender == sender && Arc::ptr_eq(&last.movement, movement) => {
-                last.bytes += bytes;
-                last.counts.add(counts);
-            }
-            _ => self.claims.push(Claim { movement: Arc::clone(movement), sender, bytes, counts }),
-        }
+        self.claims.add(movement, sender, bytes, counts);
     }
 
-    /// Hands over what was claimed: before a change of identity, and at the end of each piece of data.
     fn flush(&mut self, out: &mut Recorder<'_>) {
-        for claim in self.claims.drain(..) {
-            out.add(&claim.movement, claim.sender, claim.bytes, claim.counts);
-        }
-        for _ in 0..std::mem::take(&mut self.bounds_reached) {
-            out.bound_reached();
-        }
+        self.claims.flush(out);
     }
 
     fn note(&mut self, change: impl FnOnce(&mut Gathered)) {
@@ -194,7 +172,7 @@ impl Core {
         self.forget(cursor, id);
         let bytes = prepared_bytes(&prepared);
         if self.prepared.len() + self.cursors.len() >= PREPARED_MAX || self.prepared_bytes + bytes > PREPARED_BYTES_MAX {
-            self.bounds_reached += 1;
+            self.claims.bounds_reached += 1;
             return;
         }
         self.prepared_bytes += bytes;
@@ -214,7 +192,7 @@ impl Core {
     /// Declares a cursor by its name.
     fn declare(&mut self, name: &str, known: &Arc<Known>) {
         if self.named.len() >= PREPARED_MAX || self.prepared_bytes + known.size_bytes > PREPARED_BYTES_MAX {
-            self.bounds_reached += 1;
+            self.claims.bounds_reached += 1;
             return;
         }
         self.prepared_bytes += known.size_bytes;
@@ -292,9 +270,8 @@ impl Tds {
                 cursors: Few::default(),
                 named: Few::default(),
                 prepared_bytes: 0,
-                claims: Vec::new(),
+                claims: Claims::default(),
                 gathered: options.facts.then(Box::default),
-                bounds_reached: 0,
                 encrypts: false,
                 logged_in: options.midstream,
                 marked: options.midstream,
@@ -388,7 +365,7 @@ impl Tds {
     fn inside(&mut self, id: u16, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
         if self.sessions.get(&id).is_none() {
             if self.sessions.len() >= SESSIONS_MAX {
-                self.core.bounds_reached += 1;
+                self.core.claims.bounds_reached += 1;
                 self.layers[sender as usize].left -= bytes.len();
                 self.core.claim(&COMMON.transfer, sender, bytes.len() as u64, Counts::ZERO);
                 return Ok(bytes.len());
@@ -498,7 +475,7 @@ impl Decoder for Tds {
 
     fn memory_bytes(&self) -> usize {
         let core = &self.core;
-        let tables = core.claims.capacity() * size_of::<Claim>() + core.prepared_bytes + 96 * (core.prepared.len() + core.cursors.len());
+        let tables = core.claims.memory_bytes() + core.prepared_bytes + 96 * (core.prepared.len() + core.cursors.len());
         let sessions: usize = self.sessions.iter().map(|(_, session)| session.memory_bytes() + 64).sum();
         size_of::<Self>() + tables + self.session.memory_bytes() + sessions + self.tls.memory_bytes()
     }

@@ -396,7 +396,34 @@ pub fn played(protocol: &Protocol, recording: &Recording) -> Played {
     played
 }
 
+/// What holds for every recording of a protocol: the shared checks, that it is recognised, and its client's ledger.
+pub fn every_recording(protocol: &Protocol) {
+    let mut wrong = Vec::new();
+    for recording in recordings_of(protocol.name) {
+        println!("{}", recording.name);
+        assert_eq!(recognise(protocol, &recording.script), Recognition::Yes { client: CLIENT }, "{}", recording.name);
+        let found = played(protocol, &recording).rows();
+        if found != recording.ledger {
+            wrong.push(format!("{}: client {:?}, found {found:?}", recording.name, recording.ledger));
+        }
+        let secrets: Vec<_> = recording.secrets.iter().map(String::as_str).collect();
+        shared_checks(protocol, &recording.script, &secrets);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 impl Played {
+    /// `operation names [columns] rows messages` of every object set, summed.
+    pub fn sums(&self) -> Vec<String> {
+        let mut sums: BTreeMap<String, [i64; 2]> = BTreeMap::new();
+        for (operation, names, columns, rows, messages) in self.sets() {
+            let sum = sums.entry(format!("{operation} {names} [{columns}]")).or_default();
+            sum[0] += rows;
+            sum[1] += messages;
+        }
+        sums.into_iter().map(|(key, [rows, messages])| format!("{key} {rows} {messages}")).collect()
+    }
+
     /// Rows by operation, as a [`Recording::ledger`] has them.
     pub fn rows(&self) -> BTreeMap<String, i64> {
         let mut rows = BTreeMap::new();

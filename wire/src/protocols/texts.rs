@@ -1,8 +1,11 @@
 //! Statements by their text: read once for all connections of a sensor.
 
+use crate::sql::Statement;
 use crate::table::{Map, Seeded};
+use crate::windows::{Movement, ObjectSet, Operation, Side};
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::{Arc, LazyLock};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// Bytes of the statements that all connections of a sensor share, of each protocol; the table is emptied when full
 /// (`statements_forgotten`).
@@ -66,6 +69,12 @@ pub(crate) trait Weighed {
     fn size_bytes(&self) -> usize;
 }
 
+impl<T: Deref<Target = Moves>> Weighed for T {
+    fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+}
+
 /// The statements of one text.
 pub(crate) type Many<T> = Arc<[Arc<T>]>;
 
@@ -99,5 +108,62 @@ impl<T: Weighed> Texts<T> {
         self.size_bytes += size_bytes;
         self.known.insert(key, Arc::clone(&parsed));
         parsed
+    }
+}
+
+/// A statement and what it moves, made once for all who ask it.
+pub(crate) struct Moves {
+    pub statement: Statement,
+    /// What the request's bytes belong to where the answer tells the rest.
+    pub request: Arc<Movement>,
+    /// What it moves, as far as its text tells.
+    pub named: Arc<Movement>,
+    /// It is counted when it is answered.
+    pub late: bool,
+    pub size_bytes: usize,
+    /// Its rows as an answer described them first, and the hash of that description.
+    described: OnceLock<(u64, Arc<Movement>)>,
+}
+
+impl Moves {
+    /// Of a statement whose names are as they shall be told.
+    pub fn new(statement: Statement) -> Self {
+        let objects = Arc::new(statement.objects(None));
+        let size_bytes =
+            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
+        let (operation, from) = (statement.operation, statement.from);
+        let request = Arc::new(Movement::new(operation, from));
+        let bare = matches!(operation, Operation::Connect | Operation::Transfer);
+        let named = if bare { Arc::clone(&request) } else { Arc::new(Movement::of(operation, from, objects)) };
+        let late = matches!(operation, Operation::Select | Operation::Admin);
+        Self { statement, request, named, late, size_bytes, described: OnceLock::new() }
+    }
+
+    /// Of a statement that moves nothing.
+    pub fn nothing() -> Statement {
+        let mut empty = Statement::unknown(Operation::Connect, Side::Client);
+        empty.readable = true;
+        empty
+    }
+
+    /// What the request's bytes belong to.
+    pub fn asked(&self) -> &Arc<Movement> {
+        if self.late { &self.request } else { &self.named }
+    }
+
+    /// Its rows under a description of their columns; `objects` reads that.
+    pub fn described(&self, columns: &[u8], whole: bool, objects: impl FnOnce() -> ObjectSet) -> Arc<Movement> {
+        let hash = fingerprint(columns).0[0] ^ u64::from(whole);
+        if let Some((_, known)) = self.described.get().filter(|(known, _)| *known == hash) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(Movement::of(Operation::Select, Side::Server, Arc::new(objects())));
+        let _ = self.described.set((hash, Arc::clone(&made)));
+        made
+    }
+
+    /// The same as they were described first.
+    pub fn described_first(&self) -> Option<Arc<Movement>> {
+        self.described.get().map(|(_, known)| Arc::clone(known))
     }
 }

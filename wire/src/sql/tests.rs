@@ -5,13 +5,22 @@ use crate::protocols::testing::Random;
 
 /// The only statement of `text`.
 fn one(text: &str) -> Statement {
-    let mut statements = read(text.as_bytes(), true, false);
-    assert_eq!(statements.len(), 1, "{text}");
-    statements.remove(0)
+    only(text, read(text.as_bytes(), true, false))
 }
 
 fn tables(statement: &Statement) -> String {
     statement.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// The tables of a statement, and what else it names.
+pub(super) fn named(statement: &Statement) -> String {
+    statement.tables.iter().map(|t| t.name.as_str()).chain(statement.names.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
+/// The only one of the statements of `text`.
+pub(super) fn only(text: &str, mut statements: Vec<Statement>) -> Statement {
+    assert_eq!(statements.len(), 1, "{text}: {statements:?}");
+    statements.remove(0)
 }
 
 /// Everything that a statement tells, as text.

@@ -487,7 +487,7 @@ impl Mysql {
         match &known.statement.effect {
             Effect::Path(path) => self.database = path.as_ref().and_then(|path| path.first().cloned()),
             Effect::Role(role) => {
-                self.flush(out);
+                self.claims.flush(out);
                 out.identify(|identity| identity.role.clone_from(role));
             }
             _ => {}
@@ -509,7 +509,7 @@ impl Mysql {
         let framed = self.halves.iter().all(|half| half.phase == Phase::Framed);
         if self.marked && !self.for_good && framed && !self.doubt && self.requests.is_empty() {
             self.marked = false;
-            self.flush(out);
+            self.claims.flush(out);
             out.sound();
         }
     }
@@ -621,7 +621,7 @@ impl Mysql {
                     Belongs::To(movement)
                 }
                 Event::Uncounted(movement) => {
-                    self.flush(out);
+                    self.claims.flush(out);
                     out.uncounted(&movement);
                     Belongs::To(movement)
                 }

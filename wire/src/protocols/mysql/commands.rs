@@ -235,7 +235,7 @@ impl Mysql {
     fn read(&mut self, text: &[u8], whole: bool, out: &mut Recorder<'_>) -> Many<Known> {
         let database = self.database.as_deref();
         let read = statements::of(&mut out.shared().texts, text, whole, self.mode, database);
-        self.bounds_reached += read.iter().filter(|known| known.statement.bounded).count() as u32;
+        self.claims.bounds_reached += read.iter().filter(|known| known.statement.bounded).count() as u32;
         read
     }
 
@@ -267,7 +267,7 @@ impl Mysql {
                         self.prepared_bytes -= old.size_bytes;
                     }
                 } else {
-                    self.bounds_reached += 1;
+                    self.claims.bounds_reached += 1;
                 }
                 Known::empty()
             }
@@ -290,7 +290,7 @@ impl Mysql {
         self.forget(id);
         let size_bytes = prepared.known.size_bytes;
         if self.prepared.len() >= PREPARED_MAX || self.prepared_bytes + size_bytes > PREPARED_BYTES_MAX {
-            self.bounds_reached += 1;
+            self.claims.bounds_reached += 1;
             return;
         }
         self.prepared_bytes += size_bytes;
@@ -320,7 +320,7 @@ impl Mysql {
             self.pipelines = true;
         }
         if self.requests.len() >= REQUESTS_MAX {
-            self.bounds_reached += 1;
+            self.claims.bounds_reached += 1;
             self.lose_pairing();
         }
         self.requests.push_back(request);

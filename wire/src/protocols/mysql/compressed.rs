@@ -286,7 +286,7 @@ impl Mysql {
             let share = (u128::from(wire) * u128::from(weight) / u128::from(left.max(1))) as u64;
             left -= weight;
             wire -= share;
-            self.claim_on_wire(&movement, sender, share, Counts::ZERO);
+            self.claims.add(&movement, sender, share, Counts::ZERO);
         }
     }
 
@@ -307,7 +307,7 @@ impl Mysql {
             if let Some(pipe) = self.pipe(side) {
                 let begun = if pipe.head.len() < HEADER_BYTES { pipe.head.len() as u64 } else { 0 };
                 let wire = std::mem::take(&mut pipe.wire) + begun;
-                self.claim_on_wire(&COMMON.transfer, side, wire, Counts::ZERO);
+                self.claims.add(&COMMON.transfer, side, wire, Counts::ZERO);
             }
         }
         self.counted_only = true;

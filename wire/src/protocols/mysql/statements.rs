@@ -1,29 +1,24 @@
 //! Statements, read once for all connections of a sensor, and what the answers' column definitions add to them.
 
 use crate::protocols::mysql::packets::{Read, column, text};
-use crate::protocols::texts::{Many, Texts, Weighed, fingerprint, under};
+use crate::protocols::texts::{Many, Moves, Texts, fingerprint, under};
 use crate::sql::{self, Effect, Statement, UNKNOWN};
 use crate::table::Seeded;
 use crate::windows::{Movement, ObjectSet, Operation, Side};
 use std::hash::BuildHasher;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 /// One statement, its names under one default database.
 pub(crate) struct Known {
-    pub statement: Statement,
-    /// What the request's bytes belong to where the answer tells the rest.
-    pub request: Arc<Movement>,
-    /// What it moves, as far as its text tells.
-    pub named: Arc<Movement>,
-    /// It is counted when it is answered.
-    pub late: bool,
-    pub size_bytes: usize,
-    described: OnceLock<(u64, Arc<Movement>)>,
+    moves: Moves,
 }
 
-impl Weighed for Known {
-    fn size_bytes(&self) -> usize {
-        self.size_bytes
+impl Deref for Known {
+    type Target = Moves;
+
+    fn deref(&self) -> &Moves {
+        &self.moves
     }
 }
 
@@ -35,15 +30,7 @@ impl Known {
                 table.qualified = true;
             }
         }
-        let objects = Arc::new(statement.objects(None));
-        let size_bytes =
-            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
-        let (operation, from) = (statement.operation, statement.from);
-        let request = Arc::new(Movement::new(operation, from));
-        let bare = matches!(operation, Operation::Connect | Operation::Transfer);
-        let named = if bare { Arc::clone(&request) } else { Arc::new(Movement::of(operation, from, objects)) };
-        let late = matches!(operation, Operation::Select | Operation::Admin);
-        Self { statement, request, named, late, size_bytes, described: OnceLock::new() }
+        Self { moves: Moves::new(statement) }
     }
 
     /// A statement that was not seen.
@@ -55,17 +42,8 @@ impl Known {
 
     /// One that moves nothing.
     pub fn empty() -> Arc<Self> {
-        static KNOWN: LazyLock<Arc<Known>> = LazyLock::new(|| {
-            let mut empty = Statement::unknown(Operation::Connect, Side::Client);
-            empty.readable = true;
-            Arc::new(Known::new(empty, None))
-        });
+        static KNOWN: LazyLock<Arc<Known>> = LazyLock::new(|| Arc::new(Known::new(Moves::nothing(), None)));
         Arc::clone(&KNOWN)
-    }
-
-    /// What the request's bytes belong to.
-    pub fn asked(&self) -> &Arc<Movement> {
-        if self.late { &self.request } else { &self.named }
     }
 
     /// Rows that it returns are counted: those of other commands are words about what they did.
@@ -78,13 +56,7 @@ impl Known {
         if !self.returns() {
             return Arc::clone(&self.named);
         }
-        let hash = fingerprint(definitions).0[0] ^ u64::from(whole);
-        if let Some((_, known)) = self.described.get().filter(|(known, _)| *known == hash) {
-            return Arc::clone(known);
-        }
-        let made = Arc::new(Movement::of(Operation::Select, Side::Server, Arc::new(self.described_as(definitions, whole))));
-        let _ = self.described.set((hash, Arc::clone(&made)));
-        made
+        self.described(definitions, whole, || self.described_as(definitions, whole))
     }
 
     fn described_as(&self, definitions: &[u8], whole: bool) -> ObjectSet {

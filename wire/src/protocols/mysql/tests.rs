@@ -3,14 +3,9 @@
 use super::binlog::EVENT_BYTES_MAX;
 use super::*;
 use crate::protocols::testing::{
-    self, CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, play, play_script, recognise as recognise_script,
-    recordings_of, shared_checks,
+    self, CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, play, play_script, shared_checks,
 };
 use serde_json::Value;
-
-fn all() -> Vec<Recording> {
-    recordings_of("mysql")
-}
 
 fn played(name: &str) -> Played {
     testing::played(&MYSQL, &recording(name))
@@ -21,31 +16,8 @@ fn recording(name: &str) -> Recording {
 }
 
 #[test]
-fn every_recording_passes_the_shared_checks() {
-    for recording in all() {
-        println!("{}", recording.name);
-        let secrets: Vec<_> = recording.secrets.iter().map(String::as_str).collect();
-        shared_checks(&MYSQL, &recording.script, &secrets);
-    }
-}
-
-#[test]
-fn rows_are_those_of_the_clients_own_ledger() {
-    let mut wrong = Vec::new();
-    for recording in all() {
-        let found = testing::played(&MYSQL, &recording).rows();
-        if found != recording.ledger {
-            wrong.push(format!("{}: client {:?}, found {found:?}", recording.name, recording.ledger));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn every_recording_is_recognised() {
-    for recording in all() {
-        assert_eq!(recognise_script(&MYSQL, &recording.script), Recognition::Yes { client: CLIENT }, "{}", recording.name);
-    }
+fn every_recording_is_recognised_counts_its_clients_rows_and_passes_the_shared_checks() {
+    testing::every_recording(&MYSQL);
 }
 
 #[test]

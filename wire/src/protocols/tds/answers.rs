@@ -87,7 +87,7 @@ impl Session {
                 self.answered(core, event, spent, out);
             }
         }
-        core.bounds_reached += u32::from(std::mem::take(&mut self.server.bounded));
+        core.claims.bounds_reached += u32::from(std::mem::take(&mut self.server.bounded));
     }
 
     fn answered(&mut self, core: &mut Core, event: Event, bytes: u64, out: &mut Recorder<'_>) {

@@ -205,7 +205,7 @@ impl Session {
     /// The statements of a text.
     fn texted(&mut self, core: &mut Core, sql: &str, whole: bool, out: &mut Recorder<'_>) -> Arc<Texted> {
         let texted = statements::of(&mut out.shared().batches, sql, whole, core.quotes, core.database.as_deref());
-        core.bounds_reached += texted.list.iter().filter(|known| known.statement.bounded).count() as u32;
+        core.claims.bounds_reached += texted.list.iter().filter(|known| known.statement.bounded).count() as u32;
         texted
     }
 
@@ -268,7 +268,7 @@ impl Session {
                 self.spend(core, Side::Client, spent);
             }
         }
-        core.bounds_reached += u32::from(std::mem::take(&mut self.rpc.bounded));
+        core.claims.bounds_reached += u32::from(std::mem::take(&mut self.rpc.bounded));
     }
 
     fn called(&mut self, core: &mut Core, event: Event, out: &mut Recorder<'_>) {
@@ -418,7 +418,7 @@ impl Session {
         let Reading { call, .. } = std::mem::take(&mut self.reading);
         let (Some(request), Some(call)) = (self.requests.back_mut(), call) else { return };
         if request.calls.len() >= CALLS_MAX {
-            core.bounds_reached += 1;
+            core.claims.bounds_reached += 1;
             return;
         }
         request.calls.push_back(call);

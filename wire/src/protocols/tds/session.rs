@@ -368,7 +368,7 @@ impl Session {
 
     fn ask(&mut self, core: &mut Core, request: Request) {
         if self.requests.len() >= REQUESTS_MAX {
-            core.bounds_reached += 1;
+            core.claims.bounds_reached += 1;
             self.requests.clear();
         }
         self.requests.push_back(request);

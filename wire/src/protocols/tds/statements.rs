@@ -1,30 +1,31 @@
 //! Statements, read once for all connections of a sensor, and what the names of an answer's columns add to them.
 
 use super::types::{Read, text};
-use crate::protocols::texts::{Texts, Weighed, fingerprint, under};
+use crate::protocols::texts::{Moves, Texts, Weighed, fingerprint, under};
 use crate::sql::tsql::{self, Quotes};
 use crate::sql::{self, Effect, Statement, Table, UNKNOWN};
 use crate::table::Seeded;
 use crate::windows::{Movement, ObjectSet, Operation, Side};
 use std::hash::BuildHasher;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 /// Schemas of the server's own catalogue, which every database has.
 const CATALOGUES: [&str; 2] = ["sys", "information_schema"];
 
 /// One statement, its names under one database.
 pub(crate) struct Known {
-    pub statement: Statement,
-    /// What the request's bytes belong to where the answer tells the rest.
-    pub request: Arc<Movement>,
-    /// What it moves, as far as its text tells.
-    pub named: Arc<Movement>,
-    /// It is counted when it is answered.
-    pub late: bool,
+    moves: Moves,
     /// It names no object at all, though it was read.
     pub tableless: bool,
-    pub size_bytes: usize,
-    described: OnceLock<(u64, Arc<Movement>)>,
+}
+
+impl Deref for Known {
+    type Target = Moves;
+
+    fn deref(&self) -> &Moves {
+        &self.moves
+    }
 }
 
 impl Known {
@@ -33,15 +34,7 @@ impl Known {
             qualify(table, database);
         }
         let tableless = statement.tableless() && statement.operation == Operation::Select;
-        let objects = Arc::new(statement.objects(None));
-        let size_bytes =
-            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
-        let (operation, from) = (statement.operation, statement.from);
-        let request = Arc::new(Movement::new(operation, from));
-        let bare = matches!(operation, Operation::Connect | Operation::Transfer);
-        let named = if bare { Arc::clone(&request) } else { Arc::new(Movement::of(operation, from, objects)) };
-        let late = matches!(operation, Operation::Select | Operation::Admin);
-        Self { statement, request, named, late, tableless, size_bytes, described: OnceLock::new() }
+        Self { moves: Moves::new(statement), tableless }
     }
 
     /// A statement that was not seen.
@@ -53,21 +46,12 @@ impl Known {
 
     /// One that moves nothing.
     pub fn empty() -> Arc<Self> {
-        static KNOWN: LazyLock<Arc<Known>> = LazyLock::new(|| {
-            let mut empty = Statement::unknown(Operation::Connect, Side::Client);
-            empty.readable = true;
-            Arc::new(Known::new(empty, None))
-        });
+        static KNOWN: LazyLock<Arc<Known>> = LazyLock::new(|| Arc::new(Known::new(Moves::nothing(), None)));
         Arc::clone(&KNOWN)
     }
 
     pub fn is_unseen(&self) -> bool {
         self.statement.operation == Operation::Transfer
-    }
-
-    /// What the request's bytes belong to.
-    pub fn asked(&self) -> &Arc<Movement> {
-        if self.late { &self.request } else { &self.named }
     }
 
     /// Rows that it returns are counted: those of other commands are words about what they did.
@@ -85,18 +69,12 @@ impl Known {
         if !self.returns() {
             return Arc::clone(&self.named);
         }
-        let hash = fingerprint(names).0[0] ^ u64::from(whole);
-        if let Some((_, known)) = self.described.get().filter(|(known, _)| *known == hash) {
-            return Arc::clone(known);
-        }
-        let made = Arc::new(Movement::of(Operation::Select, Side::Server, Arc::new(self.described_as(names, whole))));
-        let _ = self.described.set((hash, Arc::clone(&made)));
-        made
+        self.described(names, whole, || self.described_as(names, whole))
     }
 
     /// The same as they were described before, where that is not repeated.
     pub fn rows_as_before(&self) -> Arc<Movement> {
-        self.described.get().map_or_else(|| self.rows(&[], false), |(_, known)| Arc::clone(known))
+        self.described_first().unwrap_or_else(|| self.rows(&[], false))
     }
 
     fn described_as(&self, described: &[u8], whole: bool) -> ObjectSet {

@@ -1,60 +1,19 @@
 //! Conversations of real servers and clients, and what the specification says of what none of them does.
 
 use super::*;
-use crate::protocols::testing::{
-    self, CLIENT, Played, Recording, SERVER, Script, Step, assert_conserved, bytes, play, play_script, recognise as recognise_script,
-    recordings_of, shared_checks,
-};
-
-fn all() -> Vec<Recording> {
-    recordings_of("tds")
-}
+use crate::protocols::testing::{self, CLIENT, Played, SERVER, Script, Step, assert_conserved, bytes, play, play_script, shared_checks};
 
 fn played(name: &str) -> Played {
     testing::played(&TDS, &testing::recording("tds", name))
 }
 
-/// `operation names [columns] rows messages` of every object set, summed.
 fn sets(played: &Played) -> Vec<String> {
-    let mut sums: BTreeMap<String, [i64; 2]> = BTreeMap::new();
-    for e in &played.events {
-        for set in e["objects"].as_array().unwrap() {
-            let join = |v: &Value| v.as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect::<Vec<_>>().join(" ");
-            let key = format!("{} {} [{}]", e["operation"].as_str().unwrap(), join(&set["names"]), join(&set["columns"]));
-            let sum = sums.entry(key).or_default();
-            sum[0] += set["rows"].as_i64().unwrap();
-            sum[1] += set["messages"].as_i64().unwrap();
-        }
-    }
-    sums.into_iter().map(|(key, [rows, messages])| format!("{key} {rows} {messages}")).collect()
+    played.sums()
 }
 
 #[test]
-fn every_recording_passes_the_shared_checks() {
-    for recording in all() {
-        println!("{}", recording.name);
-        let secrets: Vec<_> = recording.secrets.iter().map(String::as_str).collect();
-        shared_checks(&TDS, &recording.script, &secrets);
-    }
-}
-
-#[test]
-fn rows_are_those_of_the_clients_own_ledger() {
-    let mut wrong = Vec::new();
-    for recording in all() {
-        let found = testing::played(&TDS, &recording).rows();
-        if found != recording.ledger {
-            wrong.push(format!("{}: client {:?}, found {found:?}", recording.name, recording.ledger));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn every_recording_is_recognised() {
-    for recording in all() {
-        assert_eq!(recognise_script(&TDS, &recording.script), Recognition::Yes { client: CLIENT }, "{}", recording.name);
-    }
+fn every_recording_is_recognised_counts_its_clients_rows_and_passes_the_shared_checks() {
+    testing::every_recording(&TDS);
 }
 
 #[test]

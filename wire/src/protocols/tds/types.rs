@@ -52,6 +52,11 @@ impl<'a> Read<'a> {
 
 /// Text in UTF-16.
 pub(super) fn text(bytes: &[u8]) -> String {
+    // Nearly all of it is ASCII.
+    if bytes.chunks_exact(2).all(|pair| pair[0] < 0x80 && pair[1] == 0) {
+        let narrow = bytes.chunks_exact(2).map(|pair| pair[0]).collect();
+        return String::from_utf8(narrow).unwrap_or_default();
+    }
     let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }

@@ -1,44 +1,33 @@
 //! Statements, read once for all connections of a sensor.
 
-use crate::protocols::texts::{Texts, Weighed, fingerprint, under};
+use crate::protocols::texts::{Moves, Texts, fingerprint, under};
 use crate::sql::{self, Statement};
 use crate::windows::{Movement, ObjectSet, Operation, Side};
+use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
 /// One statement.
 pub(crate) struct Known {
-    pub statement: Statement,
-    /// What the request's bytes belong to where the answer tells the rest.
-    pub request: Arc<Movement>,
-    /// What it moves, as far as its text tells.
-    pub named: Arc<Movement>,
-    /// It is counted when it is answered.
-    pub late: bool,
-    size_bytes: usize,
+    moves: Moves,
+}
+
+impl Deref for Known {
+    type Target = Moves;
+
+    fn deref(&self) -> &Moves {
+        &self.moves
+    }
 }
 
 impl Known {
     fn new(statement: Statement) -> Self {
-        let objects = Arc::new(statement.objects(None));
-        let size_bytes =
-            512 + objects.names.iter().chain(&objects.columns).chain(&statement.reads).map(|n| 2 * n.len() + 64).sum::<usize>();
-        let (operation, from) = (statement.operation, statement.from);
-        let request = Arc::new(Movement::new(operation, from));
-        let bare = matches!(operation, Operation::Connect | Operation::Transfer);
-        let named = if bare { Arc::clone(&request) } else { Arc::new(Movement::of(operation, from, objects)) };
-        let late = matches!(operation, Operation::Select | Operation::Admin);
-        Self { statement, request, named, late, size_bytes }
+        Self { moves: Moves::new(statement) }
     }
 
     /// Rows of a cursor whose statement was not seen.
     pub fn unseen() -> Arc<Self> {
         static KNOWN: LazyLock<Arc<Known>> = LazyLock::new(|| Arc::new(Known::new(Statement::unknown(Operation::Select, Side::Server))));
         Arc::clone(&KNOWN)
-    }
-
-    /// What the request's bytes belong to.
-    pub fn asked(&self) -> &Arc<Movement> {
-        if self.late { &self.request } else { &self.named }
     }
 
     /// Rows that it returns are counted, or those that it changed.
@@ -64,12 +53,6 @@ impl Known {
         sql::add_names(&mut columns, &self.statement.reads);
         let known = self.named.objects.as_deref().cloned().unwrap_or_default();
         Arc::new(Movement::of(Operation::Select, Side::Server, Arc::new(ObjectSet { columns, ..known })))
-    }
-}
-
-impl Weighed for Known {
-    fn size_bytes(&self) -> usize {
-        self.size_bytes
     }
 }
 

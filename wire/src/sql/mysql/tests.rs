@@ -1,15 +1,10 @@
 //! Statements as MySQL's clients write them: what is read of each, and that no literal is.
 
 use super::*;
+use crate::sql::tests::{named as tables, only};
 
 fn one(text: &str) -> Statement {
-    let mut statements = read(text.as_bytes(), true, Mode::default());
-    assert_eq!(statements.len(), 1, "{text}: {statements:?}");
-    statements.remove(0)
-}
-
-fn tables(statement: &Statement) -> String {
-    statement.tables.iter().map(|t| t.name.as_str()).chain(statement.names.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+    only(text, read(text.as_bytes(), true, Mode::default()))
 }
 
 #[test]

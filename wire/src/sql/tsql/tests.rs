@@ -2,19 +2,14 @@
 
 use super::*;
 use crate::protocols::testing::Random;
+use crate::sql::tests::{named as tables, only};
 
 fn batch(text: &str) -> Vec<Statement> {
     read(text.as_bytes(), true, Quotes::Names).statements
 }
 
 fn one(text: &str) -> Statement {
-    let mut statements = batch(text);
-    assert_eq!(statements.len(), 1, "{text}: {statements:?}");
-    statements.remove(0)
-}
-
-fn tables(statement: &Statement) -> String {
-    statement.tables.iter().map(|t| t.name.as_str()).chain(statement.names.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+    only(text, batch(text))
 }
 
 #[test]
