@@ -8,21 +8,17 @@ those of MESSAGES less those of a tenth of it, so that start-up is no part of th
 """
 
 import random
-import re
 import struct
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.instructions import capture, each
 from examples.plant import pubsub
 from examples.plant.sparkplug import EdgeNode, Table
 
-REPLAY = Path(__file__).parent.parent / "wire" / "target" / "release" / "examples" / "replay"
-SEGMENT_BYTES = 1448
 MESSAGES = 20_000
-FLAGS_ACK, FLAGS_SYN, FLAGS_SYN_ACK = 0x10, 0x02, 0x12
 CONNECT = bytes.fromhex("101000044d5154540402003c0004") + b"edge"
 
 Said = tuple[str, bytes, int]
@@ -66,47 +62,12 @@ def stream(said: Sequence[Said], messages: int) -> Iterator[bytes]:
         yield b"\x30" + length + bytes([left]) + body
 
 
-def capture(path: Path, said: Sequence[Said], messages: int) -> None:
-    """The connection as a capture file, a millisecond between segments."""
-    whole = b"".join(stream(said, messages))
-    with path.open("wb") as file:
-        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 101))
-        sequence, now_us = 1000, 1_775_000_000_000_000
-        ends = (bytes([10, 10, 1, 10]), 50_000), (bytes([10, 30, 0, 10]), 1883)
-
-        def frame(forward: bool, number: int, acknowledged: int, flags: int, payload: bytes = b"") -> None:
-            (source, source_port), (destination, port) = ends if forward else ends[::-1]
-            tcp = struct.pack("!HHIIBBHHH", source_port, port, number, acknowledged, 0x50, flags, 0xFFFF, 0, 0) + payload
-            packet = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, 6, 0) + source + destination + tcp
-            file.write(struct.pack("<IIII", now_us // 1_000_000, now_us % 1_000_000, len(packet), len(packet)) + packet)
-
-        frame(True, sequence - 1, 0, FLAGS_SYN)
-        frame(False, 499, sequence, FLAGS_SYN_ACK)
-        for start in range(0, len(whole), SEGMENT_BYTES):
-            piece = whole[start : start + SEGMENT_BYTES]
-            now_us += 1000
-            frame(True, sequence, 500, FLAGS_ACK, piece)
-            sequence = (sequence + len(piece)) % 2**32
-
-
-def instructions(path: Path) -> int:
-    """Of the packet path alone, over one capture."""
-    with tempfile.NamedTemporaryFile() as out:
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", str(REPLAY), str(path)]
-        finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = re.search(r"Collected : (\d+)", finished.stderr)
-    if found is None:
-        raise SystemExit(f"callgrind said nothing: {finished.stderr[-300:]}")
-    return int(found[1])
-
-
 def per_message(folder: Path, said: Sequence[Said], messages: int) -> float:
-    counts = []
-    for number in (messages // 10, messages):
-        path = folder / f"{number}.pcap"
-        capture(path, said, number)
-        counts.append(instructions(path))
-    return (counts[1] - counts[0]) / (messages - messages // 10)
+    def write(path: Path, number: int) -> None:
+        # Segments are full: how many messages one has is part of what a message costs.
+        capture(path, [(True, b"".join(stream(said, number)))], 1883)
+
+    return each(folder / "messages.pcap", write, messages)
 
 
 def main() -> None:

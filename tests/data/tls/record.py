@@ -92,3 +92,5 @@ if __name__ == "__main__":
     into = pathlib.Path(sys.argv[1])
     record(into / "tls12-mutual.txt", ssl.TLSVersion.TLSv1_2, True, ["postgresql"])
     record(into / "tls13.txt", ssl.TLSVersion.TLSv1_3, False, ["h2", "http/1.1"])
+    # SQL Server's "strict" is TLS before anything else (MS-TDS 2.1).
+    record(into / "tds-strict.txt", ssl.TLSVersion.TLSv1_3, False, ["tds/8.0"])

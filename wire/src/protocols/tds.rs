@@ -29,6 +29,7 @@ use statements::Known;
 pub(crate) use statements::Texted;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
+use tokens::Features;
 use types::{Era, Width};
 
 /// SQL text that is read, in characters; of a longer one, its beginning.
@@ -144,8 +145,7 @@ struct Core {
     prepared_bytes: usize,
     claims: Claims,
     gathered: Option<Box<Gathered>>,
-    /// Columns may be encrypted by the client's keys.
-    encrypts: bool,
+    features: Features,
     logged_in: bool,
     /// Windows are marked since a gap; for good if what was lost may have changed what the session means.
     marked: bool,
@@ -272,7 +272,7 @@ impl Tds {
                 prepared_bytes: 0,
                 claims: Claims::default(),
                 gathered: options.facts.then(Box::default),
-                encrypts: false,
+                features: Features::default(),
                 logged_in: options.midstream,
                 marked: options.midstream,
                 for_good: options.midstream,

@@ -985,6 +985,20 @@ mod tests {
     }
 
     #[test]
+    fn sql_servers_strict_encryption_is_sizes_and_shows_as_alpn() {
+        let script = recording(include_str!("../../../tests/data/tls/tds-strict.txt"));
+        assert_eq!(testing::recognise(&crate::protocols::tds::TDS, &script), Recognition::No);
+        let played = testing::play_script(decoder(WHOLE), &script);
+        assert_eq!(facts(&played)["client_hellos"][0]["alpn"], json!(["tds/8.0"]));
+        for e in &played.events {
+            assert_eq!(
+                (&e["depth"], &e["account"], &e["account_from"], &e["rows"]),
+                (&json!("sizes"), &Value::Null, &json!("unknown"), &json!(0))
+            );
+        }
+    }
+
+    #[test]
     fn ja4_matches_its_published_example() {
         // FoxIO's technical description of JA4: the ciphers and extensions of its example, and the result.
         let u16s = |text: &str| text.split(',').map(|v| u16::from_str_radix(v, 16).unwrap()).collect::<Vec<_>>();

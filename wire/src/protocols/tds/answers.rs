@@ -41,7 +41,7 @@ fn operation(command: u16) -> Option<Operation> {
 impl Session {
     pub(super) fn answer_begins(&mut self, core: &mut Core, out: &mut Recorder<'_>) {
         self.server.set_era(core.era.unwrap_or(Era::V72));
-        self.server.set_encrypts(core.encrypts);
+        self.server.set_features(core.features);
         self.server.begin();
         self.answer_is_new = true;
         self.result = None;
@@ -133,10 +133,10 @@ impl Session {
                     core.first_database.clone_from(&core.database);
                 }
             }
-            Event::Features { encrypts } => {
+            Event::Features(features) => {
                 self.spend(core, Side::Server, bytes);
-                core.encrypts |= encrypts;
-                self.server.set_encrypts(core.encrypts);
+                core.features = features;
+                self.server.set_features(features);
             }
             Event::Returned(value) => {
                 self.spend(core, Side::Server, bytes);

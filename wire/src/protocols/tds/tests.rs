@@ -156,6 +156,102 @@ fn attention_session_state_and_features_are_passed_over() {
     assert_eq!(sets(&played), ["select mes.dbo.t [id part] 1 1", "select mes.dbo.u [id part] 2 1"]);
 }
 
+/// DATACLASSIFICATION (MS-TDS 2.2.7.5): a label, a type of information, and of two columns the first has both. `rank`: of the second
+/// version.
+fn classified(rank: &str) -> String {
+    let (label, kind) = ("01 4700 01 3100", "01 4300 01 3200");
+    format!("a3 0100 {label} 0100 {kind} {rank} 0200 0100 0000 0000 {rank} 0000")
+}
+
+#[test]
+fn classes_that_the_server_tells_of_columns_are_passed_over_in_the_version_that_was_agreed_on() {
+    // FEATUREEXTACK of feature 9: the version, and whether it is on (2.2.7.11).
+    let agreed = |version: u8, on: u8| format!("ae 09 02000000 {version:02x} {on:02x} ff");
+    let rows = |said: &str, classes: &str| {
+        of(&[batch("SELECT id, part FROM dbo.t"), answer(&format!("{said} {SHAPE} {classes} {ROW} {ROW} {}", done(0xc1, 2)))])
+    };
+    for (version, rank) in [(1, ""), (2, "0a000000")] {
+        assert_eq!(sets(&rows(&agreed(version, 1), &classified(rank))), ["select mes.dbo.t [id part] 2 1"]);
+    }
+    // Where it was not agreed on, or is of a version that nobody knows, nothing behind it is counted, and that is said.
+    for said in [String::new(), agreed(2, 0), agreed(3, 1)] {
+        let played = rows(&said, &classified("0a000000"));
+        assert_eq!(sets(&played), ["select mes.dbo.t [id part] 0 1", "select unknown [*] 0 0"], "{said}");
+        assert!(played.events.iter().any(|e| e["completeness"]["state"] == "lossy"), "{said}");
+    }
+}
+
+#[test]
+fn json_and_vectors_are_walked() {
+    // JSONTYPE has no length in its description and comes in chunks (2.2.5.4.4, 2.2.5.6); VECTORTYPE has one of two bytes, and the type
+    // of its numbers; its value has eight bytes in front of them.
+    let columns = "81 0300 00000000 0900 f4 03 64006f006300 00000000 0900 f5 1400 00 01 7600 00000000 0900 26 04 02 69006400";
+    let json = "feffffffffffffff 05000000 7b2261223a 02000000 317d 00000000";
+    let vector = "1400 a901 0300 00 000000 0000803f 00000040 00004040";
+    let one = format!("d1 {json} {vector} 04 01000000");
+    // NULLs as values, and as bits in front.
+    let (two, three) = ("d1 ffffffffffffffff ffff 00", "d2 03 04 02000000");
+    let played = of(&[batch("SELECT doc, v, id FROM dbo.t"), answer(&format!("{columns} {one} {two} {three} {one} {}", done(0xc1, 4)))]);
+    assert_eq!(sets(&played), ["select mes.dbo.t [doc v id] 4 1"]);
+}
+
+#[test]
+fn federated_login_is_told_and_its_token_is_not() {
+    // LOGIN7 with FeatureExt of feature 2, library 2: the token comes in a message of its own, after the server has said for whom it is to
+    // be (2.2.6.3, 2.2.6.4, 2.2.7.12).
+    let mut login = vec![0_u8; 94];
+    login[4..8].copy_from_slice(&[4, 0, 0, 0x74]);
+    login[27] = 0x10;
+    for (at, (place, units)) in [(36, (94_u16, 2_u16)), (40, (98, 0)), (48, (98, 3)), (56, (104, 4)), (68, (98, 0))] {
+        login[at..at + 2].copy_from_slice(&place.to_le_bytes());
+        login[at + 2..at + 4].copy_from_slice(&units.to_le_bytes());
+    }
+    login.extend([wide("pc"), wide("mes"), bytes("6c000000"), bytes("02 02000000 05 01 ff")].concat());
+    let length = u32::try_from(login.len()).unwrap().to_le_bytes();
+    login[..4].copy_from_slice(&length);
+    let token = wide("synthetic-token-71");
+    let said = [u32::try_from(token.len() + 4).unwrap().to_le_bytes(), u32::try_from(token.len()).unwrap().to_le_bytes()].concat();
+    let script: Script = entry()[..2]
+        .iter()
+        .cloned()
+        .chain([
+            (CLIENT, packet(LOGIN, &login)),
+            answer("ee 0d000000 01000000 02 00000000 0d000000"),
+            (CLIENT, packet(FEDERATED, &[said, token].concat())),
+            answer(&format!("ad 0600 01 74000004 00 ae 02 00000000 ff {}", done(0, 0))),
+            batch("SELECT id, part FROM dbo.t"),
+            answer(&format!("{SHAPE} {ROW} {}", done(0xc1, 1))),
+        ])
+        .collect();
+    let played = play_script(decoder(Options { facts: true, midstream: false }), &script);
+    assert_eq!(played.error, None);
+    let last = played.events.last().unwrap();
+    assert_eq!((&last["account"], &last["account_from"]), (&Value::Null, &json!("unknown")));
+    assert_eq!((&last["application"], &last["protection"]["authentication"]), (&json!("mes"), &json!("fedauth")));
+    assert_eq!(sets(&played), ["select dbo.t [id part] 1 1"]);
+    assert!(!format!("{:?} {:?}", played.events, played.facts).contains("synthetic-token-71"));
+    shared_checks(&TDS, &script, &["synthetic-token-71"]);
+}
+
+#[test]
+fn sessions_of_one_connection_share_what_was_agreed_on() {
+    // MC-SMP 2.2.1: SYN opens session 0, DATA carries it.
+    let smp = |flags: u8, number: u32, body: &[u8]| {
+        let length = u32::try_from(body.len() + 16).unwrap().to_le_bytes();
+        [&[SMP, flags, 0, 0][..], &length, &number.to_le_bytes(), &4_u32.to_le_bytes(), body].concat()
+    };
+    let rows = packet(ANSWER, &bytes(&format!("{SHAPE} {} {ROW} {}", classified("0a000000"), done(0xc1, 1))));
+    let mut script = entry();
+    // The answer to the login, with the feature in front.
+    let logged_in = script.pop().unwrap().1;
+    script.push((SERVER, packet(ANSWER, &[bytes("ae 09 02000000 02 01 ff"), logged_in[HEADER_BYTES..].to_vec()].concat())));
+    script.extend([(CLIENT, smp(1, 0, &[])), (CLIENT, smp(8, 1, &batch("SELECT id, part FROM dbo.t").1)), (SERVER, smp(8, 1, &rows))]);
+    let played = play_script(decoder(Options { facts: true, midstream: false }), &script);
+    assert_eq!(played.error, None);
+    assert_eq!(sets(&played), ["select mes.dbo.t [id part] 1 1"]);
+    shared_checks(&TDS, &script, &[]);
+}
+
 #[test]
 fn columns_that_the_clients_keys_encrypt_are_walked() {
     // FEATUREEXTACK of COLUMNENCRYPTION; one key; a column whose values are VARBINARY and mean INT.

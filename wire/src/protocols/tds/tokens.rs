@@ -13,6 +13,10 @@ const ALTROW: u8 = 0xd3;
 /// Shapes of rows that COMPUTE adds to one answer.
 const ALTERNATIVES_MAX: usize = 16;
 
+/// Features that the server acknowledges (MS-TDS 2.2.6.4).
+const COLUMN_ENCRYPTION: u8 = 4;
+const CLASSIFICATION: u8 = 9;
+
 /// Rows that one statement may have changed; a larger number is not taken for one.
 const COUNT_MAX: u64 = 1 << 40;
 
@@ -34,13 +38,20 @@ pub(super) enum Event {
     /// The session is as after its login.
     Reset,
     LoginAck(Era),
-    Features {
-        encrypts: bool,
-    },
+    Features(Features),
     /// A value that a procedure hands back.
     Returned(Option<i64>),
     /// The rest of the message is not read.
     Lost,
+}
+
+/// What of the features that server and client agree on changes how an answer is written (MS-TDS 2.2.7.11).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Features {
+    /// Columns may be encrypted by the client's keys.
+    pub encrypts: bool,
+    /// The version of data classification; 0 if there is none.
+    pub classifies: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +94,7 @@ enum State {
 
 pub(super) struct Tokens {
     shape: Shape,
-    /// Labels of sensitive columns have a rank (data classification, version 2).
-    ranked: bool,
+    features: Features,
     state: State,
     /// An item whose end is not there yet.
     carry: Vec<u8>,
@@ -106,7 +116,7 @@ impl Tokens {
     pub fn new(place: Place) -> Self {
         Self {
             shape: Shape { era: Era::V72, place, encrypts: false, keys: false },
-            ranked: false,
+            features: Features::default(),
             state: State::Token,
             carry: Vec::new(),
             skip: 0,
@@ -125,8 +135,9 @@ impl Tokens {
         self.shape.era = era;
     }
 
-    pub fn set_encrypts(&mut self, encrypts: bool) {
-        self.shape.encrypts = encrypts;
+    pub fn set_features(&mut self, features: Features) {
+        self.shape.encrypts = features.encrypts;
+        self.features = features;
     }
 
     /// Another message begins.
@@ -420,7 +431,7 @@ impl Tokens {
                 Event::Nothing
             }
             0xa3 => {
-                classification(&mut read, self.ranked)?;
+                classification(&mut read, self.features.classifies)?;
                 Event::Nothing
             }
             _ => return Err(Wrong::Unknown),
@@ -466,7 +477,7 @@ impl Tokens {
 
     /// FEATUREEXTACK (MS-TDS 2.2.7.11).
     fn features(&mut self, read: &mut Read<'_>) -> Got<Event> {
-        let (mut encrypts, mut ranked) = (false, false);
+        let mut features = self.features;
         loop {
             let id = read.u8()?;
             if id == 0xff {
@@ -477,11 +488,13 @@ impl Tokens {
                 return Err(Wrong::Unknown);
             }
             let data = read.take(length)?;
-            encrypts |= id == 4 && data.first().is_some_and(|version| *version > 0);
-            ranked |= id == 9 && data.first().is_some_and(|version| *version > 1);
+            match (id, data) {
+                (COLUMN_ENCRYPTION, [version, ..]) => features.encrypts |= *version > 0,
+                (CLASSIFICATION, [version, enabled, ..]) if *enabled != 0 => features.classifies = *version,
+                _ => {}
+            }
         }
-        self.ranked |= ranked;
-        Ok(Event::Features { encrypts })
+        Ok(Event::Features(features))
     }
 }
 
@@ -550,8 +563,13 @@ fn alternative(read: &mut Read<'_>, shape: Shape) -> Got<(u16, Vec<Width>)> {
     Ok((id, widths))
 }
 
-/// DATACLASSIFICATION (MS-TDS 2.2.7.5).
-fn classification(read: &mut Read<'_>, ranked: bool) -> Got<()> {
+/// DATACLASSIFICATION (MS-TDS 2.2.7.5), of the version that was agreed on: the second one adds ranks. One that nobody asked for, or a
+/// later one, is not read.
+fn classification(read: &mut Read<'_>, version: u8) -> Got<()> {
+    if !(1..=2).contains(&version) {
+        return Err(Wrong::Unknown);
+    }
+    let ranked = version == 2;
     for _ in 0..2 {
         for _ in 0..read.u16()? {
             read.short_text()?;
