@@ -14,6 +14,7 @@ from collectors import tail
 from collectors.feed import FeedError, Told
 from collectors.logins import Logins
 from hopwatch.events import Flow, parse
+from tests.collectors.killing import told_once
 
 SERVER = "10.20.1.23:1433"
 Json = dict[str, Any]
@@ -126,18 +127,9 @@ def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path,
     monkeypatch.setattr(tail, "PIECE_BYTES_MAX", 400)
     records = [plain(second=n, client_port=50_000 + n, session=str(n)) for n in range(20)]
     records += [plain("logout", 20 + n, session=str(n)) for n in range(20)]
-    whole = everything(written(tmp_path, *records))
+    written(tmp_path, *records)
+    whole = told_once(lambda: reader(tmp_path), tmp_path / "place", kills=12)
     assert len({flow.flow_id for flow in flows(whole)}) == 20
-    for killed_at in range(12):
-        (tmp_path / "place").unlink()
-        found: list[bytes] = []
-        for turn, batch in enumerate(reader(tmp_path).batches(lambda: False, follow=False)):
-            if turn == killed_at:
-                found += batch if killed_at % 2 else []
-                break
-            found += batch
-        found += everything(reader(tmp_path))
-        assert list(dict.fromkeys(found)) == whole, f"killed after {killed_at} batches"
 
 
 def test_what_is_told_wrongly_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collectors import tail
 from collectors.feed import FeedError, Told
 from collectors.mosquitto_log import MosquittoLog
 from hopwatch.events import Flow, parse
+from tests.collectors.killing import told_once
 
 BROKER = "10.10.5.3"
 STAMP = "2026-04-07T10:42:08+0000: "
@@ -219,19 +220,8 @@ def test_ports_that_are_none_are_refused(tmp_path: Path) -> None:
 def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail, "PIECE_BYTES_MAX", 500)
     (tmp_path / "a.log").write_text(text(day(turns=30)))
-    whole = everything(reader(tmp_path))
+    whole = told_once(lambda: reader(tmp_path), tmp_path / "place", kills=30)
     assert len(whole) > 12
-    for killed_at in range(30):
-        (tmp_path / "place").unlink()
-        told: list[bytes] = []
-        for turn, batch in enumerate(batches(reader(tmp_path))):
-            if turn == killed_at:
-                # The batch may have been handed over, or not: both readers say the same.
-                told += batch if killed_at % 2 else []
-                break
-            told += batch
-        told += everything(reader(tmp_path))
-        assert list(dict.fromkeys(told)) == whole, f"killed after {killed_at} batches"
 
 
 def test_a_log_that_grows_while_its_reader_is_killed_is_told_once(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from collectors import tail
 from collectors.feed import FeedError, Told
 from collectors.postgresql_log import PostgresqlLog
 from hopwatch.events import Flow, Loss, parse
+from tests.collectors.killing import told_once
 
 CLIENT, SERVER = ("10.30.0.20", 50_001), ("10.20.1.21", 5432)
 SECRET = "hunter2"
@@ -244,19 +245,8 @@ def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path,
     monkeypatch.setattr(tail, "PIECE_BYTES_MAX", 1_000)
     text = as_json([line for lines in zip(session(turns=9), session(50_002, turns=9), strict=True) for line in lines])
     (tmp_path / "a.json").write_text(text)
-    whole = everything(reader(tmp_path))
+    whole = told_once(lambda: reader(tmp_path), tmp_path / "place", kills=30)
     assert len(whole) > 12
-    for killed_at in range(30):
-        (tmp_path / "place").unlink()
-        told: list[bytes] = []
-        for turn, batch in enumerate(batches(reader(tmp_path))):
-            if turn == killed_at:
-                # The batch may have been handed over, or not: both readers say the same.
-                told += batch if killed_at % 2 else []
-                break
-            told += batch
-        told += everything(reader(tmp_path))
-        assert list(dict.fromkeys(told)) == whole, f"killed after {killed_at} batches"
 
 
 def test_a_log_that_grows_while_its_reader_is_killed_is_told_once(tmp_path: Path) -> None:

@@ -22,17 +22,14 @@ from examples.plant.network import Host, Network, network
 from examples.plant.record import recording
 from examples.plant.watched import Json, replay, stored_flows
 from hopwatch.events import Flow, Loss, parse
+from tests.integration.declared import HEAD
 
 ADDRESSES = {"uns": "10.30.0.10", "edge-l1": "10.10.1.10", "ml": "10.40.8.40"}
 PASSWORD = "only-for-this-test"
 TIMEOUT_S = 20.0
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {{by: h.keller, ticket: CHG-1, date: 2026-01-12}}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD
+    + """\
 unlisted: critical
 classes:
   telemetry: {{sensitivity: confidential, transit: tls1.2, keep_max: 2y, off_site: approved}}
@@ -62,6 +59,7 @@ hops:
     {{who: svc_ml, from: uns, to: ml, via: c-ml, may: [subscribe], what: [tags], why: OEE forecast, limit: 40 MiB / 1h, keep: 24h,
      approved: {{by: a.ruiz, ticket: CHG-3}}}}
 """
+)
 
 Ledger = Counter[tuple[str, str, str]]
 """Account, operation and topic: how many messages, and under the topic with ``/bytes`` behind it how many bytes of payload."""

@@ -21,18 +21,15 @@ from examples.plant import servers
 from examples.plant.network import Host, Network, network
 from examples.plant.record import recording
 from examples.plant.watched import Json, hopwatch, replay, stored_flows
+from tests.integration.declared import HEAD
 
 MIB = 1 << 20
 BODY = 10 * MIB
 ADDRESSES = {"web": "10.20.1.40", "mw": "10.30.0.20", "proxy-out": "10.30.0.40"}
 PASSWORD = "only-for-this-test"  # Goes over the wire in base64, into no event.
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {{by: h.keller, ticket: CHG-1, date: 2026-01-12}}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD
+    + """\
 unlisted: critical
 classes:
   production: {{sensitivity: confidential, transit: any, keep_max: 2y, off_site: approved}}
@@ -58,6 +55,7 @@ hops:
     {{who: svc_report, from: mw, to: reports, via: c-up, may: [put], what: [scrap], why: scrap analysis, limit: 1 GiB / 1h, keep: 7d,
      approved: {{by: h.keller, ticket: CHG-3}}}}
 """
+)
 
 
 class Reports(http.server.BaseHTTPRequestHandler):

@@ -24,16 +24,13 @@ from examples.plant.network import Network, loopback_capture_works, namespaces_w
 from examples.plant.record import recording
 from examples.plant.watched import Json, replay, stored_flows
 from hopwatch.events import Flow, parse
+from tests.integration.declared import HEAD
 from tests.integration.mariadb import PASSWORD, MariaDB, answers, started
 
 ADDRESSES = {"mes-db": "10.20.1.21", "mw": "10.30.0.20"}
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {{by: h.keller, ticket: CHG-1, date: 2026-01-12}}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD
+    + """\
 classes:
   production: {{sensitivity: confidential, transit: tls1.2, keep_max: 2y, off_site: approved}}
 zones:
@@ -54,6 +51,7 @@ hops:
     {{who: svc_mw, from: mes-db, to: mw, via: c-down, may: [select], what: [lots], why: scrap analysis, limit: 5000 rows / 1h, keep: 7d,
      approved: {{by: h.keller, ticket: CHG-2}}}}
 """
+)
 FOLLOW = """
 import os, sys
 from pathlib import Path

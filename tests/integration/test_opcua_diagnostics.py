@@ -23,6 +23,7 @@ from examples.plant.network import Network, network
 from examples.plant.record import recording
 from examples.plant.watched import Json, replay, stored_flows, watching
 from hopwatch.events import Flow, Loss, parse
+from tests.integration.declared import HEAD
 
 pytestmark = pytest.mark.long
 
@@ -34,13 +35,9 @@ QUIET_S = 2.5
 """Longer than two questions to the server."""
 
 ADDRESSES = {"opc": "10.10.1.10", "historian": "10.20.1.30"}
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {{by: h.keller, ticket: CHG-1, date: 2026-01-12}}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD
+    + """\
 unlisted: critical
 classes:
   telemetry: {{sensitivity: confidential, transit: tls1.2, keep_max: 2y, off_site: approved}}
@@ -66,6 +63,7 @@ hops:
     {{who: hopwatch, from: opc, to: historian, via: c-cell, may: [subscribe, read, browse], what: [press], why: monitoring of data movement,
      limit: 20k values / 1h, keep: 1d, approved: {{by: a.ruiz, ticket: CHG-3}}}}
 """
+)
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:

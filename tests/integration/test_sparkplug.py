@@ -15,19 +15,16 @@ from examples.plant.network import Network, network
 from examples.plant.record import recording
 from examples.plant.sparkplug import EdgeNode, Table, Value
 from examples.plant.watched import Json, replay, stored_flows
+from tests.integration.declared import HEAD
 
 ADDRESSES = {"edge": "10.10.1.10", "uns": "10.30.0.10", "ml": "10.40.8.40"}
 PASSWORD = "only-for-this-test"
 PORT = 1883
 EDGES = ("within", "beyond", "tabled", "named", "packed", "raw")
 LIMIT = 500
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {{by: h.keller, ticket: CHG-1, date: 2026-01-12}}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD
+    + """\
 unlisted: critical
 classes:
   telemetry: {{sensitivity: internal, transit: any, keep_max: 2y, off_site: approved}}
@@ -54,6 +51,7 @@ hops:
      approved: {{by: h.keller, ticket: CHG-3}}}}
 {hops}
 """
+)
 ACCOUNT = "  svc_{name}: {{kind: service, owner: ot-data, from: [edge-l1], auth: password}}\n"
 HOP = """  publish-{name}:
     {{who: svc_{name}, from: edge-l1, to: uns, via: c-edge, may: [publish], what: [tags], without: ["*.Operator"],
