@@ -27,7 +27,6 @@ from agent.segments import SEGMENT_S, Imports, SegmentWriter, Sign, Verify
 from agent.spool import Spool
 from agent.vault import VaultError
 from collectors import packets
-from collectors.slow.path import slowed
 from hopwatch import flags
 from hopwatch.bus import LogError
 from hopwatch.bus.connection import SECRETS, Connection
@@ -38,6 +37,7 @@ from hopwatch.events import EventError, parse
 from hopwatch.feeds import KINDS, Feeds
 from hopwatch.metrics import Figures
 from hopwatch.process import Ending, say
+from hopwatch.sensing import listening, sensor_of
 from hopwatch.version import version
 
 DONE, FAULTS, WRONG = 0, 1, 2
@@ -96,15 +96,7 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         # An agent's events are numbered under one name.
         raise ConfigError("agent: a server's log needs an agent of its own: --agent FEED, and neither -r nor -i")
     making = _sink(arguments, settings)
-    sensor = sensors(
-        settings.plant,
-        settings.agent,
-        tap=settings.tap,
-        verify_checksums=settings.verify_checksums,
-        vlans_equal=settings.vlans_equal,
-        tap_of=settings.tap_of,
-    )
-    sensor = slowed(sensor, settings.plugins)
+    sensor = sensor_of(settings, settings.plant, sensors)
     with contextlib.ExitStack() as stack:
         spool = Spool(settings.spool, size_bytes_max=settings.spool_bytes_max)
         stack.callback(spool.close)
@@ -124,7 +116,7 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         elif feeds.names():
             batches = feeds.alongside(None, stopping, live=True, beat=False)
         else:
-            batches = packets.from_interfaces(sensor, settings.interfaces, stopping, bpf=settings.bpf, snaplen=settings.snaplen)
+            batches = listening(settings, sensor, stopping)
         stack.enter_context(ending(agent.stop))
         stack.enter_context(running.reloading())
         ended = agent.run(running.seen(batches), (packets.CaptureError,), live=not files)

@@ -16,7 +16,6 @@ from rich.console import Console
 from agent.clock import ClockState
 from agent.health import Health, beating
 from collectors import packets
-from collectors.slow.path import slowed
 from detectors.judgement import Judgement
 from detectors.online import Online, online
 from detectors.verdict import VerdictDetector
@@ -34,6 +33,7 @@ from hopwatch.feeds import KINDS, Feeds
 from hopwatch.figures import Metered, Tally
 from hopwatch.located import Located
 from hopwatch.process import FINDINGS, NOTHING, WRONG, Wrong, ending, mute, rare_collections, say
+from hopwatch.sensing import listening, sensor_of
 from hopwatch.sizes import TableSizes
 from hopwatch.store import Store
 from hopwatch.store.embedded import EmbeddedStore
@@ -74,15 +74,7 @@ def watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
     architecture = load(chosen.declaration, at=chosen.at, approvers=chosen.approvers)
     edition = _edition(chosen.declaration, chosen.at)
     feeds = Feeds(chosen, architecture.plant, version())
-    sensor = sensors(
-        architecture.plant,
-        chosen.agent,
-        tap=chosen.tap,
-        verify_checksums=chosen.verify_checksums,
-        vlans_equal=chosen.vlans_equal,
-        tap_of=chosen.tap_of,
-    )
-    sensor = slowed(sensor, chosen.plugins)
+    sensor = sensor_of(chosen, architecture.plant, sensors)
     with contextlib.ExitStack() as stack:
         log, store = _rooms(chosen, architecture, stack)
         shown = ", ".join([*(files or chosen.interfaces), *feeds.names()])
@@ -120,7 +112,7 @@ def watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         if files:
             batches = packets.from_files(sensor, files, stopping)
         elif chosen.interfaces:
-            batches = packets.from_interfaces(sensor, chosen.interfaces, stopping, bpf=chosen.bpf, snaplen=chosen.snaplen)
+            batches = listening(chosen, sensor, stopping)
             # Of a capture there are none: its events are of another time than now, and reading it twice gives the same.
             health = Health(architecture.plant, chosen.agent, version(), ClockState())
             batches = beating(batches, health, sensor.counters, time.monotonic, time.time_ns)
