@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from queue import Empty, Full, Queue
-from typing import Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from collectors.feed import FeedError, Told
+from collectors.feed import FeedError, Told, windows
 from hopwatch.events import Loss, dump, time_text
 
 SECRET_BYTES_MAX: Final = 4_096
@@ -66,6 +68,56 @@ class Heard(Generic[T]):
     def empty(self) -> bool:
         """Nothing waits."""
         return self._queue.empty()
+
+
+class Dialled(ABC, Generic[T]):
+    """A feed that dials a server and hears ``T`` of it. ``lives`` while it does."""
+
+    KIND: ClassVar[str]
+    OPTIONS: ClassVar[tuple[str, ...]]
+
+    def __init__(self, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> None:
+        """Reads what was told and the state; nothing is dialled yet.
+
+        Raises:
+            FeedError: a file cannot be read, or a part of what was told is wrong.
+        """
+        self._told = told.only(*self.OPTIONS)
+        self._state, self._now_ns = state, now_ns
+        self._place = [plant, told.feed, told.where]
+        self._windows = windows(plant, told.feed)
+        self._heard: Heard[T] = Heard()
+        self._counts: dict[str, int] = {}
+        self._events: list[bytes] = []
+        self.example, self.unreadable, self.lives = "", 0, False
+
+    @abstractmethod
+    def _dial(self) -> None:
+        """What the thread of the network does, until ``_heard.stopping``."""
+
+    @abstractmethod
+    def _follow(self, stopping: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[list[bytes]]:
+        """The events of what it hears, until ``stopping``."""
+
+    def batches(self, stopping: Callable[[], bool], *, follow: bool, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
+        """The events, until ``stopping``. Whoever asks for the next batch has the one before.
+
+        Raises:
+            FeedError: a server has no end to read to, or the state cannot be written.
+        """
+        name = f"{self.KIND} {self._told.feed}"
+        if not follow:
+            raise FeedError(f"{name}: a server is heard as it goes, there is nothing to read again: use -i")
+        network = thread(name, self._dial)
+        try:
+            yield from self._follow(stopping, sleep)
+        finally:
+            self._heard.stopping.set()
+            network.join(STOP_S)
+
+    def _count(self, name: str, count: int = 1) -> None:
+        if count:
+            self._counts[name] = self._counts.get(name, 0) + count
 
 
 def secret(told: Told, option: str) -> str | None:

@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from collectors.dialled import STOP_S, Heard, backoff, gap, number, secret, subject, thread, tls, tls_name
-from collectors.feed import POLL_S, FeedError, Told, windows
+from collectors.dialled import Dialled, backoff, gap, number, secret, subject, tls, tls_name
+from collectors.feed import POLL_S, FeedError, Told
 from collectors.log import read_state, write_state
 
 PACKET_BYTES_MAX: Final = 16 << 20
@@ -43,7 +43,6 @@ DROPPED: Final = "$SYS/broker/publish/messages/dropped"
 
 CONTROL: Final = "$CONTROL/dynamic-security/v1"
 LISTINGS: Final = ("listClients", "listGroups", "listRoles")
-OPTIONS: Final = ("user", "password_file", "ca", "cert", "key", "client", "filter", "version", "dynsec", "cleartext")
 
 Listing = dict[str, dict[str, str]]
 """``account:NAME``, ``group:NAME`` or ``role:NAME``: what is granted to it, and a hash of what else it may."""
@@ -119,19 +118,19 @@ class Coverage:
         self.hidden = max(self.hidden, received - self.base[0] - (self.seen - self.base[1]))
 
 
-class MqttBroker:
+class MqttBroker(Dialled[Item]):
     """One broker. ``lives`` while its subscription stands."""
 
-    KIND: ClassVar = "mqtt-broker"
+    KIND = "mqtt-broker"
+    OPTIONS = ("user", "password_file", "ca", "cert", "key", "client", "filter", "version", "dynsec", "cleartext")
 
     def __init__(self, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> None:
-        """Reads the state; nothing is dialled yet.
+        """As of every feed that dials.
 
         Raises:
-            FeedError: a file cannot be read, or a part of what was told is wrong.
+            FeedError: as there.
         """
-        told.only(*OPTIONS)
-        self._told, self._plant, self._feed, self._state, self._now_ns = told, plant, told.feed, state, now_ns
+        super().__init__(told, plant, state, now_ns)
         self._host, self._port, self._secure = _address(told)
         self._user, self._password = told.options.get("user"), secret(told, "password_file")
         self._name = told.options.get("client", "hopwatch")
@@ -144,15 +143,9 @@ class MqttBroker:
         self._subject = subject(told) if self._secure else None
         if self._password is not None and not self._secure and told.options.get("cleartext") != "yes":
             raise FeedError(f"{told.kind} {told.feed}: a password over mqtt:// can be read by anyone; mqtts://, or cleartext=yes")
-        self._windows = windows(plant, told.feed)
-        self._heard: Heard[Item] = Heard()
-        self._counts: dict[str, int] = {}
         self._coverage = Coverage()
         self._open: int | None = None
         self._touched = False
-        self.example, self.unreadable, self.lives = "", 0, False
-        self._events: list[bytes] = []
-        self._place = [plant, told.feed, told.where]
         said = read_state(state, self._place)
         self._until_ns: int | None = None if said is None else said["until_ns"]
         """Until when everything was handed over; None if there is nothing before."""
@@ -183,46 +176,34 @@ class MqttBroker:
         }
         return {f"mqtt_broker_{name}": count for name, count in (self._counts | more).items()}
 
-    def batches(self, stopping: Callable[[], bool], *, follow: bool, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
-        """The events, until ``stopping``. Whoever asks for the next batch has the one before.
-
-        Raises:
-            FeedError: a broker has no end to read to, or the state cannot be written.
-        """
-        if not follow:
-            raise FeedError(f"{self.KIND} {self._feed}: a broker is followed as it goes, there is nothing to read again: use -i")
-        network = thread(f"{self.KIND} {self._feed}", self._dial)
-        try:
-            yield self._told_changes()
-            saved_ns = 0
-            while not stopping():
-                items = self._heard.take(ITEMS_MAX)
-                known = len(self._changes)
-                for item in items:
-                    self._take(item)
-                if len(self._changes) > known:
-                    # Written before they are said: who is killed in between says them again.
-                    self._save()
-                    self._events += self._told_changes()
-                now_ns = self._now_ns()
-                save = bool(self._changes) or (self.lives and now_ns - saved_ns >= SAVE_NS)
-                if save:
-                    self._settle()
-                self._windows.advance(now_ns if not items or self._heard.empty else items[-1].time_ns)
-                events, self._events = self._events, []
-                yield [*events, *self._windows.take()]
-                if save:
-                    self._handed_over()
-                    saved_ns = now_ns
-                if not items:
-                    sleep(POLL_S)
-            if self._open is not None:
-                self._windows.close(self._open, self._now_ns())
-            yield self._windows.take()
-            self._handed_over()
-        finally:
-            self._heard.stopping.set()
-            network.join(STOP_S)
+    def _follow(self, stopping: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[list[bytes]]:
+        yield self._told_changes()
+        saved_ns = 0
+        while not stopping():
+            items = self._heard.take(ITEMS_MAX)
+            known = len(self._changes)
+            for item in items:
+                self._take(item)
+            if len(self._changes) > known:
+                # Written before they are said: who is killed in between says them again.
+                self._save()
+                self._events += self._told_changes()
+            now_ns = self._now_ns()
+            save = bool(self._changes) or (self.lives and now_ns - saved_ns >= SAVE_NS)
+            if save:
+                self._settle()
+            self._windows.advance(now_ns if not items or self._heard.empty else items[-1].time_ns)
+            events, self._events = self._events, []
+            yield [*events, *self._windows.take()]
+            if save:
+                self._handed_over()
+                saved_ns = now_ns
+            if not items:
+                sleep(POLL_S)
+        if self._open is not None:
+            self._windows.close(self._open, self._now_ns())
+        yield self._windows.take()
+        self._handed_over()
 
     def _handed_over(self) -> None:
         if self.lives:
@@ -319,10 +300,6 @@ class MqttBroker:
                 self._count("changes")
             self._windows.close(connection, time_ns)
         return self._windows.take()
-
-    def _count(self, name: str, count: int = 1) -> None:
-        if count:
-            self._counts[name] = self._counts.get(name, 0) + count
 
     # The thread of the network.
 

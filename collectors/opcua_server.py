@@ -20,14 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from collectors.dialled import STOP_S, Heard, backoff, gap, number, secret, thread
-from collectors.feed import POLL_S, FeedError, Told, windows
+from collectors.dialled import Dialled, backoff, gap, number, secret
+from collectors.feed import POLL_S, FeedError, Told
 from collectors.log import read_state, write_state
 from hopwatch.events import time_ns as instant
 
@@ -51,10 +51,6 @@ COUNTER_MAX: Final = 1 << 32
 """Counters are of 32 bits (OPC 10000-5, 12.15)."""
 
 TIMEOUT_S: Final = 10.0
-OPTIONS: Final = (
-    "user", "password_file", "user_cert", "user_key", "cert", "key", "server_cert", "uri",
-    "poll", "clients", "objects", "messages", "cleartext",
-)  # fmt: skip
 
 SERVICES: Final = {
     "ReadCount": ("read", "server", 2, False),
@@ -167,19 +163,22 @@ class Clients:
         return None
 
 
-class OpcuaServer:
+class OpcuaServer(Dialled[dict[str, Any]]):  # Any: JSON values, as the plan keeps them
     """One server. ``lives`` while it answers."""
 
-    KIND: ClassVar = "opcua-server"
+    KIND = "opcua-server"
+    OPTIONS = (
+        "user", "password_file", "user_cert", "user_key", "cert", "key", "server_cert", "uri",
+        "poll", "clients", "objects", "messages", "cleartext",
+    )  # fmt: skip
 
     def __init__(self, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> None:
-        """Reads what was told and the state; nothing is dialled yet.
+        """As of every feed that dials.
 
         Raises:
-            FeedError: a file cannot be read, or a part of what was told is wrong.
+            FeedError: as there.
         """
-        told.only(*OPTIONS)
-        self._told, self._plant, self._feed, self._state, self._now_ns = told, plant, told.feed, state, now_ns
+        super().__init__(told, plant, state, now_ns)
         self._host, self._port = _server(told)
         self._password = secret(told, "password_file")
         self._poll_s = number(told, "poll", 5, 1, 3_600)
@@ -193,13 +192,7 @@ class OpcuaServer:
         for option in ("cert", "key", "user_cert", "user_key", "server_cert"):
             if option in told.options and not Path(told.options[option]).is_file():
                 raise FeedError(f"{told.kind} {told.feed}: {option} {told.options[option]}: no such file")
-        self._windows = windows(plant, told.feed)
-        self._heard: Heard[dict[str, Any]] = Heard()  # Any: JSON values, as the plan keeps them
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._counts: dict[str, int] = {}
-        self._events: list[bytes] = []
-        self.example, self.unreadable, self.lives = "", 0, False
-        self._place = [plant, told.feed, told.where]
         self._until_ns = 0
         """When the server was asked last of what was handed over; 0 if never."""
         self._cumulated: int | None = None
@@ -225,31 +218,19 @@ class OpcuaServer:
         }
         return {f"opcua_server_{name}": count for name, count in (self._counts | more).items()}
 
-    def batches(self, stopping: Callable[[], bool], *, follow: bool, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
-        """The events, until ``stopping``. Whoever asks for the next batch has the one before.
-
-        Raises:
-            FeedError: a server has no end to read to, or the state cannot be written.
-        """
-        if not follow:
-            raise FeedError(f"{self.KIND} {self._feed}: a server is asked as it goes, there is nothing to read again: use -i")
-        network = thread(f"{self.KIND} {self._feed}", lambda: asyncio.run(self._dial()))
-        try:
-            if self._plan is not None:
-                yield self._read(self._plan)
-                self._save(None)
-            while not stopping():
-                items = self._heard.take(ITEMS_MAX)
-                if not items:
-                    yield []
-                    sleep(POLL_S)
-                    continue
-                self._save(items)
-                yield self._read(items)
-                self._save(None)
-        finally:
-            self._heard.stopping.set()
-            network.join(STOP_S)
+    def _follow(self, stopping: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[list[bytes]]:
+        if self._plan is not None:
+            yield self._read(self._plan)
+            self._save(None)
+        while not stopping():
+            items = self._heard.take(ITEMS_MAX)
+            if not items:
+                yield []
+                sleep(POLL_S)
+                continue
+            self._save(items)
+            yield self._read(items)
+            self._save(None)
 
     # The state: what is read next is written down before it is read (docs/decisions/0037).
 
@@ -414,13 +395,12 @@ class OpcuaServer:
         self._windows.add(connection, now_ns, "refused", "client", messages=1)
         self._windows.close(connection, now_ns)
 
-    def _count(self, name: str, count: int = 1) -> None:
-        if count:
-            self._counts[name] = self._counts.get(name, 0) + count
-
     # The thread of the network.
 
-    async def _dial(self) -> None:
+    def _dial(self) -> None:
+        asyncio.run(self._stay())
+
+    async def _stay(self) -> None:
         attempt = 0
         while not self._heard.stopping.is_set():
             stood = False
