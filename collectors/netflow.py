@@ -176,6 +176,8 @@ class Netflow:
         self._counts: dict[str, int] = dict.fromkeys(("datagrams", "records", "lost", "templates_missing", "malformed", "strangers"), 0)
         self._losses: dict[tuple[tuple[str, int, int], str], list[int]] = {}
         self._heard_ns = 0
+        self._saved_ns = 0
+        """When the place was written down; 0 if at once, because somebody new was heard."""
         self.example, self.unreadable = "", 0
         self._resume(read_state(state, self._place))
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -216,15 +218,14 @@ class Netflow:
         """
         if not follow:
             raise FeedError(f"{self.KIND} {self._feed}: an exporter is heard as it goes, there is nothing to read again: use -i")
-        saved_ns = 0
         try:
             while not stopping():
                 taken = self._take()
                 self._expire(self._now_ns() - JOIN_NS)
                 yield self._told()
-                if self._now_ns() - saved_ns >= SAVE_NS:
+                if self._now_ns() - self._saved_ns >= SAVE_NS:
                     self._save()
-                    saved_ns = self._now_ns()
+                    self._saved_ns = self._now_ns()
                 if not taken:
                     sleep(POLL_S)
             # What waited; of what comes meanwhile there may be no end.
@@ -353,6 +354,7 @@ class Netflow:
                 self._sources.popitem(last=False)
                 self._count("sources_over")
             source = self._sources[key] = Source()
+            self._saved_ns = 0
         self._sources.move_to_end(key)
         return source
 

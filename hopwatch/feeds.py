@@ -25,6 +25,9 @@ STATE_NAME_MAX: Final = 100
 TURNS_MAX: Final = 16
 """Batches of one feed that are taken before the capture has its turn again."""
 
+TURN_S: Final = 0.1
+"""After so long no further batch of a feed is taken in one turn: a log that grows while it is read never runs dry."""
+
 
 class Known(NamedTuple):
     """A kind of feed: the class that reads it, loaded when it is needed, and what a person is told of it."""
@@ -145,11 +148,14 @@ class Feeds:
 
 
 def _turn(batches: Iterator[list[bytes]]) -> Iterator[list[bytes]]:
+    began_s = time.monotonic()
     for _ in range(TURNS_MAX):
         batch = next(batches, None)
         if not batch:
             return
         yield batch
+        if time.monotonic() - began_s > TURN_S:
+            return
 
 
 def kind(told: Told) -> Kind:
