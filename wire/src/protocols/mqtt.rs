@@ -1602,6 +1602,34 @@ mod tests {
     }
 
     #[test]
+    fn aliases_belong_to_their_node_whatever_it_is_called_and_a_name_too_long_takes_the_old_one_away() {
+        let metric = |name: &str| {
+            let length = [(name.len() as u8 & 0x7f) | 0x80, (name.len() >> 7) as u8];
+            let inner = [&[0x0a][..], &length, name.as_bytes(), &[0x10, 7]].concat();
+            [&[0x12, (inner.len() as u8 & 0x7f) | 0x80, (inner.len() >> 7) as u8][..], &inner].concat()
+        };
+        let data = [0x12, 2, 0x10, 7];
+        for (group, node) in [("spBv1.0", "e"), ("g", "spBv1.0"), ("g", "e")] {
+            let topic = |verb: &str, device: &str| format!("spBv1.0/{group}/{verb}/{node}{device}");
+            let script = vec![
+                (CLIENT, connect(4, 2, b"\0\x01c")),
+                (CLIENT, publication(&topic("DBIRTH", "/d"), &metric("Temperature"))),
+                (CLIENT, publication(&topic("DDATA", "/d"), &data)),
+                (CLIENT, publication(&topic("DBIRTH", "/d"), &metric(&"n".repeat(300)))),
+                (CLIENT, publication(&topic("DDATA", "/d"), &data)),
+                (CLIENT, publication(&topic("DBIRTH", "/d"), &metric("Pressure"))),
+                (CLIENT, publication(&topic("NBIRTH", ""), &[])),
+                (CLIENT, publication(&topic("DDATA", "/d"), &data)),
+            ];
+            let played = play(&script);
+            let sets = played.events.iter().flat_map(|e| e["objects"].as_array().unwrap());
+            let told: Vec<_> =
+                sets.filter(|set| set["names"][0] == topic("DDATA", "/d")).map(|set| (&set["columns"], &set["values"])).collect();
+            assert_eq!(told, [(&json!(["Temperature"]), &json!(1)), (&json!(["*"]), &json!(2))], "{group}/{node}");
+        }
+    }
+
+    #[test]
     fn payload_that_cannot_be_read_counts_as_a_message_and_says_that_more_moved() {
         let compressed = [&b"\"\x12SPBV1.0_COMPRESSED*\x02xx"[..]].concat();
         let cases: [(&str, &[u8]); 6] = [

@@ -68,9 +68,7 @@ const PUBSUB: [&str; 3] = ["data", "action-request", "action-response"];
 impl Reading {
     /// How the payload of this topic is read; `None`: it is not.
     pub(super) fn of(topic: &str) -> Option<Self> {
-        // Where a server keeps birth certificates, the topic itself follows (Eclipse Sparkplug 3.0.0, 10.2).
-        let sparkplug = topic.strip_prefix("$sparkplug/certificates/").unwrap_or(topic).strip_prefix("spBv1.0/");
-        if let Some(rest) = sparkplug {
+        if let Some(rest) = behind_namespace(topic) {
             let mut levels = rest.split('/');
             let (group, verb, node) = (levels.next()?, levels.next()?, levels.next()?);
             let (device, more) = (levels.next(), levels.next());
@@ -102,9 +100,15 @@ impl Reading {
     }
 }
 
+/// What follows the namespace of Sparkplug. Where a server keeps birth certificates, the topic itself follows theirs (Eclipse Sparkplug
+/// 3.0.0, 10.2).
+fn behind_namespace(topic: &str) -> Option<&str> {
+    topic.strip_prefix("$sparkplug/certificates/").unwrap_or(topic).strip_prefix("spBv1.0/")
+}
+
 /// Group and edge node of a topic of Sparkplug: what aliases belong to (Eclipse Sparkplug 3.0.0, 6.4.6).
 fn node_of(topic: &str) -> Option<(&str, &str)> {
-    let mut levels = topic.split("spBv1.0/").nth(1)?.split('/');
+    let mut levels = behind_namespace(topic)?.split('/');
     let (group, _, node) = (levels.next()?, levels.next()?, levels.next()?);
     Some((group, node))
 }
@@ -172,6 +176,11 @@ impl Nodes {
     fn name(&self, node: Node, alias: u64) -> Option<&[u8]> {
         let Node::Number(number) = node else { return None };
         self.aliases.get(number as usize)?.get(&alias).map(|name| &**name)
+    }
+
+    fn unlearn(&mut self, node: Node, alias: u64) {
+        let old = self.table(node).and_then(|aliases| aliases.remove(&alias));
+        self.bytes -= old.map_or(0, |old| cost(old.len()));
     }
 
     fn learn(&mut self, node: Node, alias: u64, name: &[u8]) {
@@ -317,8 +326,11 @@ impl sparkplug::Metrics for Naming<'_> {
                 names.add(nodes.name(*node, alias));
             }
             (name, alias) => {
-                if let (true, Some(name), Some(alias)) = (*births, name, alias) {
-                    nodes.learn(*node, alias, name);
+                match (name, alias) {
+                    (Some(name), Some(alias)) if *births => nodes.learn(*node, alias, name),
+                    // A name too long to be kept: what the alias stood for before would be a wrong one.
+                    (None, Some(alias)) if *births => nodes.unlearn(*node, alias),
+                    _ => {}
                 }
                 names.add(name);
             }
