@@ -27,7 +27,7 @@ RETRY_S_MIN, RETRY_S_MAX = 0.5, 30.0
 
 _TEXT: Final = rb'(?:"[^"\\]*"|null)'
 _WINDOW: Final = re.compile(
-    rb'\{"kind":"flow","event_id":"([0-9a-f]{32})","plant":"([^"\\]*)","agent":%b,"tap":%b,"context":%b,"connection":"([0-9a-f]{32})",'
+    rb'\{"kind":"flow","event_id":"([0-9a-f]{32})","plant":"([^"\\]*)","agent":%b,"tap":%b,"context":%b,"connection":"[0-9a-f]{32}",'
     % (_TEXT, _TEXT, _TEXT)
 )
 
@@ -61,7 +61,7 @@ class Publisher(Protocol):
 
     trouble: str | None
 
-    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int, *, connection: str | None = None) -> bool:
+    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int) -> bool:
         """Put an event on its way; False if too much is in flight."""
         ...
 
@@ -82,13 +82,13 @@ class Publisher(Protocol):
         ...
 
 
-def addressed(line: bytes) -> tuple[str, str, str, str | None]:
-    """Kind, id, plant and connection of an event: as the packet path writes them without parsing the rest, else by parsing it."""
+def addressed(line: bytes) -> tuple[str, str, str]:
+    """Kind, id and plant of an event: as the packet path writes them without parsing the rest, else by parsing it."""
     found = _WINDOW.match(line)
     if found is not None:
-        return "flow", found[1].decode("ascii"), found[2].decode(), found[3].decode("ascii")
+        return "flow", found[1].decode("ascii"), found[2].decode()
     event = json.loads(line)
-    return event["kind"], event["event_id"], event["plant"], event.get("connection")
+    return event["kind"], event["event_id"], event["plant"]
 
 
 class Pump:
@@ -181,8 +181,8 @@ class Pump:
         if not self._taken:
             self._taken = self._spool.take(TAKE_EVENTS, min(TAKE_BYTES_MAX, self._spool.size_bytes_max // 16))
         for at, (offset, line) in enumerate(self._taken):
-            kind, event_id, plant, connection = addressed(line)
-            if not publisher.send(kind, plant, event_id, line, offset, connection=connection):
+            kind, event_id, plant = addressed(line)
+            if not publisher.send(kind, plant, event_id, line, offset):
                 self._taken = self._taken[at:]
                 return False
             self._sent.append(offset)

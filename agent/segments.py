@@ -202,7 +202,7 @@ class SegmentWriter:
             _sync(self._folder)
         return chain, number, previous
 
-    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int, *, connection: str | None = None) -> bool:
+    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int) -> bool:
         """Take an event into the segment; False if the segment is full and could not be written."""
         if (self._bytes + len(line) > self._segment_bytes_max or len(self._lines) >= SEGMENT_EVENTS_MAX) and self._lines:
             self._write()

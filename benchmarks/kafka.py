@@ -97,7 +97,7 @@ def checked(there: Connection, events: int) -> list[str]:
 
 
 def windows(count: int) -> Iterator[tuple[str, bytes, str]]:
-    """So many windows as the sensor writes them, each with an id of its own: id, line, connection."""
+    """So many windows as the sensor writes them, each with an id of its own: id and line."""
     from hopwatch_wire import Sensor
 
     sensor = Sensor("bench", "agent")
@@ -113,11 +113,11 @@ def windows(count: int) -> Iterator[tuple[str, bytes, str]]:
         event = json.loads(line)
         if event["kind"] == "flow":
             before, behind = line.split(event["event_id"].encode(), 1)
-            halves.append((before, behind, event["connection"]))
+            halves.append((before, behind))
     for number in range(count):
-        before, behind, connection = halves[number % len(halves)]
+        before, behind = halves[number % len(halves)]
         event_id = f"{number:032x}"
-        yield event_id, b"%s%s%s" % (before, event_id.encode(), behind), connection
+        yield event_id, b"%s%s%s" % (before, event_id.encode(), behind)
 
 
 def used_s() -> float:
@@ -144,8 +144,8 @@ def publish(there: Connection, count: int) -> dict[str, float]:
 
     def run() -> None:
         told = 0
-        for number, (event_id, line, connection) in enumerate(events):
-            while not publisher.send("flow", "bench", event_id, line, number, connection=connection):
+        for number, (event_id, line) in enumerate(events):
+            while not publisher.send("flow", "bench", event_id, line, number):
                 told += len(publisher.poll(0.05).acknowledged)
             if number % BATCH == 0:
                 told += len(publisher.poll(0).acknowledged)

@@ -7,6 +7,7 @@ one single account was logged in there, is that account's; while several were, i
 Blind to: a second account whose login no record tells. Raised wrongly by: records that come from another clock by more than ``SLACK_NS``.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,9 @@ ACCOUNTS_MAX: Final = 16
 
 OPEN_MAX: Final = 256
 """Logins of one account that are told apart; of more, their ends are not waited for."""
+
+ENDED_MAX: Final = 64
+"""Connections that ended last, of which further flows are not counted again."""
 
 SLACK_NS: Final = 5 * 10**9
 """How far a login's record may be off the connection: clocks, and the seconds of a log."""
@@ -62,6 +66,8 @@ class Logins:
     def __init__(self) -> None:
         self.memory: Memory[list[Login]] = Memory(list, _said, _read, LOGINS_MAX)
         self.ambiguous_total = self.accounts_forgotten_total = 0
+        # The flows of a connection end together.
+        self._ended: deque[str] = deque(maxlen=ENDED_MAX)
 
     def __len__(self) -> int:
         return len(self.memory)
@@ -98,7 +104,9 @@ class Logins:
         there = [one for one in logins or () if one.covers(at_ns)]
         if len(there) == 1:
             return Known(there[0].account, there[0].application)
-        self.ambiguous_total += flow.final and len(there) > 1
+        if flow.final and len(there) > 1 and flow.connection not in self._ended:
+            self._ended.append(flow.connection)
+            self.ambiguous_total += 1
         return None
 
     def state(self) -> list[Any]:  # Any: JSON values

@@ -367,7 +367,7 @@ def _published(publisher: Sink, lines: list[bytes], stopping: Callable[[], bool]
                 # What is signed and no event was written by another version of the agent: a person decides.
                 raise LogError(f"line {number + 1} of a signed segment is no event: {error}") from None
             said = event.model_dump()
-            if not publisher.send(event.kind, said["plant"], said["event_id"], lines[number], number, connection=said.get("connection")):
+            if not publisher.send(event.kind, said["plant"], said["event_id"], lines[number], number):
                 left = unsent[at:]
                 break
         reports = publisher.poll(POLL_S)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from agent.clock import ClockState
 from agent.health import Health, beating
 from collectors.feed import POLL_S, Feed, FeedError, Told
+from collectors.packets import CaptureError
 from hopwatch.config import CaptureSettings, ConfigError
+from hopwatch.store.rows import sortable
 
 if TYPE_CHECKING:
     from collectors.feed import Kind
@@ -21,6 +24,8 @@ FEEDS_MAX: Final = 64
 
 STATE_NAME_MAX: Final = 100
 """Characters of where a feed is that the name of its state bears."""
+
+_ENDED: Final = re.compile(rb'"(?:end|time)":"([^"]{20,45})"')
 
 TURNS_MAX: Final = 16
 """Batches of one feed that are taken before the capture has its turn again."""
@@ -117,7 +122,8 @@ class Feeds:
     ) -> Iterator[list[bytes]]:
         """The batches of a capture with those of the feeds; of the feeds alone if there is no capture.
 
-        ``live``: they are followed until ``stopping``, else read to their end. ``beat``: each says in heartbeats that it lives.
+        ``live``: they are followed until ``stopping``, else read to their end, in the order of time with the capture, so that a login
+        comes before what it names. ``beat``: each says in heartbeats that it lives.
 
         Raises:
             CaptureError: as the capture does, or a feed cannot be read any more.
@@ -126,12 +132,15 @@ class Feeds:
             yield from batches or ()
             return
         feeds = [self._beating(name, feed, stopping, live=live, beat=beat) for name, feed in self._feeds]
+        if not live:
+            yield from _by_time([one for one in (batches, *feeds) if one is not None])
+            return
         if batches is not None:
             for batch in batches:
                 yield batch
-                for one in feeds if live else ():
+                for one in feeds:
                     yield from _turn(one)
-        while live and not stopping():
+        while not stopping():
             for one in feeds:
                 yield from _turn(one)
             time.sleep(POLL_S)
@@ -145,6 +154,59 @@ class Feeds:
         health = Health(self._plant, name, self._version, ClockState())
         # What cannot hear its source must not make an unread connection look as if somebody read it.
         return beating(batches, health, feed.counters, time.monotonic, time.time_ns, lambda: feed.lives)
+
+
+@dataclass(slots=True)
+class _Source:
+    """What is read to its end, and how far; a line that says no time, or an earlier one, has that of the line before it."""
+
+    batches: Iterator[list[bytes]]
+    lines: list[bytes] = field(default_factory=list)
+    at: int = 0
+    time: str = ""
+
+    def look(self) -> None:
+        """The time of the line that comes next."""
+        found = _ENDED.search(self.lines[self.at])
+        if found is not None:
+            self.time = max(self.time, sortable(found[1].decode("ascii")))
+
+
+def _by_time(every: Iterable[Iterator[list[bytes]]]) -> Iterator[list[bytes]]:
+    """All lines, each source's in its order. A source that is asked for more has had all that it gave taken: it notes its place then."""
+    sources = [_Source(batches) for batches in every]
+    taken: list[bytes] = []
+    failed: CaptureError | None = None
+    while sources:
+        for source in list(sources):
+            if source.at < len(source.lines):
+                continue
+            if taken:
+                yield taken
+                taken = []
+            try:
+                more = next(source.batches, None)
+            except CaptureError as error:
+                # What the others have is told first.
+                failed, more = failed or error, None
+            if more is None:
+                sources.remove(source)
+                continue
+            source.lines, source.at = more, 0
+            if more:
+                source.look()
+        ready = [source for source in sources if source.at < len(source.lines)]
+        if len(ready) < len(sources) or not ready:
+            continue
+        first = min(ready, key=lambda source: source.time)
+        taken.append(first.lines[first.at])
+        first.at += 1
+        if first.at < len(first.lines):
+            first.look()
+    if taken:
+        yield taken
+    if failed is not None:
+        raise failed
 
 
 def _turn(batches: Iterator[list[bytes]]) -> Iterator[list[bytes]]:

@@ -8,7 +8,7 @@ sent events wait here, up to a bound of messages and bytes, then ``send`` answer
 time, because an event that expired and was sent again could overtake another of its key. ::
 
     publisher: Publisher[int] = Publisher(connection, speaker="agents/tap-idmz")
-    while publisher.send("flow", "north", event_id, line, offset, connection=key) is False:
+    while publisher.send("flow", "north", event_id, line, offset) is False:
         reports = publisher.poll(0.1)      # reports.acknowledged, reports.failed, reports.stalls
     publisher.close()
 
@@ -49,7 +49,7 @@ from confluent_kafka import (
 )
 
 from hopwatch.bus.connection import BrokerError, Connection, Value
-from hopwatch.bus.topics import MESSAGE_BYTES_MAX, SHARDS_MAX, headers, keys, kind_of, topic_name
+from hopwatch.bus.topics import MESSAGE_BYTES_MAX, SHARDS_MAX, between, headers, keys, kind_of, topic_name
 
 IN_FLIGHT_MESSAGES_MAX = 20_000
 IN_FLIGHT_BYTES_MAX = 16 << 20
@@ -242,15 +242,15 @@ class Publisher(Generic[T]):
         except KafkaException as error:
             raise BrokerError(f"kafka: {_said(error.args[0])}") from None
 
-    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: T, *, connection: str | None = None) -> bool:
+    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: T) -> bool:
         """Put an event on its way; False if the bound of what is in flight is reached: poll, then send it again.
 
-        ``connection`` is the key of the flow's connection, needed where plants are split into shards. An event larger than
-        MESSAGE_BYTES_MAX is accepted and reported as a lasting failure.
+        An event larger than MESSAGE_BYTES_MAX is accepted and reported as a lasting failure.
         """
         topic = topic_name(kind, self._connection.topic_prefix)
         said = headers(kind, plant, event_id, self._speaker, line)
-        return self._send(topic, keys(kind, plant, connection, self._shards), line, token, said)
+        ends = between(line) or "" if self._shards > 1 and kind == "flow" else None
+        return self._send(topic, keys(kind, plant, ends, self._shards), line, token, said)
 
     def reject(self, message: Received, reason: str, token: T) -> bool:
         """Put a message nobody can read, its bytes as they came, on the topic of the rejected; False as for ``send``.

@@ -5,9 +5,10 @@ topics, and one member of a group gets all three: what a detector needs of a pla
 repartitioning. These three topics must have the same number of partitions, and the number must never change: another number
 would send a plant's later events to another partition than its earlier ones.
 
-**A plant that is too much for one core** is split into shards by the key of the connection, so that both taps of a connection still
-meet; the key then is ``plant/shard``. What concerns no single connection (a loss, a heartbeat) goes to every shard. The price is
-that a budget over several connections is known only in parts.
+**A plant that is too much for one core** is split into shards by the two addresses of a flow, so that every view of a connection meets
+the others, and a login that is known by its address alone meets the connections it names; the key then is ``plant/shard``. What
+concerns no two addresses (a loss, a heartbeat) goes to every shard. The price is that a budget over several pairs of hosts is known
+only in parts, and that what two hosts say to one another stays in one shard, however much it is.
 
 **A prefix** stands before every name where plants must not be able to write for one another: Kafka's access rules know topics,
 not keys, so ``north.`` may be given to the agents of that plant and to no other.
@@ -106,15 +107,26 @@ def kind_of(topic: str) -> str | None:
     return match[1] if match and match[1] in TOPICS else None
 
 
-def keys(kind: str, plant: str, connection: str | None = None, shards: int = 1) -> list[bytes]:
-    """The keys an event is sent under: one, or for what concerns a split plant as a whole one for each shard."""
+_ENDS: Final = [re.compile(rb'"%b"\s*:\s*\{\s*"address"\s*:\s*"([^"\\]{1,64})"' % end) for end in (b"source", b"destination")]
+
+
+def between(line: bytes) -> str | None:
+    """Which two addresses a flow is between, in one order whoever sends; None if the line does not say."""
+    found = [pattern.search(line) for pattern in _ENDS]
+    if found[0] is None or found[1] is None:
+        return None
+    return "|".join(sorted(match[1].decode("ascii", "replace") for match in found if match is not None))
+
+
+def keys(kind: str, plant: str, ends: str | None = None, shards: int = 1) -> list[bytes]:
+    """The keys an event is sent under: one, or for what concerns a split plant as a whole one for each shard. ``ends``: see ``between``."""
     if shards <= 1 or kind not in TOGETHER:
         return [plant.encode()]
     if kind in EVERY_SHARD:
         return [f"{plant}/{shard}".encode() for shard in range(shards)]
-    if connection is None:
-        raise ValueError(f"a {kind} of a plant in {shards} shards needs the key of its connection")
-    return [f"{plant}/{zlib.crc32(connection.encode()) % shards}".encode()]
+    if ends is None:
+        raise ValueError(f"a {kind} of a plant in {shards} shards needs its two addresses")
+    return [f"{plant}/{zlib.crc32(ends.encode()) % shards}".encode()]
 
 
 def _time(field: str) -> re.Pattern[bytes]:

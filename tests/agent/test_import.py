@@ -15,7 +15,7 @@ class Refusing(Broker):
         super().__init__(room=4)
         self.refused, self.lasting = refused, lasting
 
-    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int, *, connection: str | None = None) -> bool:
+    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int) -> bool:
         if len(self.open) >= self.room:
             return False
         self.sent.append(token)

@@ -39,8 +39,8 @@ class Broker:
     next: Reports = field(default_factory=Reports)
     closed: bool = False
 
-    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int, *, connection: str | None = None) -> bool:
-        assert (kind, plant) == ("flow", "north") and connection is not None and f'"agent_sequence":{token},'.encode() in line
+    def send(self, kind: str, plant: str, event_id: str, line: bytes, token: int) -> bool:
+        assert (kind, plant) == ("flow", "north") and f'"agent_sequence":{token},'.encode() in line
         if len(self.open) >= self.room:
             return False
         self.sent.append(token)
@@ -108,7 +108,7 @@ def test_an_event_is_addressed_the_same_with_and_without_parsing_it() -> None:
     plain = [line for batch in packets.from_files(packets.sensor("süd", "tap"), [str(DAY)]) for line in batch]
     for line in [*events, *plain, b'{"kind":"loss","event_id":"0","plant":"north"}']:
         said = json.loads(line)
-        assert addressed(line) == (said["kind"], said["event_id"], said["plant"], said.get("connection"))
+        assert addressed(line) == (said["kind"], said["event_id"], said["plant"])
     assert len(plain) == len(events) > 30
 
 

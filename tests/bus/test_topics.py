@@ -2,7 +2,9 @@
 
 import pytest
 
-from hopwatch.bus.topics import EVERY_SHARD, TOGETHER, TOPICS, headers, keys, kind_of, topic_name
+from hopwatch.bus.topics import EVERY_SHARD, TOGETHER, TOPICS, between, headers, keys, kind_of, topic_name
+from hopwatch.events import dump
+from tests.detectors.north import end, flow
 
 
 def test_every_topic_is_known_again_by_its_name_with_and_without_a_prefix() -> None:
@@ -24,10 +26,18 @@ def test_the_key_is_the_plant() -> None:
     assert keys("flow", "north", "77b0") == keys("loss", "north") == keys("finding", "north") == [b"north"]
 
 
-def test_both_taps_of_a_connection_meet_in_one_shard() -> None:
-    shards = {keys("flow", "north", f"{number:032x}", 4)[0] for number in range(100)}
+def line(source: str, destination: str, port: int = 50_000) -> bytes:
+    ends = {"source": end((source, 5432)), "destination": end((destination, port))}
+    return dump(flow(**ends, account='svc "source":{"address":"10.9.9.9"', operation="select"))
+
+
+def test_every_view_of_a_connection_and_the_logins_of_its_address_meet_in_one_shard() -> None:
+    ends = between(line("10.20.1.21", "10.30.0.20"))
+    assert ends == between(line("10.30.0.20", "10.20.1.21")) == between(line("10.20.1.21", "10.30.0.20", 0)) == "10.20.1.21|10.30.0.20"
+    shards = {keys("flow", "north", between(line("10.20.1.21", f"10.40.8.{number}")), 4)[0] for number in range(100)}
     assert shards == {b"north/0", b"north/1", b"north/2", b"north/3"}
-    assert keys("flow", "north", "77b0", 4) == keys("flow", "north", "77b0", 4)
+    assert between(b"{}") is None
+    assert between(b'{"source": {"address": "fd00::1", "port": 1}, "destination": {"address": "fd00::2"}}') == "fd00::1|fd00::2"
 
 
 @pytest.mark.parametrize("kind", EVERY_SHARD)
@@ -36,8 +46,8 @@ def test_what_concerns_the_whole_plant_goes_to_every_shard(kind: str) -> None:
     assert keys("finding", "north", None, 3) == [b"north"]
 
 
-def test_a_flow_without_its_connection_has_no_shard() -> None:
-    with pytest.raises(ValueError, match="connection"):
+def test_a_flow_without_its_ends_has_no_shard() -> None:
+    with pytest.raises(ValueError, match="addresses"):
         keys("flow", "north", None, 3)
 
 

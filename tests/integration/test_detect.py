@@ -176,6 +176,15 @@ class Cloud:
     def judged(self, count: int) -> bool:
         return sum(self.offsets().values()) >= count
 
+    def sharded(self, agent: str, shards: int, events: list[Event]) -> None:
+        """Publish as an agent of a plant that is split."""
+        publisher: Publisher[int] = Publisher(self.connection, speaker=f"agents/{agent}", shards=shards)
+        for event in events:
+            assert isinstance(event, Flow | Loss | Heartbeat)
+            assert publisher.send(event.kind, event.plant, event.event_id, dump(event), 0)
+        assert publisher.flush(WAIT_S)
+        publisher.close()
+
 
 @pytest.fixture
 def cloud(broker: Cluster, prefix: str, postgres: str) -> Cloud:
@@ -544,3 +553,40 @@ def test_rolling_restarts_under_load_say_no_finding_twice(cloud: Cloud, tmp_path
 def as_json(message: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = json.loads(message["value"])
     return made
+
+
+def test_logins_without_a_port_name_the_connections_of_their_address_in_a_plant_in_shards(cloud: Cloud) -> None:
+    def unread(n: int, host: str) -> Flow:
+        ends = {"source": {"address": host, "port": 50_000 + n}, "destination": {"address": "10.20.1.21", "port": 5432}}
+        said = {"opened_by": "source", "account": None, "application": None, "operation": "transfer", "objects": [], "rows": 0}
+        flow_id = event_id("unread", host, n)
+        return window(
+            "north", n, agent="tap-idmz", **ends, **said, depth="sizes", completeness={"state": "encrypted"}, sequence=0,
+            flow_id=flow_id, event_id=event_id(flow_id), connection=event_id(host, n), start=time_text(START_NS + 10**9), protocol="tls",
+        )  # fmt: skip
+
+    def login(host: str, account: str) -> Flow:
+        ends = {"source": {"address": host, "port": 0}, "destination": {"address": "10.20.1.21", "port": 5432}}
+        said = {"opened_by": "source", "account": account, "operation": "connect", "objects": [], "rows": 0, "bytes": 0}
+        flow_id = event_id("login", host, account)
+        return window(
+            "north", 0, agent="dc-log", **ends, **said, depth="server-log", seen_by="server-log", sequence=0,
+            flow_id=flow_id, event_id=event_id(flow_id), connection=event_id(host, account, 0), start=time_text(START_NS),
+        )  # fmt: skip
+
+    hosts = {f"10.40.9.{number}": f"analyst-{number}" for number in range(8)}
+    # A feed and a tap, each a process of its own; the logins are told first, as a domain controller grants a ticket before its use.
+    cloud.sharded("dc-log", 5, [login(host, account) for host, account in hosts.items()])
+    cloud.sharded("tap-idmz", 5, [unread(n, host) for n in range(3) for host in hosts])
+    with cloud.detector("north") as one, cloud.detector("north") as other:
+        drive(one, other, until=lambda: cloud.judged(32))
+        drive(one, other, until=lambda: len(cloud.findings()[0]) >= 8)
+        found, _ = cloud.findings()
+    unnamed = [one for one in found.values() if one["who"] is None]
+    assert not unnamed, unnamed
+    named = {one["who"]: one for one in found.values() if one["observed"]["bytes"]}
+    assert {account: (one["client"], one["windows"]) for account, one in named.items()} == {
+        account: (host, 4) for host, account in hosts.items()
+    }
+    keys = {message["key"] for message in cloud.read("flow", 32)}
+    assert len(keys) > 1 and all(key.startswith(b"north/") for key in keys)

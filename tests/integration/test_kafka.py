@@ -127,10 +127,13 @@ def test_flows_losses_and_heartbeats_of_a_plant_have_one_partition_number(connec
     assert len(set.union(*where.values())) > 1
 
 
+FLOW = b'{"source":{"address":"10.0.0.1","port":1},"destination":{"address":"10.0.0.2","port":2}}'
+
+
 def test_a_split_plant_sends_its_losses_to_every_shard_and_tells_the_token_once(connection: Connection) -> None:
     publisher: Publisher[int] = Publisher(connection, speaker="agents/test", shards=3)
     assert publisher.send("loss", "north", "1", b"{}", 7)
-    assert publisher.send("flow", "north", "2", b"{}", 8, connection="77b0")
+    assert publisher.send("flow", "north", "2", FLOW, 8)
     assert sorted(reported(publisher, 2).acknowledged) == [7, 8]
     publisher.close()
     assert sorted(message.key for message in everything(connection, "loss")) == [b"north/0", b"north/1", b"north/2"]
