@@ -88,7 +88,10 @@ class Logins:
             login = Login(flow.account, flow.application, begin_ns, end_ns, [])
             logins.append(login)
         elif not login.covers(begin_ns):
-            login.begin_ns, login.open = begin_ns, []
+            login.begin_ns, login.open, login.application = begin_ns, [], flow.application
+        elif login.application != flow.application:
+            # With which of them a connection was made nobody tells.
+            login.application = None
         login.begin_ns, login.end_ns = min(login.begin_ns, begin_ns), max(login.end_ns, end_ns)
         if flow.final:
             login.open = [one for one in login.open if one != flow.flow_id]

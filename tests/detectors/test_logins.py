@@ -1,6 +1,7 @@
 """A connection that nobody could read is an account's, when only that account was logged in where it comes from."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from north import MES_DB, MW, detector, end, flow
 
 from detectors import logins
 from detectors.verdict import VerdictDetector
-from hopwatch.events import Flow
+from hopwatch.events import Flow, time_ns
 
 OTHER = ("10.30.0.20", 50_777)
 TLS = {"transport": "tls1.3"}
@@ -58,6 +59,16 @@ def test_a_login_that_has_ended_names_nobody_who_comes_later() -> None:
     assert who(watching, unread("d", OTHER, at="2026-04-07T00:00:40Z")) is None
     watching.observe(login("h.keller", at="2026-04-07T00:00:50Z"))
     assert who(watching, unread("e", OTHER, at="2026-04-07T00:00:52Z")) == "h.keller"
+
+
+def test_the_application_is_that_of_the_login_and_of_several_none() -> None:
+    known = logins.Logins()
+    whose = partial(known.whose, unread(), time_ns("2026-04-07T00:01:00Z"))
+    known.learn(login("svc_mw", application="extract/1.3", final=True, at="2026-04-06T00:00:00Z"))
+    known.learn(login("svc_mw", n=1, application="extract/1.4"))
+    assert whose() == ("svc_mw", "extract/1.4")
+    known.learn(login("svc_mw", n=2, application="psql", key="another"))
+    assert whose() == ("svc_mw", None)
 
 
 def test_another_address_and_another_server_are_not_named() -> None:
