@@ -89,7 +89,9 @@ def _alerts(said: Json) -> Iterator[Move]:
     for name, of in ((said.get("alerts") or {}).get("destinations") or {}).items():
         if of.get("kind") in ("kafka", "file"):
             continue  # The broker's is drafted already, and a file stays here.
-        yield from _web(f"tells-{name}", str(name), "soc", str(of["address"]), str(of["kind"]), f"alerts for {name}", _login(of))
+        yield from _web(
+            f"tells-{name}", str(name), "soc", str(of.get("address", "")), str(of.get("kind", "")), f"alerts for {name}", _login(of)
+        )
 
 
 def _login(of: Json) -> str:
@@ -131,10 +133,17 @@ def _vault(said: Json) -> Iterator[Move]:
 
 
 def _web(name: str, other: str, kind: str, address: str, by: str, why: str, auth: str, *, out: bool = True) -> Iterator[Move]:
-    url = urlsplit(address)
-    if not url.hostname or _here(url.hostname):
+    try:
+        url = urlsplit(address)
+        host, port = url.hostname, url.port or _PORTS.get(url.scheme, 443)
+    except ValueError:
+        host = None
+    if host is None:
+        # The address is not quoted, as a password may stand in it.
+        raise ConfigError(f"declared draft self: the address of {other}: expected one such as https://10.30.0.70:8200")
+    if _here(host):
         return
-    at = (_place(url.hostname, url.port or _PORTS.get(url.scheme, 443)),)
+    at = (_place(host, port),)
     # What is encrypted, and what no decoder reads, is seen by its size.
     may = ("put" if out else "get",) if url.scheme == "http" else ("transfer",)
     yield Move(name, other, kind, at, out, None, auth, may, f"hopwatch-{name}", 'paths: ["*"]', f"{why} ({by})")

@@ -99,7 +99,12 @@ def test_a_host_of_its_own_that_moves_nothing_says_so(capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [('[kafka]\nbootstrap_servers = "10.1.1.1:port"\n', "no such port|expected"), ('postgres = "host=10.1.1.1 pass"\n', "expected a URI")],
+    [
+        ('[kafka]\nbootstrap_servers = "10.1.1.1:port"\n', "no such port|expected"),
+        ('postgres = "host=10.1.1.1 pass"\n', "expected a URI"),
+        ('[alerts.destinations.siem]\nkind = "webhook"\n', "the address of siem: expected one such as"),
+        ('[alerts.destinations.siem]\nkind = "webhook"\naddress = "https://u:pass/word@10.30.0.9/x"\n', "the address of siem: expected"),
+    ],
 )
 def test_what_is_no_address_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, why: str) -> None:
     config = tmp_path / "hopwatch.toml"
@@ -107,3 +112,4 @@ def test_what_is_no_address_is_one_line(capsys: pytest.CaptureFixture[str], tmp_
     assert main(["declared", "draft", "self", "-d", str(DEMO), "--config", str(config)]) == 2
     said = capsys.readouterr().err
     assert re.search(why, said) and len(said.strip().splitlines()) == 1
+    assert "pass" not in said
