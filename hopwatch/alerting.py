@@ -22,7 +22,7 @@ from rich.text import Text
 
 from hopwatch import flags
 from hopwatch.beside import Beside, until_eof
-from hopwatch.config import ConfigError, Settings, alerts, kafka, settings
+from hopwatch.config import NO_STORE, ConfigError, Settings, alerts, kafka, settings
 from hopwatch.events import SEVERITIES, Alert, Decision, time_text
 from hopwatch.process import WRONG, Ending, say
 from hopwatch.show import clean, grouped, violation
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from alerts.settings import AlertsSettings
 
 DONE, OPEN = 0, 1
-NO_STORE: Final = "none"
 LISTED: Final = 100
 FIRING_MAX: Final = 10_000
 """Open alerts that an Alertmanager is told of when a process begins; it hears of further ones when they change."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from detectors.hygiene import BROAD_SHARE, DRIFTING_SHARE
 from detectors.silence import UNSEEN_DAYS
 from detectors.units import DAY_NS
-from hopwatch.config import settings
+from hopwatch.config import NO_STORE, settings
 from hopwatch.declared import table
 from hopwatch.declared.diff import Change, changes
 from hopwatch.declared.draft import draft
@@ -49,7 +49,6 @@ DRAFT_FLOWS_MAX: Final = 1_000
 
 _OF_A_LIMIT: Final = ("over", "drifting", "broad")
 _GIT_TIMEOUT_S: Final = 10.0
-_NO_STORE: Final = "none"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -460,10 +459,10 @@ def _edition(named: str, file: Path, args: argparse.Namespace) -> Architecture:
 def _store(args: argparse.Namespace, *, needed: bool = True) -> Iterator[Any]:  # Any: reader and key, None without a store
     """The store to read and its key; nothing if it is not there and not ``needed``."""
     chosen = settings({"store": args.store, "key": args.key}, args.config)
-    if not needed and (chosen.store == _NO_STORE or (not is_postgres(chosen.store) and not Path(chosen.store).exists())):
+    if not needed and (chosen.store == NO_STORE or (not is_postgres(chosen.store) and not Path(chosen.store).exists())):
         yield None
         return
-    if chosen.store == _NO_STORE:
+    if chosen.store == NO_STORE:
         raise StoreError("there is no store to read: --store PATH")
     if chosen.key is None and is_postgres(chosen.store):
         raise StoreError("the store's key is needed to know persons by their hashes: --key FILE")

@@ -43,6 +43,7 @@ VAULT = "vault"
 ALERTS = "alerts"
 PGPASSWORD = "PGPASSWORD"
 CONSOLE = "console"
+NO_STORE = "none"  # Said in place of a store's file where nothing is to be kept.
 CONFIG = "CONFIG"  # HOPWATCH_CONFIG names the file, so it is read before there are settings.
 
 

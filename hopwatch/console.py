@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hopwatch.config import ConfigError, Settings, console, settings
+from hopwatch.config import NO_STORE, ConfigError, Settings, console, settings
 from hopwatch.process import Ending, say
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _options(chosen: Settings, said: ConsoleSettings, declarations: list[Path]) 
     paths = declarations or said.declarations or ([chosen.declaration] if chosen.declaration is not None else [])
     if not paths:
         raise ConfigError("console: a declaration is needed: -d plant.yaml")
-    if chosen.store == "none":
+    if chosen.store == NO_STORE:
         raise ConfigError("console: there is no store to look at: --store PATH")
     oidc = None
     if said.oidc_issuer is not None:

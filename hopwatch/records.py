@@ -8,13 +8,12 @@ import json
 from collections.abc import Iterator
 
 from hopwatch import flags
-from hopwatch.config import settings
+from hopwatch.config import NO_STORE, settings
 from hopwatch.events import schema
 from hopwatch.process import FINDINGS, NOTHING, Wrong
 from hopwatch.show import explained_flow, flow_line, loss_line, violation
 from hopwatch.store import ID_CHARACTERS_MIN, Query, Reader
 
-NO_STORE = "none"
 LISTED = 100
 
 

@@ -23,7 +23,7 @@ from hopwatch import alerting, console, flags
 from hopwatch.bus import Log
 from hopwatch.bus.embedded import EmbeddedLog
 from hopwatch.bus.memory import MemoryLog
-from hopwatch.config import Settings, served, settings
+from hopwatch.config import NO_STORE, Settings, served, settings
 from hopwatch.declared.load import load
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
@@ -32,7 +32,7 @@ from hopwatch.events import Event, Finding
 from hopwatch.feeds import KINDS, Feeds
 from hopwatch.figures import Metered, Tally
 from hopwatch.located import Located
-from hopwatch.process import FINDINGS, NOTHING, WRONG, Wrong, ending, mute, rare_collections, say
+from hopwatch.process import FINDINGS, NOTHING, WRONG, Wrong, mute, say, steady
 from hopwatch.sensing import listening, sensor_of
 from hopwatch.sizes import TableSizes
 from hopwatch.store import Store
@@ -40,8 +40,6 @@ from hopwatch.store.embedded import EmbeddedStore
 from hopwatch.terminal import JsonView, LiveView, PlainView
 from hopwatch.version import version
 from hopwatch.watch import Outcome, Run, View
-
-NO_STORE = "none"
 
 
 def add_watch(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +79,7 @@ def watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         unsigned = "" if architecture.declaration.signed else "  UNSIGNED"
         view = _view(arguments.json, f"{architecture.plant} v{architecture.version}{unsigned}  {shown}")
         if not architecture.declaration.signed and not arguments.json:
-            print(f"hopwatch: {chosen.declaration}: UNSIGNED: nobody has signed this declaration", file=sys.stderr)
+            say(f"{chosen.declaration}: UNSIGNED: nobody has signed this declaration")
         if chosen.questions:
             detector: VerdictDetector | Online = online(
                 architecture,
@@ -120,10 +118,10 @@ def watch(arguments: argparse.Namespace, sensors: packets.Sensors) -> int:
         if metered is not None:
             batches = metered.batches(batches, sensor.counters)
             stack.enter_context(served(chosen.metrics, metered.figures))
-        with ending(run.stop), rare_collections():
+        with steady(run.stop):
             outcome = run.run(batches, sensor.counters, time.monotonic, (packets.CaptureError,), packets.damaged)
         for example in feeds.examples():
-            print(f"hopwatch: a line that could not be read, {example}", file=sys.stderr)
+            say(f"a line that could not be read, {example}")
     return _ended(outcome)
 
 
@@ -217,7 +215,7 @@ class _Judges:
         try:
             self._engine.restore(snapshot)
         except SnapshotError as error:
-            print(f"hopwatch: budgets begin anew: {error}", file=sys.stderr)
+            say(f"budgets begin anew: {error}")
         return self._engine.offset
 
     def forgotten(self) -> dict[str, int]:
