@@ -51,6 +51,8 @@ class Passed:
     status: int
     received: int
     sent: int
+    outside: tuple[str, int] | None = None
+    """The client's end as it is behind an address translation."""
 
 
 class RelayLog(Log[Passed]):
@@ -104,6 +106,7 @@ class RelayLog(Log[Passed]):
             status=counted(_text(row, "status") or 0, STATUS_MAX),
             received=counted(row["received"]),
             sent=counted(row["sent"]),
+            outside=_end(row, "outside") if "outside" in row else None,
         )
 
     def _row(self, line: str) -> dict[str, Any]:  # Any: as the JSON lines have it
@@ -119,7 +122,9 @@ class RelayLog(Log[Passed]):
         from hopwatch_wire import read_request
 
         tunnel = entry.method == "CONNECT"
-        operation, data_from, name, marks, host, port = read_request(entry.method or "", entry.target, status=entry.status)
+        # Without a method, what was asked for is where a translation or a load balancer passed it on to.
+        method = entry.method or ("CONNECT" if entry.target != "/" else "")
+        operation, data_from, name, marks, host, port = read_request(method, entry.target, status=entry.status)
         if not (entry.received or entry.sent):
             operation, data_from = "attempt", "client"
         elif operation == "connect" or (entry.method is None and operation != "refused"):
@@ -127,7 +132,7 @@ class RelayLog(Log[Passed]):
             operation = "transfer"
         if not entry.client[1]:
             self._count("portless")
-        time_ns = self._instant(entry)
+        time_ns = self._instant(entry, (*entry.client, *entry.relay))
         connection = self._windows.open(
             entry.client,
             entry.relay,
@@ -143,7 +148,7 @@ class RelayLog(Log[Passed]):
         # The relay knows whether TLS was on this leg; its log, as told to write it, does not.
         self._windows.describe(connection, time_ns, transport="unknown", encrypted=tunnel)
         if host is not None and port is not None:
-            self._windows.asked(connection, time_ns, host, port, "connect" if tunnel else "absolute-form")
+            self._windows.asked(connection, time_ns, host, port, "connect" if method == "CONNECT" else "absolute-form")
         elif entry.host is not None:
             self._windows.named(connection, time_ns, entry.host, "http")
         forth, back = (entry.received, entry.sent) if data_from == "client" else (entry.sent, entry.received)
@@ -152,10 +157,26 @@ class RelayLog(Log[Passed]):
             connection, time_ns, operation, data_from, names=names, marks=marks, messages=1 if names else 0, bytes=forth, bytes_back=back
         )
         self._windows.close(connection, time_ns)
+        if entry.outside is not None:
+            to = entry.relay
+            with suppress(ValueError):
+                to = (str(ipaddress.ip_address(host or "")), port or 0)
+            self._beyond(entry, entry.outside, to)
 
-    def _instant(self, entry: Passed) -> int:
+    def _beyond(self, entry: Passed, outside: tuple[str, int], to: tuple[str, int]) -> None:
+        """The same connection as it is behind the translation: whose it is. How much it moved was told of the first of the two."""
+        time_ns = self._instant(entry, (*outside, *to))
+        connection = self._windows.open(outside, to, time_ns, depth="sizes", seen_by="proxy-log", opened_by="client")
+        host, port = entry.client
+        before = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        account_from = "proxy-log" if entry.user else None
+        self._windows.identify(connection, time_ns, account=entry.user, account_from=account_from, on_behalf_of=before)
+        self._windows.describe(connection, time_ns, transport="unknown")
+        self._windows.add(connection, time_ns, "connect", "client")
+        self._windows.close(connection, time_ns)
+
+    def _instant(self, entry: Passed, ends: tuple[str, int, str, int]) -> int:
         """When the line is from, made later than the one before of the same connection."""
-        ends = (*entry.client, *entry.relay)
         time_ns = max(entry.time_ns, self._last.pop(ends, 0) + 1)
         self._last[ends] = time_ns
         if len(self._last) > ENDS_MAX:

@@ -56,6 +56,7 @@ KINDS: Final = {
     "sqlserver-log": Known(
         "collectors.sqlserver_log", "SqlserverLog", "ADDRESS:PORT=PATH", "a SQL Server's audit, events and connections as JSON lines"
     ),
+    "pgbouncer-log": Known("collectors.pgbouncer_log", "PgbouncerLog", "ADDRESS:PORT=PATH", "a PgBouncer's log: who is before the pool"),
     "postgresql-activity": Known(
         "collectors.postgresql_activity",
         "PostgresqlActivity",

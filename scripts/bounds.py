@@ -324,6 +324,11 @@ SAID = {
         "`postgresql_activity_statements_over`": "STATEMENTS_MAX",
         "none hidden: a summary of what `pg_stat_activity` shows; the older ones were seen before": "LISTED_MAX",
     },
+    "collectors/pgbouncer_log.py": {
+        "`pgbouncer_log_sessions_over`, and told: the connection ends": "SESSIONS_MAX",
+        UNKNOWN: "DATABASES_MAX",
+        "none lost: statistics are not counted over longer": "STATS_NS_MAX",
+    },
     "collectors/sqlserver_log.py": {"`sqlserver_log_unreadable`": "XML_BYTES_MAX"},
     "collectors/asked.py": {REFUSED: "EVERY_S_MAX"},
     "collectors/records.py": {

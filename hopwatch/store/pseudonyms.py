@@ -20,6 +20,9 @@ KEY_BYTES = 32
 PSEUDONYM_PREFIX = "person:"
 _DIGITS = 16  # 64 bits: a plant's accounts do not collide.
 
+_END = re.compile(r"(?:[\d.]{7,15}|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
+"""An address with a port, which a pool's log has instead of a name for whom it works; it is no person."""
+
 ACCOUNT_FIELDS = ("account", "role", "on_behalf_of", "who")
 """Fields of an event that hold an account and nothing else."""
 
@@ -59,7 +62,8 @@ class Pseudonyms:
         made = dict(event)
         names: dict[str, str] = {}
         for field in ACCOUNT_FIELDS:
-            names |= {name: stands for name in _names(made.get(field)) if (stands := self.of(name)) != name}
+            told = [name for name in _names(made.get(field)) if field != "on_behalf_of" or _END.fullmatch(name) is None]
+            names |= {name: stands for name in told if (stands := self.of(name)) != name}
         names |= {name: stands for name in _administered(made) if (stands := self.of(name)) != name}
         if not names:
             return made

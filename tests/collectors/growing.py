@@ -305,6 +305,31 @@ class Logins(Growing):
         return Counter(connections=len({flow["flow_id"] for flow in flows if flow["operation"] == "connect"}))
 
 
+class Pgbouncer(Growing):
+    kind, name, where = "pgbouncer-log", "pgbouncer.log", "10.30.0.41:6432="
+    counted = ("connections",)
+
+    def say(self, session: int, side: str, text: str) -> None:
+        place = f"{CLIENT}:{self.port(session)}" if side == "C" else "10.20.1.21:5432"
+        stamp = self.rfc3339(3).replace("T", " ")
+        self.write(f"{stamp} UTC [411] LOG {side}-0x55d0{session:08x}: mes/svc_mw@{place} {text}\n")
+
+    def opened(self, session: int) -> None:
+        self.say(session, "C", "login attempt: db=mes user=svc_mw tls=TLSv1.3/TLS_AES_256_GCM_SHA384")
+        self.say(session, "S", f"new connection to server (from 10.30.0.41:{self.port(session)})")
+        self.ledger["connections"] += 2
+
+    def moved(self, session: int, amount: int) -> None:
+        """Nothing is said of statements."""
+
+    def closed(self, session: int) -> None:
+        self.say(session, "C", "closing because: client close request (age=0s)")
+        self.say(session, "S", "closing because: server lifetime over (age=0s)")
+
+    def measure(self, flows: Iterable[Mapping[str, Any]]) -> Ledger:
+        return Counter(connections=len({flow["flow_id"] for flow in flows if flow["operation"] == "connect"}))
+
+
 class Zeek(Growing):
     kind, name = "zeek", "conn.log"
     counted = ("transfer bytes", "transfer bytes_back")
@@ -344,5 +369,5 @@ class Suricata(Growing):
         self.ledger += Counter({"transfer bytes": 100 + amount, "transfer bytes_back": 20 + amount})
 
 
-FILES: tuple[type[Growing], ...] = (Postgresql, Mariadb, Sqlserver, Oracle, Mosquitto, Relay, Logins, Zeek, Suricata)
+FILES: tuple[type[Growing], ...] = (Postgresql, Pgbouncer, Mariadb, Sqlserver, Oracle, Mosquitto, Relay, Logins, Zeek, Suricata)
 """Of every kind that reads files."""

@@ -97,3 +97,27 @@ def test_another_format_is_refused_with_where_to_look(tmp_path: Path) -> None:
     )
     with pytest.raises(FeedError, match="neither JSON lines nor W3C"):
         read(tmp_path)
+
+
+def test_a_firewalls_translation_is_a_transfer_of_the_client_inside_to_where_it_was_translated(tmp_path: Path) -> None:
+    place = {"client": "10.30.0.20", "client_port": 50_001, "relay": "10.30.0.1", "relay_port": 8_443}
+    when = {"time": "2026-04-07T10:42:08.123Z", "received": 5_132, "sent": 90_221}
+    changed, same = flows(tmp_path, place | when | {"target": "10.20.1.30:443"}, place | when | {"client_port": 50_002})
+    assert (changed.operation, changed.depth, changed.seen_by, changed.account) == ("transfer", "sizes", "proxy-log", None)
+    assert (changed.source.address, changed.source.port, changed.bytes, changed.bytes_back) == ("10.30.0.20", 50_001, 5_132, 90_221)
+    assert [(name.name, name.port, name.by) for name in changed.destination.names] == [("10.20.1.30", 443, "connect")]
+    assert (same.destination.names, same.bytes) == ([], 5_132)
+
+
+def test_behind_a_translation_the_connection_is_told_with_the_client_before_it(tmp_path: Path) -> None:
+    place = {"client": "10.30.0.20", "client_port": 50_001, "relay": "203.0.113.10", "relay_port": 443}
+    more = {"time": "2026-04-07T10:42:08.123Z", "received": 5_132, "sent": 90_221, "outside": "192.0.2.9", "outside_port": 61_001}
+    inside, outside = flows(tmp_path, place | more)
+    assert (inside.source.address, inside.operation, inside.bytes) == ("10.30.0.20", "transfer", 5_132)
+    assert (outside.source.address, outside.source.port, outside.destination.address) == ("192.0.2.9", 61_001, "203.0.113.10")
+    assert (outside.on_behalf_of, outside.operation, outside.bytes) == ("10.30.0.20:50001", "connect", 0)
+    (tmp_path / "place").unlink()
+    _, translated = flows(tmp_path, place | more | {"target": "10.20.1.30:8443"})
+    assert (translated.destination.address, translated.destination.port) == ("10.20.1.30", 8_443)
+    (tmp_path / "place").unlink()
+    assert len(flows(tmp_path, place | more | {"target": "press.plant.example:8443"})) == 2

@@ -117,6 +117,12 @@ def test_person_appears_in_no_file_of_the_store(store: EmbeddedStore, tmp_path: 
     assert kept[0]["application"] == f"psql - {kept[0]['account']}"
 
 
+def test_the_address_for_which_a_pool_works_is_no_person(store: EmbeddedStore) -> None:
+    store.add(flows=[JudgedFlow(flow(1, account="h.keller", on_behalf_of="10.30.0.20:41156"))])
+    (kept,) = store.flows(Query())
+    assert (kept["on_behalf_of"], kept["account"].partition(":")[0]) == ("10.30.0.20:41156", "person")
+
+
 def test_service_account_stays_readable(store: EmbeddedStore) -> None:
     store.add(flows=[JudgedFlow(flow(1))], findings=[finding()])
     assert store.flows(Query())[0]["account"] == "svc_mw"
