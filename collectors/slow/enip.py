@@ -1,7 +1,8 @@
 """EtherNet/IP, counted by service of CIP (ODVA, The CIP Networks Library, volumes 1 and 2).
 
 Of each encapsulated message the service is read, through Unconnected Send and Multiple Service Packet; tags and attributes are not.
-Implicit messages (UDP port 2222) say neither who opened nor what they are, and stay counted bytes.
+Implicit messages (UDP port 2222; volume 2, 2-6.4) say which connection they are of and not what they hold: each datagram is a message of
+``cip/io`` that its sender gives. What they are was agreed when the connection was opened (Forward Open).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ COMMANDS: Final = frozenset({0x00, 0x01, 0x04, 0x63, 0x64, 0x65, 0x66, 0x6F, 0x7
 LISTS: Final = {0x01: "list-targets", 0x04: "list-services", 0x63: "list-identity", 0x64: "list-interfaces"}
 RR_DATA, UNIT_DATA = 0x6F, 0x70
 UNCONNECTED, CONNECTED = 0xB2, 0xB1
+SEQUENCED: Final = 0x8002
+IMPLICIT_PORT: Final = 2222
 SERVICES: Final = {
     0x01: ("read", "get-attributes-all"),
     0x02: ("write", "set-attributes-all"),
@@ -58,13 +61,22 @@ class Enip:
 
     name: ClassVar[str] = "enip"
     tcp_ports: ClassVar[tuple[int, ...]] = (44818,)
-    udp_ports: ClassVar[tuple[int, ...]] = (44818,)
+    udp_ports: ClassVar[tuple[int, ...]] = (44818, IMPLICIT_PORT)
 
     def __init__(self) -> None:
         self._sides: dict[Side, Messages] = {"client": Messages(), "server": Messages()}
+        self._implicit: bool | None = None
 
     def data(self, sender: Side, data: bytes) -> Iterator[Observation]:
-        """Encapsulated messages of either side."""
+        """Encapsulated messages of either side, or one implicit message."""
+        if self._implicit is None:
+            self._implicit = _is_implicit(data)
+        if self._implicit:
+            if not _is_implicit(data):
+                raise NotThisProtocol("no sequenced address, expected an implicit message")
+            sizes = {f"{sender}_bytes": len(data)}
+            yield Observation("publish", sender, ("cip/io",), messages=1, **sizes)
+            return
         for message in self._sides[sender].cut(data, _size):
             yield from _message(sender, message)
 
@@ -72,6 +84,12 @@ class Enip:
         """Something was lost."""
         self._sides[sender].gap(length)
         return iter(())
+
+
+def _is_implicit(data: bytes) -> bool:
+    """Whether the items are an address with a sequence number and connected data; no encapsulated message begins like that."""
+    count, kind, length = (int.from_bytes(data[at : at + 2], "little") for at in (0, 2, 4))
+    return count in (2, 3) and (kind, length) == (SEQUENCED, 8) and int.from_bytes(data[14:16], "little") == CONNECTED
 
 
 def _message(sender: Side, message: bytes) -> Iterator[Observation]:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, cast
 
@@ -95,3 +96,24 @@ NoNumber = nonsense([Observation("read", "server", values=cast(int, "many"))])
 Huge = nonsense([Observation("read", "server", values=1 << 70)])
 NotItsBytes = nonsense([Observation("read", "server", client_bytes=1 << 20)])
 TooManyNames = nonsense([Observation("read", "server", names=tuple(map(str, range(300))))])
+
+
+class Sleeps(Echo):
+    """Answers nothing that begins with ``!``, and uses no processor either."""
+
+    name: ClassVar[str] = "sleeps"
+    tcp_ports: ClassVar[tuple[int, ...]] = (4001,)
+    udp_ports: ClassVar[tuple[int, ...]] = ()
+
+    def data(self, sender: Side, data: bytes) -> Iterable[Observation]:
+        if data.startswith(b"!"):
+            threading.Event().wait()
+        return super().data(sender, data)
+
+
+class Fails(Raises):
+    """Raises, on a port of its own."""
+
+    name: ClassVar[str] = "fails"
+    tcp_ports: ClassVar[tuple[int, ...]] = (4002,)
+    udp_ports: ClassVar[tuple[int, ...]] = ()

@@ -331,6 +331,29 @@ def test_an_undeclared_write_from_the_zone_of_models_is_found(capsys: pytest.Cap
     assert any("unit/1/" in text for text in seen) and any("ca/47/ioa/" in text for text in seen), seen
 
 
+def test_implicit_messages_of_ethernet_ip_are_datagrams_of_their_connection(tmp_path: Path) -> None:
+    def io(from_scanner: bool, number: int, data: bytes) -> bytes:
+        ends = [b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02"]
+        items = struct.pack("<HHHIIHH", 2, 0x8002, 8, 0x00A1B2C3, number, 0xB1, len(data) + 2) + struct.pack("<H", number) + data
+        udp = struct.pack(">HHHH", 2222, 2222, 8 + len(items), 0) + items
+        ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0x4000, 64, 17, 0) + b"".join(ends if from_scanner else ends[::-1])
+        return b"\x02" * 12 + b"\x08\x00" + ip + udp
+
+    frames = [io(at % 3 != 0, at, b"\x01" * (4 if at % 3 else 20)) for at in range(30)]
+    records = b"".join(struct.pack("<IIII", 1_775_558_528, at, len(one), len(one)) + one for at, one in enumerate(frames))
+    path = tmp_path / "io.pcap"
+    path.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000") + records)
+    found, _ = read(path, ["enip"])
+    told = {flow["source"]["address"]: flow for flow in flows(found)}
+    assert {flow["protocol"] for flow in told.values()} == {"enip"} and len(flows(found)) == 2
+    assert {name: (flow["operation"], flow["messages"], flow["bytes"]) for name, flow in told.items()} == {
+        "10.0.0.1": ("publish", 20, 20 * 24),
+        "10.0.0.2": ("publish", 10, 10 * 40),
+    }
+    assert {name for flow in told.values() for part in flow["objects"] for name in part["names"]} == {"cip/io"}
+    assert moved(found) == 20 * 24 + 10 * 40 and not why(found)
+
+
 def test_the_shipped_decoders_say_their_names() -> None:
     for name, spec in SHIPPED.items():
         worker = Worker(spec)
