@@ -339,6 +339,45 @@ fn rows_of_the_binary_log_are_those_of_the_tables_that_it_names() {
     }
 }
 
+/// MySQL's replicas ask by transactions (MySQL, "COM_BINLOG_DUMP_GTID"): flags, a number, a file, a place, and the set that they have.
+#[test]
+fn a_replica_that_asks_by_transactions_is_sent_the_same_rows() {
+    let mut script = recording("binlog").script;
+    let asked = script.iter().position(|(side, bytes)| *side == CLIENT && bytes.get(4) == Some(&0x12)).unwrap();
+    let set = [&1_u64.to_le_bytes()[..], &[7; 16], &1_u64.to_le_bytes(), &1_u64.to_le_bytes(), &9_u64.to_le_bytes()].concat();
+    let size = u32::try_from(set.len()).unwrap().to_le_bytes();
+    script[asked].1 = packet(0, &[&[0x1e, 4, 0, 9, 0, 0, 0, 0, 0, 0, 0][..], &4_u64.to_le_bytes(), &size, &set].concat());
+    let replicated = |played: &Played| played.sets().into_iter().filter(|set| set.0 == "replicate").collect::<Vec<_>>();
+    assert_eq!(replicated(&read(&script)), replicated(&played("binlog")));
+}
+
+/// Behind a switch, and where the server has no proof in its cache (MySQL, "Caching SHA-2 Pluggable Authentication"): it asks for all
+/// of it (4), the client for its key (2), and what is sent then is encrypted by that.
+#[test]
+fn a_login_that_is_switched_and_wholly_proven_is_passed_over() {
+    let mut script = with_capabilities(USUAL);
+    script.pop();
+    let key = [b"\x01-----BEGIN PUBLIC KEY-----\n", b"synthetic".repeat(30).as_slice(), b"\n-----END PUBLIC KEY-----\n"].concat();
+    script.extend([
+        (SERVER, packet(2, b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0")),
+        (CLIENT, packet(3, &[0x5a; 32])),
+        (SERVER, packet(4, &[1, 4])),
+        (CLIENT, packet(5, &[2])),
+        (SERVER, packet(6, &key)),
+        (CLIENT, packet(7, &[0xa5; 256])),
+        (SERVER, packet(8, OK)),
+        (CLIENT, query("SELECT part FROM genealogy")),
+        (SERVER, answer(3, EOF, true)),
+    ]);
+    let played = read(&script);
+    assert_eq!(played.sets(), [("select".into(), "mes.genealogy".into(), "part".into(), 3, 1)]);
+    let last = played.events.last().unwrap();
+    assert_eq!(
+        (last["account"].as_str(), last["protection"]["authentication"].as_str()),
+        (Some("svc_report"), Some("caching_sha2_password"))
+    );
+}
+
 /// A packet of the server with one event of the log: its type and its body.
 fn logged(number: u8, kind: u8, body: &[u8]) -> Vec<u8> {
     let mut event = vec![0, 0, 0, 0, 0, kind, 1, 0, 0, 0];

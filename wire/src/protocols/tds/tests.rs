@@ -306,6 +306,38 @@ fn statements_that_need_not_run_share_what_is_returned_and_changed() {
 }
 
 #[test]
+fn what_is_changed_through_a_cursor_is_of_its_statements_table() {
+    // sp_cursoropen (2) hands back a cursor; sp_cursor (1) updates, inserts or deletes a row of what it has fetched: the second parameter
+    // says which (MS-TDS 2.2.6.6; "sp_cursor" of Transact-SQL).
+    let text = wide("SELECT id, part FROM dbo.t");
+    let open =
+        [headers(), bytes("ffff 0200 0000 00 01 26 04 00 00 00 e7 0800 0904d00034"), (text.len() as u16).to_le_bytes().to_vec(), text]
+            .concat();
+    let opened = "ac 0000 00 01 00000000 0000 26 04 04 07000000 79 00000000 fe 0000 e000 0000000000000000";
+    let change = |kind: u8| {
+        let body =
+            [headers(), bytes(&format!("ffff 0100 0000 00 00 26 04 04 07000000 00 00 26 04 04 {kind:02x}000000 00 00 26 04 04 01000000"))];
+        (CLIENT, packet(RPC, &body.concat()))
+    };
+    let over = || answer("79 00000000 fe 0000 e000 0000000000000000");
+    let steps = [
+        (CLIENT, packet(RPC, &open)),
+        answer(&format!("{SHAPE} {ROW} ff 1100 c100 0100000000000000 {opened}")),
+        change(1),
+        over(),
+        change(2),
+        over(),
+        change(4),
+        over(),
+    ];
+    let told: Vec<_> = sets(&of(&steps)).into_iter().filter(|set| !set.starts_with("connect")).collect();
+    assert_eq!(
+        told,
+        ["delete mes.dbo.t [*] 0 1", "insert mes.dbo.t [*] 0 1", "select mes.dbo.t [id part] 1 1", "update mes.dbo.t [*] 0 1"]
+    );
+}
+
+#[test]
 fn several_calls_of_one_message_are_answered_in_their_order() {
     let call = |text: &str| {
         let text = wide(text);
