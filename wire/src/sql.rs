@@ -317,18 +317,24 @@ fn tokenize(text: &[u8], backslash: bool) -> Vec<Token> {
                 at += text[at..].iter().take_while(|b| is_word(**b)).count();
                 Kind::Word
             }
-            _ if byte.is_ascii_digit() || (byte == b'.' && next.is_ascii_digit()) => {
-                at = number_end(text, at);
-                Kind::Number
-            }
             _ => {
-                at += 1;
-                Kind::Symbol
+                let (kind, end) = number_or_symbol(text, at);
+                at = end;
+                kind
             }
         };
         tokens.push(Token { kind, start, end: at.min(text.len()) });
     }
     tokens
+}
+
+/// What every dialect has where nothing else begins: a number, or a lone symbol; its kind and its end.
+fn number_or_symbol(text: &[u8], at: usize) -> (Kind, usize) {
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    if digit(at) || (text.get(at) == Some(&b'.') && digit(at + 1)) {
+        return (Kind::Number, number_end(text, at));
+    }
+    (Kind::Symbol, at + 1)
 }
 
 fn number_end(text: &[u8], mut at: usize) -> usize {

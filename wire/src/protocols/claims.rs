@@ -1,7 +1,24 @@
 //! What a piece of data turned out to be, gathered until it is handed over.
 
-use crate::windows::{Counts, Movement, Recorder, Side};
+use crate::sql::UNKNOWN;
+use crate::windows::{Counts, Movement, ObjectSet, Operation, Recorder, Side};
 use std::sync::Arc;
+
+/// What a client does beside moving data, the same on every connection.
+pub(super) fn bare(operation: Operation) -> Arc<Movement> {
+    Arc::new(Movement::new(operation, Side::Client))
+}
+
+/// What moves of objects by this name, all columns of them.
+pub(super) fn whole(operation: Operation, from: Side, name: &str) -> Arc<Movement> {
+    let objects = ObjectSet { names: vec![name.into()], columns: vec!["*".into()], ..ObjectSet::default() };
+    Arc::new(Movement::of(operation, from, Arc::new(objects)))
+}
+
+/// What moves of objects that are not known.
+pub(super) fn unknown(operation: Operation, from: Side) -> Arc<Movement> {
+    whole(operation, from, UNKNOWN)
+}
 
 struct Claim {
     movement: Arc<Movement>,

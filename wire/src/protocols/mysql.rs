@@ -16,11 +16,11 @@ mod packets;
 mod search;
 mod statements;
 
-use super::claims::Claims;
+use super::claims::{Claims, bare, unknown, whole};
 use super::few::Few;
 use super::search::Search;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
-use crate::sql::{self, UNKNOWN};
+use crate::sql;
 use crate::windows::{Counts, Depth, Facts, Identity, Movement, ObjectSet, Operation, Recorder, Side};
 use answers::Answer;
 use commands::Request;
@@ -74,24 +74,18 @@ struct Common {
     described: Arc<Movement>,
 }
 
-static COMMON: LazyLock<Common> = LazyLock::new(|| {
-    let of = |operation, from, name: &str| {
-        let objects = ObjectSet { names: vec![name.into()], columns: vec!["*".into()], ..ObjectSet::default() };
-        Arc::new(Movement::of(operation, from, Arc::new(objects)))
-    };
-    Common {
-        connect: Arc::new(Movement::new(Operation::Connect, Side::Client)),
-        refused: Arc::new(Movement::new(Operation::Refused, Side::Client)),
-        transfer: Arc::new(Movement::new(Operation::Transfer, Side::Client)),
-        rows: of(Operation::Select, Side::Server, UNKNOWN),
-        copied_in: of(Operation::Copy, Side::Client, UNKNOWN),
-        replicated: Arc::new(Movement::of(
-            Operation::Replicate,
-            Side::Server,
-            Arc::new(ObjectSet { columns: vec!["*".into()], ..ObjectSet::default() }),
-        )),
-        described: of(Operation::Select, Side::Server, statements::CATALOGUE),
-    }
+static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
+    connect: bare(Operation::Connect),
+    refused: bare(Operation::Refused),
+    transfer: bare(Operation::Transfer),
+    rows: unknown(Operation::Select, Side::Server),
+    copied_in: unknown(Operation::Copy, Side::Client),
+    replicated: Arc::new(Movement::of(
+        Operation::Replicate,
+        Side::Server,
+        Arc::new(ObjectSet { columns: vec!["*".into()], ..ObjectSet::default() }),
+    )),
+    described: whole(Operation::Select, Side::Server, statements::CATALOGUE),
 });
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

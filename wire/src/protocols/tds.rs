@@ -17,12 +17,11 @@ mod statements;
 mod tokens;
 mod types;
 
-use super::claims::Claims;
+use super::claims::{Claims, bare, unknown};
 use super::few::Few;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
-use crate::sql::UNKNOWN;
 use crate::sql::tsql::Quotes;
-use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
+use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side};
 use serde_json::{Value, json};
 use session::Session;
 use statements::Known;
@@ -98,18 +97,12 @@ struct Common {
     copied_in: Arc<Movement>,
 }
 
-static COMMON: LazyLock<Common> = LazyLock::new(|| {
-    let of = |operation, from| {
-        let objects = ObjectSet { names: vec![UNKNOWN.into()], columns: vec!["*".into()], ..ObjectSet::default() };
-        Arc::new(Movement::of(operation, from, Arc::new(objects)))
-    };
-    Common {
-        connect: Arc::new(Movement::new(Operation::Connect, Side::Client)),
-        refused: Arc::new(Movement::new(Operation::Refused, Side::Client)),
-        transfer: Arc::new(Movement::new(Operation::Transfer, Side::Client)),
-        rows: of(Operation::Select, Side::Server),
-        copied_in: of(Operation::Copy, Side::Client),
-    }
+static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
+    connect: bare(Operation::Connect),
+    refused: bare(Operation::Refused),
+    transfer: bare(Operation::Transfer),
+    rows: unknown(Operation::Select, Side::Server),
+    copied_in: unknown(Operation::Copy, Side::Client),
 });
 
 #[derive(Default)]

@@ -15,10 +15,11 @@ mod rows;
 mod search;
 mod statements;
 
+use super::claims::{bare, unknown};
 use super::few::Few;
 use super::search::Search;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition};
-use crate::windows::{Condition, Counts, Depth, Facts, Identity, Movement, Name, ObjectSet, Operation, Recorder, Side};
+use crate::windows::{Condition, Counts, Depth, Facts, Identity, Movement, Name, Operation, Recorder, Side};
 use calls::{Asked, Asks};
 use connect::{Accept, WIDE_FROM};
 use encoding::{Dialect, Encoding, Miss, Ttc};
@@ -106,22 +107,16 @@ struct Common {
     dequeued: Arc<Movement>,
 }
 
-static COMMON: LazyLock<Common> = LazyLock::new(|| {
-    let unknown = |operation, from| {
-        let objects = ObjectSet { names: vec![crate::sql::UNKNOWN.into()], columns: vec!["*".into()], ..ObjectSet::default() };
-        Arc::new(Movement::of(operation, from, Arc::new(objects)))
-    };
-    Common {
-        connect: Arc::new(Movement::new(Operation::Connect, Side::Client)),
-        refused: Arc::new(Movement::new(Operation::Refused, Side::Client)),
-        transfer: Arc::new(Movement::new(Operation::Transfer, Side::Client)),
-        called: unknown(Operation::Call, Side::Client),
-        lob_read: unknown(Operation::Select, Side::Server),
-        lob_written: unknown(Operation::Update, Side::Client),
-        loaded: unknown(Operation::Copy, Side::Client),
-        enqueued: unknown(Operation::Publish, Side::Client),
-        dequeued: unknown(Operation::Subscribe, Side::Server),
-    }
+static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
+    connect: bare(Operation::Connect),
+    refused: bare(Operation::Refused),
+    transfer: bare(Operation::Transfer),
+    called: unknown(Operation::Call, Side::Client),
+    lob_read: unknown(Operation::Select, Side::Server),
+    lob_written: unknown(Operation::Update, Side::Client),
+    loaded: unknown(Operation::Copy, Side::Client),
+    enqueued: unknown(Operation::Publish, Side::Client),
+    dequeued: unknown(Operation::Subscribe, Side::Server),
 });
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 
 use super::marks::{FOREIGN, SECRET_CONNECTION, SECRET_PASSWORD};
 use super::{
-    COLUMNS_MAX, CopyOptions, Effect, Kind, Operation, Reader, Side, Statement, TABLES_MAX, Token, cut, is_word, number_end, statements,
-    text_of,
+    COLUMNS_MAX, CopyOptions, Effect, Kind, Operation, Reader, Side, Statement, TABLES_MAX, Token, cut, is_word, number_or_symbol,
+    statements, text_of,
 };
 
 /// What the session says of its quotes (`sql_mode`), as every answer repeats it.
@@ -163,13 +163,14 @@ fn tokenize(text: &[u8], mode: Mode) -> Vec<Token> {
                 at += text[at..].iter().take_while(|b| is_word(**b)).count();
                 Kind::Word
             }
-            _ if byte.is_ascii_digit() || (byte == b'.' && next.is_ascii_digit() && !behind_name(&tokens, start)) => {
-                at = number_end(text, at);
-                Kind::Number
-            }
-            _ => {
+            b'.' if behind_name(&tokens, start) => {
                 at += 1;
                 Kind::Symbol
+            }
+            _ => {
+                let (kind, end) = number_or_symbol(text, at);
+                at = end;
+                kind
             }
         };
         tokens.push(Token { kind, start, end: at.min(text.len()) });

@@ -5,7 +5,9 @@
 //! statement or one block. What a block does is read only where it is a single call; all else in it is `unknown`.
 
 use super::marks::{FOREIGN, SECRET_PASSWORD};
-use super::{Kind, NO_COLUMNS, Operation, Reader, Side, Statement, Token, is_word, is_word_start, literal_end, number_end, quoted_end};
+use super::{
+    Kind, NO_COLUMNS, Operation, Reader, Side, Statement, Token, is_word, is_word_start, literal_end, number_or_symbol, quoted_end,
+};
 
 /// Words of expressions that are no columns, beside those of PostgreSQL.
 const OPERATORS: &[&str] = &[
@@ -116,13 +118,10 @@ fn tokenize(text: &[u8]) -> (Vec<Token>, bool, bool) {
                 at += text.get(at..).unwrap_or_default().iter().take_while(|b| is_name(**b)).count();
                 Kind::Word
             }
-            _ if byte.is_ascii_digit() || (byte == b'.' && next.is_ascii_digit()) => {
-                at = number_end(text, at);
-                Kind::Number
-            }
             _ => {
-                at += 1;
-                Kind::Symbol
+                let (kind, end) = number_or_symbol(text, at);
+                at = end;
+                kind
             }
         };
         let end = at.min(text.len());

@@ -6,7 +6,7 @@
 use super::marks::{FOLDED, FOREIGN, SECRET_CONNECTION, SECRET_PASSWORD, TO_FILE, TO_PROGRAM, TO_SERVER};
 use super::{
     COLUMNS_MAX, CopyOptions, Effect, Kind, Operation, Reader, STATEMENTS_MAX, Side, Statement, TABLES_MAX, Token, UNKNOWN, comment_end,
-    cut, number_end, text_of,
+    cut, number_end, number_or_symbol, text_of,
 };
 
 /// Texts in a text: EXEC ('…') and sp_executesql carry statements as a literal; those in one of those are not read.
@@ -393,13 +393,10 @@ fn tokenize(text: &[u8], quotes: Quotes) -> Vec<Token> {
                 at = number_end(text, at + 1);
                 Kind::Number
             }
-            _ if byte.is_ascii_digit() || (byte == b'.' && next.is_ascii_digit()) => {
-                at = number_end(text, at);
-                Kind::Number
-            }
             _ => {
-                at += 1;
-                Kind::Symbol
+                let (kind, end) = number_or_symbol(text, at);
+                at = end;
+                kind
             }
         };
         tokens.push(Token { kind, start, end: at.min(text.len()) });
