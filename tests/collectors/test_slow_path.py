@@ -42,25 +42,27 @@ def moved(found: Iterable[dict[str, Any]]) -> int:
     return sum(flow["bytes"] + flow["bytes_back"] for flow in flows(found))
 
 
-def frame(port: int, from_client: bool, flags: int, sequence: int, acknowledged: int, payload: bytes = b"") -> bytes:
-    ends = [(b"\x0a\x00\x00\x01", port), (b"\x0a\x00\x00\x02", 4000)]
+def frame(
+    port: int, from_client: bool, flags: int, sequence: int, acknowledged: int, payload: bytes = b"", server_port: int = 4000
+) -> bytes:
+    ends = [(b"\x0a\x00\x00\x01", port), (b"\x0a\x00\x00\x02", server_port)]
     (source, source_port), (destination, destination_port) = ends if from_client else ends[::-1]
     ip = struct.pack(">BBHHHBBH", 0x45, 0, 40 + len(payload), 0, 0x4000, 64, 6, 0) + source + destination
     tcp = struct.pack(">HHIIBBHHH", source_port, destination_port, sequence, acknowledged, 0x50, flags, 0xFFFF, 0, 0)
     return b"\x02" * 12 + b"\x08\x00" + ip + tcp + payload
 
 
-def capture(path: Path, said: dict[int, list[bytes]]) -> Path:
+def capture(path: Path, said: dict[int, list[bytes]], server_port: int = 4000) -> Path:
     """A capture of connections, each its client's port and what its client says, one word of each after the other."""
     frames = []
     for port in said:
         for from_client, flags, sequence, acknowledged in ((True, 2, 99, 0), (False, 18, 499, 100), (True, 16, 100, 500)):
-            frames.append(frame(port, from_client, flags, sequence, acknowledged))
+            frames.append(frame(port, from_client, flags, sequence, acknowledged, b"", server_port))
     place = dict.fromkeys(said, 100)
     for at in range(max(map(len, said.values()))):
         for port, words in said.items():
             if at < len(words):
-                frames.append(frame(port, True, 24, place[port], 500, words[at]))
+                frames.append(frame(port, True, 24, place[port], 500, words[at], server_port))
                 place[port] += len(words[at])
     records = b"".join(struct.pack("<IIII", 1_775_558_528, at, len(one), len(one)) + one for at, one in enumerate(frames))
     path.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000") + records)
@@ -329,6 +331,59 @@ def test_an_undeclared_write_from_the_zone_of_models_is_found(capsys: pytest.Cap
     assert len(found) == len(SCENARIOS)
     seen = [difference["observed"] for one in found for difference in one["differences"]]
     assert any("unit/1/" in text for text in seen) and any("ca/47/ioa/" in text for text in seen), seen
+
+
+def s7(kind: int, function: int, *items: bytes, data: bytes = b"") -> bytes:
+    """A job (1) or its answer (3) of S7comm in a data TPDU of COTP."""
+    parameter = bytes([function, len(items)]) + b"".join(items) if function in (4, 5) else bytes([function]) + bytes(7)
+    if kind == 3 and function in (4, 5):
+        parameter = parameter[:2]
+    error = b"\x00\x00" if kind == 3 else b""
+    body = struct.pack(">BBHHHH", 0x32, kind, 0, 7, len(parameter), len(data)) + error + parameter + data
+    return struct.pack(">BBH", 3, 0, 7 + len(body)) + b"\x02\xf0\x80" + body
+
+
+def cip(service: int, path: bytes = b"\x20\x6b\x24\x01", data: bytes = b"") -> bytes:
+    """A request of CIP as the one unconnected message of a SendRRData."""
+    message = bytes([service, len(path) // 2]) + path + data
+    items = struct.pack("<IHHHHHH", 0, 5, 2, 0, 0, 0xB2, len(message)) + message
+    return struct.pack("<HHII8sI", 0x6F, len(items), 1, 0, b"12345678", 0) + items
+
+
+S7_ITEM = bytes.fromhex("120a10020004000184000000")
+SPOKEN = {
+    "s7comm": (102, [
+        s7(1, 0xF0), *[s7(1, 4, S7_ITEM, S7_ITEM)] * 3, s7(1, 5, S7_ITEM, data=bytes.fromhex("0004002000000001")), s7(1, 0x29), s7(1, 0x1D),
+    ]),
+    "enip": (44818, [
+        *[cip(0x4C, data=b"\x01\x00")] * 4, *[cip(0x4D, data=b"\xc4\x00\x01\x00\x07\x00\x00\x00")] * 2, cip(0x0E), cip(0x05),
+    ]),
+}  # fmt: skip
+TSHARKS = {
+    "s7comm": ("s7comm.param.func", {"0xf0": "", "0x04": "service/read-var", "0x05": "service/write-var", "0x29": "service/plc-stop",
+                                     "0x1d": "service/start-upload"}),
+    "enip": ("cip.service", {"0x4c": "cip/read-tag", "0x4d": "cip/write-tag", "0x0e": "cip/get-attribute-single", "0x05": "cip/reset"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("plugin", ["s7comm", "enip"])
+def test_services_are_counted_as_tshark_names_them(tmp_path: Path, plugin: str) -> None:
+    port, words = SPOKEN[plugin]
+    path = capture(tmp_path / "a.pcap", {50_000: words}, server_port=port)
+    field, names = TSHARKS[plugin]
+    told = subprocess.run(["tshark", "-r", path, "-T", "fields", "-e", field], capture_output=True, text=True, check=True).stdout
+    theirs = Counter(names[f"0x{int(value, 0):02x}"] for line in told.split() for value in line.split(","))
+    found, _ = read(path, [plugin])
+    ours: Counter[str] = Counter()
+    for flow in flows(found):
+        for part in flow["objects"]:
+            ours["".join(part["names"])] += part["messages"]
+        assert flow["protocol"] == plugin and flow["depth"] == "decoded"
+    assert sum(theirs.values()) == len(words)
+    # What sets a connection up is of no service.
+    theirs.pop("", None)
+    assert ours == theirs
+    assert moved(found) == sum(map(len, words)) and not why(found)
 
 
 def test_implicit_messages_of_ethernet_ip_are_datagrams_of_their_connection(tmp_path: Path) -> None:
