@@ -357,7 +357,14 @@ class MqttBroker(Dialled[Item]):
             self._heard.put(Subscribed(self._now_ns(), sum(one.is_failure for one in reasons)))
 
         def on_message(_: object, __: object, message: Any) -> None:  # Any: paho's message
-            self._hear(message.topic, message.payload, bool(message.retain))
+            try:
+                topic = message.topic
+            except UnicodeDecodeError:
+                # Section 1.5.4 of the standard forbids it; a broker that lets it pass ends nothing here.
+                self.unreadable += 1
+                self.example = f"{self._host}:{self._port}: a message whose topic is no UTF-8"
+                return
+            self._hear(topic, message.payload, bool(message.retain))
 
         client.on_connect, client.on_subscribe, client.on_message = on_connect, on_subscribe, on_message
         properties = None

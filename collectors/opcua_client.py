@@ -25,6 +25,7 @@ from cryptography import x509
 from collectors import opcua_server as server
 from collectors.dialled import STOP_S
 from collectors.feed import FeedError, Told
+from collectors.log import UNREADABLE
 
 VALUE: Final = AttributeIds.Value
 DIAGNOSTICS: Final = (
@@ -148,18 +149,36 @@ class Asking:
         sessions = sorted(sessions, key=lambda one: (str(one.ClientConnectionTime), _text(one.SessionId)))
         over = max(0, len(sessions) - server.SESSIONS_MAX)
         keys = {_text(one.SessionId): one for one in sessions[: server.SESSIONS_MAX]}
-        known = {_text(one.SessionId): self._secured(one) for one in secured or ()}
+        unread: set[str] = set()
+        known: dict[str, _Known] = {}
+        for one in secured or ():
+            key = _text(one.SessionId)
+            try:
+                known[key] = self._secured(one)
+            except UNREADABLE:
+                unread.add(key)
         sent: dict[str, dict[str, int]] = {}
         subscriptions = sorted(subscriptions or [], key=lambda one: int(one.SubscriptionId))
         over += max(0, len(subscriptions) - server.SUBSCRIPTIONS_MAX)
         for one in subscriptions[: server.SUBSCRIPTIONS_MAX]:
-            counts = sent.setdefault(_text(one.SessionId), {})
-            counts[f"{server.VALUES}{one.SubscriptionId}"] = one.DataChangeNotificationsCount + one.EventNotificationsCount
-            counts[f"{server.NOTES}{one.SubscriptionId}"] = max(0, one.NextSequenceNumber - 1)
+            key = _text(one.SessionId)
+            counts = sent.setdefault(key, {})
+            try:
+                counts[f"{server.VALUES}{one.SubscriptionId}"] = one.DataChangeNotificationsCount + one.EventNotificationsCount
+                counts[f"{server.NOTES}{one.SubscriptionId}"] = max(0, one.NextSequenceNumber - 1)
+            except UNREADABLE:
+                unread.add(key)
+        read: dict[str, Any] = {}  # Any: JSON values
+        for key, one in keys.items():
+            try:
+                read[key] = self._session(key, one, known.get(key, _Known()), sent.get(key, {}), asked_ns)
+            except UNREADABLE:
+                unread.add(key)
         heard, self._heard = self._heard, _Heard()
         return {
             "time_ns": asked_ns,
-            "sessions": {key: self._session(key, one, known.get(key, _Known()), sent.get(key, {}), asked_ns) for key, one in keys.items()},
+            "sessions": {key: said for key, said in read.items() if key not in unread},
+            "unread": sorted(unread & keys.keys()),
             "cumulated": None if summary is None else summary.CumulatedSessionCount,
             "written": {user: dict(nodes_) for user, nodes_ in heard.written.items()},
             "refused": heard.refused,

@@ -285,7 +285,12 @@ class OpcuaServer(Dialled[dict[str, Any]]):  # Any: JSON values, as the plan kee
                 session.account = now["account"]
                 self._identify(session, now_ns)
             self._grown(session, sent | session.counts, now["counts"], said["written"].get(now["user"] or "", {}), now_ns)
-        for key in [key for key in self._sessions if key not in said["sessions"]]:
+        unread = said.get("unread", ())
+        if unread:
+            # What they moved is in the next answer that can be read.
+            self.unreadable += len(unread)
+            self.example = f"{self._host}:{self._port}: session {unread[0][:NAME_CHARS_MAX]}"
+        for key in [key for key in self._sessions if key not in said["sessions"] and key not in unread]:
             self._gone(self._sessions.pop(key), now_ns)
         for place in said["refused"]:
             self._refused(place, now_ns)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 from collectors.asked import Asked, every
 from collectors.dialled import secret
 from collectors.feed import POLL_S, FeedError, Told
+from collectors.log import UNREADABLE
 from collectors.records import Entry, Json, Records, Session
 from collectors.statements import MOVES, reads
 
@@ -136,19 +137,12 @@ class PostgresqlActivity(Records):
     def _taken(self, look: Json) -> list[bytes]:
         time_ns = int(look["time_ns"])
         present: set[str] = set()
-        for pid, user, application, address, port, database, began_us, version, _ in look["sessions"]:
-            key = f"{pid} {began_us}"
-            present.add(key)
-            began_ns = int(began_us) * 1_000
-            # What began before the last look and was not in it is older than this collector.
-            first_ns = began_ns if self._looked_ns and began_ns > self._looked_ns else time_ns
-            transport = f"tls{version.removeprefix('TLSv')}" if version else "none"
-            transport = "tls1.0" if transport == "tls1" else transport
-            if key not in self._sessions:
-                entry = Entry(first_ns, "login" if first_ns == began_ns else "seen", key, str(address), int(port), account=user)
-                entry.application, entry.transport, entry.database = application or None, transport, database
-                self._last_ns = max(self._last_ns, time_ns)
-                self._say(entry)
+        for row in look["sessions"]:
+            try:
+                present.add(self._seen(row, time_ns))
+            except UNREADABLE:
+                self.unreadable += 1
+                self.example = "a row of pg_stat_activity"
         if look["counts"] is not None:
             self._compare(look["counts"], time_ns)
         for one in [one for key, one in self._sessions.items() if key not in present]:
@@ -160,12 +154,33 @@ class PostgresqlActivity(Records):
         self._count("lines", len(look["sessions"]))
         return self._windows.take()
 
+    def _seen(self, row: list[Any], time_ns: int) -> str:  # Any: as the server gave it
+        """One session of a look; its name here."""
+        pid, user, application, address, port, database, began_us, version, _ = row
+        key, began_ns = f"{pid} {began_us}", int(began_us) * 1_000
+        # What began before the last look and was not in it is older than this collector.
+        first_ns = began_ns if self._looked_ns and began_ns > self._looked_ns else time_ns
+        transport = f"tls{version.removeprefix('TLSv')}" if version else "none"
+        transport = "tls1.0" if transport == "tls1" else transport
+        if key not in self._sessions:
+            entry = Entry(first_ns, "login" if first_ns == began_ns else "seen", key, str(address), int(port), account=user)
+            entry.application, entry.transport, entry.database = application or None, transport, database
+            self._last_ns = max(self._last_ns, time_ns)
+            self._say(entry)
+        return key
+
     def _compare(self, counts: list[list[Any]], time_ns: int) -> None:  # Any: rows of the server
         before: Counts | None = self._counted_before
         now: Counts = {}
         if len(counts) > STATEMENTS_MAX:
             self._count("statements_over")
-        for user, database, number, calls, rows, said in counts[:STATEMENTS_MAX]:
+        for row in counts[:STATEMENTS_MAX]:
+            try:
+                user, database, number, calls, rows, said = [*row[:3], int(row[3]), int(row[4]), row[5]]
+            except UNREADABLE:
+                self.unreadable += 1
+                self.example = "a row of pg_stat_statements"
+                continue
             key = f"{user} {database} {number}"
             now[key] = [int(calls), int(rows)]
             if before is None or (key not in before and len(before) >= STATEMENTS_MAX):

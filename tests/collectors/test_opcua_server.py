@@ -1,13 +1,17 @@
 """What a server's diagnostics have grown by becomes flows, once: with answers like those of node-opcua 2.120."""
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asyncua import ua
 
 from collectors.feed import FeedError, Told
+from collectors.opcua_client import Asking
 from collectors.opcua_server import COUNTER_MAX, SERVICES, Clients, OpcuaServer, account_of
 from hopwatch.events import Flow, Loss, parse
 
@@ -264,6 +268,37 @@ def test_who_a_session_is_follows_the_contract() -> None:
 def test_what_cannot_be_asked_is_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(FeedError, match=expected):
         OpcuaServer.of(Told.of(f"opcua-server:{text}", "agent"), "north", tmp_path / "place")
+
+
+class Answering:
+    """What a server's diagnostics say, as asyncua gives it."""
+
+    own_session = None
+
+    def __init__(self, *values: Any) -> None:
+        self.uaclient, self._values = self, values
+
+    async def read_attributes(self, *_: object) -> list[ua.DataValue]:
+        return [SimpleNamespace(Value=SimpleNamespace(Value=one), StatusCode=ua.StatusCode()) for one in self._values]  # type: ignore[misc]  # as much of one as is read
+
+
+def test_a_session_that_cannot_be_read_is_named_and_the_others_are_told(tmp_path: Path) -> None:
+    told = Told.of("opcua-server:opc=opc.tcp://10.10.1.10:4840?cleartext=yes", "agent")
+    asking = Asking(told, None, Clients(told))
+    good, bad, odd = (ua.SessionDiagnosticsDataType(SessionId=ua.NodeId(ua.Int32(number))) for number in (7, 8, 9))
+    bad.ClientDescription = None  # type: ignore[assignment]  # as no server should
+    sent = [ua.SubscriptionDiagnosticsDataType(SessionId=one.SessionId, SubscriptionId=ua.UInt32(3)) for one in (good, odd)]
+    sent[1].DataChangeNotificationsCount = None  # type: ignore[assignment]  # as above
+    asking._client = Answering([good, bad, odd], sent, None, None)  # type: ignore[assignment]  # as much of a client as is needed
+    said = asyncio.run(asking.answer(lambda: BEGIN))
+    assert (list(said["sessions"]), said["unread"]) == (["i=7"], ["i=8", "i=9"])
+
+
+def test_a_session_that_could_not_be_read_once_is_told_from_where_it_was(tmp_path: Path) -> None:
+    steps = [{"a": session(values=1)}, {"a": session(values=5)}, {}, {"a": session(values=11)}]
+    server = Server(tmp_path, *(answer(5 * n, step, unread=[] if step else ["a"]) for n, step in enumerate(steps)))
+    assert values(server.lines()) == 10
+    assert (server.feed.unreadable, server.feed.counters()["opcua_server_sessions"]) == (1, 1)
 
 
 def test_a_server_is_not_read_again(tmp_path: Path) -> None:
