@@ -46,6 +46,8 @@ SETTLE_NS: Final = 2 * 10**9
 COUNTED: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"})
 """Commands whose rows pgAudit takes from the executor; of the others it has none."""
 
+SYNTAX_ERROR: Final = "42601"
+
 BEFORE_ROWS: Final = ("42", "26", "34", "25", "0A", "22P02")
 """SQLSTATE of errors that come before a row has moved."""
 
@@ -90,11 +92,13 @@ class Statement:
     moves: bool
     """Rows move over the connection."""
     time_ns: int
+    logged: str = "statement"
+    """By ``statement`` when it was parsed, by ``execute`` when it was bound, by ``duration`` when it had succeeded."""
 
     def state(self) -> list[Any]:  # Any: JSON values
         """As ``Statement(*state)`` takes it."""
         names = (self.names, self.columns, self.marks)
-        return [self.fingerprint, self.operation, self.data_from, *names, self.moves, self.time_ns]
+        return [self.fingerprint, self.operation, self.data_from, *names, self.moves, self.time_ns, self.logged]
 
 
 @dataclass(slots=True)
@@ -291,15 +295,16 @@ class PostgresqlLog(ServerLog[Entry]):
             self._sessions.pop(entry.session)
             self._end(entry.session, session, entry.time_ns)
         elif found := _STATEMENT.match(message):
-            self._stated(entry, session, found[1])
+            self._stated(entry, session, found[1], logged=message.partition(":")[0].partition(" ")[0])
 
-    def _stated(self, entry: Entry, session: Session, text: str) -> None:
+    def _stated(self, entry: Entry, session: Session, text: str, *, logged: str) -> None:
         self._settle_audit(session)
         if found := _TRANSACTION.match(text):
             self._transaction(session, found[1].lower(), entry.time_ns)
+        # Several statements of one text are one transaction (PostgreSQL 15, 55.2.2.1).
+        before = session.role
         for read in reads(text):
             kind, name = read.effect or ("", None)
-            session.role_before = session.role
             if kind == "role":
                 session.role, session.local = name, read.local
                 if not session.inside:
@@ -326,8 +331,10 @@ class PostgresqlLog(ServerLog[Entry]):
                 continue
             if len(session.pending) >= PENDING_MAX:
                 self._unaudited(session, 1, entry.time_ns)
+            statement.logged = logged
             session.pending.append(statement)
             self._settled = False
+        session.role_before = session.role if logged == "duration" else before
 
     def _transaction(self, session: Session, word: str, time_ns: int) -> None:
         """A role that was set is unset by what undoes the transaction, a local one at its end (PostgreSQL, SET)."""
@@ -423,19 +430,21 @@ class PostgresqlLog(ServerLog[Entry]):
 
     def _failed(self, entry: Entry, session: Session) -> None:
         self._settle_audit(session)
-        if session.pending:
+        failed = reads(entry.statement) if entry.statement else None
+        if session.pending and self._is_failed(session.pending[-1], failed, entry.state):
             statement = session.pending.pop()
-            moved = statement.moves and not entry.state.startswith(BEFORE_ROWS)
+            moved = statement.moves and (failed is None or not entry.state.startswith(BEFORE_ROWS))
             if not entry.state.startswith(POSTGRESQL_REFUSED):
                 self._add(session, statement, entry.time_ns, messages=1)
             if moved:
                 self._uncounted(session, entry.time_ns, statement.operation, statement.data_from)
         session.undone = session.inside
-        if session.role != session.role_before:
+        sets = failed is None or any((read.effect or ("",))[0] == "role" for read in failed)
+        if sets and session.role != session.role_before:
             session.role = session.role_before
             self._identify(session, entry.time_ns)
         if entry.state.startswith(POSTGRESQL_REFUSED):
-            said = next(iter(reads(entry.statement or "")), None)
+            said = next(iter(failed or ()), None)
             self._windows.add(
                 session.connection,
                 entry.time_ns,
@@ -450,6 +459,16 @@ class PostgresqlLog(ServerLog[Entry]):
             # A login that failed gets no line of its end.
             self._sessions.pop(entry.session, None)
             self._end(entry.session, session, entry.time_ns)
+
+    def _is_failed(self, last: Statement, failed: list[Read] | None, state: str) -> bool:
+        """Whether the last statement that waits is the one that failed, and not one before it that nobody audits."""
+        if failed is not None and all(read.fingerprint != last.fingerprint for read in failed):
+            return False
+        if self._audited or failed is None:
+            return True
+        # What cannot be parsed gets no line of its own, and what is executed gets it when it is bound.
+        early = state == SYNTAX_ERROR if last.logged == "statement" else state.startswith((*BEFORE_ROWS, *POSTGRESQL_REFUSED))
+        return last.logged != "duration" and not early
 
     def _settle(self, *, idle: bool) -> None:
         """Statements that have waited long enough; when nothing more is there, what is complete by itself."""

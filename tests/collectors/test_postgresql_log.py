@@ -160,6 +160,35 @@ def test_a_statement_that_failed_before_it_moved_anything_is_no_loss(tmp_path: P
     assert told["refused"].objects[0].names == ["lots"]
 
 
+@pytest.mark.parametrize(
+    ("logged", "state", "text"),
+    [
+        ("statement", "42601", "select 'x"),
+        ("statement", "42601", "select lot from lots where id in (1, 2,)"),
+        ("execute <unnamed>", "22P02", "select lot from lots where id in ('x', 2)"),
+        ("execute <unnamed>", "42501", "select lot from lots where id in (1, 2)"),
+        ("duration: 0.1 ms  statement", "57014", "select lot from lots where id in (1, 2)"),
+    ],
+)
+def test_an_error_is_not_that_of_a_statement_that_has_succeeded(tmp_path: Path, logged: str, state: str, text: str) -> None:
+    lines = [*login(), said(4, f"{logged}: select lot from lots where id in (1, 2)")]
+    lines += [said(5, "an error", severity="ERROR", state_code=state, statement=text), goodbye(6)]
+    (tmp_path / "a.json").write_text(as_json(lines))
+    log = reader(tmp_path)
+    (select,) = [flow for flow in flows(everything(log)) if flow.operation == "select"]
+    assert (select.messages, select.completeness.state, log.counters()["postgresql_log_rows_unknown"]) == (1, "lossy", 1)
+
+
+@pytest.mark.parametrize(
+    ("failed", "role"), [("selec", "planner"), ("set role planner", None), ("set role planner; select 1/0", None)], ids=str
+)
+def test_a_role_is_unset_by_the_failure_of_what_set_it_alone(tmp_path: Path, failed: str, role: str | None) -> None:
+    lines = [*login(), said(4, "statement: " + (failed if "role" in failed else "set role planner"))]
+    lines += [said(5, "an error", severity="ERROR", state_code="22012" if "1/0" in failed else "42601", statement=failed)]
+    (tmp_path / "a.json").write_text(as_json([*lines, *asked(6, "select lot from lots", 1), goodbye(8)]))
+    assert {flow.role for flow in flows(everything(reader(tmp_path))) if flow.rows} == {role}
+
+
 def test_a_refused_login_names_who_tried(tmp_path: Path) -> None:
     first = login()[0]
     refused = said(2, 'password authentication failed for user "svc_mw"', severity="FATAL", state_code="28P01")
