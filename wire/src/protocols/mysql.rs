@@ -40,6 +40,8 @@ pub const PREPARED_MAX: usize = 1024;
 pub const PREPARED_BYTES_MAX: usize = 1 << 20;
 /// Column definitions of one answer; those of a wider one are `*`.
 pub const DEFINITIONS_BYTES_MAX: usize = 32 << 10;
+/// Room for them at first: nearly every answer has a few columns.
+const DEFINITIONS_BYTES_AT_FIRST: usize = 512;
 /// Bytes that are read of a login: names, and the attributes of the connection.
 pub const LOGIN_BYTES_MAX: usize = 16 << 10;
 /// A statement that names no table may return this much before its objects are `unknown`.

@@ -10,7 +10,8 @@ use super::packets::{
 };
 use super::statements::Known;
 use super::{
-    ANSWER_BYTES_MAX, Belongs, COMMON, DEFINITIONS_BYTES_MAX, FULL_BYTES, HEADER_BYTES, Mysql, Phase, Prepared, TABLELESS_BYTES_MAX, header,
+    ANSWER_BYTES_MAX, Belongs, COMMON, DEFINITIONS_BYTES_AT_FIRST, DEFINITIONS_BYTES_MAX, FULL_BYTES, HEADER_BYTES, Mysql, Phase, Prepared,
+    TABLELESS_BYTES_MAX, header,
 };
 use crate::sql::{Effect, UNKNOWN};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Recorder, Side};
@@ -101,6 +102,9 @@ impl Answer {
         if self.definitions.len() + head.len() + 2 > DEFINITIONS_BYTES_MAX {
             self.definitions_cut = true;
             return;
+        }
+        if self.definitions.is_empty() {
+            self.definitions.reserve(DEFINITIONS_BYTES_AT_FIRST.max(head.len() + 2));
         }
         self.definitions.extend_from_slice(&(head.len() as u16).to_le_bytes());
         self.definitions.extend_from_slice(head);

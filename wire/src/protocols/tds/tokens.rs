@@ -10,6 +10,8 @@ const ROW: u8 = 0xd1;
 /// A row whose NULLs are bits in front of it.
 const NBCROW: u8 = 0xd2;
 const ALTROW: u8 = 0xd3;
+/// Columns for which there is room at first.
+const COLUMNS_AT_FIRST: usize = 32;
 /// Shapes of rows that COMPUTE adds to one answer.
 const ALTERNATIVES_MAX: usize = 16;
 
@@ -454,6 +456,8 @@ impl Tokens {
         self.widths.clear();
         self.names.clear();
         self.names_cut = false;
+        self.widths.reserve(usize::from(count).min(COLUMNS_AT_FIRST));
+        self.names.reserve(usize::from(count).min(COLUMNS_AT_FIRST) * 16);
         let used = length - read.0.len();
         if count == 0 {
             return Ok((used, Event::Columns));

@@ -296,6 +296,15 @@ fn rows_are_counted_over_execution_and_fetches() {
 }
 
 #[test]
+fn bytes_of_a_call_both_ways_are_those_of_its_statement() {
+    let (script, before) = (queried(), logged_in().len());
+    let told = played(&script);
+    let sent = |side: Side| script[before..].iter().filter(|(by, _)| *by == side).map(|(_, bytes)| bytes.len()).sum::<usize>();
+    let select = told.events.iter().find(|e| e["operation"] == "select").unwrap();
+    assert_eq!((&select["bytes"], &select["bytes_back"]), (&json!(sent(SERVER)), &json!(sent(CLIENT))));
+}
+
+#[test]
 fn answer_that_cannot_be_followed_leaves_its_rows_unknown_and_says_so() {
     let mut script = queried();
     let last = script.len() - 3;
