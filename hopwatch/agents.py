@@ -103,7 +103,10 @@ def run_agent(arguments: argparse.Namespace, sensors: packets.Sensors, ending: E
         pump = Pump(spool, making, time.monotonic)
         health = Health(settings.plant, settings.agent, version(), ClockState())
         notifier = Notifier()
-        running = _Running(arguments, settings, spool, pump, health, notifier, lambda: sensor.counters() | feeds.counters())
+        running = _Running(
+            arguments, settings, spool, pump, health, notifier, lambda: sensor.counters() | feeds.counters(),
+            lives=lambda: not len(feeds) or feeds.lives(),
+        )  # fmt: skip
         stack.enter_context(served(settings.metrics, running.figures()))
         agent = Agent(spool, pump, time.monotonic, time.sleep, running.chores(live=not files))
         over = packets.until(settings.duration)
@@ -140,10 +143,11 @@ class _Running:
         health: Health,
         notifier: Notifier,
         counters: Callable[[], Mapping[str, int]],
+        lives: Callable[[], bool],
     ) -> None:
         self._arguments, self._settings = arguments, settings
         self._spool, self._pump, self._health, self._notifier = spool, pump, health, notifier
-        self._count = counters
+        self._count, self._lives = counters, lives
         self._counted: dict[str, int] = {}
         self._reload = self._ready = False
         self._trouble: str | None = None
@@ -181,6 +185,9 @@ class _Running:
             self._renew()
 
     def _beat(self) -> None:
+        if not self._lives():
+            # What cannot hear its source must not make an unread connection look as if somebody read it.
+            return
         spool = self._spool
         said = self._counted | self._pump.counters()
         said |= {"spool_waiting": spool.waiting(), "spool_bytes": spool.size_bytes(), "merged": spool.merged_total}

@@ -105,6 +105,10 @@ class Feeds:
         """The names the events bear."""
         return [name for name, _ in self._feeds]
 
+    def lives(self) -> bool:
+        """One of them hears its source now."""
+        return any(feed.lives for _, feed in self._feeds)
+
     def counters(self) -> dict[str, int]:
         """What all feeds have counted."""
         said: dict[str, int] = {}

@@ -7,15 +7,21 @@ import socket
 import sqlite3
 import tempfile
 import urllib.request
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from agent.clock import STA_NANO, STA_UNSYNC, TIME_ERROR, ClockState, kernel_state
-from agent.health import CONTEXTS_MAX, Coverage, Health, beating
+from agent.health import CONTEXTS_MAX, HEARTBEAT_S, Coverage, Health, beating
 from agent.metrics import figures
 from agent.notify import Notifier
+from agent.spool import Spool
+from hopwatch.agents import _Running
 from hopwatch.cli import main
+from hopwatch.config import AgentSettings
 from hopwatch.events import Heartbeat, parse
 from hopwatch.metrics import MetricsError, address, serve
 from tests.agent.windows import window
@@ -50,6 +56,22 @@ def test_a_kernel_that_does_not_tell_is_a_clock_nobody_keeps() -> None:
 def test_a_clock_that_is_stepped_says_by_how_much_and_slewing_is_no_step() -> None:
     state = clock(times=[1000.0, 1000.005, 1090.005, 1090.01, 1000.0])
     assert [state.now().model_dump()["stepped_s"] for _ in range(4)] == [0.0, 90.0, 90.0, pytest.approx(-0.01)]
+
+
+def test_an_agent_whose_feed_cannot_hear_its_source_says_no_heartbeat(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", size_bytes_max=1 << 20)
+    pump: Any = SimpleNamespace(counters=dict, published_total=0, stalls=0)
+    heard = [False]
+    running = _Running(
+        Namespace(), AgentSettings(), spool, pump, Health("north", "uns-log", "1", clock()), Notifier(), dict, lives=lambda: heard[0]
+    )
+    (beat,) = (chore.do for chore in running.chores(live=True) if chore.period_s == HEARTBEAT_S)
+    beat()
+    silent = spool.waiting()
+    heard[0] = True
+    beat()
+    assert (silent, spool.waiting()) == (0, 1)
+    spool.close()
 
 
 def test_coverage_is_told_by_tap_and_context_and_begins_anew() -> None:
