@@ -37,6 +37,13 @@ def line_of(text: str, needle: str) -> int:
     return next(number for number, line in enumerate(text.splitlines(), 1) if needle in line)
 
 
+def test_a_hop_carries_nothing_that_is_not_classified() -> None:
+    (problem,) = refused(("may: [subscribe], what: [uns-events]", "may: [subscribe], what: [raw-tables]"))
+    assert "raw-tables is no data of this file" in str(problem)
+    (problem,) = refused(("  decoy:      {class:", "  decoy:      {klass:"))[:1]
+    assert "class" in str(problem)
+
+
 def test_plant_north_holds_and_nothing_in_it_has_ended() -> None:
     architecture = load(PLANT, at=DAY)
     assert len(architecture.hops) == 8
