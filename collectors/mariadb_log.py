@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from collectors import tail
 from collectors.feed import FeedError, Told
 from collectors.log import Log, counted, cut_lines, lines
 from collectors.mariadb_sessions import SESSIONS_MAX, Place, Sessions, login
@@ -63,6 +64,7 @@ _GENERAL: Final = re.compile(
     r"(?:(?P<short>\d{6} [ \d]\d:\d\d:\d\d)|(?P<long>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)))?\t+ *(?P<id>\d+) "
     r"(?P<verb>Connect|Query|Execute|Prepare|Quit|Change user|Init DB|[A-Z][\w ]*?)\t(?P<text>.*)"
 )
+_GENERAL_HEAD: Final = re.compile(rb"^(?:\d{6} [ \d]\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))?\t+ *\d+ [A-Z]", re.MULTILINE)
 _LOGIN: Final = re.compile(r"(?P<user>.*)@(?P<host>[^@\s]*) (?:as (?:anonymous )?)?on (?P<database>.*?)(?: using (?P<by>\S+))?")
 _TABLE_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d')
 _GENERAL_ROW: Final = re.compile(rb'"[^"]*","(?:[^"\\]|\\.)*",\d+,')
@@ -235,6 +237,8 @@ class MariadbLog(Log[Entry]):
             return None
         if form == "slow":
             return _cut_slow
+        if form == "general":
+            return _cut_general
         return None if form in (None, "empty") else cut_lines
 
     def _records(self, content: bytes) -> Iterator[tuple[int, bytes]]:
@@ -543,6 +547,15 @@ def _cut_slow(content: bytes) -> int:
     while heads and content[heads[-1] :].startswith(b"# User") and len(heads) > 1 and content[heads[-2] : heads[-1]].count(b"\n") == 1:
         heads.pop()
     return heads[-1] if heads else 0
+
+
+def _cut_general(content: bytes) -> int:
+    """Whole lines; where more follows, up to the last that begins a record, as a statement may have many."""
+    end = cut_lines(content)
+    if len(content) < tail.PIECE_BYTES_MAX:
+        return end
+    last = max((found.start() for found in _GENERAL_HEAD.finditer(content, 0, end)), default=0)
+    return last or (end if len(content) > tail.PIECE_BYTES_MAX else 0)
 
 
 def _slow_records(content: bytes) -> Iterator[tuple[int, bytes]]:

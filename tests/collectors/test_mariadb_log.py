@@ -245,6 +245,19 @@ def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path,
     assert rows(whole) == 4 * sum(range(10, 16))
 
 
+@pytest.mark.parametrize("size", [300, 333, 401])
+def test_a_statement_of_several_lines_is_read_whole_wherever_a_piece_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(tail, "PIECE_BYTES_MAX", size)
+    lines = [BANNER, "260407 10:42:08\t     4 Connect\tsvc_mw@10.30.0.20 on mes using TCP/IP\n"]
+    lines += [f"\t\t     4 Query\tselect lot from lots where id = {n}\nunion\nselect pay from wages\n" for n in range(12)]
+    (tmp_path / "general.log").write_text("".join(lines))
+    told = [flow for flow in flows(everything(reader(tmp_path))) if flow.operation == "select"]
+    assert {(*part.names,) for flow in told for part in flow.objects} == {("mes.lots", "mes.wages")}
+    assert sum(flow.messages for flow in told) == 12
+
+
 @pytest.mark.parametrize("size", range(1, 420, 29))
 def test_a_last_record_that_is_still_being_written_waits(tmp_path: Path, size: int) -> None:
     text = BANNER + session()
