@@ -31,6 +31,8 @@ _ALL: Final = ("watch", "detect", "store")
 JUDGING: Final = (
     Metric("hopwatch_windows_total", "counter", "Windows judged.", ("plant", "verdict"), _JUDGES),
     Metric("hopwatch_windows_seen_total", "counter", "Windows judged, by how deep they were read.", ("plant", "depth"), _JUDGES),
+    Metric("hopwatch_unread_connections_total", "counter", "Connections a tap could not read, when they ended.", ("plant",), _JUDGES),
+    Metric("hopwatch_unnamed_connections_total", "counter", "Those of them whose account no record told.", ("plant",), _JUDGES),
     Metric(
         "hopwatch_moved_rows_total", "counter", "Rows that moved, by their highest class and where to.", ("plant", "class", "zone"), _JUDGES
     ),
@@ -100,6 +102,7 @@ class Tally:
         self._heard: dict[tuple[str, str], tuple[float, Heartbeat]] = {}
         self._found: dict[str, tuple[str, str, str]] = {}
         self._until_ns: dict[str, int] = {}
+        self._unread: dict[str, list[int]] = {}
 
     def judged(self, judgement: Judgement) -> None:
         """One window; amounts that another view of its connection counted are not counted again."""
@@ -114,6 +117,10 @@ class Tally:
             cell[2] += new.get("values", 0)
             cell[3] += new.get("messages", 0)
             cell[4] += new.get("bytes", 0)
+        if flow.final and flow.operation == "transfer" and flow.seen_by == "tap":
+            unread = self._unread.setdefault(flow.plant, [0, 0])
+            unread[0] += 1
+            unread[1] += said.who is None
         if judgement.start_ns > self._until_ns.get(flow.plant, 0):
             self._until_ns[flow.plant] = judgement.start_ns
 
@@ -133,7 +140,7 @@ class Tally:
 
     def clear(self) -> None:
         """Begin anew."""
-        for table in (self._moved, self._lost, self._heard, self._found, self._until_ns):
+        for table in (self._moved, self._lost, self._heard, self._found, self._until_ns, self._unread):
             table.clear()
 
     def into(self, figures: JudgingFigures) -> None:
@@ -145,6 +152,9 @@ class Tally:
             for name, amount in zip(("rows", "values", "messages", "bytes"), amounts, strict=True):
                 if amount:
                     figures.add(f"hopwatch_moved_{name}_total", amount, *where)
+        for plant, (unread, unnamed) in self._unread.items():
+            figures.add("hopwatch_unread_connections_total", unread, plant)
+            figures.add("hopwatch_unnamed_connections_total", unnamed, plant)
         for who, lost in self._lost.items():
             for name, amount in zip(("packets", "bytes", "events"), lost, strict=True):
                 figures.add(f"hopwatch_lost_{name}_total", amount, *who)

@@ -14,11 +14,11 @@ from prometheus_client.registry import Collector
 from agent.metrics import figures as agent_figures
 from alerts.running import METRICS as ALERTS
 from hopwatch.cli import main
-from hopwatch.events import Heartbeat, Loss
+from hopwatch.events import Flow, Heartbeat, Loss
 from hopwatch.figures import DETECTING, STORING, WATCHING, JudgingFigures, RunningFigures, Tally
 from hopwatch.metrics import OTHER, Figures, Metric, said_twice
 from scripts import metrics as page
-from tests.detectors.north import detector, end, extract
+from tests.detectors.north import detector, end, extract, upload
 
 ROOT = Path(__file__).parent.parent
 UNITS = (
@@ -124,6 +124,18 @@ def test_windows_and_amounts_are_told_by_verdict_class_and_zone() -> None:
     assert said['hopwatch_moved_rows_total{class="quality",plant="north",zone="idmz"}'] == 200
     assert said['hopwatch_moved_bytes_total{class="quality",plant="north",zone="~outside"}'] == 9000
     assert sum(value for name, value in said.items() if name.startswith("hopwatch_findings_total")) == 1
+
+
+def test_of_connections_that_nobody_could_read_those_without_a_name_are_counted_when_they_end() -> None:
+    def unread(key: str, **said: Any) -> Flow:
+        return upload(source=end(("10.30.0.21", 50_100)), connection=key, key=key, **said)
+
+    told = unread(
+        "a", agent="db-log", seen_by="server-log", depth="server-log", operation="connect", account="svc_mw", bytes=0, bytes_back=0
+    )
+    said = north(told, unread("a", n=1), unread("a", n=2, final=True), unread("b", n=1), unread("b", n=2, final=True), unread("c"))
+    assert said['hopwatch_unread_connections_total{plant="north"}'] == 2
+    assert said['hopwatch_unnamed_connections_total{plant="north"}'] == 1
 
 
 def test_losses_and_heartbeats_are_told_by_agent() -> None:
