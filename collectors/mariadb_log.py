@@ -544,7 +544,7 @@ def _cut_slow(content: bytes) -> int:
         return len(content)
     heads = [found.start() for found in _SLOW_HEAD.finditer(content)]
     # The line of the time belongs to the record behind it.
-    while heads and content[heads[-1] :].startswith(b"# User") and len(heads) > 1 and content[heads[-2] : heads[-1]].count(b"\n") == 1:
+    while len(heads) > 1 and content.startswith(b"# User", heads[-1]) and content.count(b"\n", heads[-2], heads[-1]) == 1:
         heads.pop()
     return heads[-1] if heads else 0
 

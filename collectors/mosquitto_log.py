@@ -52,7 +52,7 @@ _PUBLISHED: Final = re.compile(r"(.*)', \.\.\. \((\d{1,9}) bytes\)\)", re.DOTALL
 _ANSWERED: Final = re.compile(r"(.*) \(\d+, (\d{1,3})\)", re.DOTALL)
 _ENDED: Final = re.compile(
     r"(.*?)(?: closed its connection| has exceeded timeout, disconnecting| been disconnected by administrative action"
-    r"| disconnected(?:, not authorised| due to [^.]*|: [^.]*)?)\.",
+    r"| disconnected(?:, not authorised| due to [^.]{0,99}|: [^.]{0,99})?)\.",
     re.DOTALL,
 )
 _ASKED: Final = re.compile(r"\t(.*?)(?: \(QoS [0-2]\))?", re.DOTALL)

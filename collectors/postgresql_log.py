@@ -564,12 +564,14 @@ def _format(head: bytes) -> Literal["json", "csv"] | None:
 
 def _cut_csv(content: bytes) -> int:
     """A line break inside quotes is part of a field (RFC 4180, 2.6): of the last one outside them."""
-    behind = len(content)
-    while (end := content.rfind(b"\n", 0, behind)) >= 0:
-        if content.count(b'"', 0, end) % 2 == 0:
-            return end + 1
-        behind = end
-    return 0
+    end = content.rfind(b"\n")
+    quotes = content.count(b'"', 0, max(0, end))
+    # All of it is looked at once, however many lines a client's statement has.
+    while end >= 0 and quotes % 2:
+        opened = content.rfind(b'"', 0, end)
+        end = content.rfind(b"\n", 0, opened)
+        quotes -= 1 + content.count(b'"', end + 1, opened)
+    return end + 1
 
 
 def _quoted(content: bytes) -> Iterator[tuple[int, bytes]]:

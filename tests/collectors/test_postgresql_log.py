@@ -14,7 +14,7 @@ import pytest
 
 from collectors import tail
 from collectors.feed import FeedError, Told
-from collectors.postgresql_log import PostgresqlLog
+from collectors.postgresql_log import PostgresqlLog, _cut_csv
 from hopwatch.events import Flow, Loss, parse
 from tests.collectors.killing import told_once
 
@@ -118,6 +118,23 @@ def test_csvlog_and_jsonlog_give_the_same_events(tmp_path: Path) -> None:
     of_json = everything(reader(tmp_path))
     (tmp_path / "place").unlink()
     assert everything(reader(tmp_path, "*.csv")) == of_json
+
+
+def test_lines_of_a_statement_are_looked_at_once_however_many_there_are() -> None:
+    class Counting(bytes):
+        looked = 0
+
+        def count(self, *where: Any) -> int:
+            Counting.looked += where[2] - where[1]
+            return super().count(*where)
+
+    records = as_csv(session()).encode()
+    content = Counting(records + b'2026-04-07 10:42:09.000 UTC,"svc_mw","select\n' + b"\n" * 10_000)
+    assert _cut_csv(content) == len(records)
+    assert Counting.looked <= 2 * len(content)
+    for size in range(len(records)):
+        whole = [at for at in range(size) if records[at : at + 1] == b"\n" and records.count(b'"', 0, at) % 2 == 0]
+        assert _cut_csv(records[:size]) == (whole[-1] + 1 if whole else 0)
 
 
 def test_no_literal_is_in_an_event_or_in_what_is_kept(tmp_path: Path) -> None:
