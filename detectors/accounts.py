@@ -13,9 +13,11 @@ secret.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.budget import digest
 from detectors.cases import Cases
@@ -90,7 +92,7 @@ class Accounts(Question):
         self._architecture = architecture
         self._index = index or Index(architecture)
         self._cases = Cases(quoted, severities_of(architecture))
-        self._known: Memory[Known] = Memory(Known, asdict, _read)
+        self._known: Memory[Known] = Memory(Known, to_builtins, _read)
         self._from = Remembered[tuple[str, End], bool](lambda asked: self._comes_from(*asked))
         self._with = Remembered[tuple[str, str | None], bool](lambda asked: self._goes_with(*asked))
 

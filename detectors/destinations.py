@@ -15,10 +15,12 @@ likewise).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.judgement import severities_of
@@ -85,8 +87,8 @@ class Destinations(Question):
         self._offsite = offsite
         self._located = located
         self._cases = Cases(quoted, severities_of(architecture))
-        self._talkers: Memory[Talker] = Memory(Talker, asdict, lambda said: Talker(**said))
-        self._beats: Memory[Beats] = Memory(Beats, asdict, lambda said: Beats(**said))
+        self._talkers: Memory[Talker] = Memory(Talker, to_builtins, lambda said: Talker(**said))
+        self._beats: Memory[Beats] = Memory(Beats, to_builtins, lambda said: Beats(**said))
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """Hosts, their rhythms, and the open findings."""

@@ -12,8 +12,10 @@ A verdict of ``declared`` keeps it quiet: what is approved by account, object, a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.compare import CONTROL
@@ -62,7 +64,7 @@ class Dump(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
         self._cases = Cases(quoted, severities_of(architecture))
-        self._sessions: Memory[Session] = Memory(Session, asdict, lambda said: Session(**said))
+        self._sessions: Memory[Session] = Memory(Session, to_builtins, lambda said: Session(**said))
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """The connections and the open findings."""

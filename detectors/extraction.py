@@ -14,8 +14,10 @@ only the account's own past is compared. One extraction goes on as long as no pa
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.judgement import class_severity, severities_of
@@ -91,7 +93,7 @@ class Extraction(Question):
         self._index = index or Index(architecture)
         self._cases = Cases(quoted, severities_of(architecture))
         self._size = Remembered(self._declared_size)
-        self._taken: Memory[Taken] = Memory(Taken, asdict, lambda said: Taken(**said), 65_536)
+        self._taken: Memory[Taken] = Memory(Taken, to_builtins, lambda said: Taken(**said), 65_536)
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """What was taken and the open findings."""

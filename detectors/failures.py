@@ -10,8 +10,10 @@ is somebody who looks for what is open: take the host off the conduit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.budget import digest
 from detectors.cases import Cases
@@ -47,7 +49,7 @@ class Failures(Question):
 
     def __init__(self, quoted: Declaration) -> None:
         self._cases = Cases(quoted)
-        self._refused: Memory[Refused] = Memory(Refused, asdict, lambda said: Refused(**said))
+        self._refused: Memory[Refused] = Memory(Refused, to_builtins, lambda said: Refused(**said))
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """The hosts that were refused and the open findings."""

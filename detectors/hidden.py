@@ -16,8 +16,10 @@ What to do: ask who needs the file or the server, and have the copy declared wit
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.inherited import FILLS, Inherited, place
@@ -67,7 +69,7 @@ class Hidden(Question):
         self._inherited = inherited
         self._cases = Cases(quoted, severities_of(architecture))
         self._foreign: Memory[dict[str, Any]] = Memory(dict, dict, dict)
-        self._folded: Memory[Folded] = Memory(Folded, asdict, lambda said: Folded(**said))
+        self._folded: Memory[Folded] = Memory(Folded, to_builtins, lambda said: Folded(**said))
         self._reads: Memory[list[int]] = Memory(lambda: [-1], list, list)
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own

@@ -16,9 +16,11 @@ spent by accident.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.anomaly import days_of
 from detectors.budget import MONTH_DAYS
@@ -59,7 +61,7 @@ class Hygiene(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
         self._cases = Cases(quoted)
-        self._peaks: Memory[Peaks] = Memory(Peaks, asdict, lambda said: Peaks(**said))
+        self._peaks: Memory[Peaks] = Memory(Peaks, to_builtins, lambda said: Peaks(**said))
         self._warned: Memory[list[int]] = Memory(lambda: [0], list, list)
         self._days: Memory[list[int]] = Memory(lambda: [0], list, list, 1)
         self._told: Memory[list[int]] = Memory(lambda: [_FOREVER], list, list)

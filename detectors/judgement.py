@@ -199,6 +199,9 @@ class Judgement(Struct, gc=False):
     net: dict[str, int] = {}
     """As ``new``, for sums: less than nothing where it shows that an estimate had said too much."""
 
+    course: Any = None  # Any: detectors.kept.Course, which is made of judgements
+    """What is known of the windows of its flow that are like it."""
+
     @property
     def verdict(self) -> Verdict:
         """The first row of the table that applies."""

@@ -15,9 +15,11 @@ them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.judgement import QUIET, class_severity, severities_of
@@ -150,7 +152,7 @@ class Lineage(Question):
         self._architecture = architecture
         self._index = index or Index(architecture)
         self._cases = Cases(quoted, severities_of(architecture))
-        self._hosts: Memory[Host] = Memory(Host, asdict, lambda said: Host(**said))
+        self._hosts: Memory[Host] = Memory(Host, to_builtins, lambda said: Host(**said))
         self._legs: Memory[Leg] = Memory(Leg, _said_leg, lambda said: Leg(*said), LEGS_MAX, self._unlink)
         self._sent: Memory[Sent] = Memory(Sent, _said_sent, lambda said: Sent(*said))
         self._into: dict[str, dict[str, None]] = {}

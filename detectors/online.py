@@ -26,6 +26,7 @@ from detectors.hidden import hidden
 from detectors.hygiene import Hygiene
 from detectors.inherited import Inherited
 from detectors.judgement import Judgement
+from detectors.kept import Course
 from detectors.lineage import Lineage
 from detectors.moved import Moved, Question
 from detectors.offsite import shipped
@@ -125,6 +126,10 @@ class Online:
 
     def _kind(self, judgement: Judgement) -> "_Kind":
         """What the window shares with those like it."""
+        course: Course | None = judgement.course
+        if course is not None and course.kind is not None:
+            known: _Kind = course.kind
+            return known
         flow, index = judgement.flow, self.verdict.index
         if not judgement.kept or any([part.marks is not UNSET for part in flow.objects]):
             return _Kind(judgement, index)
@@ -137,6 +142,8 @@ class Online:
             if len(self._kinds) > KINDS_MAX:
                 self._kinds.popitem(last=False)
                 self._kinds_forgotten += 1
+        if course is not None:
+            course.kind = kind
         return kind
 
     def _asked(self, moved: Moved) -> tuple[Callable[[Moved], Sequence[Finding]], ...]:

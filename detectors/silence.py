@@ -17,8 +17,10 @@ it on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+
+from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.memory import Held, Memory
@@ -102,9 +104,9 @@ class Silence(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
         self._cases = Cases(quoted)
-        self._agents: Memory[Life] = Memory(Life, asdict, lambda said: Life(**said), AGENTS_MAX)
-        self._conduits: Memory[Depth] = Memory(Depth, asdict, lambda said: Depth(**said))
-        self._hops: Memory[Use] = Memory(Use, asdict, lambda said: Use(**said))
+        self._agents: Memory[Life] = Memory(Life, to_builtins, lambda said: Life(**said), AGENTS_MAX)
+        self._conduits: Memory[Depth] = Memory(Depth, to_builtins, lambda said: Depth(**said))
+        self._hops: Memory[Use] = Memory(Use, to_builtins, lambda said: Use(**said))
         self._clock: Memory[list[int]] = Memory(lambda: [0], list, list, 2)
         self._unheard: Memory[list[int]] = Memory(lambda: [0], list, list)
         """By place, when it was said last that nobody watches it."""

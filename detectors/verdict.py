@@ -17,7 +17,6 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from detectors.amounts import AMOUNTS, DOWN, UP, new_amounts, portion, portion_of
@@ -40,7 +39,21 @@ from detectors.compare import (
 from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, severities_of
-from detectors.kept import NEW, NO_SETS, TOGETHER, Allowance, Judgements, Kept, Likeness, Step, likeness, narrow
+from detectors.kept import (
+    NEW,
+    NO_SETS,
+    TOGETHER,
+    Allowance,
+    Course,
+    Courses,
+    Judgements,
+    Kept,
+    Likeness,
+    Step,
+    course,
+    likeness,
+    narrow,
+)
 from detectors.limits import Limits, Loosening
 from detectors.logins import Logins
 from detectors.losses import Losses
@@ -64,6 +77,8 @@ AGENTS_MAX: Final = 4_096
 """Agents and feeds whose last sign of life is remembered."""
 
 _ATTEMPT_SEVERITY_MAX: Final = "medium"
+
+_NOTHING: Final = dict.fromkeys(AMOUNTS, 0)
 
 
 class Table(Protocol):
@@ -138,6 +153,7 @@ class VerdictDetector:
         self._failovers = Failovers(architecture)
         self._keeps = keeps
         self._kept = Judgements()
+        self._courses = Courses()
         self._review_said = False
         said = architecture.declaration
         quoted = Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed)
@@ -273,6 +289,7 @@ class VerdictDetector:
             "findings": self._findings,
             "losses": self._losses,
             "judgements": self._kept,
+            "courses": self._courses,
         }
 
     def _changing(self) -> dict[str, Changing]:
@@ -306,25 +323,36 @@ class VerdictDetector:
         complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, said_ns)
         again = self._earlier.has(flow)
         day = self._day(start_ns)
-        like = likeness(self.index, flow, who, complete, day) if self._keeps and not again else None
-        kept = None if like is None else self._kept.get(like, flow)
-        count = partial(new_amounts, self._views, flow, connection, complete=complete, start_ns=start_ns, righted_ns=start_ns - said_ns)
-        if kept is not None and self._holds(kept, flow, start_ns):
-            new, net = count()
-            if self._affords(kept, flow, new, start_ns):
-                self._kept.given_total += 1
-                return self._said(
-                    flow, start_ns, start_ns - said_ns, day, kept.opinion, kept.outcome, kept.members, new, net, kept.up, complete, True
-                )
-            seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=False)
-        else:
-            seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=again)
-            new = net = dict.fromkeys(AMOUNTS, 0)
-            if not again:
-                new, net = count()
+        looks = self._keeps and not again
+        said = course(flow, who, complete, day) if looks else None
+        before = None if said is None else self._courses.get(flow.flow_id)
+        kept: Kept | None = None
+        like: Likeness | None = None
+        if before is not None and before.said == said and self._holds(before.kept, flow, start_ns):
+            kept = before.kept
+        elif looks:
+            before = None
+            like = likeness(self.index, flow, who, complete, day)
+            kept = None if like is None else self._kept.like(like, flow)
+            if kept is not None and not self._holds(kept, flow, start_ns):
+                kept = None
+        new = net = _NOTHING
+        if not again:
+            new, net = new_amounts(self._views, flow, connection, complete=complete, start_ns=start_ns, righted_ns=start_ns - said_ns)
+        if kept is not None and self._affords(kept, flow, new, start_ns):
+            self._kept.given_total += 1
+            if before is None and said is not None:
+                before = Course(said, kept)
+                self._courses.put(flow.flow_id, before)
+            return self._said(
+                flow, start_ns, start_ns - said_ns, day, kept.opinion, kept.outcome, kept.members, new, net, kept.up, complete, True, before
+            )
+        seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=again)
         service, opinion, joined = self._opinion(seen, new)
         outcome = self._outcome(seen, opinion, service, joined)
         members = (seen.server, seen.client) if joined and not (seen.control or flow.operation == ATTEMPT) else ()
+        if kept is not None and like is None:
+            like = likeness(self.index, flow, who, complete, day)
         keeps = like is not None and seen.asked.keepable
         if like is not None and keeps:
             self._keep(like, seen, opinion, outcome, tuple(filter(self._failovers.has_members, members)))
@@ -379,6 +407,7 @@ class VerdictDetector:
         up: bool,
         complete: bool,
         kept: bool,
+        course: Course | None = None,
     ) -> Judgement:
         """The judgement, with what of it is not the same for the next window like this one."""
         notices = [] if self._review_said else self._overdue_review(flow, day)
@@ -391,7 +420,7 @@ class VerdictDetector:
                     "undeclared-hop", "high", "where", f"one active member of {end.shown}", f"{end.address} and {beside} in one minute"
                 )
                 outcome = replace(outcome, verdict=opinion.verdict, severity=opinion.severity, differences=_differences(opinion))
-                kept = False
+                kept, course = False, None
             if left is not None:
                 said = Difference(question="where", declared=f"{end.shown} at {left}", observed=f"{end.shown} at {end.address}")
                 notices.append(self._findings.notice(flow, "failover", "info", None, end.shown, f"{left}|{end.address}|{start_ns}", said))
@@ -399,7 +428,7 @@ class VerdictDetector:
         self.counted[verdict] = self.counted.get(verdict, 0) + 1
         finding = None if verdict in QUIET else self._findings.update(flow, outcome, net)
         spent = tuple(self._spent)
-        return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, spent, start_ns, righted_ns, kept, net)
+        return Judgement(flow, outcome, finding, tuple(notices), new, up, complete, spent, start_ns, righted_ns, kept, net, course)
 
     # What was said before
 

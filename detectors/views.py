@@ -129,6 +129,9 @@ class View:
         """What is known besides the counts; nothing where that is all."""
         if not (self.tap or self.estimates):
             return []
+        if self.until_ns and not (self.unread or self.estimates or self.holes or self.partial):
+            # A tap that read and lost nothing, as nearly all are.
+            return [1, self.until_ns]
         said = [int(self.tap), self.until_ns, int(self.unread), self.holes, self.partial, self.estimates]
         while not said[-1]:
             said.pop()
@@ -166,6 +169,10 @@ class Connection:
 
     def state(self, key: str) -> list[Any]:  # Any: JSON values
         """Everything known of the connection of this key."""
+        if self.view and self.others is None and not self.owed:
+            known = self.own.state()
+            alone = [key, {self.view: self.own.counted}, self.depth, self.account, self.application, self.role]
+            return [*alone, [known]] if known else alone
         views = self.views()
         more: list[Any] = [[view.state() for view in views.values()], self.owed or {}]
         while more and not any(more[-1]):

@@ -16,7 +16,7 @@ a tail of their own. A value that was called rare teaches an hour no more than t
 so that an extraction of a week does not become usual in a day, and a real change does within some weeks.
 """
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from math import expm1, log1p
@@ -80,6 +80,10 @@ class Usual:
         self.mean += weight * away
         self.deviation += weight * (abs(away) - self.deviation)
         self.busy += weight * ((value > 0.0) - self.busy)
+
+    def state(self) -> tuple[int, float, float, float]:
+        """As ``Usual(*state)`` takes it."""
+        return self.values, self.mean, self.deviation, self.busy
 
 
 @dataclass(slots=True)
@@ -203,8 +207,8 @@ class Volumes:
 
 
 def _said(pair: Pair) -> list[Any]:  # Any: JSON values
-    usual = [astuple(one) for one in (pair.all_hours, pair.bursts)]
-    hours = [[hour, *astuple(one)] for hour, one in pair.hours.items()]
+    usual = [one.state() for one in (pair.all_hours, pair.bursts)]
+    hours = [[hour, *one.state()] for hour, one in pair.hours.items()]
     return [pair.slot, pair.first_slot, pair.bytes, hours, *usual, pair.tail.state(), pair.burst_tail.state(), pair.excused]
 
 

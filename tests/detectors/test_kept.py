@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from north import LAKE, LAKE_NAME, MES_APP, MES_DB, MW, OPC, UNS, architecture, collect, end, extract, flow, mes, objects, publish, upload
 
-from detectors import budget, findings, kept, views
+from detectors import budget, findings, kept, verdict, views
 from detectors.verdict import VerdictDetector
 from hopwatch.events import Event, Flow, Heartbeat, Loss, time_ns, time_text
 
@@ -26,7 +26,7 @@ PLANT = architecture(
 )  # fmt: skip
 SMALL = (
     (views, "CONNECTIONS_MAX", 9), (views, "FLOWS_MAX", 7), (budget, "BUDGETS_MAX", 6), (budget, "SLOTS_MAX", 6),
-    (findings, "FINDINGS_MAX", 3), (kept, "KEPT_MAX", 12), (views, "VIEWS_MAX", 2),
+    (findings, "FINDINGS_MAX", 3), (kept, "KEPT_MAX", 12), (kept, "COURSES_MAX", 4), (views, "VIEWS_MAX", 2),
 )  # fmt: skip
 
 # Nobody in particular, of a zone from which some may ask for names and none may read.
@@ -178,7 +178,7 @@ def compare(events: list[Event], **options: Any) -> VerdictDetector:
     return keeping
 
 
-KEPT = {"judgements", "zones", "anyones", "objects", "identities", "object_sets"}
+KEPT = {"judgements", "courses", "zones", "anyones", "objects", "identities", "object_sets"}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -190,12 +190,25 @@ def test_with_and_without_kept_judgements_the_same_is_said_and_remembered(seed: 
 
 
 def test_most_windows_of_such_a_stream_are_judged_as_one_before_and_nearly_every_verdict_is_among_them() -> None:
-    given, verdicts = 0, Counter[str]()
+    given, courses, verdicts = 0, 0, Counter[str]()
     for seed in range(16):
-        keeping = VerdictDetector(PLANT)
+        keeping, before = VerdictDetector(PLANT), dict[int, Any]()
         for event in stream(seed):
-            keeping.observe(event)
+            for one in keeping.observe(event):
+                courses += one.course is not None and id(one.course) in before
+                before[id(one.course)] = one.course
         given += keeping._kept.given_total
         verdicts.update(keeping.counted)
     assert given > 16 * WINDOWS / 3
+    assert courses > 16 * WINDOWS / 30
     assert len(verdicts) >= 12, verdicts
+
+
+def test_a_flow_that_goes_on_as_before_is_not_asked_what_it_is_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(verdict, "likeness", lambda index, flow, *more: asked.append(flow.sequence) or kept.likeness(index, flow, *more))
+    watching = VerdictDetector(PLANT)
+    for n, window in enumerate((extract(), extract(rows=7), extract(rows=9), extract(operation="copy"), extract(rows=8))):
+        watching.observe(window.model_copy(update={"sequence": n}))
+    # The first is judged, and the second found by what it is like; the fourth is another.
+    assert asked == [0, 1, 3]
