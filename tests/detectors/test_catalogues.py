@@ -36,6 +36,7 @@ def test_catalogues_are_metadata_but_not_those_that_hold_data(name: str, metadat
         "SELECT * FROM mes.INFORMATION_SCHEMA.TABLES", "select id from sysobjects", "select o.id from mes..sysobjects o, dbo.syscolumns c",
         "select number from master..spt_values", "EXEC sp_columns N'lots', N'dbo'", "exec mes.sys.sp_columns_100 N'lots'",
         "exec [mes]..sp_tables_rowset;2 NULL, N'dbo'", "exec [mes]..sp_tablecollations_100 N'.[lots]'", "sp_help 'dbo.lots'",
+        "SELECT value FROM sys.fn_listextendedproperty(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         "SELECT c.name FROM sys.columns c JOIN sys.types t ON t.user_type_id = c.user_type_id",
     ],
 )  # fmt: skip
@@ -49,7 +50,7 @@ def test_what_drivers_ask_of_sql_servers_catalogue_is_metadata(text: str, tmp_pa
         "SELECT t.name, o.lot FROM sys.tables t JOIN dbo.lots o ON o.id = t.object_id", "SELECT name, password_hash FROM sys.sql_logins",
         "SELECT * FROM master.sys.syslogins", "SELECT * FROM sys.query_store_query_text", "SELECT * FROM sys.key_encryptions",
         "SELECT lot FROM mes.dbo.tables", "SELECT lot FROM dbo.sysobjects_copy", "EXEC mes.report.sp_columns", "EXEC sp_helplogins",
-        "SELECT * FROM hr.sysobjects",
+        "SELECT * FROM hr.sysobjects", "SELECT text FROM sys.dm_exec_sql_text(0x01)", "SELECT * FROM mes.sys.fn_dblog(NULL, NULL)",
     ],
 )  # fmt: skip
 def test_what_holds_data_or_secrets_of_sql_server_is_none(text: str, tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_what_holds_data_or_secrets_of_sql_server_is_none(text: str, tmp_path: P
         ("select attribute from system.product_privs", True), ("begin dbms_output.disable; end;", True),
         ("select * from all_tables t, mes.lots l", False), ("select * from dba_users", False), ("select * from sys.user$", False),
         ("select * from dba_tab_histograms", False), ("select sql_text from v$sqlarea", False), ("select * from mes.user_tables", False),
-        ("select * from user_orders", False), ("select * from all_tables@erp", True),
+        ("select * from user_orders", False), ('select * from "dual"', False), ("select * from all_tables@erp", True),
     ],
 )  # fmt: skip
 def test_oracles_dictionary_is_metadata_and_what_holds_data_is_none(text: str, metadata: bool, tmp_path: Path) -> None:

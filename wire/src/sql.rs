@@ -1235,10 +1235,16 @@ impl<'a> Reader<'a> {
         let insert = at >= 1 && self.is(at - 1, "into");
         let inserts = self.tsql.is_some() && at >= 1 && self.any(at - 1, &["insert", "top", "percent"]);
         let function = self.symbol(end, b'(') && !insert && !inserts && !self.is_hint(end);
-        let cte = parts.len() == 1
-            && (ctes.contains(&parts[0]) || ((self.mysql.is_some() || self.oracle) && parts[0].eq_ignore_ascii_case("dual")));
+        // Oracle's names are in upper case unless quoted: "dual" may be anybody's.
+        let dual = (self.mysql.is_some() && parts[0].eq_ignore_ascii_case("dual")) || (self.oracle && parts[0] == "DUAL");
+        let cte = parts.len() == 1 && (ctes.contains(&parts[0]) || dual);
         if !function && !cte {
             self.add_table(&parts);
+        } else if function && self.tsql.is_some() {
+            // What the server tells of itself: texts of statements, the log, files of audits.
+            if parts.iter().rev().nth(1).is_some_and(|schema| schema == "sys") {
+                self.add_table(&parts);
+            }
         } else if function && is_catalogue(&parts) {
             self.add_table(&["pg_catalog".to_string(), parts[parts.len() - 1].clone()]);
         }

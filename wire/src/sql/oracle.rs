@@ -277,6 +277,7 @@ mod tests {
         is("select serial, \"Part\" from mes.genealogy g where g.x = :1", Operation::Select, &["MES.GENEALOGY"], &["SERIAL", "Part"]);
         is("select * from a, b where a.x = b.x(+)", Operation::Select, &["A", "B"], &["*"]);
         is("select user from dual", Operation::Select, &[], &["*"]);
+        is("select * from \"dual\"", Operation::Select, &["dual"], &["*"]);
         is("select upper(p.name) n from p minus select q.c from q", Operation::Select, &["P", "Q"], &["NAME", "C"]);
         is("select a b, case when c then d end e, :1 f, g.h \"I\" from g", Operation::Select, &["G"], &["A", "C", "D", "H"]);
         is("insert into mes.lots (id, note) values (:1, q'[it's]')", Operation::Insert, &["MES.LOTS"], &["ID", "NOTE"]);
