@@ -56,6 +56,7 @@ _ENDED: Final = re.compile(
     re.DOTALL,
 )
 _ASKED: Final = re.compile(r"\t(.*?)(?: \(QoS [0-2]\))?", re.DOTALL)
+_GRANTED: Final = re.compile(r" (\d{1,3}) ")
 _SHARED: Final = re.compile(r"\$share/[^/]+/")
 _HEAD: Final = re.compile(rb"(?:\d{9,11}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:?\d\d)): ")
 
@@ -207,6 +208,8 @@ class MosquittoLog(Log[Entry]):
                 code = message[len(name) + 1 : -len(filters[-1]) - 1]
                 if code.isdecimal() and int(code) >= DENIED:
                     refused.append(filters.pop())
+        elif self._quiet:
+            self._granted(entry)
 
     # Connections.
 
@@ -346,6 +349,23 @@ class MosquittoLog(Log[Entry]):
                 side = "server" if operation == "subscribe" else "client"
                 shown = [_SHARED.sub("", one) if one.startswith("$share/") else one for one in names]
                 self._windows.add(client.connection, entry.time_ns, operation, side, names=shown)
+
+    def _granted(self, entry: Entry) -> None:
+        """A filter and its answer in one line, which is all that a log without debug has: ``NAME QOS FILTER``."""
+        message = entry.message
+        known = [at for at in _GRANTED.finditer(message) if message[: at.start()] in self._clients]
+        if len(known) != 1:
+            if known:
+                self._count("ambiguous")
+            return
+        client, filter_ = self._heard_of(message[: known[0].start()]), message[known[0].end() :]
+        shown = _SHARED.sub("", filter_) if filter_.startswith("$share/") else filter_
+        if int(known[0][1]) >= DENIED:
+            self._windows.add(client.connection, entry.time_ns, "refused", "client", names=[shown])
+            return
+        self._windows.add(client.connection, entry.time_ns, "subscribe", "server", names=[shown])
+        # What it is sent no line tells.
+        self._windows.uncounted(client.connection, entry.time_ns, "subscribe", "server")
 
     def _dropped(self, name: str, time_ns: int) -> None:
         if name in self._clients:

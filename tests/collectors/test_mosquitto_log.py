@@ -180,6 +180,22 @@ def test_messages_that_were_dropped_and_a_log_without_them_are_lossy(tmp_path: P
     assert {flow.operation for flow in told if flow.completeness.state == "lossy"} == {"publish", "subscribe"}
 
 
+def test_without_debug_a_subscriber_is_told_with_its_filters_and_what_it_is_sent_is_unknown(tmp_path: Path) -> None:
+    granted = ["history 0 line/#", "history 1 $share/group/line/2 of 3", "history 128 secret/#", "nobody 0 line/#"]
+    _, told = told_of(tmp_path, [*login("history", 40_002, "svc_history")[:2], *granted])
+    asked = [(part.names, flow.account, flow.messages, flow.completeness.state) for flow in told for part in flow.objects]
+    assert [(names, state) for names, _, _, state in asked if names != ["secret/#"]] == [(["line/#"], "lossy"), (["line/2 of 3"], "lossy")]
+    assert {flow.operation for flow in told} == {"connect", "subscribe", "refused"}
+    assert {(account, messages) for _, account, messages, _ in asked} == {("svc_history", 0)}
+
+
+def test_without_debug_a_name_that_is_the_beginning_of_anothers_line_asks_for_nothing(tmp_path: Path) -> None:
+    both = [*login("a", 40_001)[:2], *login("a 0 b", 40_002)[:2]]
+    log, told = told_of(tmp_path, [*both, "a 0 b 0 line/#"])
+    assert [part.names for flow in told for part in flow.objects] == []
+    assert log.counters()["mosquitto_log_ambiguous"] == 1
+
+
 def test_a_client_that_came_before_the_log_is_counted(tmp_path: Path) -> None:
     log, told = told_of(tmp_path, [received("earlier", "a", 1)])
     assert (told, log.counters()["mosquitto_log_unplaced"]) == ([], 1)

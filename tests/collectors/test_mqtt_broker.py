@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from collectors.dialled import HEARD_MAX, Heard, backoff, number, secret
 from collectors.feed import FeedError, Told
 from collectors.mqtt_broker import CONTROL, Connected, Gone, Item, Listed, Message, MqttBroker, Subscribed, changes, listed
+from detectors.verdict import VerdictDetector
+from hopwatch.declared.load import loads
 from hopwatch.events import Flow, Loss, parse
 
 NS = 10**9
@@ -73,6 +76,37 @@ def test_the_monitors_own_connection_is_told_with_every_topic_and_size(tmp_path:
     ]
     assert (told[0].account, told[0].account_from, told[0].operation, told[0].seen_by) == ("hopwatch", "startup", "subscribe", "broker")
     assert (told[0].source.address, told[0].destination.port, told[0].protection.transport) == ("10.10.5.3", 50_001, "tls1.3")
+
+
+DECLARED = """
+plant: north
+version: 1
+owner: ot-architecture@plant.example
+approved: {by: h.keller, ticket: CHG-1, date: 2026-01-12}
+review_by: 2036-01-12
+timezone: Europe/Berlin
+classes:
+  production: {sensitivity: confidential, transit: tls1.2, keep_max: 2y, off_site: approved}
+zones:
+  idmz: {level: 3.5, nets: [10.10.5.0/24]}
+  security: {level: 3.5, nets: [10.10.9.0/24]}
+assets:
+  uns: {zone: idmz, kind: mqtt, at: "10.10.5.3:1883"}
+  monitor: {zone: security, kind: monitor, at: 10.10.9.9}
+"""
+
+
+def test_the_monitor_declared_as_its_page_says_is_declared_and_another_account_is_not(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/collectors/mqtt.md").read_text()
+    said = page.partition("```yaml\n")[2].partition("```")[0].replace("feed: uns-monitor", "feed: broker").replace("CHG-…", "CHG-2")
+    # This one has logged in without a password.
+    watching = VerdictDetector(loads(DECLARED + said.replace("auth: scram-sha-256", "auth: none")))
+    broker = Broker(tmp_path)
+    lines = broker.says(*broker.in_(BEGIN), Message(BEGIN, "line/1", 10, False))
+    moved = next(flow for flow in flows([*lines, *broker.stops()]) if flow.messages)
+    assert [one.verdict for one in watching.observe(moved)] == ["declared"]
+    other = watching.observe(replace(moved, account="svc_else", event_id="1" * 32, flow_id="2" * 32))
+    assert [one.verdict for one in other] == ["undeclared-account"]
 
 
 def test_what_the_broker_received_and_did_not_show_is_counted(tmp_path: Path) -> None:
