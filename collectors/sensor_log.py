@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -368,6 +369,12 @@ def placed(address: str, port: Any) -> tuple[str, int]:  # Any: a JSON value
         ValueError: not an address, or not a port.
     """
     return str(ipaddress.ip_address(address)), counted(port, 65_535)
+
+
+def word(row: Mapping[str, Any], name: str) -> str | None:  # Any: JSON values
+    """A field as text; None if it is not there, or empty."""
+    found = row.get(name)
+    return str(found) if found not in (None, "") else None
 
 
 def asked(said: Said, method: str, target: str, status: int) -> None:

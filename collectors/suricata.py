@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from collectors.feed import FeedError
 from collectors.log import counted, loaded
-from collectors.sensor_log import TTL_S_MAX, UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
+from collectors.sensor_log import TTL_S_MAX, UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated, word
 from collectors.statements import POSTGRESQL_REFUSED
 from hopwatch.events import time_ns as instant
 
@@ -93,7 +93,7 @@ def _dns(row: Row, said: Said) -> None:
 def _http(row: Row, said: Said) -> None:
     http = row["http"]
     asked(said, str(http.get("http_method", "GET")), str(http.get("url", "/")), int(http.get("status", 0)))
-    said.application = _word(http, "http_user_agent")
+    said.application = word(http, "http_user_agent")
     if host := http.get("hostname"):
         said.names.append((str(host), "http"))
 
@@ -104,7 +104,7 @@ def _mqtt(row: Row, said: Said) -> None:
     if connect := mqtt.get("connect"):
         name = connect.get("username")
         said.account = str(name) if name else f"client-id:{connect['client_id']}" if connect.get("client_id") else None
-        said.account_from, said.application = "startup", _word(connect, "client_id")
+        said.account_from, said.application = "startup", word(connect, "client_id")
         said.movements.append(Movement("refused" if mqtt.get("connack", {}).get("return_code", 0) else "connect", "client", messages=0))
     elif publish := mqtt.get("publish"):
         # Every record has the client as its source, whoever sent the message.
@@ -122,7 +122,7 @@ def _pgsql(row: Row, said: Said) -> None:
     request, response = pgsql.get("request") or {}, pgsql.get("response") or {}
     said.protocol, said.unread = "postgresql", True
     if startup := request.get("startup_parameters"):
-        said.account, said.account_from = _word(startup, "user"), "startup"
+        said.account, said.account_from = word(startup, "user"), "startup"
         more = startup.get("optional_parameters", ())
         said.application = next((str(one["application_name"]) for one in more if "application_name" in one), None)
     if response.get("severity_non_localizable") in ("ERROR", "FATAL") or "code" in response:
@@ -141,11 +141,6 @@ def _changed(tag: str) -> int | None:
     """The rows of a command's tag (PostgreSQL 15, 55.7, CommandComplete); None without a tag."""
     last = tag.rpartition(" ")[2]
     return counted(last) if last.isdecimal() else 0 if tag else None
-
-
-def _word(row: Row, name: str) -> str | None:
-    found = row.get(name)
-    return str(found) if found not in (None, "") else None
 
 
 _READERS: Final[dict[str, Callable[[Row, Said], None]]] = {

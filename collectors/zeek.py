@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from collectors.feed import FeedError
 from collectors.log import HEAD_LINES_BYTES_MAX, counted, epoch_ns, loaded
-from collectors.sensor_log import TTL_S_MAX, UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated
+from collectors.sensor_log import TTL_S_MAX, UNKNOWN, End, Movement, Said, SensorLog, asked, placed, stated, word
 from collectors.statements import MOVES, POSTGRESQL_REFUSED
 from collectors.tail import Found
 from hopwatch.events import time_ns as instant
@@ -112,7 +112,7 @@ def _conn(row: Row, said: Said) -> None:
 def _ssl(row: Row, said: Said) -> None:
     found = _TLS.fullmatch(str(row.get("version", "")))
     said.tls = f"{found[1].lower()}{found[2]}.{found[3]}" if found else UNKNOWN
-    said.cipher = _word(row, "cipher")
+    said.cipher = word(row, "cipher")
     if name := row.get("server_name"):
         said.names.append((str(name), "sni"))
     common = re.search(r"(?:^|,)\s*CN=([^,]+)", str(row.get("client_subject", "")))
@@ -133,13 +133,13 @@ def _http(row: Row, said: Said) -> None:
     asked(said, str(row.get("method", "")), str(row.get("uri", "/")), int(row.get("status_code", 0)))
     if row.get("username"):
         said.account, said.account_from = str(row["username"]), "startup"
-    said.application = _word(row, "user_agent")
+    said.application = word(row, "user_agent")
     if host := row.get("host"):
         said.names.append((str(host).rsplit(":", 1)[0] if not str(host).endswith("]") else str(host), "http"))
 
 
 def _mqtt_connect(row: Row, said: Said) -> None:
-    said.protocol, said.application = "mqtt", _word(row, "client_id")
+    said.protocol, said.application = "mqtt", word(row, "client_id")
     accepted = "accept" in str(row.get("connect_status", "accepted")).lower()
     said.movements.append(Movement("connect" if accepted else "refused", "client", messages=0))
 
@@ -184,7 +184,7 @@ def _postgresql(row: Row, said: Said) -> None:
     # Statements of the extended query protocol leave no line, or one with rows only.
     said.protocol, said.unread = "postgresql", True
     frontend, success = str(row.get("frontend", "")), row.get("success")
-    said.account, said.application = _word(row, "user"), _word(row, "application_name")
+    said.account, said.application = word(row, "user"), word(row, "application_name")
     said.account_from = "startup" if said.account else None
     refused = any(f"Code={state}" in str(row.get("backend_arg", "")) for state in POSTGRESQL_REFUSED)
     if success is not None and not _true(success):
@@ -248,11 +248,6 @@ def _time_ns(value: object) -> int:
 def _listed(value: object) -> list[str]:
     """A set or vector: a list in JSON, joined by commas otherwise."""
     return [str(one) for one in value] if isinstance(value, list) else [one for one in str(value).split(",") if one]
-
-
-def _word(row: Row, name: str) -> str | None:
-    found = row.get(name)
-    return str(found) if found not in (None, "") else None
 
 
 def _true(value: object) -> bool:
