@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from collectors.packets import CaptureError
 
@@ -120,6 +122,19 @@ class Kind(Protocol):
             FeedError: one line.
         """
         ...
+
+
+def zone_of(told: Told) -> tzinfo | None:
+    """The option ``zone``: that of a clock whose times say none; None if it was not told.
+
+    Raises:
+        FeedError: there is no such zone.
+    """
+    said = told.options.get("zone")
+    try:
+        return ZoneInfo(said) if said else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise FeedError(f"{told.kind} {told.feed}: zone {said!r}, expected one such as Europe/Berlin") from None
 
 
 def windows(plant: str, feed: str) -> Windows:

@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from collectors import tail
-from collectors.feed import FeedError, Told
+from collectors.feed import FeedError, Told, zone_of
 from collectors.log import Log, counted, cut_lines, lines
 from collectors.mariadb_sessions import SESSIONS_MAX, Place, Sessions, login
 from collectors.statements import MOVES, reads
@@ -159,12 +158,7 @@ class MariadbLog(Log[Entry]):
             FeedError: something else, or as a log does.
         """
         address, port, pattern = told.only("zone", *login(told)).server()
-        zone: tzinfo = timezone.utc  # noqa: UP017
-        if said := told.options.get("zone"):
-            try:
-                zone = ZoneInfo(said)
-            except (ZoneInfoNotFoundError, ValueError):
-                raise FeedError(f"mariadb-log {told.feed}: zone {said!r}, expected one such as Europe/Berlin") from None
+        zone = zone_of(told) or timezone.utc  # noqa: UP017
         asks = Sessions.of(told, address, port)
         return cls(plant, told.feed, pattern, [address, port], state, now_ns, zone=zone, sessions=asks)
 

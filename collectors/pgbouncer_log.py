@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from collectors.feed import FeedError, Told
+from collectors.feed import FeedError, Told, zone_of
 from collectors.log import Log
 
 SESSIONS_MAX: Final = 8_192
@@ -138,13 +137,7 @@ class PgbouncerLog(Log[Entry]):
             FeedError: something else, or as a log does.
         """
         address, port, pattern = told.only("zone").server()
-        zone: tzinfo | None = None
-        if said := told.options.get("zone"):
-            try:
-                zone = ZoneInfo(said)
-            except (ZoneInfoNotFoundError, ValueError, OSError):
-                raise FeedError(f"{told.kind} {told.feed}: zone {said!r}, expected one such as Europe/Berlin") from None
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns, zone=zone)
+        return cls(plant, told.feed, pattern, [address, port], state, now_ns, zone=zone_of(told))
 
     def _begin(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()

@@ -273,6 +273,7 @@ def test_a_last_record_that_is_still_being_written_waits(tmp_path: Path, size: i
     ("told_", "message"),
     [
         ("mariadb-log:a=10.0.0.1:3306=/x?zone=Mars", "zone 'Mars', expected one such as Europe/Berlin"),
+        ("mariadb-log:a=10.0.0.1:3306=/x?zone=Europe", "zone 'Europe', expected one such as Europe/Berlin"),
         ("mariadb-log:a=10.0.0.1:3306=/x?password_file=/y", "are of the account user=, which is not said"),
         ("mariadb-log:a=10.0.0.1:3306=/x?user=u&password_file=/nowhere", "password_file /nowhere: No such file"),
         ("mariadb-log:a=10.0.0.1:3306=/x?user=u&every=0", "expected 0.1 to 3600 seconds"),

@@ -14,16 +14,13 @@ from examples.plant import servers
 from examples.plant.network import network
 from examples.plant.record import recording
 from examples.plant.watched import Json, replay, stored_flows
+from tests.integration.declared import HEAD
 
 ADDRESSES = {"mes-db": "10.20.1.21", "mw": "10.30.0.20", "app": "10.20.1.20", "laptop": "10.50.0.9"}
 PASSWORD = "only-for-this-test"
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {{by: h.keller, ticket: CHG-1, date: 2026-01-12}}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD
+    + """\
 unlisted: critical
 classes:
   production: {{sensitivity: confidential, transit: tls1.2, keep_max: 2y, off_site: approved}}
@@ -47,6 +44,7 @@ hops:
     {{who: svc_mw, from: mes-db, to: mw, via: c-down, may: [select], what: [lots], why: scrap analysis, limit: 9 MiB / 1h, keep: 7d,
      approved: {{by: h.keller, ticket: CHG-2}}}}
 """
+)
 
 
 @dataclass
