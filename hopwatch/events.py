@@ -107,7 +107,7 @@ class Part(Struct, gc=False, forbid_unknown_fields=True):
 class Name(Part):
     """A name of an address and who said so: ``dns`` is an answer seen on the wire, ``sni`` only the sender's claim.
 
-    ``connect`` and ``absolute-form`` name the destination a relay was asked for, with its ``port``.
+    ``connect``, ``absolute-form`` and ``socks`` name the destination a relay was asked for, with its ``port``.
     """
 
     name: str

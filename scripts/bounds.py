@@ -29,6 +29,7 @@ COUNTED = {
     "protocols/tns.rs": {DECODERS: "REQUESTS_MAX CURSORS_MAX SQL_BYTES_MAX"},
     "sql.rs": {DECODERS: "STATEMENTS_MAX DEPTH_MAX TABLES_MAX"},
     "protocols/dns.rs": {DECODERS: "OUTSTANDING_MAX CHAIN_MAX RECORDS_MAX"},
+    "protocols/socks.rs": {"none: no message is longer": "MESSAGE_BYTES_MAX"},
     "protocols/http.rs": {DECODERS: "EXCHANGES_MAX WAITING_BYTES_MAX"},
     "protocols/mqtt.rs": {
         DECODERS: "PACKET_BYTES_MAX ALIASES_MAX TOPIC_BYTES_SUM_MAX REQUESTS_MAX FILTERS_MAX COMMANDS_MAX",

@@ -70,7 +70,7 @@ def test_the_name_beside_an_encrypted_hello_approves_nothing() -> None:
     ],
 )
 def test_what_a_relay_was_asked_for_is_the_destination_with_its_port(name: str, port: int, zone: str | None, asset: str | None) -> None:
-    for by in ("connect", "absolute-form"):
+    for by in ("connect", "absolute-form", "socks"):
         met = INDEX.end("10.30.0.40", 3128, [Name(name=name, by=by, port=port)])
         assert (met.zone, met.asset, met.name) == (zone, asset, name)
     # Who is no relay stays itself, whatever it is asked.

@@ -750,7 +750,7 @@ impl Windows {
 
     /// The destination that the client asks a relay for from now on; another one ends the open windows.
     fn asked(&self, connection: usize, time_ns: i64, name: &str, port: u16, by: &str) -> PyResult<()> {
-        let by = known(by, &["connect", "absolute-form"], "by")?;
+        let by = known(by, &["connect", "absolute-form", "socks"], "by")?;
         let mut windows = self.lock();
         is_open(&windows, connection)?;
         windows.recorder(connection, time_ns).asked(Some(&Name { name: name.to_owned(), by, port: Some(port) }));

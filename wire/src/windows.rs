@@ -326,7 +326,7 @@ pub struct Endpoint {
 }
 
 /// A name of the server and how it is known (`dns`, `sni`, `outer-sni`, `http`, `opcua`), or the destination that a
-/// relay was asked for, with its port (`connect`, `absolute-form`).
+/// relay was asked for, with its port (`connect`, `absolute-form`, `socks`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     pub name: String,

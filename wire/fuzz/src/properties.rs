@@ -47,7 +47,7 @@ pub fn decoder(protocol: &Protocol, data: &[u8], datagrams: bool) {
     }
     // So it is in a tunnel whose content nobody reads: TLS may begin there later.
     let tunnelled = |played: &Played| testing::sums(&played.events).keys().any(|key| key.starts_with("transfer"));
-    if protocol.name == "http" && (tunnelled(&whole) || tunnelled(&other)) {
+    if matches!(protocol.name, "http" | "socks") && (tunnelled(&whole) || tunnelled(&other)) {
         return;
     }
     if std::env::var_os("FUZZ_SHOW").is_some() {

@@ -3,7 +3,7 @@
 //! Recognised by the same registry as a connection's first bytes. What nobody recognises is counted, and watched for a
 //! TLS handshake that begins later.
 
-use super::{DecodeError, Decoder, HEAD_BYTES_MAX, Heads, Options, Recognition, TCP, UNDECIDED_BYTES_MAX, http};
+use super::{DecodeError, Decoder, HEAD_BYTES_MAX, Heads, Options, Recognition, TCP, UNDECIDED_BYTES_MAX, http, socks};
 use crate::windows::{Counts, Depth, Facts, Movement, Operation, Recorder, Side};
 
 enum State {
@@ -14,7 +14,7 @@ enum State {
 
 pub(super) struct Inner {
     options: Options,
-    /// How many more HTTP relays may stand one inside the other.
+    /// How many more relays may stand one inside the other.
     levels: u8,
     state: State,
 }
@@ -54,8 +54,11 @@ impl Inner {
         }
         let kept = std::mem::take(pieces);
         self.state = match found {
-            Some(protocol) if protocol.name != "http" => State::Decoding((protocol.decoder)(self.options)),
-            Some(_) if self.levels > 0 => State::Decoding(http::within(self.options, self.levels - 1)),
+            Some(protocol) if !matches!(protocol.name, "http" | "socks") => State::Decoding((protocol.decoder)(self.options)),
+            Some(protocol) if self.levels > 0 => {
+                let relay = if protocol.name == "http" { http::within } else { socks::within };
+                State::Decoding(relay(self.options, self.levels - 1))
+            }
             _ => {
                 out.depth(Depth::Sizes);
                 State::Opaque

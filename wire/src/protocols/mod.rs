@@ -17,6 +17,7 @@ pub mod postgresql;
 pub mod quic;
 mod read;
 mod search;
+pub mod socks;
 pub mod tds;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -149,7 +150,7 @@ pub fn later(segment: &[u8]) -> Option<&'static Protocol> {
 
 /// Protocols on TCP, asked in this order; the first `Yes` wins once no earlier one says `More`.
 pub const TCP: &[Protocol] =
-    &[tls::TLS, postgresql::POSTGRESQL, mysql::MYSQL, tds::TDS, mqtt::MQTT, http::HTTP, opcua::OPCUA, tns::TNS, dns::DNS_TCP];
+    &[tls::TLS, postgresql::POSTGRESQL, mysql::MYSQL, tds::TDS, mqtt::MQTT, http::HTTP, opcua::OPCUA, tns::TNS, socks::SOCKS, dns::DNS_TCP];
 
 /// Protocols on UDP: each datagram is one call of [`Decoder::data`].
 pub const UDP: &[Protocol] = &[quic::QUIC, dns::DNS_UDP];
