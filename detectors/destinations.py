@@ -52,7 +52,7 @@ CARRIERS: Final = frozenset({"dns", "icmp", "ntp", "mqtt"})
 
 @dataclass(slots=True)
 class Talker:
-    """One host: since when it is known, its places (with ``country|operator``), and what carriers took out today."""
+    """One host: since when it is known, its places (with ``country|operator|country of the zone``), and what carriers took out today."""
 
     first_ns: int = 0
     places: dict[str, str] = field(default_factory=dict)
@@ -116,9 +116,10 @@ class Destinations(Question):
         declared = "" if there.zone is None else self._architecture.zones[there.zone].country or ""
         talker.first_ns = talker.first_ns or moved.start_ns
         before = talker.places.pop(place, None)
-        # Where nobody located it yet, it is where its zone says.
-        usual, _, usual_operator = (before or declared).partition("|")
-        country, usual = country or usual or declared, usual or declared
+        usual, usual_operator, *was_declared = (before or f"{declared}||{declared}").split("|")
+        # Where nobody locates it, it is where it was, or where its zone says once that is another one.
+        country = country or (usual if declared in was_declared or not was_declared else declared) or usual or declared
+        usual = usual or declared
         learnt = moved.start_ns - talker.first_ns >= LEARNING_NS
         if before is None and learnt and not moved.approved:
             yield self._said(
@@ -127,7 +128,7 @@ class Destinations(Question):
         elif (usual and usual != country) or (usual_operator and operator and usual_operator != operator):
             was, seen = _shown(place, usual, usual_operator), _shown(f"{place} ({there.address})", country, operator)
             yield self._said(moved, here, there, "new-country", was, seen, "high")
-        talker.places[place] = f"{country}|{operator or usual_operator}"
+        talker.places[place] = f"{country}|{operator or usual_operator}|{declared}"
         if len(talker.places) > PLACES_MAX:
             del talker.places[next(iter(talker.places))]
 

@@ -23,6 +23,8 @@ part() {   # part NAME COMMAND...
 
 formatted() { ruff format --check . && in_wire cargo fmt --all --check; }
 in_wire() { (cd wire && "$@"); }
+# pytest takes two files of one name for one module, and would say so only after all that comes before it.
+named_apart() { ! find tests -name 'test_*.py' -printf '%f\n' | sort | uniq -d | grep .; }
 # The same examples in every run, so that a change is judged by what it changed; the long run draws new ones.
 marks=(-m "not long") seed=(--hypothesis-seed 0)
 if [ "${1:-}" = long ]; then
@@ -33,6 +35,7 @@ fi
 
 part "ruff"          ruff check .
 part "format"        formatted
+part "test names"    named_apart
 part "mypy"          mypy
 part "import-linter" lint-imports
 part "clippy"        in_wire cargo clippy --quiet --locked --all-targets --all-features -- -D warnings

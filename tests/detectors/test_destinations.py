@@ -3,7 +3,7 @@
 from typing import Any
 
 from moves import DAY_NS, QUOTED, later, moved
-from north import MW, architecture, end, flow, upload
+from north import LAKE_NAME, MW, architecture, end, flow, upload
 
 from detectors.destinations import BEATS_MIN, CARRIED_BYTES_MIN, LEARNING_NS, PLACES_MAX, Destinations
 from detectors.moved import Moved
@@ -81,6 +81,26 @@ def test_a_declared_zone_that_lies_elsewhere_than_it_says_is_said_at_once() -> N
     assert run(watch(located=lambda address: ("DE", "AS64500 CLOUD")), (0, declared)) == []
     found = run(watch(located=lambda address: ("US", "")), (0, declared), (10**9, declared))
     assert [(one.verdict, one.differences[0].declared) for one in found] == [("new-country", "lake in DE")]
+
+
+def test_a_declared_name_that_moves_to_a_zone_in_another_country_is_said_without_any_file_of_locations() -> None:
+    acme, terms = "  acme-rs:    {level: 5", "terms: {ref: VND-031, until: 2027-01-31}"
+    elsewhere = f"  lake-us: {{level: 5, off_site: true, country: US, operator: CloudCo, {terms}, nets: [192.0.2.0/24]}}\n"
+    plant = architecture(zones=(acme, elsewhere + acme))
+    there = end(("192.0.2.8", 443), (LAKE_NAME, "dns"), (LAKE_NAME, "sni"))
+    moved_there = moved(upload(destination=there), plant=plant)
+    detector = Destinations(plant, QUOTED, shipped())
+    found = run(detector, (0, moved(upload(), plant=plant)), (10**9, moved_there), (2 * 10**9, moved_there))
+    assert [(one.verdict, one.differences[0].declared, one.differences[0].observed) for one in found] == [
+        ("new-country", "lake in DE", "lake (192.0.2.8) in US")
+    ]
+
+
+def test_a_place_that_was_located_elsewhere_than_declared_has_not_moved_once_nobody_locates_it() -> None:
+    said = iter(["IE", ""])
+    detector = watch(located=lambda address: (next(said), ""))
+    assert [one.verdict for one in run(detector, (0, moved(upload())))] == ["new-country"]
+    assert run(detector, (10**9, moved(upload()))) == []
 
 
 def beats(pauses_s: list[float]) -> list[Finding]:
