@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from collectors.packets import CaptureError
@@ -27,6 +27,8 @@ _TOLD: Final = re.compile(
     r"(?P<kind>[a-z][a-z0-9-]*):(?:(?P<feed>[\w.-]+)=)?(?P<where>.+?)(?:\?(?P<options>[a-z_]+=[^&]*(?:&[a-z_]+=[^&]*)*))?"
 )
 _SERVER: Final = re.compile(r"(?P<host>\[[^]]+\]|[\d.]+):(?P<port>\d{1,5})=(?P<rest>.+)")
+
+T = TypeVar("T")
 
 
 class FeedError(CaptureError):
@@ -86,6 +88,12 @@ class Told:
                 known = ", ".join(options) or "none"
                 raise FeedError(f"{self.kind} {self.feed}: unknown option {name!r}, expected {known}")
         return self
+
+
+def resumed(of: Callable[..., T], state: list[Any]) -> T:  # Any: JSON values
+    """What the state was made of: the fields in order, and last what the windows told of its flows, of which JSON has made lists."""
+    *plain, told = state
+    return of(*plain, told=[tuple(flow) for flow in told])
 
 
 class Feed(Protocol):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from collectors import tail
-from collectors.feed import FeedError, Told, zone_of
+from collectors.feed import FeedError, Told, resumed, zone_of
 from collectors.log import Log, counted, cut_lines, lines
 from collectors.mariadb_sessions import SESSIONS_MAX, Place, Sessions, login
 from collectors.statements import MOVES, reads
@@ -118,10 +118,7 @@ class Session:
     @classmethod
     def of(cls, state: list[Any]) -> Session:  # Any: JSON values
         """The same again."""
-        *plain, told = state
-        session = cls(*plain)
-        session.told = [tuple(flow) for flow in told]
-        return session
+        return resumed(cls, state)
 
 
 class MariadbLog(Log[Entry]):

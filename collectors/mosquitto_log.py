@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from collectors.feed import FeedError, Told
+from collectors.feed import FeedError, Told, resumed
 from collectors.log import Log
 from hopwatch.events import time_ns as instant
 
@@ -90,10 +90,7 @@ class Client:
     @classmethod
     def of(cls, state: list[Any]) -> Client:  # Any: JSON values
         """The same again."""
-        *plain, told = state
-        client = cls(*plain)
-        client.told = [tuple(flow) for flow in told]
-        return client
+        return resumed(cls, state)
 
 
 class MosquittoLog(Log[Entry]):

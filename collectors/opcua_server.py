@@ -27,7 +27,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from collectors.dialled import Dialled, backoff, gap, number, secret
-from collectors.feed import POLL_S, FeedError, Told
+from collectors.feed import POLL_S, FeedError, Told, resumed
 from collectors.log import read_state, write_state
 from hopwatch.events import time_ns as instant
 
@@ -114,10 +114,7 @@ class Session:
     @classmethod
     def of(cls, state: list[Any]) -> Session:  # Any: JSON values
         """The same again."""
-        *plain, told = state
-        session = cls(*plain)
-        session.told = [tuple(flow) for flow in told]
-        return session
+        return resumed(cls, state)
 
 
 class Clients:

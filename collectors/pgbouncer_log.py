@@ -21,7 +21,7 @@ from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.feed import FeedError, Told, zone_of
+from collectors.feed import FeedError, Told, resumed, zone_of
 from collectors.log import Log
 
 SESSIONS_MAX: Final = 8_192
@@ -99,10 +99,7 @@ class Session:
     @classmethod
     def of(cls, state: list[Any]) -> Session:  # Any: JSON values
         """The same again."""
-        *plain, told = state
-        session = cls(*plain)
-        session.told = [tuple(flow) for flow in told]
-        return session
+        return resumed(cls, state)
 
 
 class PgbouncerLog(Log[Entry]):

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from hopwatch.process import say
+from hopwatch.process import import_paths, say
 
 AGAIN_S, AGAIN_S_MAX = 2.0, 60.0
 """After it ended by itself it is begun again: soon, and later each time while it does not stay."""
@@ -34,8 +34,7 @@ class Beside:
         """``name`` is what it is called when it ends unasked."""
         self._name = name
         self._command = [sys.executable, "-m", "hopwatch.cli", *command]
-        paths = os.pathsep.join(os.path.abspath(place or os.curdir) for place in sys.path)  # noqa: PTH100 - paths of text
-        self._environment = {**os.environ, "PYTHONPATH": paths}
+        self._environment = {**os.environ, "PYTHONPATH": import_paths()}
         self._ended = threading.Event()
         self._process = self._begun()
         self._keeper = threading.Thread(target=self._keep, name=name, daemon=True)

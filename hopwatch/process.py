@@ -30,6 +30,11 @@ def say(line: str) -> None:
     print(f"hopwatch: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
+def import_paths() -> str:
+    """What this interpreter imports from, as PYTHONPATH of one that is started beside it."""
+    return os.pathsep.join(place or os.curdir for place in sys.path)
+
+
 def mute() -> None:
     """Standard output is gone; keep the interpreter from writing to it once more at its end."""
     with contextlib.suppress(OSError, ValueError):

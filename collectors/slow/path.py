@@ -24,6 +24,7 @@ from typing import IO, Any, Final, Protocol
 from collectors.packets import EVENTS_MAX, PACKETS_MAX, READ_TIMEOUT_MS, CaptureError, Sensor
 from collectors.slow import SHIPPED
 from collectors.slow.worker import LENGTH
+from hopwatch.process import import_paths
 
 BUDGET_S: Final = 0.25
 """Of each second, what one decoder may use."""
@@ -98,8 +99,9 @@ class Worker:
         """
         # Of its own session: an interrupt from the terminal is the agent's, which then ends its decoders.
         command = [sys.executable, "-m", "collectors.slow.worker", self.spec]
-        paths = os.pathsep.join(place or os.curdir for place in sys.path)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HOPWATCH_")} | {"PYTHONPATH": paths}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HOPWATCH_")} | {
+            "PYTHONPATH": import_paths()
+        }
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True, env=environment)

@@ -26,17 +26,14 @@ from examples.plant.network import network
 from examples.plant.watched import Json, hopwatch
 from hopwatch.feeds import KINDS, state_of
 from tests.collectors.growing import FILES, Growing
+from tests.integration.declared import HEAD
 from tests.integration.live import Asked, Diagnosed, Exporter, Live, Publisher, topics
 
 LIMIT_S = 120.0
 PACE_S = 0.1
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {by: h.keller, ticket: CHG-1, date: 2026-01-12}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD.format()
+    + """\
 classes:
   production: {sensitivity: confidential, transit: tls1.2, keep_max: 2y, off_site: approved}
 zones:
@@ -44,6 +41,7 @@ zones:
 assets:
   mes-db: {zone: site-ops, kind: mes, at: "10.20.1.21:5432"}
 """
+)
 
 Source = Growing | Live
 

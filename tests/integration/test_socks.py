@@ -16,18 +16,15 @@ from examples.plant.network import network
 from examples.plant.record import recording
 from examples.plant.watched import Json, replay, stored_flows
 from hopwatch.declared.load import load
+from tests.integration.declared import HEAD
 from tests.integration.receivers import program
 
 ADDRESSES = {"web": "10.40.9.50", "proxy-out": "10.30.0.40", "mw": "10.30.0.20"}
 BODY = b"lot;value\n" * 20_000
 PASSWORD = "only-for-this-test"
-DECLARATION = """
-plant: demo
-version: 1
-owner: ot-architecture@plant.example
-approved: {{by: h.keller, ticket: CHG-1, date: 2026-01-12}}
-review_by: 2036-01-12
-timezone: Europe/Berlin
+DECLARATION = (
+    HEAD
+    + """\
 classes:
   production: {{sensitivity: confidential, transit: any, keep_max: 2y, off_site: approved}}
 zones:
@@ -37,6 +34,7 @@ assets:
   proxy-out: {{zone: idmz, kind: proxy, at: "{proxy}:{proxy_port}", relay: true}}
   web: {{zone: analytics, kind: lake, at: "{web}:{web_port}"}}
 """
+)
 
 
 class Reports(http.server.BaseHTTPRequestHandler):
