@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from collectors import tail
 from collectors.feed import FeedError, Told
 from collectors.pgbouncer_log import PgbouncerLog
 from hopwatch.events import Flow, parse
+from tests.collectors.killing import told_once
 
 POOL, SERVER, CLIENT = "10.30.0.41", ("10.20.1.21", 5432), "10.30.0.20"
 
@@ -147,3 +149,17 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("May  1 10:00:00 pool pgbouncer[411]: C-0x1: x\n")
     with pytest.raises(FeedError, match="no log of PgBouncer"):
         reader(tmp_path)
+
+
+def test_a_reader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "PIECE_BYTES_MAX", 250)
+    day = [UP]
+    for turn in range(12):
+        at, port, key = 1 + 4 * turn, 41_000 + turn, f"0x55{turn:02x}"
+        day += [login(at, port, at=key), dialled(at + 0.1, 54_000 + turn, at=f"{key}aa")]
+        # From now on the connection to the server may be another's: it has a second window.
+        day += [login(at + 1.5, port + 100, at=f"{key}bb"), client(at + 2, GONE, port + 100, at=f"{key}bb")]
+        day += [server(at + 3, LET_GO, at=f"{key}aa"), client(at + 3.5, GONE, port, at=key)]
+    (tmp_path / "a.log").write_text("".join(day))
+    whole = told_once(lambda: reader(tmp_path), tmp_path / "place", kills=30)
+    assert sum('"sequence":1,' in line.decode() for line in whole) >= 12
