@@ -5,6 +5,9 @@ offsets and the findings (``store.progress``). So nothing here has to end well. 
 hour leaves partitions behind that the next owner takes up at the last transaction, reads the same events again, and finds the same.
 What goes to the bus goes there after the transaction, from its outbox.
 
+A transaction is written by a thread of its own while the next events are judged, one after the other and never two at once. What was
+judged beyond it is in memory alone: when it fails, or finds that a partition is another's, that is forgotten with it.
+
 When the database is away the partitions pause, membership in the group goes on, and what was done since the last transaction is
 forgotten: it is read again when the database is back. A message that is no event goes to the rejected ones with the reason; events of
 a plant that nobody declared are counted and said, and not judged.
@@ -17,6 +20,7 @@ import json
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -34,17 +38,20 @@ from hopwatch.figures import DETECTING, JudgingFigures, Tally
 from hopwatch.store import StoreError, StoreFull
 from hopwatch.store.judgements import Judged
 from hopwatch.store.postgresql import Hiding, Said, StoreAway, StoreRefused
-from hopwatch.store.progress import Memory, Progress, Step
+from hopwatch.store.progress import Kept, Memory, Progress, Step
 from hopwatch.watch import findings_of
 
 KEEP_S: Final = 0.5
 """How often a transaction is made, at most; a finding reaches the bus so much later."""
 
 KEEP_EVENTS_MAX: Final = 20_000
-"""Events after which a transaction is made whatever the time."""
+"""Events after which a transaction is made whatever the time; so many more may be judged while it is written."""
 
 POLL_S: Final = 0.1
 POLL_EVENTS: Final = 2_000
+
+WRITTEN_S: Final = 0.02
+"""How long to wait for messages while a transaction is written: its findings wait for its end."""
 
 AWAY: Final = (StoreAway, StoreFull)
 """A database that takes nothing now and may later."""
@@ -117,6 +124,7 @@ class _Share:
     """Whether verdicts are kept beside the flows."""
     judged: list[Judged] = field(default_factory=list)
     events: int = 0
+    """Taken since the last step."""
     moved: bool = False
     received_ns: int = 0
     """When the broker received what is being taken, to RECEIVED_NS; 0 if it does not say."""
@@ -137,6 +145,27 @@ class _Share:
         return {topic: offset if (first := held[topic]) is None else min(offset, first) for topic, offset in self.read.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Doing:
+    """What one share did, on its way into the database."""
+
+    share: _Share
+    step: Step
+    tally: Tally
+    findings: dict[str, Finding]
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A transaction that is being made."""
+
+    doing: Sequence[_Doing]
+    arrived: Sequence[int]
+    began_s: float
+    kept: Future[Kept]
+
+
 @dataclass(slots=True)
 class _Outgoing:
     """A step's findings on their way to the bus: the row of the outbox goes when all have arrived."""
@@ -150,7 +179,7 @@ Token = tuple[int, bytes] | None
 
 
 class Detecting:
-    """One member of the group; everything runs inside ``step``, in one thread."""
+    """One member of the group; everything runs inside ``step``, in one thread, but for the transaction that is being written."""
 
     def __init__(
         self,
@@ -183,6 +212,9 @@ class Detecting:
         self._kinds: dict[str, str] = {kind: topic_name(kind, prefix) for kind in TOGETHER}
         self._shares: dict[int, _Share] = {}
         self._unclaimed: set[int] = set()
+        self._writer = ThreadPoolExecutor(1, "writing")
+        self._writing: _Writing | None = None
+        """Nothing else is asked of the database before it has ended (``_settle``)."""
         self._outgoing: dict[int, _Outgoing] = {}
         self._arrived: list[int] = []
         self._unsent: deque[tuple[int, bytes]] = deque()
@@ -230,7 +262,8 @@ class Detecting:
         self._write_declared()
         if self._unclaimed:
             self._subscriber.pause(one for one in self._subscriber.assigned() if one.number in self._unclaimed)
-        messages = [] if len(self._outgoing) + len(self._unsent) >= RESEND_MAX else self._subscriber.poll(POLL_S, POLL_EVENTS)
+        full = len(self._outgoing) + len(self._unsent) >= RESEND_MAX
+        messages = [] if full else self._subscriber.poll(POLL_S if self._writing is None else WRITTEN_S, POLL_EVENTS)
         polled_s = self._clock()
         self._look_ahead(messages)
         for message in messages:
@@ -239,18 +272,26 @@ class Detecting:
         for gap in self._subscriber.gaps():
             self._gap(gap)
         self._idle()
-        events = sum(share.events for share in self._shares.values())
-        if events >= KEEP_EVENTS_MAX or self._clock() - self._kept_s >= self._keep_s:
-            self._keep(self._shares.values())
+        many = sum(share.events for share in self._shares.values()) >= KEEP_EVENTS_MAX
+        self._settle(wait=many or full)
+        if self._writing is None and (many or self._clock() - self._kept_s >= self._keep_s):
+            self._write(self._shares.values())
         self._send()
         if messages:
             self.figures.took("hopwatch_step_seconds", self._clock() - polled_s)
-        self.figures.put("hopwatch_queue_events", sum(share.events for share in self._shares.values()))
+        self.figures.put("hopwatch_queue_events", self._unkept())
         return len(messages)
+
+    def _unkept(self) -> int:
+        """Events that were taken and whose keeping is not confirmed."""
+        writing = 0 if self._writing is None else sum(one.events for one in self._writing.doing)
+        return writing + sum(share.events for share in self._shares.values())
 
     def close(self) -> None:
         """Keep what was done, leave the group, and wait for what is on its way to the bus."""
         self._subscriber.close()
+        self._settle()
+        self._writer.shutdown()
         self._send()
         self._reported(self._publisher.close())
         if self._arrived:
@@ -285,6 +326,8 @@ class Detecting:
 
     def _write_declared(self) -> None:
         """What is in force stands in the database, for whoever joins it to what moved."""
+        if self._unwritten:
+            self._settle()
         while self._unwritten and not self._away:
             plant, edition = next(iter(self._unwritten.items()))
             try:
@@ -335,6 +378,7 @@ class Detecting:
         flow = topic_name("flow", self._prefix)
         numbers = {one.number for one in partitions if one.topic == flow}
         self._unclaimed -= numbers
+        self._settle()
         shares = [self._shares[number] for number in numbers if number in self._shares]
         if shares and not lost:
             self._keep(shares)
@@ -343,7 +387,10 @@ class Detecting:
 
     def _claim_due(self, *, seek: bool = True) -> None:
         """Take over what the group gave us, as soon as the database answers."""
-        if not self._unclaimed or self._clock() < self._again_s:
+        if not self._unclaimed:
+            return
+        self._settle()
+        if self._clock() < self._again_s:
             return
         try:
             if self._away:
@@ -514,49 +561,77 @@ class Detecting:
     # Keeping
 
     def _keep(self, shares: Iterable[_Share]) -> None:
-        """One transaction for what the shares did since the last."""
+        """What the shares did since the last transaction is durable when this returns, if the database answers."""
+        self._settle()
+        self._write(shares)
+        self._settle()
+
+    def _write(self, shares: Iterable[_Share]) -> None:
+        """Begin one transaction for what the shares did since the last; what they do from now on belongs to the next."""
         self._kept_s = self._clock()
-        moved = [share for share in shares if share.moved]
+        moved = [share for share in shares if share.moved and self._shares.get(share.number) is share]
         if not moved and not self._arrived:
             return
         if self._rejecting and not self._rejections_arrived():
             return
-        steps = [self._step(share) for share in moved]
+        doing = [self._doing(share) for share in moved]
         arrived = self._arrived[:]
-        began_s = self._clock()
+        kept = self._writer.submit(self._progress.keep, [one.step for one in doing], arrived)
+        self._writing = _Writing(doing, arrived, self._clock(), kept)
+
+    def _doing(self, share: _Share) -> _Doing:
+        """What the share did, taken off it."""
+        done = _Doing(share, self._step(share), share.tally, share.findings, share.events)
+        for plant in share.plants.values():
+            if share.events and plant.moved:
+                plant.live = abs(self._wall_ns() - plant.engine.now_ns) < LIVE_NS
+            plant.whole = plant.moved = False
+        share.tally, share.findings, share.judged = Tally(self._highest), {}, []
+        share.events, share.moved = 0, False
+        return done
+
+    def _settle(self, *, wait: bool = True) -> None:
+        """What follows from the transaction that was being written, if it has ended or ``wait``."""
+        writing = self._writing
+        if writing is None or not (wait or writing.kept.done()):
+            return
+        self._writing = None
         try:
-            try:
-                kept = self._progress.keep(steps, arrived)
-            except StoreRefused as error:
-                # Whatever it is about them, they reach the bus, and nothing stops.
-                self.counters["unsearchable"] += sum(len(step.findings) for step in steps)
-                self._say(f"findings and verdicts that the database does not list: {error}")
-                for step in steps:
-                    step.listed = False
-                kept = self._progress.keep(steps, arrived)
+            kept = self._kept(writing)
         except AWAY as error:
             self._gone(error)
             return
-        self.figures.took("hopwatch_write_seconds", self._clock() - began_s)
+        self.figures.took("hopwatch_write_seconds", self._clock() - writing.began_s)
         self.counters["steps"] += 1
-        del self._arrived[: len(arrived)]
-        for share, step in zip(moved, steps, strict=True):
-            if share.number in kept.fenced:
-                self._fenced(share)
+        del self._arrived[: len(writing.arrived)]
+        for one in writing.doing:
+            number, step = one.step.number, one.step
+            # One that was given up meanwhile says what it found through its next owner, who finds it in the outbox.
+            held = self._shares.get(number) is one.share
+            if number in kept.fenced:
+                if held:
+                    self._fenced(one.share)
                 continue
-            share.tally.found(share.findings.values())
-            share.tally.into(self.figures)
-            share.findings.clear()
-            share.judged.clear()
-            for plant in share.plants.values():
-                if share.events and plant.moved:
-                    plant.live = abs(self._wall_ns() - plant.engine.now_ns) < LIVE_NS
-                plant.whole = plant.moved = False
-            share.events, share.moved = 0, False
-            if step.findings:
-                self._out(share.number, kept.outbox[share.number], [said.line for said in step.findings])
-            self._subscriber.commit({Partition(topic, share.number): offset for topic, offset in step.offsets.items()})
+            one.tally.found(one.findings.values())
+            one.tally.into(self.figures)
+            if held:
+                if step.findings:
+                    self._out(number, kept.outbox[number], [said.line for said in step.findings])
+                self._subscriber.commit({Partition(topic, number): offset for topic, offset in step.offsets.items()})
         self._tell_undeclared()
+
+    def _kept(self, writing: _Writing) -> Kept:
+        """What became of it; without what the database refuses to list, if it does."""
+        try:
+            return writing.kept.result()
+        except StoreRefused as error:
+            # Whatever it is about them, they reach the bus, and nothing stops.
+            steps = [one.step for one in writing.doing]
+            self.counters["unsearchable"] += sum(len(step.findings) for step in steps)
+            self._say(f"findings and verdicts that the database does not list: {error}")
+            for step in steps:
+                step.listed = False
+            return self._progress.keep(steps, writing.arrived)
 
     def _step(self, share: _Share) -> Step:
         step = Step(share.number, share.epoch, share.offsets(), share.order.next_numbers())

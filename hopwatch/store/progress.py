@@ -102,7 +102,7 @@ class _Grown:
 
 
 class Progress(Connected):
-    """The partitions of one consumer group in PostgreSQL; one connection, one thread."""
+    """The partitions of one consumer group in PostgreSQL; one connection, asked by one thread at a time."""
 
     application = "hopwatch detect"
     staged = ("finding_events", "findings", "outcomes", "judgements")

@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -296,6 +297,39 @@ def test_a_full_disk_is_waited_for_and_a_finding_that_cannot_be_listed_stops_not
         assert one.counters["away"] == 1
         assert one.counters["unsearchable"] > 0
     assert troubles == []
+    assert cloud.findings()[0] == expected(events)
+
+
+@pytest.mark.parametrize("by", ["a full disk", "another owner"])
+def test_what_is_judged_while_a_step_is_written_is_forgotten_with_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    events: list[Event] = [window(plant, n) for n in range(100) for plant in PLANTS[:2]]
+    keep, began, go = Progress.keep, threading.Event(), threading.Event()
+
+    def held(progress: Progress, steps: Sequence[Step], said: Collection[int] = ()) -> Kept:
+        if steps and not began.is_set():
+            began.set()
+            assert go.wait(WAIT_S)
+            if by == "a full disk":
+                raise StoreFull("postgresql: no room")
+        return keep(progress, steps, said)
+
+    monkeypatch.setattr(Progress, "keep", held)
+    cloud.publish(events[:60])
+    with cloud.detector(*PLANTS) as one:
+        drive(one, until=began.is_set)
+        cloud.publish(events[60:])
+        drive(one, until=lambda: one.counters["events"] == len(events))
+        assert sum(cloud.offsets().values()) == 0
+        if by == "another owner":
+            progress = Progress(cloud.postgres, "detect", KEY, Hiding(KEY))
+            for number in range(PARTITIONS):
+                progress.claim(number, "another")
+            progress.close()
+        go.set()
+        drive(one, until=lambda: one.counters["away" if by == "a full disk" else "fenced"] > 0)
+        assert sum(cloud.offsets().values()) == 0
+    with cloud.detector(*PLANTS) as one:
+        drive(one, until=lambda: cloud.judged(len(events)))
     assert cloud.findings()[0] == expected(events)
 
 
