@@ -5,7 +5,7 @@ from typing import Final
 
 from detectors.kept import NEW, WHOLE, moved
 from detectors.views import Connection, Counts, Told, Views
-from hopwatch.events import Flow, ObjectSet, time_ns
+from hopwatch.events import Flow, ObjectSet
 
 # What of a window is counted; ``back`` are the bytes the other way. On a connection both ways have names of their own, by the order of its
 # ends, so that every view counts the same data under the same one: who opened it not every view knows. On the legs of a relay,
@@ -50,7 +50,7 @@ def new_amounts(
     told = (
         Told(True, complete, flow.depth == "decoded", False, start_ns)
         if tap
-        else Told(estimated=estimated, at_ns=time_ns(flow.end) + righted_ns if estimated else 0)
+        else Told(estimated=estimated, at_ns=flow.end_ns + righted_ns if estimated else 0)
     )
     return _added(views, flow, connection, names, told)
 

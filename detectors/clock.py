@@ -115,8 +115,8 @@ class ClockDetector:
             if self._received_ns:
                 found += self._beat(event, time_ns(event.time))
         else:
-            if self._received_ns and time_ns(event.end) - self._received_ns >= _SKEW_NS:
-                found += self._early(event, time_ns(event.end) - self._received_ns)
+            if self._received_ns and event.end_ns - self._received_ns >= _SKEW_NS:
+                found += self._early(event, event.end_ns - self._received_ns)
             if event.sequence == 0:
                 found += self._begins(event)
         return found
@@ -188,7 +188,7 @@ class ClockDetector:
             return []
         key = f"{flow.connection}/{flow.operation}/{flow.source.address}"
         begun = self._begun.setdefault(key, {})
-        at_ns = self._clocks.right(flow.agent, time_ns(flow.start))
+        at_ns = self._clocks.right(flow.agent, flow.start_ns)
         if flow.agent in begun:
             return []
         self._changed = True

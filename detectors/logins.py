@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from detectors.memory import Memory
-from hopwatch.events import Endpoint, Flow, time_ns
+from hopwatch.events import Endpoint, Flow
 
 LOGINS_MAX: Final = 16_384
 """Pairs of a client's address and a server with logins; the one heard of longest ago is forgotten."""
@@ -78,7 +78,7 @@ class Logins:
         if client.port or flow.account is None or flow.operation != "connect" or flow.seen_by == "tap":
             return
         logins = self.memory.of(_key(client.address, server))
-        begin_ns, end_ns = time_ns(flow.start), time_ns(flow.end)
+        begin_ns, end_ns = flow.start_ns, flow.end_ns
         login = next((one for one in logins if one.account == flow.account), None)
         if login is None:
             if len(logins) >= ACCOUNTS_MAX:

@@ -35,7 +35,7 @@ class Losses:
         """Whether something of the window was lost; ``start_ns`` is its start."""
         if not self._spans:
             return False
-        end_ns = time_ns(flow.end)
+        end_ns = flow.end_ns
         return self._meets(f"f/{flow.flow_id}", start_ns, end_ns) or self._meets(f"a/{flow.agent}", start_ns, end_ns)
 
     def state(self) -> list[Any]:  # Any: JSON values

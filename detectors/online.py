@@ -36,7 +36,7 @@ from detectors.verdict import VerdictDetector
 from detectors.writeback import WriteBack
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
-from hopwatch.events import Event, Finding, Heartbeat, Loss, time_ns
+from hopwatch.events import Event, Finding, Heartbeat, Loss
 
 KINDS_MAX: Final = 16_384
 """Kinds of windows whose notes are kept, some 3 kB each; the one that was met first is forgotten, and noted anew."""
@@ -218,7 +218,7 @@ class _Kind:
         """The window as questions see it."""
         flow, new, start_ns = judgement.flow, judgement.new, judgement.start_ns
         return Moved(
-            flow, *self._said, start_ns, time_ns(flow.end) + judgement.righted_ns, new["rows"], new["values"], new["messages"],
+            flow, *self._said, start_ns, flow.end_ns + judgement.righted_ns, new["rows"], new["values"], new["messages"],
             new["bytes"], new["back"], judgement.complete, judgement.spent,
         )  # fmt: skip
 

@@ -310,7 +310,7 @@ class VerdictDetector:
 
     def _judge(self, flow: Flow) -> Judgement:
         self._spent = []
-        said_ns = time_ns(flow.start)
+        said_ns = flow.start_ns
         start_ns = self._clocks.right(flow.agent, said_ns)
         self._lives(flow.agent, start_ns)
         connection = self._views.learn(flow)

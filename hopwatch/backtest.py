@@ -101,7 +101,7 @@ def _hits(args: argparse.Namespace) -> int:
         for window in replayed(store, architecture.plant, when, names):
             judgement = judge.judged(window.event)
             if judgement is not None:
-                first_ns = min(first_ns, time_ns(judgement.flow.start))
+                first_ns = min(first_ns, judgement.flow.start_ns)
                 use.add(judgement)
                 progress.at(judgement.flow.start)
     covered = min(when.days, -(-(when.until_ns - first_ns) // DAY_NS))
@@ -269,7 +269,7 @@ def _compared(
         if judgement is None:
             continue
         progress.at(judgement.flow.start)
-        if time_ns(judgement.flow.start) < when.since_ns:
+        if judgement.flow.start_ns < when.since_ns:
             continue
         is_used.add(judgement)
         if was_used is not None and then is not None:

@@ -230,7 +230,7 @@ class Use:
         """Count one window."""
         self.windows += 1
         outcome, flow = judgement.outcome, judgement.flow
-        at_ns = time_ns(flow.start)
+        at_ns = flow.start_ns
         used = ROW[outcome.verdict] >= _APPROVES or outcome.verdict == "service"
         if outcome.hop is not None:
             self._count("hops", outcome.hop, at_ns, used)

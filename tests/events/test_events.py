@@ -109,3 +109,16 @@ def test_nanoseconds_survive_text(instant_ns: int) -> None:
 
 def test_the_published_schema_is_that_of_the_models() -> None:
     assert json.loads((ROOT / "docs" / "events.schema.json").read_text()) == schema()
+
+
+def test_a_window_knows_when_it_was_in_nanoseconds_however_it_was_made_and_does_not_say_so() -> None:
+    event = parse(json.dumps(FLOW))
+    assert isinstance(event, Flow)
+    later = event.model_copy(update={"end": "2026-04-07T10:42:10.5Z"})
+    newer = parse(json.dumps(FLOW | {"later": 1}))
+    assert isinstance(newer, Flow)
+    for one in (event, later, newer, Flow.model_validate(FLOW)):
+        assert (one.start_ns, one.end_ns) == (time_ns(one.start), time_ns(one.end))
+    assert later.end_ns == event.end_ns + 1_500_000_000
+    assert "start_ns" not in event.model_dump() and "end_ns" not in json.loads(dump(event))
+    assert event == Flow.model_validate(FLOW)
