@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-PACKETS_MAX = 65_536
-"""Packets one read may take in before it hands over what it has."""
+PACKETS_MAX = 1 << 20
+"""Packets one read may take in before it hands over what it has: a file's in some tenths of a second, live ones within a read's
+timeout. Whoever judges them begins with cold caches each time, so seldom is better; events that are ready end a read too."""
 
 EVENTS_MAX = 4096
 """Events that are handed over at a time, about, when everything ends."""
