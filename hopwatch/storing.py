@@ -1,8 +1,9 @@
 """`hopwatch store`: flows, losses, heartbeats and findings from Kafka into PostgreSQL, each once.
 
 A batch is written, then the offsets behind it are told to the group; in between anything may end, since an event written again is the
-same event. While the database is away reading pauses, membership in the group goes on, and the batch in hand is written when it is
-back. An event that the database refuses is looked for by halves and goes to the rejected ones, with the reason and nothing of it.
+same event. One batch is written by a thread of its own while the next is read, never two at once. While the database is away reading
+pauses, membership in the group goes on, and the batch in hand is written when it is back. An event that the database refuses is looked
+for by halves and goes to the rejected ones, with the reason and nothing of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -105,8 +107,18 @@ DAY_S: Final = 86_400
 _NAME: Final = re.compile(NAME_PATTERN)
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A batch on its way into the database, and the offsets behind it."""
+
+    batch: list[tuple[Received, Said]]
+    offsets: dict[Partition, int]
+    began_s: float
+    new: Future[int]
+
+
 class Storing:
-    """One member of the group; everything runs inside ``step``, in one thread."""
+    """One member of the group; everything runs inside ``step``, in one thread, but for the batch that is being written."""
 
     def __init__(
         self,
@@ -128,6 +140,9 @@ class Storing:
         self._keeping, self._clock, self._say, self._consumer = keeping, clock, say, consumer
         self._batch: list[tuple[Received, Said]] = []
         self._offsets: dict[Partition, int] = {}
+        self._writer = ThreadPoolExecutor(1, "writing")
+        self._writing: _Writing | None = None
+        """Nothing else is asked of the database before it has ended (``_settle``)."""
         self._unplaced: set[Partition] = set()
         self._rejecting = 0
         self._written_s = self._tidied_s = clock()
@@ -141,7 +156,7 @@ class Storing:
         """What Prometheus is told."""
         made = RunningFigures(STORING)
         made.follow(self.counters, lambda: self._away, {"hopwatch_store_new_events_total": "new"})
-        made.ask("hopwatch_queue_events", lambda: len(self._batch))
+        made.ask("hopwatch_queue_events", lambda: len(self._batch) + (0 if (writing := self._writing) is None else len(writing.batch)))
         return made
 
     def read_declarations(self, stopping: Callable[[], bool] = lambda: False) -> None:
@@ -157,8 +172,10 @@ class Storing:
         polled_s = self._clock()
         for message in messages:
             self._take(message)
+        many = len(self._batch) >= BATCH_EVENTS
+        self._settle(wait=many)
         now_s = self._clock()
-        if now_s >= self._again_s and (len(self._batch) >= BATCH_EVENTS or now_s - self._written_s >= BATCH_S):
+        if self._writing is None and now_s >= self._again_s and (many or now_s - self._written_s >= BATCH_S):
             self._write()
         self._reported()
         if now_s - self._tidied_s >= TIDY_S and not self._away:
@@ -176,6 +193,7 @@ class Storing:
     def tidy(self) -> None:
         """Let go of what is older than it may be kept."""
         self._tidied_s = self._clock()
+        self._settle()
         try:
             by_class = self._keeping.by_class(self._editions.of)
             for name, count in self._store.keep_only(self._keeping.days, self._keeping.person_days, by_class).items():
@@ -185,14 +203,15 @@ class Storing:
 
     def close(self) -> None:
         """Write what is in hand, leave the group, let go of the database."""
-        if self._batch and not self._away:
-            self._write()
+        self._keep()
         self._subscriber.close()
+        self._writer.shutdown()
         self._publisher.close()
         self._store.close()
         self._declared.close()
 
     def _assigned(self, partitions: list[Partition]) -> Mapping[Partition, int]:
+        self._settle()
         try:
             known = self._store.offsets(self._consumer)
         except StoreAway as error:
@@ -215,7 +234,15 @@ class Storing:
             return
         self._batch.append((message, Said(message.value, event)))
 
+    def _keep(self) -> None:
+        """What is in hand is in the database when this returns, if that answers."""
+        self._settle()
+        if not self._away:
+            self._write()
+            self._settle()
+
     def _write(self) -> None:
+        """Begin to write what is in hand; what is read from now on belongs to the next batch."""
         self._written_s = self._clock()
         if not self._offsets and not self._away:
             return
@@ -223,18 +250,46 @@ class Storing:
             if self._away:
                 self._store.reconnect()
                 self._place()
-            if self._batch:
-                self._add(self._batch)
             if not self._rejections_arrived():
-                return  # Written again with the next, which changes nothing.
-            self._store.finished(self._consumer, {(one.topic, one.number): offset for one, offset in self._offsets.items()})
+                return
         except (StoreAway, StoreFull) as error:
             self._gone(error)
             return
-        self.figures.took("hopwatch_write_seconds", self._clock() - self._written_s)
-        self._batch.clear()
-        self._subscriber.commit(self._offsets)
-        self._offsets.clear()
+        batch, offsets, self._batch, self._offsets = self._batch, self._offsets, [], {}
+        self._writing = _Writing(batch, offsets, self._written_s, self._writer.submit(self._written, [said for _, said in batch], offsets))
+
+    def _written(self, events: Sequence[Said], offsets: Mapping[Partition, int]) -> int:
+        """Runs in the thread that writes: the events, then where they end; how many were new."""
+        new = self._store.add(events) if events else 0
+        self._finish(offsets)
+        return new
+
+    def _finish(self, offsets: Mapping[Partition, int]) -> None:
+        self._store.finished(self._consumer, {(one.topic, one.number): offset for one, offset in offsets.items()})
+
+    def _settle(self, *, wait: bool = True) -> None:
+        """What follows from the batch that was being written, if that has ended or ``wait``."""
+        writing = self._writing
+        if writing is None or not (wait or writing.new.done()):
+            return
+        self._writing = None
+        try:
+            try:
+                self.counters["new"] += writing.new.result()
+            except StoreRefused:
+                self._add(writing.batch)
+                if not self._rejections_arrived():
+                    # The events are there; that they are is told with those that follow.
+                    self._offsets = writing.offsets | self._offsets
+                    return
+                self._finish(writing.offsets)
+        except (StoreAway, StoreFull) as error:
+            self._batch = writing.batch + self._batch
+            self._offsets = writing.offsets | self._offsets
+            self._gone(error)
+            return
+        self.figures.took("hopwatch_write_seconds", self._clock() - writing.began_s)
+        self._subscriber.commit(writing.offsets)
         self.counters["batches"] += 1
         if self._away:
             self._away = False
@@ -277,8 +332,9 @@ class Storing:
 
     def _revoked(self, partitions: list[Partition], lost: bool) -> None:
         """Write what was read of them; what cannot be written now is read by whoever gets them."""
-        if not lost and not self._away:
-            self._write()
+        self._settle()
+        if not lost:
+            self._keep()
         gone = set(partitions)
         self._batch = [one for one in self._batch if one[0].partition not in gone]
         self._unplaced -= gone

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol
 
-from hopwatch.store.postgresql import Hiding
+from hopwatch.store.postgresql import NULL, Hiding, escaped
 from hopwatch.store.rows import Row, clean, sortable, text
 
 OUTCOMES_MAX: Final = 16_384
@@ -93,7 +93,7 @@ class Outcomes:
                 outcomes[name, day] = (name, day, *tail)
             identity = event_id if event_id.isalnum() else _escaped(event_id)
             # One text for all: a row at a time costs three times as much.
-            lines.append(f"{identity}\t{start}\t{name}\t{finding_id or _NULL}\t{rows}\t{size}\t{depth}\n")
+            lines.append(f"{identity}\t{start}\t{name}\t{finding_id or NULL}\t{rows}\t{size}\t{depth}\n")
         return Told("".join(lines), list(outcomes.values()), {day for _, day in outcomes})
 
     def _make(self, plant: str, said: Outcome, named: tuple[Any, ...] | None) -> tuple[Outcome, str, Row]:  # Any: as ``Judged``.
@@ -116,10 +116,7 @@ class Outcomes:
         return made
 
 
-_NULL: Final = r"\N"
-
-
 def _escaped(name: str) -> str:
-    """A text of any characters, as COPY reads it (PostgreSQL 15, COPY, Text Format)."""
+    """A name of any characters, as COPY reads it."""
     (kept,) = clean((name,))
-    return str(kept).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return escaped(str(kept))

@@ -1,8 +1,9 @@
 """The store at scale: PostgreSQL, written in batches by any number of programs at once.
 
 A batch goes by COPY into a temporary table and from there into the real one, ON CONFLICT DO NOTHING: COPY is the fastest way in,
-and the id of an event decides, not who brings it or how often. Tables that grow are cut into days (``schema.PARTITIONED``); a day
-is made when its first event comes, and goes as a whole when it is older than it may be kept.
+and the id of an event decides, not who brings it or how often. Windows, of which there are most and few are brought twice, go straight
+into their table, and by way of the temporary one only where something of a batch was there before. Tables that grow are cut into
+days (``schema.PARTITIONED``); a day is made when its first event comes, and goes as a whole when it is older than it may be kept.
 
 A finding is kept twice: ``findings`` holds one row for each, its latest word, and ``finding_events`` every word that was said.
 """
@@ -454,31 +455,63 @@ def add_rows(db: Connection, rows: Mapping[str, Sequence[Row]]) -> int:
     for table, some in rows.items():
         if not some:
             continue
+        if table == "flows":
+            new += _straight(db, table, lines_of(some), len(some), _insert(table))
+            continue
         with db.cursor() as cursor:
             with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_new(table))) as copy:
                 for row in some:
                     copy.write_row(row)
-            if table == "findings":
-                cursor.execute(_UPSERT_FINDINGS)
-            else:
-                cursor.execute(sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT DO NOTHING").format(sql.Identifier(table), _new(table)))
-                new += cursor.rowcount
+            cursor.execute(_UPSERT_FINDINGS if table == "findings" else _insert(table))
+            new += 0 if table == "findings" else cursor.rowcount
     return new
 
 
 def add_judgements(db: Connection, lines: str) -> None:
     """Put lines of COPY's text format into ``judgements`` inside the caller's transaction."""
-    if not lines:
-        return
-    try:
+    if lines:
         # A window is judged once, as a rule.
-        with db.transaction(), db.cursor() as cursor, cursor.copy("COPY judgements FROM STDIN") as copy:
+        _straight(db, "judgements", lines, 0, _UPSERT_JUDGEMENTS)
+
+
+def _straight(db: Connection, table: str, lines: str, count: int, instead: sql.Composed | bytes) -> int:
+    """COPY the lines, ``count`` of them, into the table; where one was there before, into the temporary table and on by ``instead``.
+
+    Returns how many were new.
+    """
+    try:
+        with db.transaction(), db.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))) as copy:
             copy.write(lines)
     except psycopg.errors.UniqueViolation:
         with db.cursor() as cursor:
-            with cursor.copy("COPY new_judgements FROM STDIN") as copy:
+            with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_new(table))) as copy:
                 copy.write(lines)
-            cursor.execute(_UPSERT_JUDGEMENTS)
+            cursor.execute(instead)
+            return cursor.rowcount
+    return count
+
+
+def lines_of(rows: Iterable[Row]) -> str:
+    """Rows of texts and numbers in COPY's text format (PostgreSQL 15, COPY, Text Format).
+
+    One text for all: a row at a time costs twice as much.
+    """
+    lines = []
+    for row in rows:
+        line = "\t".join([NULL if value is None else value if type(value) is str else str(value) for value in row])
+        if line.count("\\") > row.count(None) or "\n" in line or "\r" in line or line.count("\t") >= len(row):
+            line = "\t".join([NULL if value is None else escaped(str(value)) for value in row])
+        lines.append(line)
+    lines.append("")
+    return "\n".join(lines)
+
+
+def escaped(value: str) -> str:
+    """A text of any characters, as COPY reads it (PostgreSQL 15, COPY, Text Format)."""
+    return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+NULL: Final = r"\N"
 
 
 # Read out of the text: jsonb refuses the NUL that a name may hold as an escape.
@@ -505,6 +538,10 @@ _UPSERT_JUDGEMENTS: Final = b"""
     ON CONFLICT (event_id, start_time) DO UPDATE SET outcome = excluded.outcome, finding_id = excluded.finding_id, depth = excluded.depth,
         row_count = COALESCE(NULLIF(excluded.row_count, 0), kept.row_count),
         byte_count = COALESCE(NULLIF(excluded.byte_count, 0), kept.byte_count)"""
+
+
+def _insert(table: str) -> sql.Composed:
+    return sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT DO NOTHING").format(sql.Identifier(table), _new(table))
 
 
 def _new(table: str) -> sql.Identifier:

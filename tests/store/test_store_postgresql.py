@@ -139,6 +139,20 @@ def test_names_that_postgresql_cannot_hold_are_kept_as_far_as_it_can(store: Post
     assert json.loads(kept)["rows"] == 3
 
 
+def test_what_means_something_to_copy_is_kept_as_it_was(postgres: str) -> None:
+    accounts = ["tab\tbed", "line\nfeed", "back\\slash", r"\N", r"\.", "carriage\rreturn", "grün", "", None]
+    clear = Hiding(KEY)
+    clear.declare("north", lambda account: True)
+    store = PostgresStore(postgres, clear, today=lambda: TODAY)
+    events = [flow(n, account=account) for n, account in enumerate(accounts)]
+    spread = [Said(said.line.replace(b",", b",\n\t\r", 1), said.event) for said in events]
+    assert store.add(spread) == len(accounts)
+    store.close()
+    found = rows(postgres, "SELECT account, event FROM flows ORDER BY sequence")
+    assert [account for account, _ in found] == accounts
+    assert [event.encode() for _, event in found] == [said.line for said in spread]
+
+
 def test_an_event_without_what_a_column_needs_is_refused_and_nothing_is_kept(store: PostgresStore, postgres: str) -> None:
     broken = {"kind": "flow", "event_id": "1"}
     with pytest.raises(StoreRefused, match="KeyError"):
