@@ -1,5 +1,6 @@
 //! One fuzzer for everything that reads what strangers wrote. `FUZZ_TARGET` names what is fuzzed (see `targets`); a
-//! panic, a caught one too, is a crash. `FUZZ_SEEDS=FOLDER` writes the first corpus there, from `tests/data`.
+//! panic, a caught one too, is a crash. `FUZZ_SEEDS=FOLDER` writes the first corpus there, from `tests/data`; of
+//! `FUZZ_THOROUGH_EVERY=N` inputs one is checked for everything (see `properties`), of others what is quick.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -29,6 +30,8 @@ fuzz_target!(
             std::process::exit(if name.is_empty() { 0 } else { 2 });
         };
         let _ = TARGET.set(target);
+        let every = std::env::var("FUZZ_THOROUGH_EVERY").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+        properties::THOROUGH_EVERY.store(every, std::sync::atomic::Ordering::Relaxed);
     },
     |data: &[u8]| {
         if let Some(target) = TARGET.get() {

@@ -38,6 +38,25 @@ pub fn play(mut decoder: Box<dyn Decoder>, steps: &[Step<'_>]) -> Played {
 
 /// The same with a decoder that the caller keeps.
 pub fn play_with(decoder: &mut dyn Decoder, steps: &[Step<'_>]) -> Played {
+    let fed = feed(decoder, steps);
+    let events = fed.lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let mut facts = crate::windows::Facts::new();
+    decoder.facts(&mut facts);
+    let Fed { stream_bytes, error, memory_bytes_max, bounds_reached, .. } = fed;
+    Played { events, stream_bytes, error, memory_bytes_max, facts, bounds_reached }
+}
+
+/// What came of it before anybody reads the events: their lines. The other fields are those of [`Played`].
+pub struct Fed {
+    pub lines: Vec<Vec<u8>>,
+    pub stream_bytes: [u64; 2],
+    pub error: Option<super::DecodeError>,
+    pub memory_bytes_max: usize,
+    pub bounds_reached: u64,
+}
+
+/// Plays the steps and reads nothing of what is said: a fraction of the time.
+pub fn feed(decoder: &mut dyn Decoder, steps: &[Step<'_>]) -> Fed {
     let mut windows = Windows::new("north", "test");
     let first_ns = 1_775_000_000_000_000_000;
     let id = windows.open(Opening {
@@ -81,10 +100,7 @@ pub fn play_with(decoder: &mut dyn Decoder, steps: &[Step<'_>]) -> Played {
     }
     windows.close(id, time_ns);
     let bounds_reached = windows.counters.bounds_reached_total;
-    let events = windows.take().iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
-    let mut facts = crate::windows::Facts::new();
-    decoder.facts(&mut facts);
-    Played { events, stream_bytes, error, memory_bytes_max, facts, bounds_reached }
+    Fed { lines: windows.take(), stream_bytes, error, memory_bytes_max, bounds_reached }
 }
 
 pub fn play_script(decoder: Box<dyn Decoder>, script: &Script) -> Played {
