@@ -67,17 +67,20 @@ class Log(ABC, Generic[E]):
     HEAD_LINES_BYTES: ClassVar[int] = 0
     """Bytes of a file in which its first lines say how those behind them are to be read."""
 
-    def __init__(
-        self, plant: str, feed: str, pattern: str, place: list[Any], state: Path, now_ns: Callable[[], int] = time.time_ns
-    ) -> None:
-        """Begins where the file ``state`` says; ``place`` is what a state must be of to belong to this log.
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+    """What it may be told beside where it is."""
+
+    def __init__(self, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> None:
+        """Begins where the file ``state`` says.
 
         Raises:
-            FeedError: no file is there, one is in another format, or the state is of something else.
+            FeedError: a part of what was told is wrong, no file is there, one is in another format, or the state is of something else.
         """
-        self._plant, self._feed, self._place, self._state, self._now_ns = plant, feed, [plant, feed, *place], state, now_ns
+        self._told, self._state, self._now_ns = told.only(*self.OPTIONS), state, now_ns
+        place, pattern = self._where()
+        self._place = [plant, told.feed, *place]
         self._tail = Tail(pattern, self._cut)
-        self._windows = windows(plant, feed)
+        self._windows = windows(plant, told.feed)
         self._touched: dict[str, Session] = {}
         """Sessions that the piece at hand has said something of."""
         self._settled = True
@@ -95,14 +98,22 @@ class Log(ABC, Generic[E]):
 
     @classmethod
     def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> Self:
-        """``[FEED=]PATTERN``.
+        """As a ``Kind`` does.
 
         Raises:
-            FeedError: an option, or as the log does.
+            FeedError: as the log does.
         """
-        return cls(plant, told.feed, told.only().where, [], state, now_ns)
+        return cls(told, plant, state, now_ns)
 
     # What a kind says of its records.
+
+    def _where(self) -> tuple[list[Any], str]:  # Any: JSON values
+        """What a state must be of to belong to this log, and the pattern of its files: ``[FEED=]PATTERN``.
+
+        Raises:
+            FeedError: something else was told.
+        """
+        return [], self._told.where
 
     @abstractmethod
     def _format(self, path: Path, head: bytes) -> None:
@@ -121,7 +132,11 @@ class Log(ABC, Generic[E]):
         """What the record says, for the windows."""
 
     def _begin(self) -> None:
-        """What is empty before a state is restored."""
+        """What is empty, and what was told, before a state is restored.
+
+        Raises:
+            FeedError: what was told is wrong.
+        """
 
     def _cut(self, path: Path) -> Cut | None:
         """How the file's bytes are cut into whole records; None if its format is not known yet."""
@@ -296,17 +311,11 @@ class Log(ABC, Generic[E]):
 
 
 class ServerLog(Log[E]):
-    """The log of one server, whose address no line of it has."""
+    """The log of one server, whose address no line of it has: ``[FEED=]ADDRESS:PORT=PATH``, the address as clients dial it."""
 
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> Self:
-        """``[FEED=]ADDRESS:PORT=PATH``, the address as clients dial it.
-
-        Raises:
-            FeedError: something else, or as the log does.
-        """
-        address, port, pattern = told.only().server()
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns)
+    def _where(self) -> tuple[list[Any], str]:  # Any: as of a log
+        address, port, pattern = self._told.server()
+        return [address, port], pattern
 
 
 def loss(place: list[Any], since_ns: int, until_ns: int) -> bytes:

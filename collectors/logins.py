@@ -11,12 +11,9 @@ the domain controller, not that of the connection it is for; so these are logins
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from collectors.feed import FeedError, Told
+from collectors.feed import FeedError
 from collectors.records import Entry, Json, Records, found, port_of, text_of, time_of
 
 TICKET_NS: Final = 10 * 3_600 * 10**9
@@ -29,40 +26,19 @@ EVENTS: Final = {"login": "login", "logout": "logout", "refused": "refused", "se
 
 
 class Logins(Records):
-    """The logins to one server. Its own counters: as of all records."""
+    """The logins to one server: ``[FEED=]ADDRESS:PORT=PATH[?service=NAME]``. Its own counters: as of all records.
+
+    Of tickets for services, only those for the one of this name count.
+    """
 
     KIND = "logins"
+    OPTIONS = ("service",)
 
-    def __init__(
-        self,
-        plant: str,
-        feed: str,
-        pattern: str,
-        place: list[Any],  # Any: as of a log
-        state: Path,
-        now_ns: Callable[[], int] = time.time_ns,
-        *,
-        service: str | None = None,
-    ) -> None:
-        """``service``: of tickets for services, only those for the one of this name count.
-
-        Raises:
-            FeedError: as a log does.
-        """
-        self._service = service
-        super().__init__(plant, feed, pattern, place, state, now_ns)
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> Logins:
-        """``[FEED=]ADDRESS:PORT=PATH[?service=NAME]``: the server that is logged in to, as clients dial it.
-
-        Raises:
-            FeedError: something else, or as a log does.
-        """
-        address, port, pattern = told.only("service").server()
-        if told.options.get("service") == "":
-            raise FeedError(f"logins {told.feed}: service is empty, expected the name of an account such as svc_sql")
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns, service=told.options.get("service"))
+    def _begin(self) -> None:
+        super()._begin()
+        self._service = self._told.options.get("service")
+        if self._service == "":
+            raise FeedError(f"logins {self._told.feed}: service is empty, expected the name of an account such as svc_sql")
 
     def _said(self, record: Json) -> list[Entry]:
         number = found(record, "winlog.event_id", "event.code", "Event.System.EventID", "EventID", "EventId", "event_id")

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from collectors import tail
-from collectors.feed import FeedError, Told, resumed, zone_of
-from collectors.log import Log, counted, cut_lines, lines
-from collectors.mariadb_sessions import SESSIONS_MAX, Place, Sessions, login
+from collectors.feed import FeedError, resumed, zone_of
+from collectors.log import ServerLog, counted, cut_lines, lines
+from collectors.mariadb_sessions import LOGIN, SESSIONS_MAX, Place, Sessions
 from collectors.statements import MOVES, reads
 from collectors.tail import Cut
 
@@ -121,43 +121,15 @@ class Session:
         return resumed(cls, state)
 
 
-class MariadbLog(Log[Entry]):
-    """One server's logs. Its own counters: ``unplaced`` (sessions without a port), ``rows_unknown``, ``contradicted``, ``polls``, …"""
+class MariadbLog(ServerLog[Entry]):
+    """One server's logs: ``[FEED=]ADDRESS:PORT=PATH[,PATH…][?zone=ZONE&user=NAME&password_file=PATH&ca=PATH&every=SECONDS]``.
+
+    Its own counters: ``unplaced`` (sessions without a port), ``rows_unknown``, ``contradicted``, ``polls``, …
+    """
 
     KIND = "mariadb-log"
+    OPTIONS = ("zone", *LOGIN)
     TOGETHER = FILES_TOGETHER_MAX
-
-    def __init__(
-        self,
-        plant: str,
-        feed: str,
-        pattern: str,
-        place: list[Any],  # Any: as of a log
-        state: Path,
-        now_ns: Callable[[], int] = time.time_ns,
-        *,
-        zone: tzinfo = timezone.utc,  # noqa: UP017  # The name of the parameter's type is the class.
-        sessions: Sessions | None = None,
-    ) -> None:
-        """``sessions``: who asks for the process list, if anyone may.
-
-        Raises:
-            FeedError: as a log does.
-        """
-        self._zone, self._asks = zone, sessions
-        super().__init__(plant, feed, pattern, place, state, now_ns)
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> MariadbLog:
-        """``[FEED=]ADDRESS:PORT=PATH[,PATH…][?zone=ZONE&user=NAME&password_file=PATH&ca=PATH&every=SECONDS]``.
-
-        Raises:
-            FeedError: something else, or as a log does.
-        """
-        address, port, pattern = told.only("zone", *login(told)).server()
-        zone = zone_of(told) or timezone.utc  # noqa: UP017
-        asks = Sessions.of(told, address, port)
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns, zone=zone, sessions=asks)
 
     def _begin(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
@@ -169,6 +141,8 @@ class MariadbLog(Log[Entry]):
         self._time_ns = 0
         """The last time a general log in text has said; most of its lines have none."""
         *_, self._address, self._port = self._place
+        self._zone = zone_of(self._told) or timezone.utc  # noqa: UP017  # The name of the parameter's type is the class.
+        self._asks = Sessions.of(self._told, self._address, self._port)
 
     def counters(self) -> dict[str, int]:
         """What every log counts, the sessions that are followed, and whether the server logs only part of what is asked."""

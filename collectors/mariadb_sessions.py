@@ -49,17 +49,6 @@ class Sample(NamedTuple):
     partial: bool
 
 
-def login(told: Told) -> tuple[str, ...]:
-    """The options that say how to log in to a server.
-
-    Raises:
-        FeedError: a password without an account.
-    """
-    if "user" not in told.options and set(LOGIN[1:]) & set(told.options):
-        raise FeedError(f"{told.kind} {told.feed}: {', '.join(LOGIN[1:])} are of the account user=, which is not said")
-    return LOGIN
-
-
 class Sessions:
     """One server's process list, asked for by a thread of its own."""
 
@@ -76,9 +65,11 @@ class Sessions:
         """None if no account is said.
 
         Raises:
-            FeedError: its password or certificate cannot be read.
+            FeedError: a password without an account, or one or a certificate that cannot be read.
         """
         if "user" not in told.options:
+            if set(LOGIN) & set(told.options):
+                raise FeedError(f"{told.kind} {told.feed}: {', '.join(LOGIN[1:])} are of the account user=, which is not said")
             return None
         try:
             context = _context(told.options.get("ca"), told.options.get("server_name"))

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from collectors.feed import FeedError, Told, resumed
-from collectors.log import Log
+from collectors.log import ServerLog
 from hopwatch.events import time_ns as instant
 
 CLIENTS_MAX: Final = 16_384
@@ -93,21 +91,18 @@ class Client:
         return resumed(cls, state)
 
 
-class MosquittoLog(Log[Entry]):
-    """One broker's log. Its own counters: ``published``, ``sent``, ``clients``, ``unplaced``, ``ambiguous``, ``undebugged``, …"""
+class MosquittoLog(ServerLog[Entry]):
+    """One broker's log: ``[FEED=]ADDRESS:PORT=PATH[?tls=PORT,PORT]``; ``tls``: the ports of listeners that take TLS only.
+
+    Its own counters: ``published``, ``sent``, ``clients``, ``unplaced``, ``ambiguous``, ``undebugged``, …
+    """
 
     KIND: ClassVar = "mosquitto-log"
+    OPTIONS = ("tls",)
 
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> MosquittoLog:
-        """``[FEED=]ADDRESS:PORT=PATH``, the address as clients dial it; ``tls``: the ports of listeners that take TLS only.
-
-        Raises:
-            FeedError: something else, or as a log does.
-        """
-        address, port, pattern = told.only("tls").server()
-        ports = sorted(_ports(told))
-        return cls(plant, told.feed, pattern, [address, port, ports], state, now_ns)
+    def _where(self) -> tuple[list[Any], str]:  # Any: as of a log
+        place, pattern = super()._where()
+        return [*place, sorted(_ports(self._told))], pattern
 
     def _begin(self) -> None:
         self._clients: OrderedDict[str, Client] = OrderedDict()

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.feed import FeedError, Told, resumed, zone_of
-from collectors.log import Log
+from collectors.feed import FeedError, resumed, zone_of
+from collectors.log import ServerLog
 
 SESSIONS_MAX: Final = 8_192
 """Connections followed at a time, both ways; of more, the one opened longest ago is let go, and counted (``sessions_over``)."""
@@ -102,41 +100,18 @@ class Session:
         return resumed(cls, state)
 
 
-class PgbouncerLog(Log[Entry]):
-    """One PgBouncer's log. Its own counters: ``ambiguous`` (connections to the server that several clients may have now), ``forged``, …"""
+class PgbouncerLog(ServerLog[Entry]):
+    """One PgBouncer's log: ``[FEED=]ADDRESS:PORT=PATH[?zone=ZONE]``, PgBouncer's address as clients dial it.
+
+    ``zone``: of its clock, where the lines do not say UTC. Its own counters: ``ambiguous`` (connections to the server that several clients
+    may have now), ``forged``, …
+    """
 
     KIND = "pgbouncer-log"
-
-    def __init__(
-        self,
-        plant: str,
-        feed: str,
-        pattern: str,
-        place: list[Any],  # Any: as of a log
-        state: Path,
-        now_ns: Callable[[], int] = time.time_ns,
-        *,
-        zone: tzinfo | None = None,
-    ) -> None:
-        """``zone``: of its clock, where the lines do not say UTC.
-
-        Raises:
-            FeedError: as a log does.
-        """
-        self._zone = zone
-        super().__init__(plant, feed, pattern, place, state, now_ns)
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> PgbouncerLog:
-        """``[FEED=]ADDRESS:PORT=PATH[?zone=ZONE]``: PgBouncer's address as clients dial it.
-
-        Raises:
-            FeedError: something else, or as a log does.
-        """
-        address, port, pattern = told.only("zone").server()
-        return cls(plant, told.feed, pattern, [address, port], state, now_ns, zone=zone_of(told))
+    OPTIONS = ("zone",)
 
     def _begin(self) -> None:
+        self._zone = zone_of(self._told)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._pools: dict[str, dict[str, set[str]]] = {}
         """Of each pool the keys of its clients (``C``) and of its connections to the server (``S``)."""

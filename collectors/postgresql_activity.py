@@ -12,12 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from collectors.asked import Asked, every
 from collectors.dialled import secret
-from collectors.feed import POLL_S, FeedError, Told
+from collectors.feed import POLL_S, FeedError
 from collectors.log import UNREADABLE
 from collectors.records import Entry, Json, Records, Session
 from collectors.statements import MOVES, reads
@@ -46,49 +45,32 @@ Counts = dict[str, list[int]]
 
 
 class PostgresqlActivity(Records):
-    """One server. Its own counters: ``polls``, ``polls_failed``, ``rows_unplaced`` (of accounts at several addresses), ``resets``."""
+    """One server: ``[FEED=]ADDRESS:PORT=DATABASE?user=NAME[&password_file=PATH&ca=PATH&server_name=NAME&every=SECONDS]``.
+
+    Its own counters: ``polls``, ``polls_failed``, ``rows_unplaced`` (of accounts at several addresses), ``resets``.
+    """
 
     KIND = "postgresql-activity"
     PROTOCOL: ClassVar[str | None] = "postgresql"
+    OPTIONS = ("user", "password_file", "ca", "server_name", "every")
 
-    def __init__(
-        self,
-        plant: str,
-        feed: str,
-        place: list[Any],  # Any: as of a log
-        state: Path,
-        asks: Asked[Json],
-        now_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
-        """``asks``: what looks at the server.
-
-        Raises:
-            FeedError: the state is of something else.
-        """
-        self._asks = asks
-        super().__init__(plant, feed, "", place, state, now_ns)
-
-    @classmethod
-    def of(cls, told: Told, plant: str, state: Path, now_ns: Callable[[], int] = time.time_ns) -> PostgresqlActivity:
-        """``[FEED=]ADDRESS:PORT=DATABASE?user=NAME[&password_file=PATH&ca=PATH&server_name=NAME&every=SECONDS]``.
-
-        Raises:
-            FeedError: something else.
-        """
-        address, port, database = told.only("user", "password_file", "ca", "server_name", "every").server()
-        if not told.options.get("user"):
-            raise FeedError(f"{told.kind} {told.feed}: expected ?user=NAME, an account with the role pg_monitor")
-        options: dict[str, Any] = {"hostaddr": address, "port": port, "dbname": database, "user": told.options["user"]}
-        options |= {"password": secret(told, "password_file"), "connect_timeout": TIMEOUT_S, "application_name": "hopwatch"}
-        if "ca" in told.options:
-            options |= {"sslmode": "verify-full", "sslrootcert": told.options["ca"], "host": told.options.get("server_name", address)}
-        return cls(plant, told.feed, [address, port], state, Asked(Look(options).look, every(told)), now_ns)
+    def _where(self) -> tuple[list[Any], str]:  # Any: as of a log
+        if not self._told.options.get("user"):
+            raise FeedError(f"{self._told.kind} {self._told.feed}: expected ?user=NAME, an account with the role pg_monitor")
+        place, self._database = super()._where()
+        return place, ""
 
     def _begin(self) -> None:
         super()._begin()
         self._counted_before: Counts | None = None
         self._look: Json | None = None
         self._looked_ns = 0
+        told, (address, port) = self._told, self._server
+        options: dict[str, Any] = {"hostaddr": address, "port": port, "dbname": self._database, "user": told.options["user"]}
+        options |= {"password": secret(told, "password_file"), "connect_timeout": TIMEOUT_S, "application_name": "hopwatch"}
+        if "ca" in told.options:
+            options |= {"sslmode": "verify-full", "sslrootcert": told.options["ca"], "host": told.options.get("server_name", address)}
+        self._asks: Asked[Json] = Asked(Look(options).look, every(told))
 
     def counters(self) -> dict[str, int]:
         """What every log counts, and how often the server was asked."""

@@ -249,7 +249,10 @@ class Looked(Case):
     """A server that is asked: only the newest answer is held, and it has all that was in those before."""
 
     def feed_of(self, asks: Any) -> PostgresqlActivity:  # Any: what is asked
-        return PostgresqlActivity("north", "db", ["10.20.1.21", 5432], self.folder / "place", asks, lambda: 0)
+        told = Told.of("postgresql-activity:db=10.20.1.21:5432=mes?user=hopwatch", "agent")
+        activity = PostgresqlActivity.of(told, "north", self.folder / "place", lambda: 0)
+        activity._asks = asks
+        return activity
 
     def bad_among_good(self) -> None:
         looks = [activity.look(n, activity.session(7), counts=[activity.count(n, 10 * n)]) for n in range(3)]

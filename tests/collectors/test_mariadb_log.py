@@ -190,8 +190,9 @@ class Listed:
 
 
 def asking(folder: Path, listed: Listed) -> MariadbLog:
-    where = ["10.20.1.21", 3306]
-    return MariadbLog("north", "mes-db-log", str(folder / "*.log"), where, folder / "place", lambda: 0, sessions=listed)  # type: ignore[arg-type]  # As it is asked.
+    log = reader(folder)
+    log._asks = listed  # type: ignore[assignment]  # As it is asked.
+    return log
 
 
 def test_a_port_of_the_process_list_is_the_sessions_and_of_two_sessions_each_has_its_own(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def count(calls: int, rows: int, user: str = "svc_mw", number: int = 7) -> list[
 
 
 def feed(folder: Path, *looks: Json) -> PostgresqlActivity:
-    return PostgresqlActivity("north", "mes-db-log", ["10.20.1.21", 5432], folder / "place", Looks(*looks), lambda: 0)  # type: ignore[arg-type]  # As it is asked.
+    told = Told.of("postgresql-activity:mes-db-log=10.20.1.21:5432=mes?user=hopwatch", "agent")
+    activity = PostgresqlActivity.of(told, "north", folder / "place", lambda: 0)
+    activity._asks = Looks(*looks)  # type: ignore[assignment]  # As it is asked.
+    return activity
 
 
 def everything(found: PostgresqlActivity, looks: int = 99) -> list[bytes]:
