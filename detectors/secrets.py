@@ -2,8 +2,8 @@
 
 Asks: of every window in clear, did whoever listens learn something that opens a door? Sees: the marks ``secret-…`` of object sets
 (docs/events.md), logins that send the password or token itself (PostgreSQL ``password``, MySQL ``mysql_clear_password``, SQL Server
-where the login is not encrypted, tokens of Oracle, MQTT, HTTP ``basic`` and ``bearer``), and HTTP in clear to a vault. The sensor notes
-that there was a secret and of which kind; the secret is in no event, and no finding could show it.
+where the login is not encrypted, tokens of Oracle, MQTT, HTTP ``basic`` and ``bearer``, SOCKS), and HTTP in clear to a vault. The
+sensor notes that there was a secret and of which kind; the secret is in no event, and no finding could show it.
 
 Blind to: secrets under names that are not on the sensor's lists, in bodies, in payloads, and put together by the statement itself; what
 encryption hides. A password that OPC UA encrypts by its token policy is none, and one that it does not cannot be told apart from it.
@@ -34,6 +34,7 @@ LOGINS: Final = {
     "tns": frozenset({"token"}),
     "mqtt": frozenset({"password", "enhanced:PLAIN"}),
     "http": frozenset({"basic", "bearer"}),
+    "socks": frozenset({"password"}),
 }
 """Ways to log in that say the secret itself, by protocol."""
 

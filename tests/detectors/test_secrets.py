@@ -83,6 +83,7 @@ def test_a_url_or_a_header_line_is_said_with_the_name_that_the_secret_goes_under
         ("mqtt", "password", "none"),
         ("http", "basic", "digest"),
         ("http", "bearer", "negotiate"),
+        ("socks", "password", "gssapi"),
     ],
 )
 def test_a_login_that_says_the_secret_is_said_and_one_that_proves_it_is_not(protocol: str, clear: str, hidden: str) -> None:
@@ -149,6 +150,19 @@ def test_a_password_that_mysqls_server_asks_for_in_clear_is_said(tmp_path: Path)
     found = heard([*begins, *switch], MES_DB, tmp_path)
     assert {one.differences[0].observed for one in found} == {"a login that says the secret: mysql_clear_password"}
     assert not any("synthetic-pw-71" in one.model_dump_json() for one in found)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_password_that_is_said_to_a_socks_relay_is_said_and_tls_behind_it_is_quiet(accepted: bool, tmp_path: Path) -> None:
+    # RFC 1928 and 1929; behind it the first bytes of a ClientHello.
+    login = [("client", b"\5\1\2"), ("server", b"\5\2"), ("client", b"\1\4lake\x0fsynthetic-pw-73")]
+    asked = [("client", b"\5\1\0\1\xcb\0\x71\x0a\1\xbb"), ("server", b"\5\0\0\1\x0a\x1e\0\x28\xc0\0")]
+    hello = [("client", bytes.fromhex("160301012c0100012803") + b"\3" + bytes(60))]
+    script = [*login, ("server", b"\1\0"), *asked, *hello] if accepted else [*login, ("server", b"\1\1")]
+    found = heard(script, VAULT, tmp_path)
+    assert [one.differences[0].observed for one in found] == ["a login that says the secret: password"]
+    assert not any("synthetic-pw-73" in one.model_dump_json() for one in found)
+    assert heard([("client", b"\5\1\0"), ("server", b"\5\0"), *asked, *hello], VAULT, tmp_path) == []
 
 
 def test_a_request_to_a_vault_is_heard_on_the_wire_and_its_token_is_in_nothing_that_is_said(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@
 use super::http::LEVELS_MAX;
 use super::inner::Inner;
 use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, UNDECIDED_BYTES_MAX};
-use crate::windows::{Counts, Facts, Movement, Name, Operation, Recorder, Side};
+use crate::windows::{Counts, Depth, Facts, Movement, Name, Operation, Recorder, Side};
 use serde_json::json;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -124,6 +124,7 @@ impl Socks {
         if length(sender, half.stage, &half.carried)? != Some(half.carried.len()) {
             return Ok(rest);
         }
+        out.protocol("socks", Depth::Decoded);
         // A message is what it says, and whose it says, from its first byte.
         let message = std::mem::take(&mut half.carried);
         let bytes = message.len() as u64;
@@ -131,7 +132,7 @@ impl Socks {
             let asks = self.asked(&message, out);
             out.add(&Movement::new(Operation::Connect, Side::Client), sender, bytes, Counts::messages(u64::from(asks)));
         } else {
-            let refused = self.answered(&message);
+            let refused = self.answered(&message, out);
             let operation = if refused { Operation::Refused } else { Operation::Connect };
             out.add(&Movement::new(operation, Side::Client), sender, bytes, Counts::messages(u64::from(refused)));
             self.refused += u64::from(refused);
@@ -169,26 +170,26 @@ impl Socks {
     }
 
     /// A message of the server; whether it refuses.
-    fn answered(&mut self, message: &[u8]) -> bool {
+    fn answered(&mut self, message: &[u8], out: &mut Recorder<'_>) -> bool {
         let half = &mut self.halves[Side::Server as usize];
         let said = message.get(1).copied().unwrap_or(NONE_FITS);
         match half.stage {
             Stage::Greeting => {
                 half.stage = if said == PASSWORD { Stage::Login } else { Stage::Reply };
                 if said != PASSWORD && said != NO_LOGIN {
-                    self.opaque();
+                    self.opaque(out);
                 }
                 said == NONE_FITS
             }
             Stage::Login => {
                 half.stage = Stage::Reply;
                 if said != 0 {
-                    self.opaque();
+                    self.opaque(out);
                 }
                 said != 0
             }
             _ if said != 0 => {
-                self.opaque();
+                self.opaque(out);
                 said == NOT_ALLOWED
             }
             // Of a BIND there is another one when somebody has come (RFC 1928, 4).
@@ -197,17 +198,19 @@ impl Socks {
                 false
             }
             _ => {
-                let options = self.options;
-                let connected = self.command.is_none_or(|command| command == CONNECT);
-                let inner = if connected { Inner::unknown(options, self.levels) } else { Inner::opaque(options) };
-                self.tunnel = Some(Box::new(inner));
+                if self.command.is_none_or(|command| command == CONNECT) {
+                    self.tunnel = Some(Box::new(Inner::unknown(self.options, self.levels)));
+                } else {
+                    self.opaque(out);
+                }
                 false
             }
         }
     }
 
     /// From here on bytes are counted.
-    fn opaque(&mut self) {
+    fn opaque(&mut self, out: &mut Recorder<'_>) {
+        out.depth(Depth::Sizes);
         self.tunnel = Some(Box::new(Inner::opaque(self.options)));
     }
 
@@ -275,7 +278,7 @@ impl Decoder for Socks {
                 self.waiting.extend_from_slice(rest);
                 if self.waiting.len() > UNDECIDED_BYTES_MAX {
                     // Nobody answers, or the answer is not seen.
-                    self.opaque();
+                    self.opaque(out);
                     return self.pour(out);
                 }
                 return Ok(());
@@ -290,7 +293,7 @@ impl Decoder for Socks {
 
     fn gap(&mut self, sender: Side, length: u64, out: &mut Recorder<'_>) -> Result<(), DecodeError> {
         if self.tunnel.is_none() {
-            self.opaque();
+            self.opaque(out);
             self.pour(out)?;
         }
         match &mut self.tunnel {
@@ -301,7 +304,7 @@ impl Decoder for Socks {
 
     fn close(&mut self, out: &mut Recorder<'_>) {
         if self.tunnel.is_none() && !self.waiting.is_empty() {
-            self.opaque();
+            self.opaque(out);
             // A parser that gives up now leaves bytes that the windows settle.
             let _ = self.pour(out);
         }
@@ -409,6 +412,9 @@ mod tests {
         assert!(names(told[0]).iter().any(|names| names.as_array().unwrap().contains(&asked)), "{}", told[0]);
         let first = &played.events[0];
         assert_eq!((&first["account"], &first["protection"]["authentication"]), (&json!("svc_lake"), &json!("password")));
+        // Who reads the login must know by whose rules it says the password.
+        assert_eq!((&first["protocol"], &first["depth"]), (&json!("socks"), &json!("decoded")));
+        assert_eq!((&told[0]["protocol"], &told[0]["depth"]), (&json!("http"), &json!("decoded")));
         assert_eq!(played.facts["socks"]["requests"], 1);
     }
 
