@@ -42,9 +42,18 @@ def new_amounts(
             own.until_ns = max(own.until_ns, start_ns)
             own.unread = own.unread or flow.depth != "decoded"
         counted = own.counted
-        for name, amount in zip(names, (rows, values, messages, size, back), strict=True):
-            if amount:
-                counted[name] = counted.get(name, 0) + amount
+        # A loop over the five would cost as much again.
+        of_rows, of_values, of_messages, of_bytes, of_back = names
+        if rows:
+            counted[of_rows] = counted.get(of_rows, 0) + rows
+        if values:
+            counted[of_values] = counted.get(of_values, 0) + values
+        if messages:
+            counted[of_messages] = counted.get(of_messages, 0) + messages
+        if size:
+            counted[of_bytes] = counted.get(of_bytes, 0) + size
+        if back:
+            counted[of_back] = counted.get(of_back, 0) + back
         new = {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
         return new, new
     told = (
@@ -88,11 +97,12 @@ def portion(part: ObjectSet | None, left: dict[str, int]) -> dict[str, int]:
 
 def portion_of(flow: Flow, part: int, counts: str, new: dict[str, int], left: dict[str, int]) -> int:
     """The same of one amount of a kept step's part."""
-    if part == WHOLE:
-        return moved(flow, part, counts) if counts else 0
     if part == NEW:
         return new.get(counts, 0)
-    return once(moved(flow, part, counts), left[counts]) if counts and counts != "back" else 0
+    if not counts or (counts == "back" and part != WHOLE):
+        return 0
+    amount = moved(flow, part, counts)
+    return amount if part == WHOLE or 0 <= amount <= left[counts] else once(amount, left[counts])
 
 
 def once(amount: int, left: int) -> int:

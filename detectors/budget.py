@@ -11,16 +11,15 @@ takes a table in ten connections has taken it all the same.
 Distinct objects are counted by hash, so that neither names nor their length decide how much memory a limit takes.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from detectors.changes import put, tail
+from detectors.memory import Marking
 from detectors.units import MINUTE_NS
 from hopwatch.declared.quantity import Limit, Period, Unit
 
@@ -46,6 +45,7 @@ SESSION: Final = 0
 """The width of a session: as many slots as follow one another."""
 
 _REST_NS: Final = 30 * MINUTE_NS
+_NEVER: Final = -(1 << 63)
 
 
 @dataclass(slots=True)
@@ -58,10 +58,18 @@ class Budget:
     """How many of ``objects`` were last touched in each slot."""
     purged: bool = False
     """Whether objects were let go since the changes were asked for."""
-    _summed: tuple[int, int, int] | None = field(default=None, compare=False)
-    """The slot asked for last, what lay in the slots that end at it, and the width: a window asks for the minute of the one before."""
+    new: bool = field(default=False, compare=False)
+    """Whether it was made since the changes were asked for."""
+    noted: set[int | str] | None = field(default=None, compare=False)
+    """The slots and digests touched since then."""
+    turn: int = field(default=-1, compare=False)
+    _asked: int = field(default=_NEVER, compare=False)
+    """The slot asked for last: a window asks for the minute of the one before."""
+    _sum: int = field(default=0, compare=False)
+    _width: int = field(default=0, compare=False)
+    """What lay in the slots that end at it, and how many they are."""
     _newest: int = field(default=-1, compare=False)
-    _last: int = field(default=-1, compare=False)
+    _last: int = field(default=_NEVER, compare=False)
     """The slot charged last: it stands at the end of ``spent``."""
 
     def __post_init__(self) -> None:
@@ -71,18 +79,18 @@ class Budget:
 
     def used(self, slot: int, width: int) -> int:
         """What lies in the ``width`` slots that end at ``slot``, or at the newest one that a late slot still counts in."""
-        known = self._summed
-        if known is not None and known[0] == slot:
-            return known[1]
+        asked = self._asked
+        if asked == slot:
+            return self._sum
         if width == SESSION:
             total = self._in_a_row(slot)
-        elif known is not None and self._newest <= known[0] < slot <= known[0] + STEPS_MAX:
+        elif self._newest <= asked < slot <= asked + STEPS_MAX:
             # Time has gone on by a few slots, and nothing lies beyond: what leaves the period is all that changes.
-            total = known[1] - sum(self.spent.get(at, 0) for at in range(known[0] - width + 1, slot - width + 1))
+            total = self._sum - sum(self.spent.get(at, 0) for at in range(asked - width + 1, slot - width + 1))
         else:
             last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
             total = sum(amount for at, amount in self.spent.items() if last - width < at <= last)
-        self._summed = slot, total, width
+        self._asked, self._sum, self._width = slot, total, width
         return total
 
     def _in_a_row(self, slot: int) -> int:
@@ -100,23 +108,26 @@ class Budget:
 
         Not the oldest: one window from a clock that runs ahead must not push out what is being counted now.
         """
-        known = self._summed
-        if slot == self._last and known is not None and known[0] == slot:
+        asked = self._asked
+        if slot == self._last == asked:
             # Window after window is charged to the minute of the one before.
             self.spent[slot] += amount
-            self._summed = (slot, known[1] + amount, known[2])
+            self._sum += amount
             return 0
         self.spent[slot] = self.spent.pop(slot, 0) + amount
         self._last = slot
         # The slot asked for lies among those that its sum is of, whichever they end at.
         self._newest = max(self._newest, slot)
-        self._summed = (slot, known[1] + amount, known[2]) if known is not None and known[0] == slot else None
+        if asked == slot:
+            self._sum += amount
+        else:
+            self._asked = _NEVER
         if len(self.spent) <= SLOTS_MAX:
             return 0
         oldest = next(iter(self.spent))
         # What had left the period already changes no sum.
-        if self._summed is not None and (known is None or not 0 < known[2] <= slot - oldest):
-            self._summed = None
+        if not 0 < self._width <= slot - oldest:
+            self._asked = _NEVER
         del self.spent[oldest]
         if oldest == self._newest:
             self._newest = max(self.spent, default=-1)
@@ -125,7 +136,7 @@ class Budget:
     def put(self, slot: int, amount: int) -> None:
         """The slot has counted so much, and was charged last."""
         self.spent.pop(slot, None)
-        self._summed = None
+        self._asked = _NEVER
         self.charge(slot, amount)
 
     def seen(self, slot: int, width: int, digests: Iterable[str]) -> tuple[int, int]:
@@ -150,6 +161,13 @@ class Budget:
                 self.purged = True
         return refused
 
+    def note(self, parts: Collection[int | str]) -> None:
+        """These slots or digests are news to whoever asks for changes."""
+        if self.noted is None:
+            self.noted = set(parts)
+        else:
+            self.noted.update(parts)
+
     def touch(self, digest: str, slot: int) -> None:
         """The object was last touched in the slot."""
         self._move(digest, self.objects.get(digest), slot)
@@ -165,21 +183,36 @@ class Budget:
             self.touched[slot] = self.touched.get(slot, 0) + 1
 
 
+class Claim:
+    """A limit of amounts that is asked for and charged again and again, with its budget at hand."""
+
+    __slots__ = ("budget", "key", "limit", "slot", "width")
+
+    def __init__(self, key: str, limit: Limit) -> None:
+        self.key, self.limit = key, limit
+        self.budget: Budget | None = None
+        self.slot = self.width = 0
+        """Where its period ends that was asked for last."""
+
+
 class Budgets:
     """Every budget of a plant by key; the keys name hop, exception or calendar line, limit and host."""
 
     def __init__(self, timezone: ZoneInfo) -> None:
         self._timezone = timezone
-        self._budgets: OrderedDict[str, Budget] = OrderedDict()
-        self.forgotten_total = 0
+        self._memory: Marking[Budget] = Marking(partial(Budget, new=True), _said, _read, BUDGETS_MAX)
+        self._notes = False
         self.slots_forgotten_total = 0
         self.objects_refused_total = 0
-        self._touched: dict[str, set[int | str] | None] | None = None
-        """By key the slots and digests touched since the changes were asked for, None for a budget that is new; None if nobody asks."""
+
+    @property
+    def forgotten_total(self) -> int:
+        """Budgets that the bound has pushed out."""
+        return self._memory.forgotten_total
 
     def would_use(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> int:
         """What the limit would have counted with this window; nothing changes."""
-        budget = self._budgets.get(key)
+        budget = self._memory.known(key)
         if limit.unit is not Unit.OBJECTS:
             return amount if budget is None else budget.used(*self._slot(limit, start_ns)) + amount
         digests = set(map(digest, objects))
@@ -191,58 +224,73 @@ class Budgets:
     def charge(self, key: str, limit: Limit, start_ns: int, amount: int, objects: Iterable[str] = ()) -> int:
         """Count the window against the limit; returns what it has counted now."""
         slot, width = self._slot(limit, start_ns)
-        budget = self._budgets.get(key)
-        if budget is None:
-            budget = self._budgets[key] = Budget()
-            if self._touched is not None:
-                self._touched[key] = None
-        self._budgets.move_to_end(key)
-        touched: set[int | str]
-        if limit.unit is Unit.OBJECTS:
-            digests = set(map(digest, objects))
-            self.objects_refused_total += budget.remember(slot, width, digests)
-            touched = {*digests}
-            used = budget.seen(slot, width, ())[0]
+        budget = self._memory.touched(key)
+        if limit.unit is not Unit.OBJECTS:
+            return self._spend(budget, slot, width, amount)
+        digests = set(map(digest, objects))
+        self.objects_refused_total += budget.remember(slot, width, digests)
+        if self._notes:
+            budget.note(digests)
+        return budget.seen(slot, width, ())[0]
+
+    def used(self, claim: Claim, start_ns: int) -> int:
+        """What the claim's limit has counted before this window; nothing changes."""
+        limit = claim.limit
+        if limit.period is Period.HOUR:
+            slot = start_ns // MINUTE_NS
+            claim.slot, claim.width = slot, BUCKETS + 1
         else:
-            # Asked for before, so that the sum is at hand.
-            used = budget.used(slot, width) + amount
-            self.slots_forgotten_total += budget.charge(slot, amount)
-            touched = {slot}
-        if self._touched is not None and (already := self._touched.setdefault(key, set())) is not None:
-            already |= touched
-        if len(self._budgets) > BUDGETS_MAX:
-            self._budgets.popitem(last=False)
-            self.forgotten_total += 1
+            slot, _ = claim.slot, claim.width = self._slot(limit, start_ns)
+        budget = claim.budget
+        if budget is None or budget.turn != self._memory.turn:
+            budget = claim.budget = self._memory.known(claim.key)
+            if budget is None:
+                return 0
+        return budget.used(slot, claim.width)
+
+    def pay(self, claim: Claim, amount: int) -> int:
+        """Count the window that was just asked for against the claim's limit; returns what it has counted now."""
+        budget = claim.budget
+        if budget is None or budget.turn != self._memory.turn:
+            budget = claim.budget = self._memory.touched(claim.key)
+        return self._spend(budget, claim.slot, claim.width, amount)
+
+    def _spend(self, budget: Budget, slot: int, width: int, amount: int) -> int:
+        # Asked for before, so that the sum is at hand.
+        used = budget.used(slot, width) + amount
+        self.slots_forgotten_total += budget.charge(slot, amount)
+        if self._notes:
+            budget.note((slot,))
         return used
 
     def state(self) -> dict[str, Any]:  # Any: JSON values
         """Everything counted, as JSON values."""
-        return {key: [list(budget.spent.items()), list(budget.objects.items())] for key, budget in self._budgets.items()}
+        return dict(self._memory.state())
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
-        self._budgets = OrderedDict(
-            (key, Budget({int(at): int(amount) for at, amount in spent}, {str(name): int(at) for name, at in objects}))
-            for key, (spent, objects) in state.items()
-        )
+        self._memory.restore(list(state.items()))
 
     def changes(self) -> list[Any]:  # Any: JSON values
         """What was charged since the last call, the budget charged last at the end; the first call only begins to note it."""
-        touched, self._touched = self._touched, {}
+        if not self._notes:
+            self._notes = True
+            for _, budget in self._memory.items():
+                budget.new = False
         made: list[Any] = []  # Any: JSON values
-        for key, budget in tail(self._budgets, touched or {}):
-            parts = (touched or {})[key]
-            spent = [[at, amount] for at, amount in budget.spent.items() if parts is None or at in parts]
-            whole = parts is None or budget.purged
-            objects = [[name, at] for name, at in budget.objects.items() if whole or parts is None or name in parts]
-            made.append([key, spent, objects, parts is None, whole])
-            budget.purged = False
+        for key, budget in self._memory.changed():
+            new, parts = budget.new, budget.noted or ()
+            spent = [[at, amount] for at, amount in budget.spent.items() if new or at in parts]
+            whole = new or budget.purged
+            objects = [[name, at] for name, at in budget.objects.items() if whole or name in parts]
+            made.append([key, spent, objects, new, whole])
+            budget.new, budget.noted, budget.purged = False, None, False
         return made
 
     def merge(self, changes: list[Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
         for key, spent, objects, new, whole in changes:
-            budget = Budget() if new else self._budgets.get(key) or Budget()
+            budget = Budget() if new else self._memory.known(key) or Budget()
             for at, amount in spent:
                 budget.put(int(at), int(amount))
             if whole:
@@ -250,10 +298,10 @@ class Budgets:
             else:
                 for name, at in objects:
                     budget.touch(str(name), int(at))
-            put(self._budgets, key, budget, BUDGETS_MAX)
+            self._memory.put(key, budget)
 
     def __len__(self) -> int:
-        return len(self._budgets)
+        return len(self._memory)
 
     def _slot(self, limit: Limit, start_ns: int) -> tuple[int, int]:
         if limit.period is Period.HOUR:
@@ -274,3 +322,12 @@ def _day(second: int, timezone: ZoneInfo) -> int:
 def digest(name: str) -> str:
     """What stands for an object's name where only its distinctness counts."""
     return blake2b(name.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def _said(budget: Budget) -> list[Any]:  # Any: JSON values
+    return [list(budget.spent.items()), list(budget.objects.items())]
+
+
+def _read(said: list[Any]) -> Budget:  # Any: JSON values
+    spent, objects = said
+    return Budget({int(at): int(amount) for at, amount in spent}, {str(name): int(at) for name, at in objects})

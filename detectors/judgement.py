@@ -5,7 +5,7 @@ The order of ``TABLE`` is the rule: a window gets the first verdict that applies
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from msgspec import Struct
 
@@ -13,6 +13,9 @@ from hopwatch.declared.match import End
 from hopwatch.declared.model import SENSITIVITY_SEVERITY, Architecture
 from hopwatch.declared.quantity import Limit
 from hopwatch.events import QUESTIONS, RATIO_MAX, SEVERITIES, Answer, Difference, Finding, Flow, Severity
+
+if TYPE_CHECKING:
+    from detectors.course import Course
 
 Verdict = Literal[
     "decoy",
@@ -199,7 +202,7 @@ class Judgement(Struct, gc=False):
     net: dict[str, int] = {}
     """As ``new``, for sums: less than nothing where it shows that an estimate had said too much."""
 
-    course: Any = None  # Any: detectors.kept.Course, which is made of judgements
+    course: "Course | None" = None
     """What is known of the windows of its flow that are like it."""
 
     @property

@@ -11,8 +11,8 @@ with what it asked that may be answered otherwise the next time (``Asked``):
 What holds is charged as it was charged then. Whatever does not hold, or cannot be kept, is judged as if nothing had ever been kept, so
 that forgetting (``KEPT_MAX``) costs time and changes no word. Nothing here is part of the detector's state.
 
-A flow goes on as it went a second before: nearly every window is like the one before it of its own flow. What that one said (``course``)
-is kept beside its judgement, so that the likeness of a flow is worked out once, and not with each of its windows (``Courses``).
+A flow goes on as it went a second before: nearly every window is like the one before it of its own flow. What that one said is kept
+beside its judgement (``Course``), so that the likeness of a flow is worked out once, and not with each of its windows.
 
 What is said without naming who it is about is said of more: a client that no list of the declaration names, in a zone, is anyone there;
 topics or nodes that are judged together come in any order. Such likeness is ``broad``; where a judgement is of this client, or of these
@@ -22,10 +22,9 @@ sets one by one, what tells them apart (``narrow``) is looked at besides.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-from msgspec import UNSET
-
+from detectors.budget import Claim
 from detectors.judgement import Opinion, Outcome
 from hopwatch.declared.match import End, Index
 from hopwatch.declared.quantity import Limit, Unit
@@ -35,21 +34,13 @@ from hopwatch.events import Endpoint, Flow
 KEPT_MAX: Final = 32_768
 """Judgements kept, some 3 kB each; when half as many were given, those that were not given since the half before are forgotten."""
 
-COURSES_MAX: Final = 32_768
-"""Flows whose last window is remembered beside its judgement, some 1 kB each; forgotten as judgements are."""
-
 UNNAMED_ROWS_MAX: Final = 1
 UNNAMED_BYTES_MAX: Final = 1024
 """What each statement that names no table may return before its objects count as unknown."""
 
 Likeness = tuple[Any, ...]  # Any: whatever of a window a judgement follows from
 
-Said = tuple[Any, ...]  # Any: fields of a window
-
 Amounts = dict[str, int]
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 # Which of a window's amounts a step counts, where it is not one of its object sets, by its place.
 WHOLE: Final = -1
@@ -74,6 +65,16 @@ class Allowance(NamedTuple):
     name: str = ""
     cap: bool = False
     """A peer's, not a hop's."""
+
+
+class Due(NamedTuple):
+    """A limit that was asked for and charged, of amounts of one part of the window."""
+
+    claim: Claim
+    most: int
+    part: int
+    counts: str
+    name: str
 
 
 class Step(NamedTuple):
@@ -134,48 +135,35 @@ class Kept(NamedTuple):
     steps: tuple[Step, ...]
     counts: tuple[str, ...]
     """The amounts that the steps count."""
+    dues: tuple[Due, ...] | None
+    """What the steps come to, where there is at most one, and it asks for what it charges, as nearly all do."""
+    quiet: bool
+    """Nothing of it is told, whoever it is about."""
 
 
-class Halves(Generic[Key, Value]):
-    """What was asked for last, at most ``most``: when half as many were, those that were not since the half before are forgotten.
+def dues(steps: Sequence[Step]) -> tuple[Due, ...] | None:
+    """What the steps come to if each limit is asked for and charged once, of amounts, and none of them is a peer's."""
+    if not steps:
+        return ()
+    part, asked, charged = steps[0]
+    counted = {one.key: one.counts for one in asked}
+    alike = len(steps) == 1 and len(asked) == len(charged) == len(counted) and counted == {one.key: one.counts for one in charged}
+    if not alike or any(one.cap or one.limit.unit is Unit.OBJECTS for one in asked):
+        return None
+    return tuple([Due(Claim(one.key, one.limit), one.limit.amount, part, one.counts, one.name) for one in charged])
 
-    Two halves in the place of one order: a key may be long, and each time it is looked up costs as much as making it.
+
+class Judgements:
+    """Kept judgements by likeness: when half of ``KEPT_MAX`` were asked for, those that were not since the half before are forgotten.
+
+    Two halves in the place of one order: a likeness is long, and each time it is looked up costs as much as making it.
+    ``given_total`` counts those that were given again.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._now: dict[Key, Value] = {}
-        self._before: dict[Key, Value] = {}
-        self.forgotten_total = 0
-
-    def get(self, key: Key) -> Value | None:
-        """What was put there; None if it was forgotten, or nothing was."""
-        return self._now.get(key) or self._again(key)
-
-    def put(self, key: Key, value: Value) -> None:
-        """Remember it in the half under way."""
-        self._before.pop(key, None)
-        self._now[key] = value
-        if len(self._now) > self._most // 2:
-            self.forgotten_total += len(self._before)
-            self._before, self._now = self._now, {}
-
-    def _again(self, key: Key) -> Value | None:
-        """One that was asked for last before the half under way."""
-        value = self._before.pop(key, None)
-        if value is not None:
-            self.put(key, value)
-        return value
-
-    def __len__(self) -> int:
-        return len(self._now) + len(self._before)
-
-
-class Judgements(Halves[Likeness, Kept]):
-    """Kept judgements by likeness. ``given_total`` counts those that were given again."""
-
     def __init__(self) -> None:
-        super().__init__(KEPT_MAX)
+        self._now: dict[Likeness, Kept] = {}
+        self._before: dict[Likeness, Kept] = {}
+        self.forgotten_total = 0
         self.given_total = 0
 
     def like(self, broad: Likeness, flow: Flow) -> Kept | None:
@@ -192,47 +180,27 @@ class Judgements(Halves[Likeness, Kept]):
             broad = (broad, kept.narrow)
         self.put(broad, kept)
 
+    def get(self, key: Likeness) -> Kept | None:
+        """What was put there; None if it was forgotten, or nothing was."""
+        return self._now.get(key) or self._again(key)
 
-class Course:
-    """What the last window of a flow said, its judgement, and what else is known of windows like it by whoever was shown it."""
+    def put(self, key: Likeness, kept: Kept) -> None:
+        """Remember it in the half under way."""
+        self._before.pop(key, None)
+        self._now[key] = kept
+        if len(self._now) > KEPT_MAX // 2:
+            self.forgotten_total += len(self._before)
+            self._before, self._now = self._now, {}
 
-    __slots__ = ("kept", "kind", "said")
+    def _again(self, key: Likeness) -> Kept | None:
+        """One that was asked for last before the half under way."""
+        kept = self._before.pop(key, None)
+        if kept is not None:
+            self.put(key, kept)
+        return kept
 
-    def __init__(self, said: Said, kept: Kept) -> None:
-        self.said, self.kept = said, kept
-        self.kind: Any = None  # Any: whoever is shown such windows says what it is
-
-
-class Courses(Halves[str, Course]):
-    """The last window of each flow, by the flow's id."""
-
-    def __init__(self) -> None:
-        super().__init__(COURSES_MAX)
-
-
-def course(flow: Flow, who: tuple[str | None, ...], complete: bool, day: date) -> Said | None:
-    """What ``likeness``, ``narrow`` and the questions look at of a window, as it stands there; None where amounts are looked at, too.
-
-    Whatever is the same is found so without being worked out; what is not (another order of several sets) may be alike all the same.
-    """
-    sets = flow.objects
-    if len(sets) == 1:
-        part = sets[0]
-        if not part.names or part.marks is not UNSET:
-            return None
-        objects: Any = (part.names, part.columns)
-    else:
-        objects = []
-        for part in sets:
-            if not part.names or part.marks is not UNSET or part.rows < 0 or part.values < 0 or part.messages < 0:
-                return None
-            objects += (part.names, part.columns)
-        if not objects:
-            return None
-    return (
-        flow.source, flow.destination, objects, flow.operation, who, flow.account is None, flow.application, flow.protection, flow.agent,
-        flow.opened_by, flow.transport, flow.protocol, flow.depth, complete, flow.completeness.estimated, day, flow.bytes == 0,
-    )  # fmt: skip
+    def __len__(self) -> int:
+        return len(self._now) + len(self._before)
 
 
 def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bool, day: date) -> Likeness | None:

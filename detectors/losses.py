@@ -18,7 +18,8 @@ class Losses:
     """Intervals by agent (``a/NAME``) and by flow (``f/ID``), disjoint and in order of time."""
 
     def __init__(self) -> None:
-        self._spans: OrderedDict[str, list[tuple[int, int]]] = OrderedDict()
+        self.spans: OrderedDict[str, list[tuple[int, int]]] = OrderedDict()
+        """By whom it concerns, who lost something longest ago first."""
         self._count = 0
         self._changed = True
         self.forgotten_total = 0
@@ -33,19 +34,19 @@ class Losses:
 
     def cover(self, flow: Flow, start_ns: int) -> bool:
         """Whether something of the window was lost; ``start_ns`` is its start."""
-        if not self._spans:
+        if not self.spans:
             return False
         end_ns = flow.end_ns
         return self._meets(f"f/{flow.flow_id}", start_ns, end_ns) or self._meets(f"a/{flow.agent}", start_ns, end_ns)
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything remembered, who lost something longest ago first."""
-        return [[key, spans] for key, spans in self._spans.items()]
+        return [[key, spans] for key, spans in self.spans.items()]
 
     def restore(self, state: list[Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
-        self._spans = OrderedDict((str(key), [(int(first), int(last)) for first, last in spans]) for key, spans in state)
-        self._count = sum(map(len, self._spans.values()))
+        self.spans = OrderedDict((str(key), [(int(first), int(last)) for first, last in spans]) for key, spans in state)
+        self._count = sum(map(len, self.spans.values()))
 
     def changes(self) -> list[Any]:  # Any: JSON values
         """Everything, if something was lost since the last call: losses are few, and joining them changes old entries."""
@@ -60,7 +61,7 @@ class Losses:
         return self._count
 
     def _meets(self, key: str, start_ns: int, end_ns: int) -> bool:
-        spans = self._spans.get(key)
+        spans = self.spans.get(key)
         if spans is None:
             return False
         # Only the last interval that begins before the window's end can reach into it: they are disjoint.
@@ -68,8 +69,8 @@ class Losses:
         return place > 0 and spans[place - 1][1] >= start_ns
 
     def _keep(self, key: str, first_ns: int, last_ns: int) -> None:
-        spans = self._spans.setdefault(key, [])
-        self._spans.move_to_end(key)
+        spans = self.spans.setdefault(key, [])
+        self.spans.move_to_end(key)
         behind = bisect_right(spans, last_ns, key=lambda span: span[0])
         before = behind
         while before > 0 and spans[before - 1][1] >= first_ns:
@@ -78,9 +79,9 @@ class Losses:
         self._count += 1 - (behind - before)
         spans[before:behind] = [(first_ns, last_ns)]
         if self._count > LOSSES_MAX:
-            oldest, theirs = next(iter(self._spans.items()))
+            oldest, theirs = next(iter(self.spans.items()))
             del theirs[0]
             if not theirs:
-                del self._spans[oldest]
+                del self.spans[oldest]
             self._count -= 1
             self.forgotten_total += 1

@@ -12,7 +12,7 @@ that is filled: what is held and used was touched in the last turn, and stands f
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from detectors.changes import put, tail
 
@@ -97,6 +97,11 @@ class Memory(Generic[Entry]):
         """Every entry, the one touched longest ago first; not to be changed."""
         return iter(self._entries.items())
 
+    def put(self, key: str, entry: Entry) -> None:
+        """The entry of the key, as the one touched last; it does not count as changed."""
+        put(self._entries, key, entry, self._most)
+        self.turn = next(_turns)
+
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything, in order."""
         return [[key, self._said(entry)] for key, entry in self._entries.items()]
@@ -108,15 +113,40 @@ class Memory(Generic[Entry]):
 
     def changes(self) -> list[Any]:  # Any: JSON values
         """The entries touched since the last call, in order; the first call only begins to note them."""
+        return [[key, self._said(entry)] for key, entry in self.changed()]
+
+    def changed(self) -> list[tuple[str, Entry]]:
+        """The same entries themselves."""
         touched, self._touched = self._touched, set()
         self.turn = next(_turns)
-        return [[key, self._said(entry)] for key, entry in tail(self._entries, touched or ())]
+        return tail(self._entries, touched or ())
 
     def merge(self, changes: list[Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
         for key, said in changes:
-            put(self._entries, str(key), self._read(said), self._most)
-        self.turn = next(_turns)
+            self.put(str(key), self._read(said))
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class Marked(Protocol):
+    """An entry that says itself in which turn of its memory it was touched last."""
+
+    turn: int
+
+
+MarkedEntry = TypeVar("MarkedEntry", bound=Marked)
+
+
+class Marking(Memory[MarkedEntry]):
+    """A memory of such entries: whoever has one at hand may use it as long as its turn is the memory's."""
+
+    def touched(self, key: str) -> MarkedEntry:
+        """As ``of``, but once a turn it is enough."""
+        entry = self._entries.get(key)
+        if entry is None or entry.turn != self.turn:
+            entry = self.of(key)
+            # The turn of afterwards: a new entry may begin one.
+            entry.turn = self.turn
+        return entry

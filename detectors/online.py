@@ -26,7 +26,6 @@ from detectors.hidden import hidden
 from detectors.hygiene import Hygiene
 from detectors.inherited import Inherited
 from detectors.judgement import Judgement
-from detectors.kept import Course
 from detectors.lineage import Lineage
 from detectors.moved import Moved, Question
 from detectors.offsite import shipped
@@ -126,7 +125,7 @@ class Online:
 
     def _kind(self, judgement: Judgement) -> "_Kind":
         """What the window shares with those like it."""
-        course: Course | None = judgement.course
+        course = judgement.course
         if course is not None and course.kind is not None:
             known: _Kind = course.kind
             return known

@@ -36,6 +36,7 @@ from detectors.compare import (
     overdue,
     under_ticket,
 )
+from detectors.course import Course, said
 from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, severities_of
@@ -44,13 +45,11 @@ from detectors.kept import (
     NO_SETS,
     TOGETHER,
     Allowance,
-    Course,
-    Courses,
+    Due,
     Judgements,
     Kept,
     Likeness,
-    Step,
-    course,
+    dues,
     likeness,
     narrow,
 )
@@ -61,7 +60,7 @@ from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
 from detectors.services import Services
 from detectors.units import MINUTE_NS, SECOND_NS
-from detectors.views import Repeats, Views
+from detectors.views import Repeats, Run, Views
 from detectors.window import seen_as
 from hopwatch.declared.match import Classified, End, Index, Met
 from hopwatch.declared.model import Architecture, Hop
@@ -84,7 +83,8 @@ _NOTHING: Final = dict.fromkeys(AMOUNTS, 0)
 class Table(Protocol):
     """Something remembered up to a bound."""
 
-    forgotten_total: int
+    @property
+    def forgotten_total(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -133,6 +133,7 @@ class VerdictDetector:
         clocks: Clocks | None = None,
     ) -> None:
         self.architecture = architecture
+        self._plant = architecture.plant
         self.index = Index(architecture)
         self.counted: dict[str, int] = {}
         self._spent: list[Spent] = []
@@ -150,10 +151,11 @@ class VerdictDetector:
         self._clocks = clocks or Clocks()
         self._repeats = Repeats()
         self._earlier = Repeats()
+        self._judges_again = False
+        """Whether another edition has judged some of what may come."""
         self._failovers = Failovers(architecture)
         self._keeps = keeps
         self._kept = Judgements()
-        self._courses = Courses()
         self._review_said = False
         said = architecture.declaration
         quoted = Declaration(plant=said.plant, version=said.version, commit=said.commit, signed=said.signed)
@@ -171,13 +173,20 @@ class VerdictDetector:
     def observe(self, event: Event) -> list[Judgement]:
         """The judgement of a flow; a repeated window, another plant's or anything but a flow has none."""
         if isinstance(event, Flow):
-            if event.plant == self.architecture.plant and self._repeats.first(event):
-                return [self._judge(event)]
-        elif isinstance(event, Heartbeat):
+            judgement = self.judge(event)
+            return [] if judgement is None else [judgement]
+        if isinstance(event, Heartbeat):
             self._lives(event.agent, self._clocks.right(event.agent, time_ns(event.time)))
         elif isinstance(event, Loss):
             self.blind(event)
         return []
+
+    def judge(self, flow: Flow) -> Judgement | None:
+        """The judgement of a window; None of a repeated one, and of another plant's."""
+        if flow.plant != self._plant:
+            return None
+        run = self._repeats.first(flow)
+        return None if run is None else self._judge(flow, run)
 
     def advance(self, now_ns: int) -> list[Judgement]:
         """Nothing here waits for time to pass: budgets slide by the time of the windows themselves."""
@@ -225,6 +234,7 @@ class VerdictDetector:
             before = Repeats()
             before.restore(state["repeats"])
             self._earlier.absorb(before)
+        self._judges_again = len(self._earlier) > 0
         self._failovers.restore(state["failovers"])
         self._alive = OrderedDict((str(agent), int(at)) for agent, at in state["alive"])
         self._heard_last = ""
@@ -254,6 +264,7 @@ class VerdictDetector:
         for agent, at in changes.get("alive", ()):
             put(self._alive, str(agent), int(at), AGENTS_MAX)
         self._heard_last = ""
+        self._judges_again = len(self._earlier) > 0
         self._review_said = bool(changes["review_said"])
         self.counted = dict(changes["counted"])
 
@@ -289,7 +300,6 @@ class VerdictDetector:
             "findings": self._findings,
             "losses": self._losses,
             "judgements": self._kept,
-            "courses": self._courses,
         }
 
     def _changing(self) -> dict[str, Changing]:
@@ -308,27 +318,32 @@ class VerdictDetector:
 
     # One window
 
-    def _judge(self, flow: Flow) -> Judgement:
+    def _judge(self, flow: Flow, run: Run) -> Judgement:
         self._spent = []
         said_ns = flow.start_ns
-        start_ns = self._clocks.right(flow.agent, said_ns)
+        start_ns = self._clocks.right(flow.agent, said_ns) if self._clocks.ahead_ns else said_ns
         self._lives(flow.agent, start_ns)
-        connection = self._views.learn(flow)
-        self._logins.learn(flow)
+        before = run.course
+        if before is not None and (at_hand := before.connection).turn == self._views.memory.turn and before.key == flow.connection:
+            connection = at_hand
+        else:
+            connection = self._views.of(flow.connection)
+        connection.learn(flow)
+        if flow.operation == "connect":
+            self._logins.learn(flow)
         if connection.account is None and len(self._logins) and (known := self._logins.whose(flow, start_ns)) is not None:
             connection.account, connection.application = known
         who = (connection.account, connection.application, connection.role)
         if flow.account is not None or connection.account is None:
             who = (flow.account, flow.application, flow.role)
-        complete = flow.completeness.state in ("complete", "encrypted") and not self._losses.cover(flow, said_ns)
-        again = self._earlier.has(flow)
+        complete = flow.completeness.state in ("complete", "encrypted") and not (self._losses.spans and self._losses.cover(flow, said_ns))
+        again = self._judges_again and self._earlier.has(flow)
         day = self._day(start_ns)
         looks = self._keeps and not again
-        said = course(flow, who, complete, day) if looks else None
-        before = None if said is None else self._courses.get(flow.flow_id)
+        says = said(flow, who, complete, day) if looks else None
         kept: Kept | None = None
         like: Likeness | None = None
-        if before is not None and before.said == said and self._holds(before.kept, flow, start_ns):
+        if before is not None and says is not None and before.said == says and self._holds(before.kept, flow, start_ns):
             kept = before.kept
         elif looks:
             before = None
@@ -341,11 +356,15 @@ class VerdictDetector:
             new, net = new_amounts(self._views, flow, connection, complete=complete, start_ns=start_ns, righted_ns=start_ns - said_ns)
         if kept is not None and self._affords(kept, flow, new, start_ns):
             self._kept.given_total += 1
-            if before is None and said is not None:
-                before = Course(said, kept)
-                self._courses.put(flow.flow_id, before)
+            if before is None and says is not None:
+                before = run.course = Course(says, kept, flow.connection, connection)
+            outcome = kept.outcome
+            if kept.quiet and (day <= self.architecture.review_by or self._review_said):
+                self.counted[outcome.verdict] = self.counted.get(outcome.verdict, 0) + 1
+                spent = tuple(self._spent)
+                return Judgement(flow, outcome, None, (), new, kept.up, complete, spent, start_ns, start_ns - said_ns, True, net, before)
             return self._said(
-                flow, start_ns, start_ns - said_ns, day, kept.opinion, kept.outcome, kept.members, new, net, kept.up, complete, True, before
+                flow, start_ns, start_ns - said_ns, day, kept.opinion, outcome, kept.members, new, net, kept.up, complete, True, before
             )
         seen = seen_as(self.index, flow, start_ns, day, who, complete=complete, again=again)
         service, opinion, joined = self._opinion(seen, new)
@@ -448,6 +467,8 @@ class VerdictDetector:
             minute=seen.start_ns // MINUTE_NS if asked.minute else None,
             steps=tuple(asked.steps),
             counts=tuple(dict.fromkeys(one.counts for step in asked.steps for one in (*step.asked, *step.charged))),
+            dues=dues(asked.steps),
+            quiet=not members and outcome.verdict in QUIET,
         )
         self._kept.keep(like, kept)
 
@@ -466,10 +487,8 @@ class VerdictDetector:
 
     def _affords(self, kept: Kept, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
         """Charge what was charged then, if every limit that was asked for is wide enough for this window too."""
-        if not kept.steps:
-            return True
-        if len(kept.steps) == 1:
-            return self._affords_one(kept.steps[0], flow, new, start_ns)
+        if kept.dues is not None:
+            return self._pays(kept.dues, flow, new, start_ns)
         due: list[tuple[Allowance, int]] = []
         pending: dict[str, int] = {}
         left = dict(new)
@@ -488,14 +507,18 @@ class VerdictDetector:
             self._spend(one, start_ns, amount)
         return True
 
-    def _affords_one(self, step: Step, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
-        """The same of a judgement with one step, as nearly all have: no share is taken from another."""
-        for one in step.asked:
-            amount = portion_of(flow, step.part, one.counts, new, new)
-            if self._of(one).would_use(one.key, one.limit, start_ns, amount, one.objects) > one.limit.amount:
+    def _pays(self, dues: tuple[Due, ...], flow: Flow, new: dict[str, int], start_ns: int) -> bool:
+        """The same where each limit is asked for and charged once."""
+        budgets, amounts = self._budgets, []
+        for claim, most, part, counts, _ in dues:
+            amount = portion_of(flow, part, counts, new, new)
+            if budgets.used(claim, start_ns) + amount > most:
                 return False
-        for one in step.charged:
-            self._spend(one, start_ns, portion_of(flow, step.part, one.counts, new, new))
+            amounts.append(amount)
+        self._spent = [
+            Spent(due.claim.key, due.claim.limit, due.name, budgets.pay(due.claim, amount))
+            for due, amount in zip(dues, amounts, strict=True)
+        ]
         return True
 
     def _spend(self, one: Allowance, start_ns: int, amount: int) -> None:

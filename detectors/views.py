@@ -10,17 +10,19 @@ whichever came first; an estimate that came first is put right when the tap's wo
 """
 
 from bisect import insort
-from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import UNSET
 
-from detectors.changes import put, tail
 from detectors.compare import DEPTH_ORDER
+from detectors.memory import Marking
 from hopwatch.events import Flow
+
+if TYPE_CHECKING:
+    from detectors.course import Course
 
 CONNECTIONS_MAX: Final = 65_536
 """Connections remembered; the one heard of longest ago is forgotten."""
@@ -162,23 +164,30 @@ class Connection:
     role: str | None = None
     owed: Counts | None = None
     """What limits were charged too much for what turned out to be less."""
+    turn: int = -1
 
     def views(self) -> dict[str, View]:
         """Every view by its name."""
         return ({self.view: self.own} if self.view else {}) | (self.others or {})
 
-    def state(self, key: str) -> list[Any]:  # Any: JSON values
-        """Everything known of the connection of this key."""
+    def learn(self, flow: Flow) -> None:
+        """What a window of it adds about who it is."""
+        if flow.account is not None and DEPTH_ORDER[flow.depth] >= DEPTH_ORDER[self.depth]:
+            self.account, self.application, self.role = flow.account, flow.application, flow.role
+            self.depth = flow.depth
+
+    def state(self) -> list[Any]:  # Any: JSON values
+        """Everything known of it."""
         if self.view and self.others is None and not self.owed:
             known = self.own.state()
-            alone = [key, {self.view: self.own.counted}, self.depth, self.account, self.application, self.role]
+            alone = [{self.view: self.own.counted}, self.depth, self.account, self.application, self.role]
             return [*alone, [known]] if known else alone
         views = self.views()
         more: list[Any] = [[view.state() for view in views.values()], self.owed or {}]
         while more and not any(more[-1]):
             more.pop()
         counted = {name: view.counted for name, view in views.items()}
-        return [key, counted, self.depth, self.account, self.application, self.role, *more]
+        return [counted, self.depth, self.account, self.application, self.role, *more]
 
     @classmethod
     def of(
@@ -223,22 +232,21 @@ class Views:
     """Every connection by its hash. ``forgotten_total`` counts what the bound pushed out, ``refused_total`` windows of a view too many."""
 
     def __init__(self) -> None:
-        self._connections: OrderedDict[str, Connection] = OrderedDict()
-        self._touched: set[str] | None = None
-        self.forgotten_total = 0
+        self.memory: Marking[Connection] = Marking(Connection, Connection.state, _connection, CONNECTIONS_MAX)
         self.refused_total = 0
 
-    def learn(self, flow: Flow) -> Connection:
-        """The connection, with what this window adds about who it is."""
-        connection = self._get(flow.connection)
-        if flow.account is not None and DEPTH_ORDER[flow.depth] >= DEPTH_ORDER[connection.depth]:
-            connection.account, connection.application, connection.role = flow.account, flow.application, flow.role
-            connection.depth = flow.depth
-        return connection
+    @property
+    def forgotten_total(self) -> int:
+        """Connections that the bound has pushed out."""
+        return self.memory.forgotten_total
+
+    def of(self, key: str) -> Connection:
+        """The connection of this hash, a new one if there is none."""
+        return self.memory.touched(key)
 
     def added(self, key: str, view: str, amounts: Counts) -> Counts:
         """What of the amounts no other view of ``key`` has counted yet."""
-        return self.added_to(self._get(key), view, amounts, Told()).charged
+        return self.added_to(self.of(key), view, amounts, Told()).charged
 
     def added_to(self, connection: Connection, view: str, amounts: Counts, told: Told) -> Added:
         """The same of a connection that was just touched."""
@@ -265,37 +273,26 @@ class Views:
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything remembered, oldest first."""
-        return [one.state(key) for key, one in self._connections.items()]
+        return [[key, *said] for key, said in self.memory.state()]
 
     def restore(self, state: list[Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
-        self._connections = OrderedDict((key, Connection.of(deepcopy(counted), *deepcopy(who))) for key, counted, *who in state)
+        self.memory.restore([(key, said) for key, *said in state])
 
     def changes(self) -> list[Any]:  # Any: JSON values
         """The connections touched since the last call, in order; the first call only begins to note them."""
-        touched, self._touched = self._touched, set()
-        return [one.state(key) for key, one in tail(self._connections, touched or ())]
+        return [[key, *said] for key, said in self.memory.changes()]
 
     def merge(self, changes: list[Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
-        for key, counted, *who in changes:
-            put(self._connections, key, Connection.of(deepcopy(counted), *deepcopy(who)), CONNECTIONS_MAX)
+        self.memory.merge([(key, said) for key, *said in changes])
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self.memory)
 
-    def _get(self, key: str) -> Connection:
-        if self._touched is not None:
-            self._touched.add(key)
-        connection = self._connections.get(key)
-        if connection is None:
-            connection = self._connections[key] = Connection()
-            if len(self._connections) > CONNECTIONS_MAX:
-                self._connections.popitem(last=False)
-                self.forgotten_total += 1
-        else:
-            self._connections.move_to_end(key)
-        return connection
+
+def _connection(said: list[Any]) -> Connection:  # Any: JSON values
+    return Connection.of(*deepcopy(said))
 
 
 def _charged(connection: Connection, net: Counts) -> Counts:
@@ -319,6 +316,23 @@ def _count(own: Counts, amounts: Counts) -> None:
             own[unit] = own.get(unit, 0) + amount
 
 
+class Run:
+    """The windows of one flow that were seen: the number that comes next where all before it were, else pairs as of ``_spans``."""
+
+    __slots__ = ("course", "seen", "turn")
+
+    def __init__(self, seen: int | list[list[int]] = 0) -> None:
+        self.seen = seen
+        self.turn = -1
+        self.course: Course | None = None
+        """What the last of them said; no part of what is remembered."""
+
+    def holds(self, flow: Flow) -> bool:
+        """Whether this window is one of them, or all of those it was made of are."""
+        number = flow.sequence_first
+        return any(first <= number and flow.sequence < behind for first, behind in _spans(self.seen))
+
+
 class Repeats:
     """Which windows were judged already: numbers are dense per flow, so a few runs of them say it all.
 
@@ -326,90 +340,72 @@ class Repeats:
     """
 
     def __init__(self) -> None:
-        self._flows: OrderedDict[str, int | list[list[int]]] = OrderedDict()
-        self._touched: set[str] | None = None
-        self.forgotten_total = 0
+        self.memory: Marking[Run] = Marking(Run, lambda run: _spans(run.seen), lambda spans: Run(_briefly(spans)), FLOWS_MAX)
         self.joined_total = 0
         self.repeated_total = 0
 
-    def first(self, flow: Flow) -> bool:
-        """Whether this window has not been seen; it has from now on."""
-        if self._touched is not None:
-            self._touched.add(flow.flow_id)
-        flow_id, number = flow.flow_id, flow.sequence if flow.merged is UNSET else flow.sequence_first
-        seen = self._flows.get(flow_id)
-        behind = flow.sequence + 1
+    @property
+    def forgotten_total(self) -> int:
+        """Flows that the bound has pushed out."""
+        return self.memory.forgotten_total
+
+    def first(self, flow: Flow) -> Run | None:
+        """The run of its flow, with this window from now on; None if it has been seen."""
+        run = self.memory.touched(flow.flow_id)
+        seen, number = run.seen, flow.sequence if flow.merged is UNSET else flow.sequence_first
         if seen == number:
             # Number after number, as nearly all of them come.
-            self._flows[flow_id] = behind
-            self._flows.move_to_end(flow_id)
-            return True
-        if seen is None:
-            self._put(flow_id, behind if number == 0 else [[number, behind]])
-            return True
+            run.seen = flow.sequence + 1
+            return run
         if not isinstance(seen, int) and number == seen[-1][1]:
-            self._flows[flow_id] = [*seen[:-1], [seen[-1][0], behind]]
-            self._flows.move_to_end(flow_id)
-            return True
-        if self.has(flow):
-            self._flows.move_to_end(flow_id)
+            run.seen = [*seen[:-1], [seen[-1][0], flow.sequence + 1]]
+            return run
+        if run.holds(flow):
             self.repeated_total += 1
-            return False
-        self._keep(flow_id, [*_spans(seen), [number, behind]])
-        return True
+            return None
+        self._join(run, [[number, flow.sequence + 1]])
+        return run
 
-    def _keep(self, flow_id: str, spans: list[list[int]]) -> None:
+    def has(self, flow: Flow) -> bool:
+        """Whether this window has been seen, or all of those it was made of; nothing changes."""
+        run = self.memory.known(flow.flow_id)
+        return run is not None and run.holds(flow)
+
+    def absorb(self, other: "Repeats") -> None:
+        """Remember what the other has seen, too."""
+        for flow_id, run in other.memory.items():
+            self._join(self.memory.touched(flow_id), _spans(run.seen))
+
+    def _join(self, run: Run, spans: list[list[int]]) -> None:
         joined: list[list[int]] = []
-        for first, behind in sorted(spans):
+        for first, behind in sorted([*_spans(run.seen), *spans]):
             if joined and joined[-1][1] >= first:
-                joined[-1][1] = max(behind, joined[-1][1])
+                joined[-1] = [joined[-1][0], max(behind, joined[-1][1])]
             else:
                 joined.append([first, behind])
         if len(joined) > SPANS_MAX:
             self.joined_total += 1
             joined[:2] = [[joined[0][0], joined[1][1]]]
-        self._put(flow_id, _briefly(joined))
-        self._flows.move_to_end(flow_id)
-
-    def _put(self, flow_id: str, seen: int | list[list[int]]) -> None:
-        self._flows[flow_id] = seen
-        if len(self._flows) > FLOWS_MAX:
-            self._flows.popitem(last=False)
-            self.forgotten_total += 1
-
-    def has(self, flow: Flow) -> bool:
-        """Whether this window has been seen, or all of those it was made of; nothing changes."""
-        seen = self._flows.get(flow.flow_id)
-        if seen is None:
-            return False
-        number = flow.sequence_first
-        return any(first <= number and flow.sequence < behind for first, behind in _spans(seen))
-
-    def absorb(self, other: "Repeats") -> None:
-        """Remember what the other has seen, too."""
-        for flow_id, seen in other._flows.items():
-            self._keep(flow_id, [*_spans(self._flows.get(flow_id, 0)), *_spans(seen)])
+        run.seen = _briefly(joined)
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything remembered, oldest first."""
-        return [[flow_id, _spans(seen)] for flow_id, seen in self._flows.items()]
+        return self.memory.state()
 
     def restore(self, state: list[Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
-        self._flows = OrderedDict((flow_id, _briefly([list(span) for span in spans])) for flow_id, spans in state)
+        self.memory.restore(state)
 
     def changes(self) -> list[Any]:  # Any: JSON values
         """The flows touched since the last call, in order; the first call only begins to note them."""
-        touched, self._touched = self._touched, set()
-        return [[flow_id, _spans(seen)] for flow_id, seen in tail(self._flows, touched or ())]
+        return self.memory.changes()
 
     def merge(self, changes: list[Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
-        for flow_id, spans in changes:
-            put(self._flows, flow_id, _briefly(spans), FLOWS_MAX)
+        self.memory.merge(changes)
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return len(self.memory)
 
 
 def _spans(seen: int | list[list[int]]) -> list[list[int]]:

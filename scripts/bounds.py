@@ -65,7 +65,7 @@ COUNTED = {
     "detectors/cases.py": {FORGOTTEN: "CASES_MAX"},
     "detectors/failover.py": {FORGOTTEN: "MEMBERS_MAX"},
     "detectors/inherited.py": {FORGOTTEN: "COPIES_MAX"},
-    "detectors/kept.py": {FORGOTTEN: "KEPT_MAX COURSES_MAX"},
+    "detectors/kept.py": {FORGOTTEN: "KEPT_MAX"},
     "detectors/online.py": {FORGOTTEN: "KINDS_MAX"},
     "detectors/findings.py": {FORGOTTEN: "FINDINGS_MAX"},
     "detectors/losses.py": {FORGOTTEN: "LOSSES_MAX"},

@@ -26,7 +26,6 @@ BOUNDS = {
     "losses": losses.LOSSES_MAX,
     "agents": verdict.AGENTS_MAX,
     "judgements": kept.KEPT_MAX,
-    "courses": kept.COURSES_MAX,
     "places": match.CACHE_ENTRIES_MAX,
     "zones": match.CACHE_ENTRIES_MAX,
     "anyones": match.CACHE_ENTRIES_MAX,

@@ -26,7 +26,7 @@ PLANT = architecture(
 )  # fmt: skip
 SMALL = (
     (views, "CONNECTIONS_MAX", 9), (views, "FLOWS_MAX", 7), (budget, "BUDGETS_MAX", 6), (budget, "SLOTS_MAX", 6),
-    (findings, "FINDINGS_MAX", 3), (kept, "KEPT_MAX", 12), (kept, "COURSES_MAX", 4), (views, "VIEWS_MAX", 2),
+    (findings, "FINDINGS_MAX", 3), (kept, "KEPT_MAX", 12), (views, "VIEWS_MAX", 2),
 )  # fmt: skip
 
 # Nobody in particular, of a zone from which some may ask for names and none may read.

@@ -42,7 +42,7 @@ class Sums:
 
     def take(self, *windows: Window) -> "Sums":
         for flow, complete, at_ns in windows:
-            connection = self.views.learn(flow)
+            connection = self.views.of(flow.connection)
             charged, net = new_amounts(self.views, flow, connection, complete=complete, start_ns=at_ns, righted_ns=0)
             assert charged["bytes"] >= 0
             self.charged, self.net = self.charged + charged["bytes"], self.net + net["bytes"]
@@ -155,7 +155,7 @@ def test_rows_that_no_tap_could_read_are_the_servers_word() -> None:
     rows = {"rows": 280, "objects": [{"names": ["mes.lots"], "rows": 280}]}
     kept = Sums()
     for one in (window(0, 9_000, operation="transfer"), guess(5, 0, "mes-db-log", seen_by="server-log", depth="server-log", **rows)):
-        connection = kept.views.learn(one[0])
+        connection = kept.views.of(one[0].connection)
         _, net = new_amounts(kept.views, one[0], connection, complete=one[1], start_ns=one[2], righted_ns=0)
     assert (net["rows"], net["bytes"]) == (280, 0)
 

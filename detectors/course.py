@@ -1,0 +1,49 @@
+"""What the last window of a flow said, and its judgement: the next one is nearly always like it (see ``kept``).
+
+What a window says is looked at as it stands there, so that being like the one before costs no work but comparing; what is not the same
+so may be alike all the same.
+"""
+
+from datetime import date
+from typing import Any
+
+from msgspec import UNSET
+
+from detectors.kept import Kept
+from detectors.views import Connection
+from hopwatch.events import Flow
+
+Said = tuple[Any, ...]  # Any: fields of a window
+
+
+class Course:
+    """The last window of a flow, its judgement, and what else is known of windows like it by whoever was shown it."""
+
+    __slots__ = ("connection", "kept", "key", "kind", "said")
+
+    def __init__(self, said: Said, kept: Kept, key: str, connection: Connection) -> None:
+        self.said, self.kept = said, kept
+        self.key, self.connection = key, connection
+        self.kind: Any = None  # Any: whoever is shown such windows says what it is
+
+
+def said(flow: Flow, who: tuple[str | None, ...], complete: bool, day: date) -> Said | None:
+    """What ``likeness``, ``narrow`` and the questions look at of a window, as it stands there; None where amounts are looked at, too."""
+    sets = flow.objects
+    if len(sets) == 1:
+        part = sets[0]
+        if not part.names or part.marks is not UNSET:
+            return None
+        objects: Any = (part.names, part.columns)
+    else:
+        objects = []
+        for part in sets:
+            if not part.names or part.marks is not UNSET or part.rows < 0 or part.values < 0 or part.messages < 0:
+                return None
+            objects += (part.names, part.columns)
+        if not objects:
+            return None
+    return (
+        flow.source, flow.destination, objects, flow.operation, who, flow.account is None, flow.application, flow.protection, flow.agent,
+        flow.opened_by, flow.transport, flow.protocol, flow.depth, complete, flow.completeness.estimated, day, flow.bytes == 0,
+    )  # fmt: skip
