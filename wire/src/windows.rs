@@ -568,8 +568,9 @@ impl Connection {
         let Some(flow) = self.flows.get_mut(usize::from(place.flow)) else { return false };
         let Some(window) = flow.open.as_mut().filter(|_| flow.epoch == place.epoch) else { return false };
         let pending = &mut self.pending[sender as usize];
-        // What makes the window full takes the long way; so does a claim beyond what arrived.
-        let full = window.counts.rows + counts.rows >= ROWS_MAX || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
+        // What makes the window full takes the long way; so does a claim beyond what arrived. It is open, so it has fewer rows.
+        let full =
+            (counts.rows != 0 && window.counts.rows + counts.rows >= ROWS_MAX) || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
         if full || bytes > *pending {
             return false;
         }
@@ -1092,12 +1093,11 @@ impl Recorder<'_> {
         connection.add_here(Part { place, bytes, counts }, sender, self.time_ns)
     }
 
-    /// The same for several parts of one message, in their order; how many were added, from the first on.
-    #[inline]
-    pub(crate) fn add_each<M>(&mut self, sender: Side, parts: &[(M, Part)]) -> usize {
-        let Some(Some(connection)) = self.windows.connections.get_mut(self.connection) else { return 0 };
-        let time_ns = self.time_ns;
-        parts.iter().take_while(|(_, part)| connection.add_here(*part, sender, time_ns)).count()
+    /// The same for one part of several that a message has: what it does not count costs nothing.
+    #[inline(always)]
+    pub(crate) fn add_part(&mut self, part: Part, sender: Side) -> bool {
+        let Some(Some(connection)) = self.windows.connections.get_mut(self.connection) else { return false };
+        connection.add_here(part, sender, self.time_ns)
     }
 
     fn add_elsewhere(&mut self, movement: &Movement, place: &mut Place, sender: Side, bytes: u64, counts: Counts) {
