@@ -11,7 +11,7 @@
 //! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
 
 use crate::protocols::Shared;
-use crate::soon::{soon, soon_first};
+use crate::soon::{soon_first, soon_lines};
 use crate::table::Map;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -474,36 +474,43 @@ impl Sets {
     }
 }
 
+/// What each count changes stands first.
+#[repr(C)]
 struct Open {
-    start_ns: i64,
     end_ns: i64,
-    sets: Sets,
-    counts: Counts,
     bytes: u64,
     bytes_back: u64,
     packets: u64,
-    lost_bytes: u64,
     estimated: bool,
     /// Something moved that nobody counted.
     uncounted: bool,
+    counts: Counts,
+    sets: Sets,
+    start_ns: i64,
+    lost_bytes: u64,
 }
 
+/// What a count looks at stands first.
+#[repr(C)]
 struct Flow {
+    /// Distinguishes a window from the one before it in the queue of deadlines.
+    epoch: u32,
     operation: Operation,
     from: Side,
-    identity: Arc<Named>,
+    open: Option<Open>,
     /// Stands for the identity's key: equal numbers, equal keys.
     key: u32,
+    identity: Arc<Named>,
     id: [u8; 16],
     sequence: u64,
     /// Of the windows that have ended.
     totals: Counts,
     total_bytes: u64,
     total_bytes_back: u64,
-    open: Option<Open>,
-    /// Distinguishes a window from the one before it in the queue of deadlines.
-    epoch: u32,
 }
+
+/// Lines of the cache, at the most, in which what a count needs of a flow lies.
+const COUNTED_LINES: usize = 3;
 
 /// A protection as it is written.
 struct Protected {
@@ -731,7 +738,7 @@ impl Windows {
         if !flows {
             soon_first(place);
         } else if let Some(flow) = place.as_ref().and_then(|connection| connection.flows.get(connection.last as usize)) {
-            soon(flow);
+            soon_lines(flow, COUNTED_LINES);
         }
     }
 
