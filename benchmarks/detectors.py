@@ -101,7 +101,7 @@ def main() -> int:
                         turns.setdefault(about, []).append(said)
                         print(f"turn {run}, {about}: {said}", file=sys.stderr, flush=True)
             kept = [bench.store(f"store{run}", given.events) for run in range(given.runs)]
-            latencies = {rate: bench.latency(rate, given.seconds) for rate in given.rates}
+            latencies = {rate: bench.latency(f"rate{rate}", rate, given.seconds) for rate in given.rates}
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "events": given.events,
@@ -268,9 +268,9 @@ class Bench:
             "load": os.getloadavg()[0],
         }
 
-    def latency(self, rate: int, seconds: float) -> dict[str, float]:
+    def latency(self, salt: str, rate: int, seconds: float) -> dict[str, float]:
         """Windows at a steady rate, and how long their findings take."""
-        postgres, salt = self._server.uri(f"rate{rate}"), f"rate{rate}"
+        postgres = self._server.uri(salt)
         waited: list[float] = []
         stop = threading.Event()
         with self._running(salt, postgres, 1), closing(Reader(self._there, "finding")) as reader:
