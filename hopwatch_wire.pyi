@@ -1,8 +1,11 @@
 """hopwatch's packet path (Rust): packets, or any other observations, become windows as lines of JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 __version__: str
+
+Event = TypeVar("Event")
 
 class Sensor:
     """Packets in, events out. Reading releases the interpreter lock."""
@@ -195,6 +198,17 @@ class Windows:
 
 Told = tuple[str, str, str | None, str | None, str | None, str | None, int, Sequence[int]]
 """Operation, side, account, role, application, whence the account is known; rows; sequence, values, messages, bytes and bytes back."""
+
+class Lines(Generic[Event]):
+    """``read`` for a stream of lines: windows that say what their flow said before are made of that, and share its parts.
+
+    Whatever is not plainly so is left to ``read``; the event is the same. ``window`` is the type of the events that are remembered.
+    """
+
+    def __init__(self, read: Callable[[bytes | str], Event], window: type) -> None: ...
+    def __call__(self, line: bytes | str) -> Event: ...
+    def counters(self) -> dict[str, int]:
+        """How many lines were read ``again`` by what was known, how many ``flows`` and ``parts`` are known, and what was forgotten."""
 
 class Read:
     """One statement, without its literals.

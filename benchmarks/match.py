@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from detectors.verdict import VerdictDetector
 from hopwatch.declared.model import Architecture
 from hopwatch.engine import Engine
-from hopwatch.events import dump, parse
+from hopwatch.events import dump, time_text
+from hopwatch.lines import reader
 from tests.detectors.north import MES_APP, architecture, end, flow, objects
 
 WINDOWS = 10_000
@@ -39,16 +40,17 @@ def plant(hops: int, accounts: int) -> Architecture:
 
 
 def windows(hops: int, accounts: int, turn: int) -> Iterator[bytes]:
-    """Windows of many connections on every hop, each by the hop's account."""
+    """Windows of many connections on every hop, each by the hop's account; begun and ended as packets are, to the nanosecond."""
     for n in range(max(hops, WINDOWS)):
         place = n % hops
-        yield dump(
-            flow(
-                source=end((f"10.20.{place >> 8 & 3}.{place & 255}", 6000 + place)), destination=end(MES_APP),
-                account=f"svc_{place % accounts}", operation="select", objects=[objects("mes.genealogy", rows=1, bytes=90)],
-                n=turn, key=str(n), connection=n,
-            )
+        window = flow(
+            source=end((f"10.20.{place >> 8 & 3}.{place & 255}", 6000 + place)), destination=end(MES_APP),
+            account=f"svc_{place % accounts}", operation="select", objects=[objects("mes.genealogy", rows=1, bytes=90)],
+            n=turn, key=str(n), connection=n,
         )  # fmt: skip
+        late_ns = n * 99_991 % 10**9
+        began, ended = time_text(window.start_ns + late_ns), time_text(window.end_ns + late_ns - turn - 1)
+        yield dump(window.model_copy(update={"start": began, "end": ended}))
 
 
 def main() -> None:
@@ -59,12 +61,12 @@ def main() -> None:
         started = time.process_time()
         detector = VerdictDetector(plant(hops, accounts))
         built_s = time.process_time() - started
-        engine = Engine([detector], Quiet())
+        engine, read = Engine([detector], Quiet()), reader()
         costs: list[float] = []
         for turn in range(TURNS):
             lines = list(windows(hops, accounts, turn))
             started = time.process_time()
-            engine.take(map(parse, lines))
+            engine.take(map(read, lines))
             costs.append((time.process_time() - started) / len(lines))
         first, again = costs[0], min(costs[1:])
         visited = detector.index.visited_total / (len(lines) * TURNS)

@@ -32,7 +32,8 @@ from detectors.units import DAY_NS
 from detectors.verdict import VerdictDetector
 from hopwatch.declared.model import Architecture
 from hopwatch.declared.quantity import Limit, Period, Unit
-from hopwatch.events import SEVERITIES, Event, EventError, Flow, Heartbeat, Loss, parse, time_ns, time_text
+from hopwatch.events import SEVERITIES, Event, EventError, Flow, Heartbeat, Loss, time_ns, time_text
+from hopwatch.lines import reader
 from hopwatch.store import Query, Reader, StoreError
 from hopwatch.store.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms, key_file
 
@@ -161,11 +162,12 @@ def pseudonyms(path: Path) -> Pseudonyms:
 def replayed(store: Reader, plant: str, when: Stretch, names: Names) -> Iterator[Window]:
     """Everything of the plant in the stretch and its lead, in the order of time."""
     since, until = time_text(when.since_ns - when.lead_ns), time_text(when.until_ns)
+    read = reader()
     for event in store.history(since, until, plant=plant, kinds=("flow", "loss", "heartbeat")):
         said = event.get("judgement")
         line, strange = names.spoken(event)
         try:
-            yield Window(parse(line), said, strange)
+            yield Window(read(line), said, strange)
         except EventError:
             when.unread += 1
 

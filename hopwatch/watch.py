@@ -19,7 +19,8 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from hopwatch.bus import Log, LogError, LogFull
-from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, Lost, Summary, dump, parse, time_ns
+from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, Lost, Summary, dump, time_ns
+from hopwatch.lines import reader
 from hopwatch.store import JudgedFlow, Store, StoreError
 
 CONSUMER = "engine"
@@ -161,6 +162,7 @@ class Run:
 
     def __init__(self, log: Log, judge: Judge, store: Store | None, view: View, state_name: str = CONSUMER) -> None:
         self._log, self._judge, self._store, self._view = log, judge, store, view
+        self._read = reader()
         self._stopping = False
         self._findings: dict[str, str] = {}
         self._uncounted = 0
@@ -310,7 +312,7 @@ class Run:
         events: list[Event] = []
         for line in lines:
             try:
-                event = parse(line)
+                event = self._read(line)
             except EventError as error:
                 self._unread += 1
                 self._why = str(error)

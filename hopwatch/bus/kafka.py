@@ -35,7 +35,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from confluent_kafka import (
@@ -460,14 +459,15 @@ class Publisher(Generic[T]):
         self._retries = sum(int(broker.get("txretries", 0)) for broker in said.get("brokers", {}).values())
 
 
-class Received(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Received:
     """One message as it lies in its partition; the value is whatever somebody wrote there."""
 
     partition: Partition
     offset: int
     key: bytes
     value: bytes
-    message: Message
+    message: Message = field(repr=False)
 
     @property
     def kind(self) -> str | None:
@@ -849,14 +849,10 @@ def _gathered(consumer: Consumer, timeout_s: float, limit: int) -> list[Message]
     return messages
 
 
-_partition = lru_cache(maxsize=4_096)(Partition)
-"""Millions of messages lie in a few dozen partitions."""
-
-
 def _received(message: Message) -> Received:
     topic, number, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None and number is not None and offset is not None, "a message without an error has a place"
-    return Received(_partition(topic, number), offset, message.key() or b"", message.value() or b"", message)
+    return Received(Partition(topic, number), offset, message.key() or b"", message.value() or b"", message)
 
 
 def _told(before: str | None, error: KafkaError) -> str:

@@ -6,6 +6,7 @@ pub mod capture;
 pub mod contexts;
 pub mod copies;
 pub mod fragments;
+pub mod lines;
 pub mod packet;
 pub mod pairs;
 pub mod protocols;

@@ -3,6 +3,8 @@
 //! Python sees windows as lines of JSON, in the shape of the event contract; the interpreter is released while frames
 //! are decoded. `hopwatch_wire.pyi` at the root of the repository is the typed face of this file.
 
+mod lines;
+
 use crate::capture::{Capture, Options};
 use crate::contexts;
 use crate::packet::Malformed;
@@ -847,6 +849,7 @@ fn hopwatch_wire(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<Sensor>()?;
     module.add_class::<Windows>()?;
+    module.add_class::<lines::Lines>()?;
     module.add_class::<Read>()?;
     module.add_function(wrap_pyfunction!(read_request, module)?)?;
     module.add_class::<SlowPath>()?;
