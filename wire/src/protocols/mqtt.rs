@@ -343,6 +343,8 @@ struct Topic {
     nodes: [Node; 2],
     /// Selections of names that it was told with, by sender.
     selections: [u8; 2],
+    /// The topic that came after it last, by sender: machines tell their topics in turns.
+    next: [u32; 2],
 }
 
 impl Topic {
@@ -358,6 +360,7 @@ impl Topic {
             reading,
             nodes: Default::default(),
             selections: [0; 2],
+            next: [u32::MAX; 2],
         }
     }
 }
@@ -479,6 +482,26 @@ impl Mqtt {
         }
     }
 
+    /// The number of a topic that was heard before: mostly the one that came after the last one before.
+    #[inline]
+    fn number_of(&mut self, sender: Side, topic: &[u8]) -> Option<u32> {
+        let last = self.halves[sender as usize].last_topic.map(|last| last as usize);
+        let next = last.and_then(|last| self.topics.get(last)).map(|last| last.next[sender as usize]);
+        // The name of a topic that is no text is not what was sent.
+        let is_it = |next: &u32| {
+            let next = self.topics.get(*next as usize).and_then(|next| next.objects.names.first());
+            next.is_some_and(|name| name.as_bytes() == topic)
+        };
+        if let Some(next) = next.filter(is_it) {
+            return Some(next);
+        }
+        let number = *self.numbers.get(topic)?;
+        if let Some(last) = last.and_then(|last| self.topics.get_mut(last)) {
+            last.next[sender as usize] = number;
+        }
+        Some(number)
+    }
+
     /// A PUBLISH whose head is whole and of a topic that was heard before: its head and what is there of its payload are
     /// counted at once. `None`: anything else.
     fn repeated(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Option<usize> {
@@ -503,7 +526,7 @@ impl Mqtt {
         if topic.is_empty() {
             return None;
         }
-        let number = *self.numbers.get(topic)?;
+        let number = self.number_of(sender, topic)?;
         let topic = self.topics.get_mut(number as usize)?;
         if topic.administers && sender == Side::Client {
             return None;

@@ -23,10 +23,17 @@ pub(super) struct Round {
 }
 
 /// What a server says to Parse and Bind, and to Bind alone.
-const PARSED_AND_BOUND: &[u8] = &[b'1', 0, 0, 0, 4, b'2', 0, 0, 0, 4];
-const BOUND: &[u8] = &[b'2', 0, 0, 0, 4];
-const NO_DATA: &[u8] = &[b'n', 0, 0, 0, 4];
+const PARSED_AND_BOUND: &[u8; 10] = &[b'1', 0, 0, 0, 4, b'2', 0, 0, 0, 4];
+const BOUND: &[u8; 5] = &[b'2', 0, 0, 0, 4];
+const NO_DATA: &[u8; 5] = &[b'n', 0, 0, 0, 4];
 const SYNC: &[u8] = &[b'S', 0, 0, 0, 4];
+
+/// What follows `head`, if that stands first. Its length is a constant, so that a few words are compared and nothing is called.
+#[inline(always)]
+fn behind<'a, const N: usize>(head: &[u8; N], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    (first == head).then_some(rest)
+}
 
 /// The body of the message that stands first, if it has this tag and is whole, and what follows it. One that is too long to be
 /// read wholly otherwise is none, but for a Bind: its names stand first.
@@ -87,11 +94,11 @@ impl Postgresql {
         const CLIENT: Side = Side::Client;
         let (mut id, mut rest, mut parses) = (None, bytes, false);
         if let Some((body, after)) = message(CLIENT, b'P', rest) {
-            id = Some(self.parsed_before(body.strip_prefix(b"\0")?)?);
+            id = Some(self.parsed_before(behind(b"\0", body)?)?);
             (rest, parses) = (after, true);
         }
         let (body, after) = message(CLIENT, b'B', rest)?;
-        let (name, _) = cstring(body.strip_prefix(b"\0")?);
+        let (name, _) = cstring(behind(b"\0", body)?);
         if !(parses && name.is_empty()) {
             id = self.prepared.get(name).filter(|_| !parses && name.len() < NAME_BYTES_MAX);
         }
@@ -153,10 +160,10 @@ impl Postgresql {
             return None;
         }
         let late = known.late;
-        let mut rest = bytes.strip_prefix(if parses { PARSED_AND_BOUND } else { BOUND })?;
+        let mut rest = if parses { behind(PARSED_AND_BOUND, bytes) } else { behind(BOUND, bytes) }?;
         let mut asked = bytes.len() - rest.len();
         if describes {
-            if let Some(after) = rest.strip_prefix(NO_DATA) {
+            if let Some(after) = behind(NO_DATA, rest) {
                 asked += NO_DATA.len();
                 rest = after;
             } else {
