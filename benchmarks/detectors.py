@@ -2,9 +2,18 @@
 
 Run: ``make bench-detectors``. One real broker and one real database of its own share the machine with what is measured. Windows of
 PLANTS plants that lie evenly on the partitions, each window of one of CONNECTIONS connections a plant, one in a hundred undeclared,
-lie in the topic before the clock starts; then one detector reads them all, then two in another group, in turns; CPU is that of the
-detectors' own processes. Afterwards windows are published at a steady rate, and each undeclared one has an end of its own, so that
-each raises a finding of its own: from the window's end to the finding in its topic is the latency.
+lie in the topic before anything is measured; then one detector reads them all, then two in another group, in turns, and a store.
+
+**What is counted** is what is durable: the offsets that a transaction has kept. The clock starts with the first transaction after a
+fifth of the windows and stops with the first after nine tenths, so that interpreters have started, the group has formed, and what is
+judged ahead of the transaction in flight is the same at both ends. CPU is that of the detectors' own processes between the two.
+
+**Two to one.** Two detectors, the database and the broker cannot have more than the machine's cores, and on two of them the clock says
+how the machine is full, not how detectors share work. So each turn is made again with every detector held to SHARE of a core
+(``benchmarks/share.py``): then there is room for the second, and the ratio is that of detectors, database and broker at work together.
+
+**Latency.** Windows are made before the clock starts, but for their times, and published at a steady rate, one in twenty undeclared
+with an end of its own, so that each raises a finding of its own: from the window's end to the finding in its topic is the latency.
 """
 
 from __future__ import annotations
@@ -22,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -30,6 +39,7 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.share import shares
 from examples.broker import kafka
 from examples.database import Database, database
 from hopwatch.bus.admin import Cluster
@@ -44,6 +54,9 @@ DECLARATION = ROOT / "examples" / "plant-north.yaml"
 PLANTS = 24
 CONNECTIONS = 200
 WAIT_S = 900.0
+SHARE = 0.4
+"""Of a core, for each detector, where two are compared with one."""
+LOOK_S = 0.02
 PER_S = 20_000
 """Windows of one second of packet time."""
 
@@ -66,7 +79,7 @@ def main() -> int:
     options = argparse.ArgumentParser(
         prog="make bench-detectors", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--events", type=int, default=200_000, help="windows a turn (default %(default)s)")
+    options.add_argument("--events", type=int, default=300_000, help="windows a turn (default %(default)s)")
     options.add_argument("--runs", type=int, default=3, help="turns (default %(default)s)")
     options.add_argument("--rates", type=int, nargs="*", default=[1_000, 10_000], help="windows a second (default %(default)s)")
     options.add_argument("--seconds", type=float, default=20.0, help="how long each rate is held (default %(default)s)")
@@ -79,26 +92,31 @@ def main() -> int:
         with kafka(folder / "cluster", fast=True, heap_mb=1024) as cluster, database(folder / "postgresql") as server:
             bench = Bench(Connection(bootstrap_servers=cluster.bootstrap, topic_prefix="bench."), server, folder)
             bench.prepare(given.events)
-            turns: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+            turns: dict[str, list[dict[str, float]]] = {}
             for run in range(given.runs):
-                for count, each in turns.items():
-                    each.append(bench.turn(f"{count}-{run}", count, given.events))
-                    print(f"turn {run}, {count} detectors: {each[-1]}", file=sys.stderr, flush=True)
+                for count, share in ((1, None), (2, None), (1, SHARE), (2, SHARE)):
+                    said = bench.turn(f"{count}_{run}{'' if share is None else 'held'}", count, given.events, share)
+                    if said is not None:
+                        about = f"{count} detectors{'' if share is None else f', {share} core each'}"
+                        turns.setdefault(about, []).append(said)
+                        print(f"turn {run}, {about}: {said}", file=sys.stderr, flush=True)
             kept = [bench.store(f"store{run}", given.events) for run in range(given.runs)]
-            latencies = {rate: bench.latency(rate, given.seconds) for rate in given.rates}
-    said = {
+            latencies = {rate: bench.latency(f"rate{rate}", rate, given.seconds) for rate in given.rates}
+    report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "events": given.events,
         "detectors": turns,
         "store": kept,
         "latency": latencies,
     }
-    (given.folder / "detectors.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    for count, each in turns.items():
+    (given.folder / "detectors.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    for about, each in turns.items():
         middle = {key: statistics.median(turn[key] for turn in each) for key in each[0]}
-        print(f"{count} detectors  " + "  ".join(f"{key} {value:,.1f}" for key, value in middle.items()))
-    one, two = (statistics.median(turn["events_per_s"] for turn in turns[count]) for count in (1, 2))
-    print(f"two to one: {two / one:.2f}")
+        print(f"{about}  " + "  ".join(f"{key} {value:,.1f}" for key, value in middle.items()))
+    for more in ("", f", {SHARE} core each"):
+        if f"2 detectors{more}" in turns:
+            one, two = (statistics.median(turn["events_per_s"] for turn in turns[f"{count} detectors{more}"]) for count in (1, 2))
+            print(f"two to one{more}: {two / one:.2f}")
     print("store        " + "  ".join(f"{key} {statistics.median(turn[key] for turn in kept):,.1f}" for key in kept[0]))
     for rate, latency in latencies.items():
         print(f"{rate} windows/s  " + "  ".join(f"{key} {value:,.3f}" for key, value in latency.items()))
@@ -146,25 +164,38 @@ def plant_name(n: int) -> str:
 NAMES = even_names()
 
 
-def window(n: int, *, undeclared_in: int = 100, end_ns: int | None = None, salt: str = "") -> tuple[str, str, bytes]:
-    """The n-th window of all plants: its plant, its id, its line."""
-    plant, turn = n % PLANTS, n // PLANTS
-    connection, sequence = turn % CONNECTIONS, turn // CONNECTIONS
-    stranger = undeclared_in and turn % undeclared_in == undeclared_in - 1
-    name = plant_name(plant)
-    flow = f"{salt}{name}/{connection}/{turn if stranger else ''}"
-    flow_id = blake2b(flow.encode(), digest_size=16).hexdigest()
-    event_id = f"{blake2b(salt.encode(), digest_size=4).hexdigest()}{n:024x}"
-    at_ns = end_ns or time_ns("2026-04-07T00:00:00Z") + n * 10**9 // PER_S
-    start, end = time_text(at_ns - 900_000_000).encode(), time_text(at_ns).encode()
-    address = f"10.{50 + len(salt) if salt else 40}.{turn // 250 % 250}.{turn % 250}" if stranger else "10.30.0.20"
-    more = (sequence + 1) * 2
-    line = _FLOW % (
-        event_id.encode(), name.encode(), flow_id.encode(), flow_id.encode(), 0 if stranger else sequence, start, end, address.encode(),
-        50_000 + connection, b"svc_report" if stranger else b"svc_mw", more, sequence + 1, more * 450, turn,
-        blake2b(f"{salt}{name}".encode(), digest_size=8).hexdigest().encode(),
-    )  # fmt: skip
-    return name, event_id, line
+class Window:
+    """The n-th window of all plants, made but for its times."""
+
+    __slots__ = ("_ends", "_middle", "_starts", "event_id", "plant")
+
+    def __init__(self, n: int, *, undeclared_in: int = 100, salt: str = "") -> None:
+        plant, turn = n % PLANTS, n // PLANTS
+        connection, sequence = turn % CONNECTIONS, turn // CONNECTIONS
+        stranger = undeclared_in and turn % undeclared_in == undeclared_in - 1
+        name = plant_name(plant)
+        flow = f"{salt}{name}/{connection}/{turn if stranger else ''}"
+        flow_id = blake2b(flow.encode(), digest_size=16).hexdigest().encode()
+        address = f"10.{50 + len(salt) if salt else 40}.{turn // 250 % 250}.{turn % 250}" if stranger else "10.30.0.20"
+        more = (sequence + 1) * 2
+        self.plant, self.event_id = name, f"{blake2b(salt.encode(), digest_size=4).hexdigest()}{n:024x}"
+        made = _FLOW % (
+            self.event_id.encode(), name.encode(), flow_id, flow_id, 0 if stranger else sequence, b"@", b"@", address.encode(),
+            50_000 + connection, b"svc_report" if stranger else b"svc_mw", more, sequence + 1, more * 450, turn,
+            blake2b(f"{salt}{name}".encode(), digest_size=8).hexdigest().encode(),
+        )  # fmt: skip
+        self._starts, self._middle, self._ends = made.split(b"@")
+
+    def line(self, end_ns: int) -> bytes:
+        """The window, as it ends then."""
+        start, end = time_text(end_ns - 900_000_000).encode(), time_text(end_ns).encode()
+        return b"".join((self._starts, start, self._middle, end, self._ends))
+
+
+def window(n: int) -> tuple[str, str, bytes]:
+    """The n-th window as it lies in the topic: its plant, its id, its line."""
+    made = Window(n)
+    return made.plant, made.event_id, made.line(time_ns("2026-04-07T00:00:00Z") + n * 10**9 // PER_S)
 
 
 class Bench:
@@ -205,37 +236,46 @@ class Bench:
         publisher.close()
         self._sent += events
 
-    def turn(self, name: str, detectors: int, events: int) -> dict[str, float]:
-        """So many detectors read everything that lies in the topic."""
-        postgres = self._server.uri(f"bench{name}".replace("-", "_"))
-        with self._running(f"bench-{name}", postgres, detectors) as processes:
-            # The clock starts with the first transaction: before it, interpreters start and the group forms.
-            first, began_s, used = until(lambda: judged(postgres), lambda count: count > 0), time.monotonic(), cpu_s(processes)
-            last = until(lambda: judged(postgres), lambda count: count >= events)
+    def turn(self, name: str, detectors: int, events: int, share: float | None = None) -> dict[str, float] | None:
+        """So many detectors read everything that lies in the topic; None if they cannot be held to their share."""
+        return self._measured(f"bench{name}", detectors, events, share, "detect", judged)
+
+    def store(self, name: str, events: int) -> dict[str, float]:
+        """One `hopwatch store` writes everything that lies in the topic to a database of its own."""
+        said = self._measured(name, 1, events, None, "store", stored)
+        assert said is not None
+        return said
+
+    def _measured(
+        self, name: str, count: int, events: int, share: float | None, what: str, ask: Callable[[psycopg.Connection], int]
+    ) -> dict[str, float] | None:
+        postgres = self._server.uri(name)
+        with (
+            self._running(name.replace("_", "-"), postgres, count, what) as processes,
+            shares([process.pid for process in processes] if share else [], share or 1.0) as held,
+            psycopg.connect(postgres, autocommit=True) as db,
+        ):
+            if not held:
+                return None
+            first = after(lambda: ask(db), events // 5)
+            began_s, used = time.monotonic(), cpu_s(processes)
+            last = after(lambda: ask(db), events * 9 // 10)
             wall_s, spent_s = time.monotonic() - began_s, cpu_s(processes) - used
         return {
             "events_per_s": (last - first) / wall_s,
             "cpu_us_per_event": spent_s / (last - first) * 1e6,
             "events_per_cpu_s": (last - first) / spent_s,
+            "load": os.getloadavg()[0],
         }
 
-    def store(self, name: str, events: int) -> dict[str, float]:
-        """One `hopwatch store` writes everything that lies in the topic to a database of its own."""
-        postgres = self._server.uri(name)
-        with self._running(name, postgres, 1, "store") as processes:
-            first, began_s, used = until(lambda: stored(postgres), lambda count: count > 0), time.monotonic(), cpu_s(processes)
-            last = until(lambda: stored(postgres), lambda count: count >= events)
-            wall_s, spent_s = time.monotonic() - began_s, cpu_s(processes) - used
-        return {"events_per_s": (last - first) / wall_s, "cpu_us_per_event": spent_s / (last - first) * 1e6}
-
-    def latency(self, rate: int, seconds: float) -> dict[str, float]:
+    def latency(self, salt: str, rate: int, seconds: float) -> dict[str, float]:
         """Windows at a steady rate, and how long their findings take."""
-        postgres, salt = self._server.uri(f"rate{rate}"), f"rate{rate}"
+        postgres = self._server.uri(salt)
         waited: list[float] = []
         stop = threading.Event()
         with self._running(salt, postgres, 1), closing(Reader(self._there, "finding")) as reader:
-            until(lambda: judged(postgres), lambda count: count > 0)
-            until(lambda: judged(postgres), lambda count: count >= self._sent)
+            with psycopg.connect(postgres, autocommit=True) as db:
+                after(lambda: judged(db), self._sent - 1)
 
             def listen() -> None:
                 while not stop.is_set():
@@ -247,36 +287,36 @@ class Bench:
 
             while not reader.caught_up:
                 reader.poll(0.2)
+            made = [Window(n, undeclared_in=20, salt=salt) for n in range(int(rate * seconds))]
             began = time_text(time.time_ns())
             listener = threading.Thread(target=listen)
             listener.start()
-            sent = self._publish(rate, seconds, salt)
+            took_s = self._publish(made, rate)
             time.sleep(5.0)
             stop.set()
             listener.join()
         waited.sort()
         return {
-            "sent_per_s": sent / seconds,
+            "sent_per_s": len(made) / took_s,
             "findings": len(waited),
             "p50_s": waited[len(waited) // 2] if waited else float("nan"),
             "p99_s": waited[int(len(waited) * 0.99)] if waited else float("nan"),
             "load": os.getloadavg()[0],
         }
 
-    def _publish(self, rate: int, seconds: float, salt: str) -> int:
+    def _publish(self, made: Sequence[Window], rate: int) -> float:
+        """How long it took, in seconds."""
         publisher: Publisher[int] = Publisher(self._there, speaker="bench")
         began_s, n = time.monotonic(), 0
-        while (past_s := time.monotonic() - began_s) < seconds:
-            now_ns = time.time_ns()
-            while n < past_s * rate:
-                plant, event_id, line = window(n, undeclared_in=20, end_ns=now_ns, salt=salt)
-                if not publisher.send("flow", plant, event_id, line, n):
-                    break
+        while n < len(made):
+            end_ns, due = time.time_ns(), min(int((time.monotonic() - began_s) * rate), len(made))
+            while n < due and publisher.send("flow", made[n].plant, made[n].event_id, made[n].line(end_ns), n):
                 n += 1
             publisher.poll(0.005)
+        took_s = time.monotonic() - began_s
         publisher.close()
         self._sent += n
-        return n
+        return took_s
 
     @contextmanager
     def _running(self, group: str, postgres: str, count: int, what: str = "detect") -> Iterator[list[subprocess.Popen[bytes]]]:
@@ -296,31 +336,29 @@ class Bench:
                 process.wait(60)
 
 
-def judged(postgres: str) -> int:
+def judged(db: psycopg.Connection) -> int:
     """How many messages the detectors' durable offsets have passed."""
-    with psycopg.connect(postgres) as db:
-        if db.execute("SELECT to_regclass('detector_partitions')").fetchone() == (None,):
-            return 0
-        rows: list[tuple[dict[str, Any]]] = db.execute("SELECT position FROM detector_partitions").fetchall()
+    if db.execute("SELECT to_regclass('detector_partitions')").fetchone() == (None,):
+        return 0
+    rows: list[tuple[dict[str, Any]]] = db.execute("SELECT position FROM detector_partitions").fetchall()
     return sum(sum(position.get("offsets", {}).values()) for (position,) in rows)
 
 
-def stored(postgres: str) -> int:
+def stored(db: psycopg.Connection) -> int:
     """How many messages the store's offsets have passed: counting rows would cost what is measured."""
-    with psycopg.connect(postgres) as db:
-        if db.execute("SELECT to_regclass('store_offsets')").fetchone() == (None,):
-            return 0
-        found = db.execute("SELECT coalesce(sum(next), 0) FROM store_offsets").fetchone()
+    if db.execute("SELECT to_regclass('store_offsets')").fetchone() == (None,):
+        return 0
+    found = db.execute("SELECT coalesce(sum(next), 0) FROM store_offsets").fetchone()
     return int(found[0]) if found else 0
 
 
-def until(ask: Callable[[], int], enough: Callable[[int], bool]) -> int:
-    """Ask until it is enough; the answer."""
+def after(ask: Callable[[], int], least: int) -> int:
+    """Ask until the answer is more than that; it then is what it has just become."""
     deadline = time.monotonic() + WAIT_S
-    while not enough(answer := ask()):
+    while (answer := ask()) <= least:
         if time.monotonic() > deadline:
             raise SystemExit(f"after {WAIT_S:.0f} s: {answer}")
-        time.sleep(0.1)
+        time.sleep(LOOK_S)
     return answer
 
 

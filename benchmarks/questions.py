@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from benchmarks.match import COLLECTION_OBJECTS, Quiet, plant, windows
 from benchmarks.verdict import take_turns
-from detectors.moved import Moved, Question
+from detectors.moved import Look, Moved, Question
 from detectors.online import Online, online
 from detectors.verdict import VerdictDetector
 from hopwatch.engine import Engine
@@ -64,12 +64,16 @@ def main() -> None:
 
 def asked(question: Question, windows: list[Moved]) -> Callable[[], None]:
     """The question asked of every window that it concerns, and told of every second."""
-    concerned = [window for window in windows if question.concerns(window)]
+    looks: dict[int, Look | None] = {}
+    for window in windows:
+        if id(window.alike) not in looks:
+            looks[id(window.alike)] = question.asked(window)
+    asked = [(look, window) for window in windows if (look := looks[id(window.alike)]) is not None]
 
     def run() -> None:
         now_ns = 0
-        for window in concerned:
-            question.look(window)
+        for look, window in asked:
+            look(window)
             if window.start_ns > now_ns:
                 now_ns = window.start_ns
                 question.advance(now_ns)

@@ -14,7 +14,7 @@ secret.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Final
 
 from msgspec import to_builtins
@@ -24,7 +24,7 @@ from detectors.cases import Cases
 from detectors.compare import CONTROL
 from detectors.judgement import severities_of
 from detectors.memory import Held, Memory
-from detectors.moved import Moved, Question
+from detectors.moved import Look, Moved, Question
 from detectors.units import DAY_NS, MINUTE_NS
 from hopwatch.declared.match import End, Index, Remembered, glob
 from hopwatch.declared.model import Architecture
@@ -73,14 +73,41 @@ class Known:
 
 
 @dataclass(slots=True)
-class _Note:
-    """What windows of one account share: where it is used from and with what, and whether it is declared to be."""
+class _Use:
+    """What is asked of windows of one account: where it is used from and with what, and whether it is declared to be."""
 
+    accounts: "Accounts"
+    name: str
     known: Held[Known]
     host: str
     program: str | None
     comes_from: bool
     goes_with: bool
+    day: int = 0
+    until_ns: int = 0
+    few: int = 0
+    """Until then, on that ``day`` of the account's objects and as long as they are so few, its windows bring nothing new."""
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
+        """What the window says of its account."""
+        held, accounts, at_ns = self.known, self.accounts, moved.start_ns
+        known = held.entry
+        hosts, programs = known.hosts, known.programs
+        if (
+            at_ns >= self.until_ns
+            or held.turn != accounts.known.turn
+            or known.day != self.day
+            or len(known.objects) >= self.few
+            or len(hosts) > 1
+            or len(programs) > 1
+        ):
+            return accounts.used(moved, self)
+        hosts[self.host] = at_ns
+        if self.program is not None:
+            programs[self.program] = at_ns
+        if at_ns > known.last_ns:
+            known.last_ns = at_ns
+        return ()
 
 
 class Accounts(Question):
@@ -92,36 +119,39 @@ class Accounts(Question):
         self._architecture = architecture
         self._index = index or Index(architecture)
         self._cases = Cases(quoted, severities_of(architecture))
-        self._known: Memory[Known] = Memory(Known, to_builtins, _read)
+        self.known: Memory[Known] = Memory(Known, to_builtins, _read)
         self._from = Remembered[tuple[str, End], bool](lambda asked: self._comes_from(*asked))
         self._with = Remembered[tuple[str, str | None], bool](lambda asked: self._goes_with(*asked))
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """The accounts and the open findings."""
-        return {"known": self._known, "cases": self._cases.memory}
+        return {"known": self.known, "cases": self._cases.memory}
 
-    def concerns(self, moved: Moved) -> bool:
+    def asked(self, moved: Moved) -> Look | None:
         """Accounts that are used, and those that are administered."""
+        use = None if moved.account is None else self._use(moved, moved.account)
         if moved.flow.operation == "admin":
-            return True
+            return partial(self._administers, use)
         # What a health check, an exporter or the declared scanner calls itself is its service's affair.
-        return moved.account is not None and moved.flow.operation != "refused" and moved.verdict != "service"
+        return None if use is None or moved.flow.operation == "refused" or moved.verdict == "service" else use.look
 
-    def look(self, moved: Moved) -> Sequence[Finding]:
-        """What the window says of its account, and of the accounts it administers."""
-        if moved.flow.operation == "admin":
-            return [*self._administered(moved), *(self._used(moved, moved.account) if moved.account is not None else ())]
-        assert moved.account is not None, "it concerns nobody else"
-        return self._used(moved, moved.account)
+    def _use(self, moved: Moved, name: str) -> _Use:
+        host, program = moved.client.host or moved.client.address, _program(moved.flow.application)
+        comes_from, goes_with = self._from((name, moved.client)), self._with((name, moved.flow.application))
+        return _Use(self, name, self.known.later(_key(moved, name)), host, program, comes_from, goes_with)
 
     # Accounts that are made or given rights
+
+    def _administers(self, use: _Use | None, moved: Moved) -> Sequence[Finding]:
+        """What the window says of the accounts it administers, and of its own."""
+        return [*self._administered(moved), *(use.look(moved) if use is not None else ())]
 
     def _administered(self, moved: Moved) -> Iterator[Finding]:
         for part in moved.flow.objects:
             gained = [column for column in part.columns if column == "create" or column.startswith("grant:")]
             for name in (one.removeprefix("account:") for one in part.names if one.startswith("account:")):
                 for done in gained:
-                    known = self._known.of(_key(moved, name))
+                    known = self.known.of(_key(moved, name))
                     what = "made" if done == "create" else f"given {done.removeprefix('grant:')}"
                     if done == "create":
                         known.made = f"{time_text(moved.start_ns)} by {moved.who}"
@@ -138,11 +168,11 @@ class Accounts(Question):
 
     # Accounts that are used
 
-    def _used(self, moved: Moved, name: str) -> list[Finding]:
+    def used(self, moved: Moved, use: _Use) -> list[Finding]:
+        """What a window says that may bring something new."""
         found: list[Finding] = []
-        note: _Note = moved.notes.get(self.name) or self._note(moved, name)
-        held, host, program = note.known, note.host, note.program
-        known = held.entry if held.turn == self._known.turn else self._known.again(held)
+        held, name, program = use.known, use.name, use.program
+        known = held.entry if held.turn == self.known.turn else self.known.again(held)
         fresh = not known.first_ns
         if fresh:
             known.first_ns = moved.start_ns
@@ -152,24 +182,22 @@ class Accounts(Question):
         elif moved.start_ns - known.last_ns > DORMANT_NS:
             rest = (moved.start_ns - known.last_ns) // DAY_NS
             found.append(self._changed(moved, name, "dormant-account", "when", "an account in use", f"used again after {rest} days"))
-        if not note.comes_from:
-            found += self._places(moved, name, known, host, fresh)
-        _touch(known.hosts, host, moved.start_ns)
+        if not use.comes_from:
+            found += self._places(moved, name, known, use.host, fresh)
+        _touch(known.hosts, use.host, moved.start_ns)
         if program is not None:
-            if not note.goes_with:
+            if not use.goes_with:
                 found += self._tools(moved, name, known, program)
             _touch(known.programs, program, moved.start_ns)
         known.last_ns = max(known.last_ns, moved.start_ns)
+        last_day = known.last_ns // DAY_NS
         if moved.flow.operation not in CONTROL:
             found += self._breadth(moved, name, known)
+            last_day = known.day
+        if not found and known.first_ns:
+            use.day, use.until_ns = known.day, (last_day + 1) * DAY_NS
+            use.few = int(max(BREADTH_MIN, BREADTH_RATIO * known.breadth))
         return found
-
-    def _note(self, moved: Moved, name: str) -> _Note:
-        """What is the same for all windows like this one."""
-        host, program = moved.client.host or moved.client.address, _program(moved.flow.application)
-        comes_from, goes_with = self._from((name, moved.client)), self._with((name, moved.flow.application))
-        note = moved.notes[self.name] = _Note(self._known.hold(_key(moved, name)), host, program, comes_from, goes_with)
-        return note
 
     def _places(self, moved: Moved, name: str, known: Known, host: str, fresh: bool) -> Iterator[Finding]:
         """What an account says that comes from where it is not declared to."""
@@ -216,7 +244,7 @@ class Accounts(Question):
         if known.broad or reached < BREADTH_MIN or not self._learnt(moved, known) or reached <= BREADTH_RATIO * known.breadth:
             return ()
         peers = sorted(
-            other.breadth for key, other in self._known.items() if other.days and key.split("|")[0] == _key(moved, name).split("|")[0]
+            other.breadth for key, other in self.known.items() if other.days and key.split("|")[0] == _key(moved, name).split("|")[0]
         )
         if peers and reached <= BREADTH_RATIO * peers[len(peers) // 2]:
             return ()

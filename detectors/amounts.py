@@ -97,12 +97,17 @@ def portion(part: ObjectSet | None, left: dict[str, int]) -> dict[str, int]:
 
 def portion_of(flow: Flow, part: int, counts: str, new: dict[str, int], left: dict[str, int]) -> int:
     """The same of one amount of a kept step's part."""
-    if part == NEW:
+    if part >= 0 and counts not in ("", "bytes", "back"):
+        amount: int = getattr(flow.objects[part], counts)
+    elif part == NEW:
         return new.get(counts, 0)
-    if not counts or (counts == "back" and part != WHOLE):
+    elif part == WHOLE:
+        return moved(flow, part, counts) if counts else 0
+    elif not counts or counts == "back":
         return 0
-    amount = moved(flow, part, counts)
-    return amount if part == WHOLE or 0 <= amount <= left[counts] else once(amount, left[counts])
+    else:
+        amount = moved(flow, part, counts)
+    return amount if 0 <= amount <= left[counts] else once(amount, left[counts])
 
 
 def once(amount: int, left: int) -> int:

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 
 from detectors.cases import Cases
 from detectors.memory import Held, Memory
-from detectors.moved import Moved, Question
-from detectors.slow import Days, More, Slow
+from detectors.moved import Look, Moved, Question
+from detectors.slow import QUARTER_S, Days, More, Slow
 from detectors.units import SECOND_NS
 from detectors.volume import RISK, SLOT_S, Pair, Rare, Volumes
 from hopwatch.declared.model import Architecture
@@ -32,13 +32,30 @@ QUIET_DAYS: Final = 7
 
 
 @dataclass(slots=True)
-class _Note:
-    """What windows of one pair share."""
+class _Amounts:
+    """What is asked of windows of one pair."""
 
+    anomaly: "Anomaly"
     volume: Held[Pair]
     slow: Held[Days]
     excused: bool
     """What a ticket allows is neither rare nor usual."""
+
+    until_ns: int = 0
+    """The pair's slot and day go on until then."""
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
+        """Count the window; what ended with it is told."""
+        volume, slow, anomaly = self.volume, self.slow, self.anomaly
+        found: Sequence[Finding] = ()
+        if moved.start_ns >= self.until_ns or volume.turn != anomaly.volumes.memory.turn or slow.turn != anomaly.slow.memory.turn:
+            found = anomaly.ended(self, moved.start_ns // SECOND_NS)
+        pair, days, amount = volume.entry, slow.entry, moved.bytes + moved.bytes_back
+        pair.bytes += amount
+        days.bytes += amount
+        if self.excused:
+            pair.excused = days.excused = True
+        return found
 
 
 class Anomaly(Question):
@@ -50,39 +67,34 @@ class Anomaly(Question):
         self._plant = architecture.plant
         self._cases = Cases(quoted)
         self._day_of = days_of(architecture.timezone)
-        self._volumes = Volumes(architecture.timezone)
-        self._slow = Slow(self._day_of)
+        self.volumes = Volumes(architecture.timezone)
+        self.slow = Slow(self._day_of)
         self._alerts_a_day = alerts_a_day
         self._alerts: Memory[list[int]] = Memory(lambda: [0, 0], list, list)
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """What was learnt, the days' alerts, and the open findings."""
-        return {"volumes": self._volumes.memory, "slow": self._slow.memory, "alerts": self._alerts, "cases": self._cases.memory}
+        return {"volumes": self.volumes.memory, "slow": self.slow.memory, "alerts": self._alerts, "cases": self._cases.memory}
 
-    def concerns(self, moved: Moved) -> bool:
-        """An interval that was lost in part teaches a wrong amount."""
-        return moved.complete and moved.verdict != "service"
-
-    def look(self, moved: Moved) -> Sequence[Finding]:
-        """Count the window; what ended with it is told."""
-        note: _Note = moved.notes.get(self.name) or self._note(moved)
-        start_s = moved.start_ns // SECOND_NS
-        amount = moved.bytes + moved.bytes_back
-        rare = self._volumes.add_to(note.volume, start_s, amount, excused=note.excused)
-        more = self._slow.add_to(note.slow, start_s, amount, excused=note.excused)
-        return [*self._rare(rare), *self._more(more)] if rare or more else ()
-
-    def _note(self, moved: Moved) -> _Note:
-        """What is the same for all windows like this one."""
+    def asked(self, moved: Moved) -> Look | None:
+        """How much they move, unless it is a service's; an interval that was lost in part teaches a wrong amount."""
+        if not moved.complete or moved.verdict == "service":
+            return None
         key = f"{moved.source.shown}|{moved.destination.shown}"
-        volume, slow = self._volumes.memory.hold(key), self._slow.memory.hold(f"{key}|{moved.hop or ''}")
-        note = moved.notes[self.name] = _Note(volume, slow, moved.under_ticket)
-        return note
+        volume, slow = self.volumes.memory.hold(key), self.slow.memory.hold(f"{key}|{moved.hop or ''}")
+        return _Amounts(self, volume, slow, moved.under_ticket).look
+
+    def ended(self, amounts: _Amounts, at_s: int) -> Sequence[Finding]:
+        """What slots and days of the pair show that are over at this time."""
+        rare, until_s = self.volumes.reach(amounts.volume, at_s)
+        more, day_until_s = self.slow.reach(amounts.slow, at_s)
+        amounts.until_ns = min(until_s, day_until_s) * SECOND_NS
+        return [*self._rare(rare), *self._more(more)]
 
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """What the slots and days that are over show."""
         now_s = now_ns // SECOND_NS
-        return [*self._rare(self._volumes.advance(now_s)), *self._more(self._slow.advance(now_s))]
+        return [*self._rare(self.volumes.advance(now_s)), *self._more(self.slow.advance(now_s))]
 
     def _rare(self, found: Sequence[Rare]) -> Iterator[Finding]:
         for rare in sorted(found, key=lambda one: one.chance):
@@ -140,16 +152,15 @@ def days_of(timezone: ZoneInfo) -> Callable[[int], int]:
 
     @lru_cache(maxsize=4_096)
     def of_quarter(quarter: int) -> int:
-        # No timezone changes its offset but on a quarter of an hour.
-        return datetime.fromtimestamp(quarter * 900, UTC).astimezone(timezone).toordinal()
+        return datetime.fromtimestamp(quarter * QUARTER_S, UTC).astimezone(timezone).toordinal()
 
     last = day = -1
 
     def of(second: int) -> int:
         nonlocal last, day
         # Window after window asks for the same quarter.
-        if second // 900 != last:
-            last = second // 900
+        if second // QUARTER_S != last:
+            last = second // QUARTER_S
             day = of_quarter(last)
         return day
 

@@ -63,13 +63,13 @@ class Budget:
     noted: set[int | str] | None = field(default=None, compare=False)
     """The slots and digests touched since then."""
     turn: int = field(default=-1, compare=False)
-    _asked: int = field(default=_NEVER, compare=False)
+    asked: int = field(default=_NEVER, compare=False)
     """The slot asked for last: a window asks for the minute of the one before."""
-    _sum: int = field(default=0, compare=False)
+    sum: int = field(default=0, compare=False)
     _width: int = field(default=0, compare=False)
     """What lay in the slots that end at it, and how many they are."""
     _newest: int = field(default=-1, compare=False)
-    _last: int = field(default=_NEVER, compare=False)
+    last: int = field(default=_NEVER, compare=False)
     """The slot charged last: it stands at the end of ``spent``."""
 
     def __post_init__(self) -> None:
@@ -79,18 +79,18 @@ class Budget:
 
     def used(self, slot: int, width: int) -> int:
         """What lies in the ``width`` slots that end at ``slot``, or at the newest one that a late slot still counts in."""
-        asked = self._asked
+        asked = self.asked
         if asked == slot:
-            return self._sum
+            return self.sum
         if width == SESSION:
             total = self._in_a_row(slot)
         elif self._newest <= asked < slot <= asked + STEPS_MAX:
             # Time has gone on by a few slots, and nothing lies beyond: what leaves the period is all that changes.
-            total = self._sum - sum(self.spent.get(at, 0) for at in range(asked - width + 1, slot - width + 1))
+            total = self.sum - sum(self.spent.get(at, 0) for at in range(asked - width + 1, slot - width + 1))
         else:
             last = max((at for at in self.spent if slot <= at < slot + width), default=slot)
             total = sum(amount for at, amount in self.spent.items() if last - width < at <= last)
-        self._asked, self._sum, self._width = slot, total, width
+        self.asked, self.sum, self._width = slot, total, width
         return total
 
     def _in_a_row(self, slot: int) -> int:
@@ -108,26 +108,26 @@ class Budget:
 
         Not the oldest: one window from a clock that runs ahead must not push out what is being counted now.
         """
-        asked = self._asked
-        if slot == self._last == asked:
+        asked = self.asked
+        if slot == self.last == asked:
             # Window after window is charged to the minute of the one before.
             self.spent[slot] += amount
-            self._sum += amount
+            self.sum += amount
             return 0
         self.spent[slot] = self.spent.pop(slot, 0) + amount
-        self._last = slot
+        self.last = slot
         # The slot asked for lies among those that its sum is of, whichever they end at.
         self._newest = max(self._newest, slot)
         if asked == slot:
-            self._sum += amount
+            self.sum += amount
         else:
-            self._asked = _NEVER
+            self.asked = _NEVER
         if len(self.spent) <= SLOTS_MAX:
             return 0
         oldest = next(iter(self.spent))
         # What had left the period already changes no sum.
         if not 0 < self._width <= slot - oldest:
-            self._asked = _NEVER
+            self.asked = _NEVER
         del self.spent[oldest]
         if oldest == self._newest:
             self._newest = max(self.spent, default=-1)
@@ -136,7 +136,7 @@ class Budget:
     def put(self, slot: int, amount: int) -> None:
         """The slot has counted so much, and was charged last."""
         self.spent.pop(slot, None)
-        self._asked = _NEVER
+        self.asked = _NEVER
         self.charge(slot, amount)
 
     def seen(self, slot: int, width: int, digests: Iterable[str]) -> tuple[int, int]:
@@ -246,14 +246,19 @@ class Budgets:
             budget = claim.budget = self._memory.known(claim.key)
             if budget is None:
                 return 0
-        return budget.used(slot, claim.width)
+        return budget.sum if budget.asked == slot else budget.used(slot, claim.width)
 
     def pay(self, claim: Claim, amount: int) -> int:
         """Count the window that was just asked for against the claim's limit; returns what it has counted now."""
-        budget = claim.budget
+        budget, slot = claim.budget, claim.slot
         if budget is None or budget.turn != self._memory.turn:
             budget = claim.budget = self._memory.touched(claim.key)
-        return self._spend(budget, claim.slot, claim.width, amount)
+        elif slot == budget.last == budget.asked:
+            # As ``_spend`` does it, window after window in the minute of the one before, which is news already.
+            budget.spent[slot] += amount
+            budget.sum += amount
+            return budget.sum
+        return self._spend(budget, slot, claim.width, amount)
 
     def _spend(self, budget: Budget, slot: int, width: int, amount: int) -> int:
         # Asked for before, so that the sum is at hand.

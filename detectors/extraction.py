@@ -15,6 +15,8 @@ only the account's own past is compared. One extraction goes on as long as no pa
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from typing import Any, ClassVar, Final
 
 from msgspec import to_builtins
@@ -22,7 +24,7 @@ from msgspec import to_builtins
 from detectors.cases import Cases
 from detectors.judgement import class_severity, severities_of
 from detectors.memory import Held, Memory
-from detectors.moved import Moved, Question
+from detectors.moved import Look, Moved, Question
 from detectors.units import DAY_NS, MINUTE_NS
 from hopwatch.declared.catalogue import is_metadata
 from hopwatch.declared.match import End, Index, Remembered
@@ -71,15 +73,46 @@ class Taken:
 
 
 @dataclass(slots=True)
-class _Note:
-    """What windows that take these objects share."""
+class _Table:
+    """What is asked of windows in which one account takes these objects; usually they are one table."""
 
+    extraction: "Extraction"
     name: str
     taken: Held[Taken]
     size: int | None
     """Rows of the table as declared."""
 
     metadata: bool
+    day: int = -1
+    until_ns: int = 0
+    """The last day on which rows were taken, and its end."""
+
+    little: float = 0.0
+    """Fewer rows of that day, or of the extraction under way, are nothing to be said."""
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
+        """A finding when an extraction grows beyond what is usual, or beyond a fraction of the table."""
+        part = moved.flow.objects[0]
+        if (moved.rows <= 0 and moved.values <= 0) or not (part.rows or part.values):
+            return ()
+        return self.take(moved, part, moved.rows + moved.values)
+
+    def take(self, moved: Moved, part: ObjectSet, rows: int) -> Sequence[Finding]:
+        """The same of one set of the window's objects."""
+        held, extraction, at_ns = self.taken, self.extraction, moved.start_ns
+        taken = held.entry if held.turn == extraction.taken.turn else extraction.taken.again(held)
+        if at_ns - taken.last_ns > PAUSE_NS:
+            taken.since_ns, taken.rows, taken.told = at_ns, 0, ""
+        taken.rows += rows
+        if moved.end_ns > taken.last_ns:
+            taken.last_ns = moved.end_ns
+        if at_ns >= self.until_ns or taken.days[-1][0] != self.day:
+            extraction.new_day(self, taken, at_ns // DAY_NS)
+        today = taken.days[-1]
+        today[1] += rows
+        if taken.rows < self.little and today[1] < self.little:
+            return ()
+        return extraction.much(moved, part, self, taken)
 
 
 class Extraction(Question):
@@ -93,55 +126,53 @@ class Extraction(Question):
         self._index = index or Index(architecture)
         self._cases = Cases(quoted, severities_of(architecture))
         self._size = Remembered(self._declared_size)
-        self._taken: Memory[Taken] = Memory(Taken, to_builtins, lambda said: Taken(**said), 65_536)
+        self.taken: Memory[Taken] = Memory(Taken, to_builtins, lambda said: Taken(**said), 65_536)
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """What was taken and the open findings."""
-        return {"taken": self._taken, "cases": self._cases.memory}
+        return {"taken": self.taken, "cases": self._cases.memory}
 
-    def concerns(self, moved: Moved) -> bool:
-        """Reads that nobody approved a ticket for, nor a place that is there to hold the whole."""
+    def asked(self, moved: Moved) -> Look | None:
+        """How much of what is read is taken, but under a ticket, or to a place that is there to hold the whole."""
         is_for_all = moved.approved and self._is_for_all(moved.destination)
-        return moved.flow.operation in READS and not is_for_all and not moved.under_ticket
-
-    def look(self, moved: Moved) -> Sequence[Finding]:
-        """A finding when an extraction grows beyond what is usual, or beyond a fraction of the table."""
-        new = moved.rows + moved.values
-        if moved.rows <= 0 and moved.values <= 0:
-            return ()
-        parts = moved.flow.objects
-        if len(parts) == 1:
-            return self._take(moved, parts[0], new) if parts[0].rows or parts[0].values else ()
-        whole = sum([part.rows + part.values for part in parts])
-        found: list[Finding] = []
-        for part in parts:
-            # Of a window that another view has counted in part, every set counts its share.
-            rows = (part.rows + part.values) * new // max(1, whole)
-            if rows > 0:
-                found += self._take(moved, part, rows)
-        return found
+        if moved.flow.operation not in READS or is_for_all or moved.under_ticket:
+            return None
+        sets = {tuple(part.names): self._table(moved, part.names) for part in moved.flow.objects}
+        if len(moved.flow.objects) == 1:
+            (table,) = sets.values()
+            return table.look
+        return partial(_take_all, sets)
 
     def _is_for_all(self, end: End) -> bool:
         asset = end.host or end.asset
         return asset is not None and self._architecture.assets[asset].kind in WHOLE_KINDS
 
-    def _take(self, moved: Moved, part: ObjectSet, rows: int) -> Sequence[Finding]:
-        note = self._note(moved, part.names)
-        held = note.taken
-        taken = held.entry if held.turn == self._taken.turn else self._taken.again(held)
-        if moved.start_ns - taken.last_ns > PAUSE_NS:
-            taken.since_ns, taken.rows, taken.told = moved.start_ns, 0, ""
-        taken.rows += rows
-        taken.last_ns = max(taken.last_ns, moved.end_ns)
-        day = moved.start_ns // DAY_NS
+    def new_day(self, table: _Table, taken: Taken, day: int) -> None:
+        """Another day of taking, if this is one."""
         if not taken.days or taken.days[-1][0] < day:
             taken.days = [one for one in taken.days if one[0] > day - DAYS_KEPT]
             taken.before, taken.most = sum(rows for _, rows in taken.days), max((rows for _, rows in taken.days), default=0)
             taken.days.append([day, 0])
-        taken.days[-1][1] += rows
-        kind, declared, seen = self._large(note.size if self._sizes is None else self._fed_size(moved, part) or note.size, taken)
+        table.day = taken.days[-1][0]
+        table.until_ns = (table.day + 1) * DAY_NS
+        table.little = self._little(table.size, taken)
+
+    def _little(self, size: int | None, taken: Taken) -> float:
+        """Rows of a day, or of one extraction, below which ``_large`` says nothing."""
+        if self._sizes is not None:
+            # What the table has may be counted anew with any window.
+            return 0.0
+        unusual = max(ROWS_MIN, RATIO * taken.most) if len(taken.days) > DAYS_LEARNT else inf
+        if not size:
+            return unusual
+        return min(unusual, max(FRACTION_AT_ONCE * size, 1), FRACTION_IN_ALL * size - taken.before if taken.before else inf)
+
+    def much(self, moved: Moved, part: ObjectSet, table: _Table, taken: Taken) -> Sequence[Finding]:
+        """What is said of an extraction that may be large."""
+        size = table.size if self._sizes is None else self._fed_size(moved, part) or table.size
+        kind, declared, seen = self._large(size, taken)
         # A catalogue is read again and again, and is nobody's data.
-        if not kind or kind == taken.told or note.metadata:
+        if not kind or kind == taken.told or table.metadata:
             return ()
         taken.told = kind
         return (
@@ -152,7 +183,7 @@ class Extraction(Question):
                 who=moved.account,
                 source=moved.source.shown,
                 destination=moved.destination.shown,
-                what=note.name,
+                what=table.name,
                 first_ns=taken.since_ns,
                 last_ns=moved.end_ns,
                 differences=[("how_much", declared, seen)],
@@ -162,17 +193,12 @@ class Extraction(Question):
             ),
         )
 
-    def _note(self, moved: Moved, names: Sequence[str]) -> _Note:
-        """What is the same for all windows like this one, of these objects."""
-        notes: dict[object, _Note] = moved.notes.setdefault(self.name, {})
-        key = names[0] if len(names) == 1 else tuple(names)
-        note = notes.get(key)
-        if note is None:
-            name = ", ".join(names[:4])
-            taken = self._taken.hold(f"{moved.server.asset or moved.server.address}|{moved.who}|{name}")
-            size = self._size((moved.server.asset or moved.server.host, tuple(names)))
-            note = notes[key] = _Note(name, taken, size, bool(names) and all(map(is_metadata, names)))
-        return note
+    def _table(self, moved: Moved, names: Sequence[str]) -> _Table:
+        """What is asked of these objects; the account may yet take nothing of them."""
+        name = ", ".join(names[:4])
+        taken = self.taken.later(f"{moved.server.asset or moved.server.address}|{moved.who}|{name}")
+        size = self._size((moved.server.asset or moved.server.host, tuple(names)))
+        return _Table(self, name, taken, size, bool(names) and all(map(is_metadata, names)))
 
     def _large(self, size: int | None, taken: Taken) -> tuple[str, str, str]:
         """Why what was taken is much: a word for it, what would not be, and what was seen."""
@@ -202,3 +228,18 @@ class Extraction(Question):
         asset, names = asked
         entries = {entry for name in names for entry in self._index.classify(asset, name).entries}
         return max((rows for entry in entries if (rows := self._architecture.data[entry].rows) is not None), default=None)
+
+
+def _take_all(tables: Mapping[tuple[str, ...], _Table], moved: Moved) -> Sequence[Finding]:
+    """What a window shows of several sets."""
+    new, parts = moved.rows + moved.values, moved.flow.objects
+    if moved.rows <= 0 and moved.values <= 0:
+        return ()
+    whole = sum([part.rows + part.values for part in parts])
+    found: list[Finding] = []
+    for part in parts:
+        # Of a window that another view has counted in part, every set counts its share.
+        rows = (part.rows + part.values) * new // max(1, whole)
+        if rows > 0:
+            found += tables[tuple(part.names)].take(moved, part, rows)
+    return found

@@ -25,7 +25,7 @@ from detectors.cases import Cases
 from detectors.inherited import FILLS, Inherited, place
 from detectors.judgement import QUIET, class_severity, severities_of
 from detectors.memory import Memory
-from detectors.moved import Moved, Question
+from detectors.moved import Look, Moved, Question
 from detectors.units import DAY_NS
 from hopwatch.declared.catalogue import is_metadata
 from hopwatch.declared.match import Index
@@ -67,6 +67,7 @@ class Hidden(Question):
         self._architecture = architecture
         self._index = index
         self._inherited = inherited
+        self._copies = inherited.memory.entries
         self._cases = Cases(quoted, severities_of(architecture))
         self._foreign: Memory[dict[str, Any]] = Memory(dict, dict, dict)
         self._folded: Memory[Folded] = Memory(Folded, to_builtins, lambda said: Folded(**said))
@@ -82,17 +83,25 @@ class Hidden(Question):
             "cases": self._cases.memory,
         }
 
-    def concerns(self, moved: Moved) -> bool:
-        """Reads, which may be of a copy, and whatever is marked."""
+    def asked(self, moved: Moved) -> Look | None:
+        """What is marked; reads besides, which may be of a copy."""
         flow = moved.flow
-        return flow.operation != "refused" and (flow.operation in READS or any(part.kinds for part in flow.objects))
+        if flow.operation == "refused":
+            return None
+        if any(part.kinds for part in flow.objects):
+            return self.look
+        return self._of_copies if flow.operation in READS else None
 
     def look(self, moved: Moved) -> Sequence[Finding]:
         """A finding for each set whose mark says that more moved than its rows."""
-        found = [one for part in moved.flow.objects if part.kinds for one in self._marked(moved, part)]
-        if len(self._inherited.memory) and moved.flow.operation in READS:
-            found += [one for part in moved.flow.objects for one in self._read(moved, part)]
-        return found
+        marked = [one for part in moved.flow.objects if part.kinds for one in self._marked(moved, part)]
+        return [*marked, *self._of_copies(moved)]
+
+    def _of_copies(self, moved: Moved) -> Sequence[Finding]:
+        """A finding for each set that reads a copy."""
+        if not self._copies or moved.flow.operation not in READS:
+            return ()
+        return [one for part in moved.flow.objects for one in self._read(moved, part)]
 
     def _marked(self, moved: Moved, part: ObjectSet) -> Iterator[Finding]:
         names = [name for name in part.names if not is_metadata(name)]

@@ -27,7 +27,8 @@ from detectors.budget import MONTH_DAYS
 from detectors.cases import Cases
 from detectors.judgement import Spent
 from detectors.memory import Held, Memory
-from detectors.moved import Moved, Question
+from detectors.moved import Look, Moved, Question
+from detectors.slow import QUARTER_S
 from detectors.units import SECOND_NS
 from hopwatch.declared.model import PILOT, Architecture
 from hopwatch.declared.quantity import Period
@@ -52,6 +53,46 @@ class Peaks:
     first_day: int = 0
     told: bool = False
 
+    def begin(self, day: int) -> None:
+        """Another day; those that are too old are let go."""
+        self.first_day = self.first_day or day
+        self.days = [*self.days, [day, 0]][-BROAD_DAYS:]
+
+
+@dataclass(slots=True)
+class _Limited:
+    """What is asked of windows that are charged to the same limits: ``peaks`` has those that are hops' own."""
+
+    hygiene: "Hygiene"
+    peaks: dict[str, Held[Peaks]]
+    pilot: str | None
+    day: int = 0
+    since_ns: int = 0
+    until_ns: int = 0
+    """From then until then it is that ``day``."""
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
+        """What the limits it was charged to have counted now."""
+        hygiene, at_ns = self.hygiene, moved.start_ns
+        if not self.since_ns <= at_ns < self.until_ns:
+            self.day, self.since_ns, self.until_ns = hygiene.day_at(at_ns)
+        found: list[Finding] = []
+        if self.pilot is not None:
+            found += hygiene.lasting(self.pilot, self.day, at_ns)
+        for spent in moved.spent:
+            key, limit, _, used = spent
+            held = self.peaks.get(key)
+            if held is not None:
+                peaks = held.entry if held.turn == hygiene.peaks.turn else hygiene.peaks.again(held)
+                if not peaks.days or peaks.days[-1][0] != self.day:
+                    peaks.begin(self.day)
+                today = peaks.days[-1]
+                if used > today[1]:
+                    today[1] = used
+            if used > DRIFTING_SHARE * limit.amount and used <= limit.amount and key.startswith(_DECLARED):
+                found += hygiene.drifting(spent, self.day, moved)
+        return found
+
 
 class Hygiene(Question):
     """Every limit, every end of the declaration, and every hop beside the others."""
@@ -61,7 +102,7 @@ class Hygiene(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
         self._cases = Cases(quoted)
-        self._peaks: Memory[Peaks] = Memory(Peaks, to_builtins, lambda said: Peaks(**said))
+        self.peaks: Memory[Peaks] = Memory(Peaks, to_builtins, lambda said: Peaks(**said))
         self._warned: Memory[list[int]] = Memory(lambda: [0], list, list)
         self._days: Memory[list[int]] = Memory(lambda: [0], list, list, 1)
         self._told: Memory[list[int]] = Memory(lambda: [_FOREVER], list, list)
@@ -75,33 +116,22 @@ class Hygiene(Question):
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """Peaks and warnings of limits, what was said of ends, the day that was looked at last, and the open findings."""
-        return {"peaks": self._peaks, "warned": self._warned, "days": self._days, "told": self._told, "cases": self._cases.memory}
+        return {"peaks": self.peaks, "warned": self._warned, "days": self._days, "told": self._told, "cases": self._cases.memory}
 
-    def look(self, moved: Moved) -> Sequence[Finding]:
-        """What the limits it was charged to have counted now."""
-        if not moved.spent and moved.hop not in self._pilots:
-            return ()
-        day = self._day_of(moved.start_ns // SECOND_NS)
-        found: list[Finding] = []
-        if moved.hop in self._pilots:
-            found += self._pilot(moved.hop, day, moved.start_ns)
-        notes: dict[str, Held[Peaks]] | None = moved.notes.get(self.name)
-        if notes is None:
-            notes = moved.notes[self.name] = {one.key: self._peaks.hold(one.key) for one in moved.spent if one.key.startswith("hop:")}
-        for spent in moved.spent:
-            key, limit, _, used = spent
-            held = notes.get(key)
-            if held is not None:
-                peaks = held.entry if held.turn == self._peaks.turn else self._peaks.again(held)
-                if not peaks.days or peaks.days[-1][0] != day:
-                    peaks.first_day = peaks.first_day or day
-                    peaks.days = [*peaks.days, [day, 0]][-BROAD_DAYS:]
-                peaks.days[-1][1] = max(peaks.days[-1][1], used)
-            if used <= limit.amount and used > DRIFTING_SHARE * limit.amount and key.startswith(_DECLARED):
-                found += self._drifting(spent, day, moved)
-        return found
+    def asked(self, moved: Moved) -> Look | None:
+        """What it is charged to, and whether its hop is a pilot."""
+        pilot = moved.hop if moved.hop in self._pilots else None
+        if not moved.spent and pilot is None:
+            return None
+        return _Limited(self, {one.key: self.peaks.hold(one.key) for one in moved.spent if one.key.startswith("hop:")}, pilot).look
 
-    def _drifting(self, spent: Spent, day: int, moved: Moved) -> Iterator[Finding]:
+    def day_at(self, at_ns: int) -> tuple[int, int, int]:
+        """The plant's day at this time, and from when until when it surely is no other."""
+        at_s = at_ns // SECOND_NS
+        since_s = at_s - at_s % QUARTER_S
+        return self._day_of(at_s), since_s * SECOND_NS, (since_s + QUARTER_S) * SECOND_NS
+
+    def drifting(self, spent: Spent, day: int, moved: Moved) -> Iterator[Finding]:
         before = self._warned.known(spent.key)
         if before is not None and day - before[0] < (MONTH_DAYS if spent.limit.period is Period.MONTH else 1):
             return
@@ -152,16 +182,16 @@ class Hygiene(Question):
         for name, hop in self._architecture.hops.items():
             for limit in hop.limit:
                 key = f"hop:{name}#{limit.unit}/{limit.period}"
-                peaks = self._peaks.known(key)
+                peaks = self.peaks.known(key)
                 if peaks is None or peaks.told or day - peaks.first_day < BROAD_DAYS:
                     continue
                 peak = max((amount for at, amount in peaks.days if day - at <= BROAD_DAYS), default=0)
                 if 0 < peak < BROAD_SHARE * limit.amount:
-                    self._peaks.of(key).told = True
+                    self.peaks.of(key).told = True
                     seen = f"at most {peak} in {BROAD_DAYS} days, {peak / limit.amount:.0%} of it"
                     yield self._said("broad", name, now_ns, "how_much", f"{name}: {limit}", seen, "info")
 
-    def _pilot(self, name: str, day: int, now_ns: int) -> Iterator[Finding]:
+    def lasting(self, name: str, day: int, now_ns: int) -> Iterator[Finding]:
         """A pilot that still moves data after its last day; one that has been closed is quiet."""
         began = self._pilots[name]
         if (date.fromordinal(day) - began).days > PILOT_DAYS_MAX and self._first(f"pilot {name}", 0):

@@ -16,6 +16,7 @@ them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
@@ -23,8 +24,8 @@ from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.judgement import QUIET, class_severity, severities_of
-from detectors.memory import Held, Memory
-from detectors.moved import Moved, Question
+from detectors.memory import NO_TURN, Held, Memory
+from detectors.moved import Look, Moved, Question
 from detectors.units import HOUR_NS, MINUTE_NS, SECOND_NS
 from hopwatch.declared.match import End, Index
 from hopwatch.declared.model import Architecture
@@ -132,15 +133,51 @@ class Host:
 
 @dataclass(slots=True)
 class _Way:
-    """What windows that move data from one host to another share. ``here`` and ``there`` are the hosts' names."""
+    """What is asked of windows that move data from one host to another. ``here`` and ``there`` are the hosts' names.
 
+    Legs are counted by the minute: what moves within one is summed here, and counted when another minute begins or somebody asks.
+    """
+
+    lineage: "Lineage"
     source: End
     destination: End
     here: str
     there: str
-    sent: Held[Sent] | None = None
-    legs: list[tuple[str, Held[Leg]]] = field(default_factory=list)
+    sent: Held[Sent]
+    legs: list[tuple[str, Held[Leg]]]
     """The legs that begin here, one for each class that was read, with their class."""
+
+    gathers: bool
+    """Nobody declared that it may go there."""
+
+    turn: int = NO_TURN
+    """The turn of the legs that they were all asked for in."""
+
+    uncounted: int = 0
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
+        """What went this way, joined with what came in before; then it is a leg itself."""
+        return self.take(moved, moved.bytes)
+
+    def look_both(self, back: "_Way", moved: Moved) -> Sequence[Finding]:
+        """The same of what could not be read, and so went both ways."""
+        return [*self.take(moved, moved.bytes), *back.take(moved, moved.bytes_back)]
+
+    def take(self, moved: Moved, amount: int) -> Sequence[Finding]:
+        """The same of so many bytes."""
+        if amount <= 0:
+            return ()
+        lineage, at_ns = self.lineage, moved.start_ns
+        if not lineage.minute_ns <= at_ns < lineage.minute_end_ns:
+            lineage.begin_minute(at_ns)
+        if self.gathers or not self.legs or self.here in lineage.into:
+            return lineage.went(moved, self, amount)
+        if self.turn != lineage.legs.turn:
+            lineage.hold(self)
+        if not self.uncounted:
+            lineage.uncounted.append(self)
+        self.uncounted += amount
+        return ()
 
 
 class Lineage(Question):
@@ -153,17 +190,21 @@ class Lineage(Question):
         self._index = index or Index(architecture)
         self._cases = Cases(quoted, severities_of(architecture))
         self._hosts: Memory[Host] = Memory(Host, to_builtins, lambda said: Host(**said))
-        self._legs: Memory[Leg] = Memory(Leg, _said_leg, lambda said: Leg(*said), LEGS_MAX, self._unlink)
+        self.legs: Memory[Leg] = Memory(Leg, _said_leg, lambda said: Leg(*said), LEGS_MAX, self._unlink)
         self._sent: Memory[Sent] = Memory(Sent, _said_sent, lambda said: Sent(*said))
-        self._into: dict[str, dict[str, None]] = {}
+        self.into: dict[str, dict[str, None]] = {}
         """The keys of the legs into each host."""
+
+        self.minute_ns = self.minute_end_ns = 0
+        self.uncounted: list[_Way] = []
+        """Ways with what moved in this minute and is counted in no leg yet."""
 
         self._errors: Memory[list[float]] = Memory(lambda: [0.0], list, list)
         self._hop_classes = {name: frozenset(_classes(architecture, hop.what)) for name, hop in architecture.hops.items()}
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """Legs into hosts, what went out, hosts that gather, clock errors of agents, open findings."""
-        return {"legs": self._legs, "sent": self._sent, "hosts": self._hosts, "errors": self._errors, "cases": self._cases.memory}
+        return {"legs": self.legs, "sent": self._sent, "hosts": self._hosts, "errors": self._errors, "cases": self._cases.memory}
 
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
         """How wrong the agent's clock may be."""
@@ -173,68 +214,98 @@ class Lineage(Question):
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
+        self.count()
         super().restore(state)
         self._link()
 
     def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
+        self.count()
         super().merge(changes)
         self._link()
 
-    def look(self, moved: Moved) -> Sequence[Finding]:
-        """The window's leg out, joined with what came in before; then its leg in."""
-        ways: tuple[_Way, ...] | None = moved.notes.get(self.name)
-        if ways is None:
-            ways = moved.notes[self.name] = _ways(moved)
-        found: list[Finding] = []
-        slot = moved.start_ns // SLOT_NS
-        # What could not be read went both ways.
-        for way, amount in zip(ways, (moved.bytes, moved.bytes_back), strict=False):
-            if amount <= 0:
-                continue
-            sent, due = None, False
-            if way.here in self._into:
-                sent = self._sends(way)
-                sent.add(slot, amount)
-                due = sent.is_due(slot)
-                if due:
-                    found += self._leaves(moved, way, sent)
-            # What a chain brought here goes on under its own classes; what is new begins one.
-            if moved.classes:
-                self._begins(moved, way, slot, amount)
-                carried = [(way.here, amount)] * len(moved.classes)
-            else:
-                carried = self._goes_on(moved, way, sent, slot, amount, looked_at=due)
-            if moved.verdict not in QUIET:
-                for origin, share in carried:
-                    found += self._gathers(moved, way.there, origin, share)
-        return found
+    def state(self) -> dict[str, Any]:  # Any: JSON values
+        """Everything remembered."""
+        self.count()
+        return super().state()
 
-    def _sends(self, way: _Way) -> Sent:
-        """What went this way so far; it is asked for when something came into the host that could go on."""
-        held = way.sent
-        if held is None:
-            held = way.sent = self._sent.hold(f"{way.here}|{way.there}")
-        return held.entry if held.turn == self._sent.turn else self._sent.again(held)
+    def changes(self) -> dict[str, Any]:  # Any: JSON values
+        """What changed since the last call."""
+        self.count()
+        return super().changes()
+
+    def asked(self, moved: Moved) -> Look | None:
+        """From where to where it goes; of what could not be read, both ways."""
+        source, destination = moved.source, moved.destination
+        if _name(source) == _name(destination):
+            return None
+        way = self._way(moved, source, destination)
+        if moved.flow.operation == "transfer":
+            return partial(way.look_both, self._way(moved, destination, source))
+        return way.look
+
+    def _way(self, moved: Moved, source: End, destination: End) -> _Way:
+        here, there = _name(source), _name(destination)
+        legs = [(class_, self.legs.later(_key(there, class_, [here]))) for class_ in moved.classes]
+        return _Way(self, source, destination, here, there, self._sent.later(f"{here}|{there}"), legs, moved.verdict not in QUIET)
+
+    def went(self, moved: Moved, way: _Way, amount: int) -> Sequence[Finding]:
+        """What a window shows that may go on with what came in, or go where nobody declared."""
+        found: list[Finding] = []
+        sent, due, slot = None, False, moved.start_ns // SLOT_NS
+        if way.here in self.into:
+            # It is asked for when something came into the host that could go on.
+            sent = way.sent.entry if way.sent.turn == self._sent.turn else self._sent.again(way.sent)
+            sent.add(slot, amount)
+            due = sent.is_due(slot)
+            if due:
+                self.count()
+                found += self._leaves(moved, way, sent)
+        # What a chain brought here goes on under its own classes; what is new begins one.
+        if way.legs:
+            self.hold(way)
+            for _, held in way.legs:
+                held.entry.add(slot, amount)
+            carried = [(way.here, amount)] * len(way.legs)
+        else:
+            carried = self._goes_on(moved, way, sent, slot, amount, looked_at=due)
+        if way.gathers:
+            for origin, share in carried:
+                found += self._gathers(moved, way.there, origin, share)
+        return found
 
     # In
 
-    def _begins(self, moved: Moved, way: _Way, slot: int, amount: int) -> None:
-        """What was read off the window is a leg of its own for each class."""
-        if not way.legs:
-            way.legs = [(class_, self._legs.hold(_key(way.there, class_, [way.here]))) for class_ in moved.classes]
-        for class_, held in way.legs:
-            leg = held.entry if held.turn == self._legs.turn else self._legs.again(held)
+    def hold(self, way: _Way) -> None:
+        """The legs of what was read off the window, one for each class."""
+        stale = [(class_, held) for class_, held in way.legs if held.turn != self.legs.turn]
+        for class_, held in stale:
+            leg = self.legs.again(held)
             if not leg.chain:
                 self._named(held.key, leg, way.there, [way.here], class_)
-            leg.add(slot, amount)
+        # The last of them may have begun another turn.
+        way.turn = self.legs.turn if all(held.turn == self.legs.turn for _, held in way.legs) else NO_TURN
+
+    def count(self) -> None:
+        """Count what is summed at its way in the legs that begin there."""
+        for way in self.uncounted:
+            for _, held in way.legs:
+                held.entry.add(self.minute_ns // SLOT_NS, way.uncounted)
+            way.uncounted = 0
+        self.uncounted.clear()
+
+    def begin_minute(self, at_ns: int) -> None:
+        """What comes next is of the minute of this time."""
+        self.count()
+        self.minute_ns = at_ns - at_ns % SLOT_NS
+        self.minute_end_ns = self.minute_ns + SLOT_NS
 
     def _goes_on(self, moved: Moved, way: _Way, sent: Sent | None, slot: int, amount: int, *, looked_at: bool) -> list[tuple[str, int]]:
         """What nobody could read is taken for what its source had received; the first host of each chain, and its bytes."""
         carried = []
         for chain, class_, share in self._unread(moved, way, sent, amount, looked_at=looked_at):
             key = _key(way.there, class_, chain)
-            leg = self._legs.of(key)
+            leg = self.legs.of(key)
             if not leg.chain:
                 self._named(key, leg, way.there, chain, class_)
             leg.add(slot, share)
@@ -250,7 +321,7 @@ class Lineage(Question):
                 # It fits by all that was sent so far, so all of it goes on.
                 yield *self._longer(key, here), sent.bytes if key not in before else amount
         elif sent is not None:
-            yield from ((*self._longer(key, here), amount) for key in sent.passed if self._legs.known(key) is not None)
+            yield from ((*self._longer(key, here), amount) for key in sent.passed if self.legs.known(key) is not None)
         if (sent is None or not sent.passed) and here in self._architecture.assets:
             # Nobody could read or class it: on a hop it is taken for what the hop carries.
             yield from (([here], class_, amount) for class_ in sorted(self._hop_classes.get(moved.hop or "", ())) or [UNREAD])
@@ -258,32 +329,32 @@ class Lineage(Question):
     def _named(self, key: str, leg: Leg, there: str, chain: list[str], class_: str) -> None:
         """A leg that is new says whence and what, and is found by the host it leads into."""
         leg.chain, leg.class_ = chain, class_
-        self._into.setdefault(there, {})[key] = None
+        self.into.setdefault(there, {})[key] = None
 
     def _passing(self, moved: Moved, here: str, there: str, sent: Sent) -> list[str]:
         """The legs into a host that what it sends may be."""
         since = _minute(moved.start_ns - LOOKBACK_NS)
-        legs = ((key, self._legs.known(key)) for key in self._into.get(here, ()))
+        legs = ((key, self.legs.known(key)) for key in self.into.get(here, ()))
         return [key for key, leg in legs if leg is not None and there not in leg.chain and _fits(sent.bytes, leg.since(since))]
 
     def _longer(self, key: str, here: str) -> tuple[list[str], str]:
         """The chain and class of a leg into ``here`` that goes on from there."""
-        leg = self._legs.known(key)
+        leg = self.legs.known(key)
         assert leg is not None, "it was just looked at"
         first, *rest = *leg.chain, here
         return [first, *rest[-(CHAIN_MAX - 1) :]], leg.class_
 
     def _link(self) -> None:
-        self._into = {}
-        for key, _ in self._legs.items():
-            self._into.setdefault(key.split("|", 1)[0], {})[key] = None
+        self.into = {}
+        for key, _ in self.legs.items():
+            self.into.setdefault(key.split("|", 1)[0], {})[key] = None
 
     def _unlink(self, key: str) -> None:
         there = key.split("|", 1)[0]
-        keys = self._into.get(there, {})
+        keys = self.into.get(there, {})
         keys.pop(key, None)
         if not keys:
-            self._into.pop(there, None)
+            self.into.pop(there, None)
 
     def _gathers(self, moved: Moved, there: str, origin: str, amount: int) -> Iterator[Finding]:
         """A host that nobody declared as their destination gathers from many sources."""
@@ -312,8 +383,8 @@ class Lineage(Question):
         since = _minute(moved.start_ns - reach_ns)
         allowed = self._hop_classes.get(moved.hop or "", frozenset()) if moved.verdict in EXPLAINING else frozenset()
         explained, came = 0, []
-        for key in self._into[way.here]:
-            leg = self._legs.known(key)
+        for key in self.into[way.here]:
+            leg = self.legs.known(key)
             bytes_ = leg.since(since) if leg is not None else 0
             if leg is None or not bytes_ or leg.chain[0] == way.there:
                 continue
@@ -359,16 +430,6 @@ class Lineage(Question):
         """How far two clocks may be apart: this agent's error and the worst other's."""
         own = self._errors.known(agent)
         return (own[0] if own else 0.0) + max((error[0] for _, error in self._errors.items()), default=0.0)
-
-
-def _ways(moved: Moved) -> tuple[_Way, ...]:
-    """The window's legs: of what could not be read, both ways."""
-    source, destination = moved.source, moved.destination
-    here, there = _name(source), _name(destination)
-    if here == there:
-        return ()
-    forth = _Way(source, destination, here, there)
-    return (forth, _Way(destination, source, there, here)) if moved.flow.operation == "transfer" else (forth,)
 
 
 def _key(there: str, class_: str, chain: Sequence[str]) -> str:

@@ -24,7 +24,8 @@ KEYS_MAX: Final = 16_384
 TURNS: Final = 16
 """Into how many turns the entries of a full memory fall."""
 
-_turns = count(1)
+NO_TURN: Final = 0
+_turns = count(NO_TURN + 1)
 # No two memories share a turn, so that what is held of one is nothing to another.
 
 
@@ -52,7 +53,9 @@ class Memory(Generic[Entry]):
         forgets: Callable[[str], object] | None = None,
     ) -> None:
         self._made, self._said, self._read, self._most, self._forgets = made, said, read, most, forgets
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self.entries: OrderedDict[str, Entry] = OrderedDict()
+        """Every entry, the one touched longest ago first; for whoever does not change them."""
+
         self._touched: set[str] | None = None
         self._step = max(1, most // TURNS)
         self.turn = next(_turns)
@@ -62,19 +65,19 @@ class Memory(Generic[Entry]):
         """The entry of the key, a new one if there is none; it counts as touched, and may be changed."""
         if self._touched is not None:
             self._touched.add(key)
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is None:
-            entry = self._entries[key] = self._made()
-            if len(self._entries) % self._step == 0:
+            entry = self.entries[key] = self._made()
+            if len(self.entries) % self._step == 0:
                 self.turn = next(_turns)
-            if len(self._entries) > self._most:
-                oldest, _ = self._entries.popitem(last=False)
+            if len(self.entries) > self._most:
+                oldest, _ = self.entries.popitem(last=False)
                 self.turn = next(_turns)
                 self.forgotten_total += 1
                 if self._forgets is not None:
                     self._forgets(oldest)
         else:
-            self._entries.move_to_end(key)
+            self.entries.move_to_end(key)
         return entry
 
     def hold(self, key: str) -> Held[Entry]:
@@ -82,6 +85,10 @@ class Memory(Generic[Entry]):
         # The turn of afterwards: a new entry may begin one.
         entry = self.of(key)
         return Held(key, entry, self.turn)
+
+    def later(self, key: str) -> Held[Entry]:
+        """As ``hold``, but the entry is asked for, and made if there is none, when it is first used."""
+        return Held(key, self._made(), NO_TURN)
 
     def again(self, held: Held[Entry]) -> Entry:
         """The entry of what was held in a turn that is over."""
@@ -91,24 +98,25 @@ class Memory(Generic[Entry]):
 
     def known(self, key: str) -> Entry | None:
         """The entry of the key, not to be changed; None if there is none."""
-        return self._entries.get(key)
+        return self.entries.get(key)
 
     def items(self) -> Iterator[tuple[str, Entry]]:
         """Every entry, the one touched longest ago first; not to be changed."""
-        return iter(self._entries.items())
+        return iter(self.entries.items())
 
     def put(self, key: str, entry: Entry) -> None:
         """The entry of the key, as the one touched last; it does not count as changed."""
-        put(self._entries, key, entry, self._most)
+        put(self.entries, key, entry, self._most)
         self.turn = next(_turns)
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything, in order."""
-        return [[key, self._said(entry)] for key, entry in self._entries.items()]
+        return [[key, self._said(entry)] for key, entry in self.entries.items()]
 
     def restore(self, state: list[Any]) -> None:  # Any: JSON values
         """Take over what ``state`` gave."""
-        self._entries = OrderedDict((str(key), self._read(said)) for key, said in state)
+        self.entries.clear()
+        self.entries.update((str(key), self._read(said)) for key, said in state)
         self.turn = next(_turns)
 
     def changes(self) -> list[Any]:  # Any: JSON values
@@ -119,7 +127,7 @@ class Memory(Generic[Entry]):
         """The same entries themselves."""
         touched, self._touched = self._touched, set()
         self.turn = next(_turns)
-        return tail(self._entries, touched or ())
+        return tail(self.entries, touched or ())
 
     def merge(self, changes: list[Any]) -> None:  # Any: JSON values
         """Take over what ``changes`` gave."""
@@ -127,7 +135,7 @@ class Memory(Generic[Entry]):
             self.put(str(key), self._read(said))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
 
 class Marked(Protocol):
@@ -144,7 +152,7 @@ class Marking(Memory[MarkedEntry]):
 
     def touched(self, key: str) -> MarkedEntry:
         """As ``of``, but once a turn it is enough."""
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is None or entry.turn != self.turn:
             entry = self.of(key)
             # The turn of afterwards: a new entry may begin one.

@@ -5,7 +5,7 @@ that ends, accounts and classes are looked up once and amounts that two views sa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -17,14 +17,9 @@ from hopwatch.declared.match import End
 from hopwatch.events import Finding, Flow, Heartbeat, Loss
 
 
-class Moved(msgspec.Struct, frozen=True, gc=False):
-    """``rows`` to ``bytes_back`` are what no other view of the connection has counted yet; times are packet time, clocks put right.
+class Alike(msgspec.Struct, frozen=True, gc=False):
+    """What windows share of which the very same is said."""
 
-    The ends say nothing of ports that nobody declared. Most windows are like one before them: the same is said of them, and they
-    share everything but ids, numbers, times, amounts and the order of several object sets. Such windows share their ``notes``.
-    """
-
-    flow: Flow
     verdict: str
     hop: str | None
     account: str | None
@@ -38,10 +33,17 @@ class Moved(msgspec.Struct, frozen=True, gc=False):
     client: End
     server: End
     classes: tuple[str, ...]
-    notes: dict[str, Any]  # Any: each question's own
-    """What questions have worked out of windows like this one, by their names: what follows from the declaration and from what such
-    windows share, and entries that they hold; what is remembered lies in memories alone."""
 
+
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """``rows`` to ``bytes_back`` are what no other view of the connection has counted yet; times are packet time, clocks put right.
+
+    The ends say nothing of ports that nobody declared. Most windows are like one before them: they share what is ``alike``, and everything
+    else but ids, numbers, times, amounts and the order of several object sets.
+    """
+
+    flow: Flow
+    alike: Alike
     start_ns: int
     end_ns: int
     rows: int
@@ -56,18 +58,60 @@ class Moved(msgspec.Struct, frozen=True, gc=False):
 
     def but(self, **changes: Any) -> "Moved":  # Any: fields of the window
         """The same with other fields; it is like no other window then."""
-        return replace(self, **{"notes": {}} | changes)
+        shared = {name: changes.pop(name) for name in Alike.__struct_fields__ if name in changes}
+        return replace(self, alike=replace(self.alike, **shared), **changes)
+
+    @property
+    def verdict(self) -> str:
+        """The first row of the table that applies."""
+        return self.alike.verdict
+
+    @property
+    def hop(self) -> str | None:
+        """The joined hop that it was judged by."""
+        return self.alike.hop
+
+    @property
+    def account(self) -> str | None:
+        """As declared if it is, else as seen; None where nobody could read it."""
+        return self.alike.account
+
+    @property
+    def declared(self) -> bool:
+        """Whether the account is in the file."""
+        return self.alike.declared
+
+    @property
+    def source(self) -> End:
+        """Where the data came from."""
+        return self.alike.source
+
+    @property
+    def destination(self) -> End:
+        """Where the data went."""
+        return self.alike.destination
+
+    @property
+    def client(self) -> End:
+        """Who dialled."""
+        return self.alike.client
+
+    @property
+    def server(self) -> End:
+        """Who was dialled."""
+        return self.alike.server
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of what moved."""
+        return self.alike.classes
 
     @property
     def under_ticket(self) -> bool:
-        """An exception or a calendar line loosens its hop at that time, or lets its account work."""
-        known: bool | None = self.notes.get("ticket")
-        if known is None:
-            # Windows like one another are charged to the same limits.
-            known = self.notes["ticket"] = (self.hop is None and self.verdict in ("declared", "declared-in-part")) or any(
-                one.key.startswith(("exception:", "calendar:")) for one in self.spent
-            )
-        return known
+        """An exception or a calendar line loosens its hop at that time, or lets its account work: so of all windows like it."""
+        return (self.hop is None and self.verdict in ("declared", "declared-in-part")) or any(
+            one.key.startswith(("exception:", "calendar:")) for one in self.spent
+        )
 
     @property
     def approved(self) -> bool:
@@ -85,6 +129,10 @@ class Moved(msgspec.Struct, frozen=True, gc=False):
         return self.account or "unread account"
 
 
+Look = Callable[[Moved], Sequence[Finding]]
+"""What is asked of a window."""
+
+
 class Question(ABC):
     """A detector of judged windows. What it remembers lies in ``memories``, so that keeping it needs no further word."""
 
@@ -94,17 +142,25 @@ class Question(ABC):
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """Everything remembered, by table."""
 
-    def concerns(self, moved: Moved) -> bool:
-        """Whether windows like this one can show anything, whatever is remembered: asked once for all of them."""
-        return True
+    def asked(self, moved: Moved) -> Look | None:
+        """What is asked of windows like this one, worked out once for all of them; None if they can show nothing, whatever is remembered.
 
-    def observe(self, moved: Moved) -> Sequence[Finding]:
-        """What the window shows."""
-        return self.look(moved) if self.concerns(moved) else ()
+        Most questions only say which windows concern them, and look at each by itself.
+        """
+        return self.look if self.concerns(moved) else None
+
+    def concerns(self, moved: Moved) -> bool:
+        """Whether windows like this one can show anything."""
+        return True
 
     def look(self, moved: Moved) -> Sequence[Finding]:
         """What a window shows that it concerns."""
         return ()
+
+    def observe(self, moved: Moved) -> Sequence[Finding]:
+        """What the window shows."""
+        look = self.asked(moved)
+        return () if look is None else look(moved)
 
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
         """An agent has said that it lives."""

@@ -5,7 +5,7 @@ from host to host, what fell silent. What it finds are findings of their own; th
 unchanged embedded and on Kafka, and neither reads a store, so that a recorded stream gives the same findings again.
 
 Windows of which the verdict said the very same are alike to the questions too, so that what follows from that alone is worked out
-once: the ends, which questions such a window concerns, and what each of them notes (``Moved.notes``).
+once: the ends, and what each question asks of such windows (``Question.asked``).
 """
 
 from collections import OrderedDict
@@ -27,7 +27,7 @@ from detectors.hygiene import Hygiene
 from detectors.inherited import Inherited
 from detectors.judgement import Judgement
 from detectors.lineage import Lineage
-from detectors.moved import Moved, Question
+from detectors.moved import Alike, Look, Moved, Question
 from detectors.offsite import shipped
 from detectors.secrets import Secrets
 from detectors.silence import Silence
@@ -35,10 +35,10 @@ from detectors.verdict import VerdictDetector
 from detectors.writeback import WriteBack
 from hopwatch.declared.match import Index
 from hopwatch.declared.model import Architecture
-from hopwatch.events import Event, Finding, Heartbeat, Loss
+from hopwatch.events import Event, Finding, Loss
 
 KINDS_MAX: Final = 16_384
-"""Kinds of windows whose notes are kept, some 3 kB each; the one that was met first is forgotten, and noted anew."""
+"""Kinds of windows of which it is known what is asked, some 3 kB each; the one that was met first is forgotten, and worked out anew."""
 
 
 def online(
@@ -93,42 +93,45 @@ class Online:
     def __init__(self, verdict: VerdictDetector, questions: Sequence[Question], inherited: Inherited | None = None) -> None:
         self.verdict = verdict
         self._inherited = inherited
+        self._copies = {} if inherited is None else inherited.memory.entries
         self.questions = tuple(questions)
         self._kinds: OrderedDict[tuple[int, str, str | None], _Kind] = OrderedDict()
         self._kinds_forgotten = 0
 
-    def observe(self, event: Event) -> list[Judgement | Finding]:
+    def observe(self, event: Event) -> Sequence[Judgement | Finding]:
         """The judgement of a flow, then what each question says of it."""
-        if isinstance(event, Heartbeat):
+        if event.kind == "heartbeat":
             self.verdict.observe(event)
             return [found for question in self.questions for found in question.lives(event)]
-        said: list[Judgement | Finding] = []
-        for judgement in self.verdict.observe(event):
-            said.append(judgement)
-            if not self.questions:
-                continue
+        judged = self.verdict.observe(event)
+        if not judged or not self.questions:
+            return judged
+        (judgement,) = judged
+        said: list[Judgement | Finding] = [judgement]
+        course = judgement.course
+        kind: _Kind | None = None if course is None else course.kind
+        if kind is None:
             kind = self._kind(judgement)
-            moved, asked = kind.moved(judgement), kind.asked
-            if asked is None or (self._inherited is not None and len(self._inherited.memory)):
-                learnt = moved if self._inherited is None else self._inherited.learn(moved)
-                if learnt is not moved:
-                    moved, asked = learnt, self._asked(learnt)
-                elif asked is None:
-                    asked = kind.asked = self._asked(moved)
-            for look in asked:
-                said += look(moved)
+        moved, asked = kind.moved(judgement), kind.asked
+        if asked is None or self._copies:
+            learnt = moved if self._inherited is None else self._inherited.learn(moved)
+            if learnt is not moved:
+                moved, asked = learnt, self._asked(learnt)
+            elif asked is None:
+                asked = kind.asked = self._asked(moved)
+        for look in asked:
+            found = look(moved)
+            if found:
+                said += found
         return said
 
     def shown(self, judgement: Judgement) -> Moved:
-        """The window as its questions see it, notes and all, but for what copies inherit."""
+        """The window as its questions see it, but for what copies inherit."""
         return self._kind(judgement).moved(judgement)
 
     def _kind(self, judgement: Judgement) -> "_Kind":
         """What the window shares with those like it."""
         course = judgement.course
-        if course is not None and course.kind is not None:
-            known: _Kind = course.kind
-            return known
         flow, index = judgement.flow, self.verdict.index
         if not judgement.kept or any([part.marks is not UNSET for part in flow.objects]):
             return _Kind(judgement, index)
@@ -145,9 +148,10 @@ class Online:
             course.kind = kind
         return kind
 
-    def _asked(self, moved: Moved) -> tuple[Callable[[Moved], Sequence[Finding]], ...]:
-        """Those whom windows like this one concern."""
-        return tuple([question.look for question in self.questions if question.concerns(moved)])
+    def _asked(self, moved: Moved) -> tuple[Look, ...]:
+        """What questions ask of windows like this one."""
+        looks = [question.asked(moved) for question in self.questions]
+        return tuple([look for look in looks if look is not None])
 
     def advance(self, now_ns: int) -> list[Judgement | Finding]:
         """What the passing of time shows."""
@@ -195,9 +199,9 @@ class Online:
 
 
 class _Kind:
-    """Windows of which the very same is said: how questions see them, and which questions they concern, None until that was asked."""
+    """Windows of which the very same is said: what they share, and what is asked of them, None until that was worked out."""
 
-    __slots__ = ("_outcome", "_said", "asked")
+    __slots__ = ("_outcome", "alike", "asked")
 
     def __init__(self, judgement: Judgement, index: Index) -> None:
         flow, outcome = judgement.flow, judgement.outcome
@@ -205,20 +209,17 @@ class _Kind:
         source, destination = index.place(flow.source), index.place(flow.destination)
         client, server = (source, destination) if judgement.up else (destination, source)
         declared = outcome.who in index.architecture.accounts
-        notes: dict[str, Any] = {}  # Any: each question's own
+        self.alike = Alike(outcome.verdict, outcome.hop, outcome.who, declared, source, destination, client, server, outcome.classes)
+        self.asked: tuple[Look, ...] | None = None
         self._outcome = outcome
-        # In the order of the fields: naming each would cost as much as a question does.
-        self._said = (
-            outcome.verdict, outcome.hop, outcome.who, declared, source, destination, client, server, outcome.classes, notes,
-        )  # fmt: skip
-        self.asked: tuple[Callable[[Moved], Sequence[Finding]], ...] | None = None
 
     def moved(self, judgement: Judgement) -> Moved:
         """The window as questions see it."""
-        flow, new, start_ns = judgement.flow, judgement.new, judgement.start_ns
+        flow, new = judgement.flow, judgement.new
+        # In the order of the fields: naming each would cost as much as a question does.
         return Moved(
-            flow, *self._said, start_ns, flow.end_ns + judgement.righted_ns, new["rows"], new["values"], new["messages"],
-            new["bytes"], new["back"], judgement.complete, judgement.spent,
+            flow, self.alike, judgement.start_ns, flow.end_ns + judgement.righted_ns,
+            new["rows"], new["values"], new["messages"], new["bytes"], new["back"], judgement.complete, judgement.spent,
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from msgspec import to_builtins
 
 from detectors.cases import Cases
 from detectors.memory import Held, Memory
-from detectors.moved import Moved, Question
+from detectors.moved import Look, Moved, Question
 from detectors.units import DAY_NS, MINUTE_NS, SECOND_NS
 from hopwatch.declared.model import Architecture, Hop
 from hopwatch.events import Declaration, Finding, Heartbeat, Loss, time_ns
@@ -86,14 +86,42 @@ class Use:
 
 
 @dataclass(slots=True)
-class _Note:
-    """What windows that one agent says of one pair of zones, and of one hop, share."""
+class _Heard:
+    """What is asked of windows that one agent says of one pair of zones, and of one hop."""
 
+    silence: "Silence"
     life: Held[Life]
     use: Held[Use] | None
     depth: Held[Depth] | None
     shallow: bool
     """It was seen less deep than the conduit promises."""
+
+    until_ns: int = 0
+    """The days of agent and conduit that are under way go on until then."""
+
+    def look(self, moved: Moved) -> Sequence[Finding]:
+        """Nothing is wrong about what is seen, but it may be seen too shallow."""
+        silence, agent, hop, conduit = self.silence, self.life, self.use, self.depth
+        at_ns, amount = moved.start_ns, moved.bytes + moved.bytes_back
+        found: Sequence[Finding] = ()
+        if at_ns >= self.until_ns or agent.turn != silence.agents.turn or (conduit is not None and conduit.turn != silence.conduits.turn):
+            found = silence.new_day(self, at_ns)
+        life = agent.entry
+        life.seen_bytes += amount
+        life.told = False
+        if at_ns > life.last_ns:
+            life.last_ns = at_ns
+        if hop is not None:
+            use = hop.entry if hop.turn == silence.hops.turn else silence.hops.again(hop)
+            use.watched_ns, use.told = 0, False
+            if at_ns > use.last_ns:
+                use.last_ns = at_ns
+        if conduit is not None:
+            depth = conduit.entry
+            depth.bytes += amount
+            if self.shallow:
+                depth.shallow += amount
+        return found
 
 
 class Silence(Question):
@@ -104,9 +132,9 @@ class Silence(Question):
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture
         self._cases = Cases(quoted)
-        self._agents: Memory[Life] = Memory(Life, to_builtins, lambda said: Life(**said), AGENTS_MAX)
-        self._conduits: Memory[Depth] = Memory(Depth, to_builtins, lambda said: Depth(**said))
-        self._hops: Memory[Use] = Memory(Use, to_builtins, lambda said: Use(**said))
+        self.agents: Memory[Life] = Memory(Life, to_builtins, lambda said: Life(**said), AGENTS_MAX)
+        self.conduits: Memory[Depth] = Memory(Depth, to_builtins, lambda said: Depth(**said))
+        self.hops: Memory[Use] = Memory(Use, to_builtins, lambda said: Use(**said))
         self._clock: Memory[list[int]] = Memory(lambda: [0], list, list, 2)
         self._unheard: Memory[list[int]] = Memory(lambda: [0], list, list)
         """By place, when it was said last that nobody watches it."""
@@ -121,57 +149,48 @@ class Silence(Question):
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
         """What was last heard, and the open findings."""
         return {
-            "agents": self._agents,
-            "conduits": self._conduits,
-            "hops": self._hops,
+            "agents": self.agents,
+            "conduits": self.conduits,
+            "hops": self.hops,
             "unheard": self._unheard,
             "clock": self._clock,
             "cases": self._cases.memory,
         }
 
-    def look(self, moved: Moved) -> Sequence[Finding]:
-        """Nothing is wrong about what is seen, but it may be seen too shallow."""
-        note: _Note = moved.notes.get(self.name) or self._note(moved)
-        amount, start_ns = moved.bytes + moved.bytes_back, moved.start_ns
-        agent = note.life
-        life = agent.entry if agent.turn == self._agents.turn else self._agents.again(agent)
-        found = self._alive(agent.key, life, start_ns, amount)
-        hop = note.use
-        if hop is not None:
-            use = hop.entry if hop.turn == self._hops.turn else self._hops.again(hop)
-            use.watched_ns, use.told = 0, False
-            use.last_ns = max(use.last_ns, start_ns)
-        conduit = note.depth
-        if conduit is not None:
-            depth = conduit.entry if conduit.turn == self._conduits.turn else self._conduits.again(conduit)
-            day = start_ns // DAY_NS
-            if day > depth.day:
-                found = [*found, *self._deep(conduit.key, depth, day, start_ns)]
-            depth.bytes += amount
-            if note.shallow:
-                depth.shallow += amount
-        return found
-
-    def _note(self, moved: Moved) -> _Note:
-        """What is the same for all windows like this one."""
+    def asked(self, moved: Moved) -> Look:
+        """Who says it, of which hop and through which conduit."""
         zones = moved.source.zone, moved.destination.zone
         conduit = self._zones.get(zones) or self._zones.get(zones[::-1])
-        use = None if moved.hop is None or moved.verdict == "expired" else self._hops.hold(moved.hop)
-        depth = None if conduit is None else self._conduits.hold(conduit)
+        use = None if moved.hop is None or moved.verdict == "expired" else self.hops.hold(moved.hop)
+        depth = None if conduit is None else self.conduits.hold(conduit)
         promised = 0 if conduit is None else _DEPTHS[self._architecture.conduits[conduit].sees]
         shallow = _DEPTHS[moved.flow.depth] < promised
-        note = moved.notes[self.name] = _Note(self._agents.hold(moved.flow.agent), use, depth, shallow)
-        return note
+        return _Heard(self, self.agents.hold(moved.flow.agent), use, depth, shallow).look
+
+    def new_day(self, heard: _Heard, at_ns: int) -> Sequence[Finding]:
+        """What the days show that are over at this time."""
+        agent, conduit = heard.life, heard.depth
+        life = agent.entry if agent.turn == self.agents.turn else self.agents.again(agent)
+        found, last_day = self._day(agent.key, life, at_ns // DAY_NS, at_ns), life.day
+        if conduit is not None:
+            depth = conduit.entry if conduit.turn == self.conduits.turn else self.conduits.again(conduit)
+            found = [*found, *self._deep(conduit.key, depth, at_ns // DAY_NS, at_ns)]
+            last_day = min(last_day, depth.day)
+        heard.until_ns = (last_day + 1) * DAY_NS
+        return found
 
     def lives(self, heartbeat: Heartbeat) -> Sequence[Finding]:
         """The agent is back, if it was silent."""
-        life = self._agents.of(heartbeat.agent)
-        life.beats = True
-        return self._alive(heartbeat.agent, life, time_ns(heartbeat.time), 0)
+        life = self.agents.of(heartbeat.agent)
+        at_ns = time_ns(heartbeat.time)
+        found = self._day(heartbeat.agent, life, at_ns // DAY_NS, at_ns)
+        life.beats, life.told = True, False
+        life.last_ns = max(life.last_ns, at_ns)
+        return found
 
     def blind(self, loss: Loss) -> None:
         """Count it with the agent; the day's end says whether it was much."""
-        life = self._agents.of(loss.agent)
+        life = self.agents.of(loss.agent)
         life.lost_bytes += loss.bytes
         life.lost_packets += loss.packets
 
@@ -196,27 +215,25 @@ class Silence(Question):
         passed_ns, clock[0] = now_ns - clock[0] if clock[0] else 0, now_ns
         return passed_ns
 
-    def _alive(self, agent: str, life: Life, at_ns: int, seen: int) -> Sequence[Finding]:
+    def _day(self, agent: str, life: Life, day: int, at_ns: int) -> Sequence[Finding]:
+        """What the agent's day shows if it is over; another begins."""
+        if day <= life.day:
+            return ()
         found: Sequence[Finding] = ()
-        day = at_ns // DAY_NS
-        if day > life.day:
-            lost = life.lost_bytes / max(1, life.lost_bytes + life.seen_bytes)
-            if life.day and life.lost_bytes >= BYTES_MIN and lost > LOSS_SHARE_MAX:
-                most, seen_lost = f"at most {LOSS_SHARE_MAX:.0%} of a day's bytes lost", f"{lost:.1%}: {life.lost_bytes} bytes"
-                seen_lost += f", {life.lost_packets} packets"
-                found = (self._said("loss", agent, life.day * DAY_NS, at_ns, "how_much", most, seen_lost),)
-            life.day, life.seen_bytes, life.lost_bytes, life.lost_packets = day, 0, 0, 0
-        life.seen_bytes += seen
-        life.told = False
-        life.last_ns = max(life.last_ns, at_ns)
+        lost = life.lost_bytes / max(1, life.lost_bytes + life.seen_bytes)
+        if life.day and life.lost_bytes >= BYTES_MIN and lost > LOSS_SHARE_MAX:
+            most, seen_lost = f"at most {LOSS_SHARE_MAX:.0%} of a day's bytes lost", f"{lost:.1%}: {life.lost_bytes} bytes"
+            seen_lost += f", {life.lost_packets} packets"
+            found = (self._said("loss", agent, life.day * DAY_NS, at_ns, "how_much", most, seen_lost),)
+        life.day, life.seen_bytes, life.lost_bytes, life.lost_packets = day, 0, 0, 0
         return found
 
     def _silent(self, now_ns: int) -> Iterator[Finding]:
         for agent in self._watched:
-            life = self._agents.known(agent)
+            life = self.agents.known(agent)
             if life is None or not life.beats or life.told or now_ns - life.last_ns <= AGENT_QUIET_S * SECOND_NS:
                 continue
-            self._agents.of(agent).told = True
+            self.agents.of(agent).told = True
             quiet_s = (now_ns - life.last_ns) // 10**9
             yield self._said(
                 "agent-silent", agent, life.last_ns, now_ns, "where", "a heartbeat every 10 s", f"none for {quiet_s} s", "high"
@@ -226,7 +243,7 @@ class Silence(Question):
         """Conduits whose agent has not been heard of, if it ever was: nothing that goes through them is seen."""
         began_ns = self._clock.of("began")[0]
         for place, agent in self._places.items():
-            life = self._agents.known(agent)
+            life = self.agents.known(agent)
             if life is not None and not life.beats:
                 continue
             last_ns = began_ns if life is None else life.last_ns
@@ -240,10 +257,10 @@ class Silence(Question):
     def _unused(self, name: str, hop: Hop, passed_ns: int, now_ns: int) -> Iterator[Finding]:
         """Only time in which the hop's agent lived counts as watched."""
         agent = self._architecture.conduits[hop.via].agent if hop.via is not None else hop.agent
-        life = None if agent is None else self._agents.known(agent)
+        life = None if agent is None else self.agents.known(agent)
         if life is None or now_ns - life.last_ns > AGENT_QUIET_S * SECOND_NS:
             return
-        use = self._hops.of(name)
+        use = self.hops.of(name)
         use.watched_ns += passed_ns
         if not use.told and use.watched_ns >= UNSEEN_DAYS * DAY_NS:
             use.told = True
@@ -253,7 +270,9 @@ class Silence(Question):
             )
 
     def _deep(self, conduit: str, depth: Depth, day: int, at_ns: int) -> Sequence[Finding]:
-        """What the day that is over shows; another begins."""
+        """What the conduit's day shows if it is over; another begins."""
+        if day <= depth.day:
+            return ()
         found: Sequence[Finding] = ()
         share = depth.shallow / max(1, depth.bytes)
         if depth.day and depth.shallow >= BYTES_MIN and share > BLIND_SHARE_MAX:

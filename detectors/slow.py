@@ -42,6 +42,9 @@ DAYS_MIN: Final = 14
 FORGET: Final = 0.25
 """Weight of the newest day in its weekday's mean."""
 
+QUARTER_S: Final = 900
+"""No timezone changes its offset, and so none its day, but on a quarter of an hour."""
+
 PAIRS_MAX: Final = 4_096
 """Pairs followed; the one that was silent longest is forgotten."""
 
@@ -88,11 +91,16 @@ class Slow:
 
     def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[More]:
         """Count bytes, ``excused`` if a ticket allows them; what the days that ended show is returned."""
-        return self.add_to(self.memory.hold(key), start_s, amount, excused=excused)
+        held = self.memory.hold(key)
+        found, _ = self.reach(held, start_s)
+        held.entry.bytes += amount
+        if excused:
+            held.entry.excused = True
+        return found
 
-    def add_to(self, held: Held[Days], start_s: int, amount: int, *, excused: bool = False) -> list[More]:
-        """The same of a pair at hand."""
-        day = self._day_of(start_s)
+    def reach(self, held: Held[Days], at_s: int) -> tuple[list[More], int]:
+        """What the days show that are over at this time, and until when it surely is no other day."""
+        day = self._day_of(at_s)
         pair = held.entry if held.turn == self.memory.turn else self.memory.again(held)
         found: list[More] = []
         if pair.day < day:
@@ -100,10 +108,7 @@ class Slow:
                 pair.day = pair.first_day = day
                 self._oldest = min(self._oldest, day)
             found = self._close(held.key, pair, day)
-        pair.bytes += amount
-        if excused:
-            pair.excused = True
-        return found
+        return found, (at_s // QUARTER_S + 1) * QUARTER_S
 
     def advance(self, now_s: int) -> list[More]:
         """Close the days that are over."""

@@ -139,6 +139,8 @@ class VerdictDetector:
         self._spent: list[Spent] = []
         """The limits that the window under way was charged to."""
         self._at = at
+        self._second, self._today = 0, self._day(0)
+        """Window after window is of the second of the one before."""
         # What peers spend of caps is kept apart: however many they are, they push no hop's budget out.
         self._budgets = Budgets(architecture.timezone)
         self._caps = Budgets(architecture.timezone)
@@ -163,7 +165,7 @@ class VerdictDetector:
         self._findings = Findings(quoted, offsite or shipped(), severities_of(architecture))
         self._declaration = quoted.model_dump() | {"edition": edition}
         self._alive: OrderedDict[str, int] = OrderedDict()
-        self._heard_last = ""
+        self._heard_last, self._heard_ns = "", 0
         self._agents_forgotten = 0
         self._agents_touched: set[str] | None = None
         self._losses = Losses()
@@ -237,7 +239,7 @@ class VerdictDetector:
         self._judges_again = len(self._earlier) > 0
         self._failovers.restore(state["failovers"])
         self._alive = OrderedDict((str(agent), int(at)) for agent, at in state["alive"])
-        self._heard_last = ""
+        self._heard_last, self._heard_ns = "", 0
         self._losses.restore(state["losses"])
         self.counted = dict(state["counted"])
 
@@ -263,7 +265,7 @@ class VerdictDetector:
                 table.merge(changes[name])
         for agent, at in changes.get("alive", ()):
             put(self._alive, str(agent), int(at), AGENTS_MAX)
-        self._heard_last = ""
+        self._heard_last, self._heard_ns = "", 0
         self._judges_again = len(self._earlier) > 0
         self._review_said = bool(changes["review_said"])
         self.counted = dict(changes["counted"])
@@ -322,7 +324,8 @@ class VerdictDetector:
         self._spent = []
         said_ns = flow.start_ns
         start_ns = self._clocks.right(flow.agent, said_ns) if self._clocks.ahead_ns else said_ns
-        self._lives(flow.agent, start_ns)
+        if start_ns > self._heard_ns or flow.agent != self._heard_last:
+            self._lives(flow.agent, start_ns)
         before = run.course
         if before is not None and (at_hand := before.connection).turn == self._views.memory.turn and before.key == flow.connection:
             connection = at_hand
@@ -338,7 +341,9 @@ class VerdictDetector:
             who = (flow.account, flow.application, flow.role)
         complete = flow.completeness.state in ("complete", "encrypted") and not (self._losses.spans and self._losses.cover(flow, said_ns))
         again = self._judges_again and self._earlier.has(flow)
-        day = self._day(start_ns)
+        if start_ns // SECOND_NS != self._second:
+            self._second, self._today = start_ns // SECOND_NS, self._day(start_ns)
+        day = self._today
         looks = self._keeps and not again
         says = said(flow, who, complete, day) if looks else None
         kept: Kept | None = None
@@ -356,7 +361,9 @@ class VerdictDetector:
         new = net = _NOTHING
         if not again:
             new, net = new_amounts(self._views, flow, connection, complete=complete, start_ns=start_ns, righted_ns=start_ns - said_ns)
-        if kept is not None and self._affords(kept, flow, new, start_ns):
+        if kept is not None and (
+            self._affords(kept, flow, new, start_ns) if kept.dues is None else self._pays(kept.dues, flow, new, start_ns)
+        ):
             self._kept.given_total += 1
             if before is None and says is not None:
                 before = run.course = Course(says, kept, flow.connection, connection)
@@ -489,8 +496,6 @@ class VerdictDetector:
 
     def _affords(self, kept: Kept, flow: Flow, new: dict[str, int], start_ns: int) -> bool:
         """Charge what was charged then, if every limit that was asked for is wide enough for this window too."""
-        if kept.dues is not None:
-            return self._pays(kept.dues, flow, new, start_ns)
         due: list[tuple[Allowance, int]] = []
         pending: dict[str, int] = {}
         left = dict(new)
@@ -511,16 +516,14 @@ class VerdictDetector:
 
     def _pays(self, dues: tuple[Due, ...], flow: Flow, new: dict[str, int], start_ns: int) -> bool:
         """The same where each limit is asked for and charged once."""
-        budgets, amounts = self._budgets, []
-        for claim, most, part, counts, _ in dues:
+        budgets, due = self._budgets, []
+        for claim, most, part, counts, name in dues:
             amount = portion_of(flow, part, counts, new, new)
             if budgets.used(claim, start_ns) + amount > most:
                 return False
-            amounts.append(amount)
-        self._spent = [
-            Spent(due.claim.key, due.claim.limit, due.name, budgets.pay(due.claim, amount))
-            for due, amount in zip(dues, amounts, strict=True)
-        ]
+            due.append((claim, name, amount))
+        for claim, name, amount in due:
+            self._spent.append(Spent(claim.key, claim.limit, name, budgets.pay(claim, amount)))
         return True
 
     def _spend(self, one: Allowance, start_ns: int, amount: int) -> None:
@@ -768,12 +771,11 @@ class VerdictDetector:
 
     def _lives(self, agent: str, at_ns: int) -> None:
         known_ns = self._alive.get(agent)
-        if agent == self._heard_last and known_ns is not None and known_ns >= at_ns:
-            return
         self._heard_last = agent
+        self._heard_ns = at_ns if known_ns is None else max(at_ns, known_ns)
         if self._agents_touched is not None:
             self._agents_touched.add(agent)
-        self._alive[agent] = at_ns if known_ns is None else max(at_ns, known_ns)
+        self._alive[agent] = self._heard_ns
         self._alive.move_to_end(agent)
         if len(self._alive) > AGENTS_MAX:
             self._alive.popitem(last=False)

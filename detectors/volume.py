@@ -119,7 +119,7 @@ class Rare:
 
 
 class Volumes:
-    """Every pair by its key. Slots are closed by ``add`` and ``advance`` in the order of time; late bytes count in the slot under way."""
+    """Every pair by its key. Slots are closed by ``reach`` and ``advance`` in the order of time; late bytes count in the slot under way."""
 
     def __init__(self, timezone: ZoneInfo) -> None:
         self._hour = lru_cache(maxsize=4_096)(partial(_hour, timezone=timezone))
@@ -129,11 +129,16 @@ class Volumes:
 
     def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[Rare]:
         """Count bytes; what an ended slot shows is returned."""
-        return self.add_to(self.memory.hold(key), start_s, amount, excused=excused)
+        held = self.memory.hold(key)
+        found, _ = self.reach(held, start_s)
+        held.entry.bytes += amount
+        if excused:
+            held.entry.excused = True
+        return found
 
-    def add_to(self, held: Held[Pair], start_s: int, amount: int, *, excused: bool = False) -> list[Rare]:
-        """The same of a pair at hand."""
-        slot = start_s // SLOT_S
+    def reach(self, held: Held[Pair], at_s: int) -> tuple[list[Rare], int]:
+        """What the slots show that are over at this time, and until when the next one goes on."""
+        slot = at_s // SLOT_S
         pair = held.entry if held.turn == self.memory.turn else self.memory.again(held)
         found: list[Rare] = []
         if pair.slot < slot:
@@ -141,10 +146,7 @@ class Volumes:
                 pair.slot = pair.first_slot = slot
                 self._oldest = min(self._oldest, slot)
             found = self._close(held.key, pair, slot)
-        pair.bytes += amount
-        if excused:
-            pair.excused = True
-        return found
+        return found, (pair.slot + 1) * SLOT_S
 
     def advance(self, now_s: int) -> list[Rare]:
         """Close the slots that are over."""

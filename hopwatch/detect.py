@@ -33,7 +33,7 @@ from hopwatch.declared.rows import rows
 from hopwatch.editions import Declarations, Edition, Editions
 from hopwatch.engine import Detector, Engine, SnapshotError
 from hopwatch.engine.order import Order
-from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, dump
+from hopwatch.events import Event, EventError, Finding, Flow, Heartbeat, Loss, line_of
 from hopwatch.figures import DETECTING, JudgingFigures, Tally
 from hopwatch.lines import reader
 from hopwatch.store import StoreError, StoreFull
@@ -219,7 +219,7 @@ class Detecting:
         """Nothing else is asked of the database before it has ended (``_settle``)."""
         self._outgoing: dict[int, _Outgoing] = {}
         self._arrived: list[int] = []
-        self._unsent: deque[tuple[int, bytes]] = deque()
+        self._unsent: deque[tuple[int, str, str, bytes]] = deque()
         self._rejecting = 0
         self._undeclared: Counter[str] = Counter()
         self._undeclared_said: Counter[str] = Counter()
@@ -427,7 +427,8 @@ class Detecting:
                 share.plants[plant] = self._remembered(share, edition, memory)
                 share.moved = share.moved or share.plants[plant].moved
         for place, lines in self._progress.outbox(number):
-            self._out(number, place, lines)
+            said = [(json.loads(line), line) for line in lines]
+            self._out(number, place, [(event["plant"], event["event_id"], line) for event, line in said])
         self._shares[number] = share
         self.counters["claims"] += 1
 
@@ -618,7 +619,8 @@ class Detecting:
             one.tally.into(self.figures)
             if held:
                 if step.findings:
-                    self._out(number, kept.outbox[number], [said.line for said in step.findings])
+                    told = [(one.event["plant"], one.event["event_id"], one.line) for one in step.findings]
+                    self._out(number, kept.outbox[number], told)
                 self._subscriber.commit({Partition(topic, number): offset for topic, offset in step.offsets.items()})
         self._tell_undeclared()
 
@@ -638,7 +640,7 @@ class Detecting:
     def _step(self, share: _Share) -> Step:
         step = Step(share.number, share.epoch, share.offsets(), share.order.next_numbers())
         step.judged = share.judged
-        step.findings = [Said(dump(finding), finding.model_dump()) for finding in share.findings.values()]
+        step.findings = [Said(line_of(event), event) for event in (finding.model_dump() for finding in share.findings.values())]
         snapshots, changes = {}, {}
         for name, plant in share.plants.items():
             if plant.whole or self._progress.wants_snapshot(share.number, name):
@@ -670,16 +672,16 @@ class Detecting:
 
     # The bus
 
-    def _out(self, number: int, place: int, lines: Sequence[bytes]) -> None:
-        self._outgoing[place] = _Outgoing(number, len(lines))
-        self._unsent.extend((place, line) for line in lines)
+    def _out(self, number: int, place: int, told: Sequence[tuple[str, str, bytes]]) -> None:
+        """Findings are on their way to the bus: the plant, the id and the line of each."""
+        self._outgoing[place] = _Outgoing(number, len(told))
+        self._unsent.extend((place, *one) for one in told)
 
     def _send(self) -> None:
         """Findings to the bus, as many as it takes; what it has taken leaves the outbox with the next transaction."""
         while self._unsent:
-            place, line = self._unsent[0]
-            said = json.loads(line)
-            if not self._publisher.send("finding", said["plant"], said["event_id"], line, (place, line)):
+            place, plant, event_id, line = self._unsent[0]
+            if not self._publisher.send("finding", plant, event_id, line, (place, line)):
                 break
             self._unsent.popleft()
         self._reported(self._publisher.poll(0))

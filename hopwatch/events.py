@@ -552,7 +552,12 @@ def _judged(line: bytes | str) -> Event:
 def dump(event: Event) -> bytes:
     """The event as one line of JSON without the line end: equal events give equal bytes."""
     # mode="json" would stringify what it does not know; events hold JSON only, so python mode shows a mistake instead.
-    return json.dumps(event.model_dump(), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return line_of(event.model_dump())
+
+
+def line_of(event: dict[str, Any]) -> bytes:  # Any: JSON values, as ``model_dump`` gives them.
+    """The same of an event as a dictionary."""
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def schema() -> dict[str, Any]:  # Any: a JSON Schema document

@@ -35,6 +35,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from confluent_kafka import (
@@ -459,15 +460,14 @@ class Publisher(Generic[T]):
         self._retries = sum(int(broker.get("txretries", 0)) for broker in said.get("brokers", {}).values())
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """One message as it lies in its partition; the value is whatever somebody wrote there."""
 
     partition: Partition
     offset: int
     key: bytes
     value: bytes
-    message: Message = field(repr=False)
+    message: Message
 
     @property
     def kind(self) -> str | None:
@@ -849,10 +849,14 @@ def _gathered(consumer: Consumer, timeout_s: float, limit: int) -> list[Message]
     return messages
 
 
+_partition = lru_cache(maxsize=4_096)(Partition)
+"""Millions of messages lie in a few dozen partitions."""
+
+
 def _received(message: Message) -> Received:
     topic, number, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None and number is not None and offset is not None, "a message without an error has a place"
-    return Received(Partition(topic, number), offset, message.key() or b"", message.value() or b"", message)
+    return Received(_partition(topic, number), offset, message.key() or b"", message.value() or b"", message)
 
 
 def _told(before: str | None, error: KafkaError) -> str:

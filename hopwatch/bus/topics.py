@@ -101,6 +101,7 @@ def topic_name(kind: str, prefix: str = "") -> str:
     return f"{prefix}{TOPICS[kind].name}"
 
 
+@lru_cache(maxsize=256)
 def kind_of(topic: str) -> str | None:
     """The kind of event in a topic, whatever its prefix; None if it is none of ours."""
     match = re.search(r"hopwatch\.([a-z]+)\.v1$", topic)

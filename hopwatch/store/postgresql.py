@@ -424,8 +424,13 @@ def make_day(db: Connection, table: str, column: str, day: str, today: date) -> 
         db.execute(sql.SQL("ALTER TABLE {whole} ATTACH PARTITION {part} FOR VALUES FROM ({first}) TO ({last})").format(**names))
 
 
-def rows_of(hiding: Hiding, events: Iterable[Said], tables: Iterable[str] = (*EVENTS, "findings")) -> dict[str, list[Row]]:
+def rows_of(
+    hiding: Hiding, events: Iterable[Said], tables: Iterable[str] = (*EVENTS, "findings"), *, own: bool = False
+) -> dict[str, list[Row]]:
     """The events as rows of their tables, names of persons hidden.
+
+    ``own``: the lines were made here and say what their events say and nothing else (no name twice, RFC 8259, 4), so that the line of
+    an event in which nothing had to be hidden is kept as it is.
 
     Raises:
         StoreRefused: an event lacks what a column needs.
@@ -434,8 +439,9 @@ def rows_of(hiding: Hiding, events: Iterable[Said], tables: Iterable[str] = (*EV
     for said in events:
         event = said.event
         try:
-            if hiding.hides(event):
-                event = hiding.rewritten(event)
+            shown = hiding.rewritten(event) if hiding.hides(event) else event
+            if shown is not event and not (own and shown == event):
+                event = shown
                 whole = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
             else:
                 whole = said.line.decode()

@@ -175,7 +175,7 @@ class Progress(Connected):
             StoreRefused: something in the findings cannot be kept.
         """
         listed = [step for step in steps if step.listed]
-        rows = {step.number: rows_of(self._hiding, step.findings, ("finding_events", "findings")) for step in listed}
+        rows = {step.number: rows_of(self._hiding, step.findings, ("finding_events", "findings"), own=True) for step in listed}
         told = {step.number: self._outcomes.told(step.judged) for step in listed}
         grown: dict[tuple[int, str], _Grown] = {}
         with spoken():

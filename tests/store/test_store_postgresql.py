@@ -145,7 +145,7 @@ def test_what_means_something_to_copy_is_kept_as_it_was(postgres: str) -> None:
     clear.declare("north", lambda account: True)
     store = PostgresStore(postgres, clear, today=lambda: TODAY)
     events = [flow(n, account=account) for n, account in enumerate(accounts)]
-    spread = [Said(said.line.replace(b",", b",\n\t\r", 1), said.event) for said in events]
+    spread = [Said(said.line.replace(b",", b",\n\t\r", n % 2), said.event) for n, said in enumerate(events)]
     assert store.add(spread) == len(accounts)
     store.close()
     found = rows(postgres, "SELECT account, event FROM flows ORDER BY sequence")

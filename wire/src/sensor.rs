@@ -13,7 +13,7 @@ use crate::pairs::{Answered, Ends, Pairs};
 use crate::protocols::{self, Decoder, HEAD_BYTES_MAX, Heads, Options, Protocol, Recognition, UNDECIDED_BYTES_MAX};
 use crate::quality::Quality;
 use crate::slow::{At, Handed, Line, Outlet};
-use crate::soon::soon;
+use crate::soon::{soon, soon_lines};
 use crate::source::{FRAMES_MAX, Frame};
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
@@ -114,6 +114,7 @@ pub struct SensorCounters {
 
 /// Context, protocol and both ends, the lower one first. In words: it is hashed and compared for every packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 struct Key {
     /// Addresses, of IPv6 ones the lower halves.
     low: u64,
@@ -127,15 +128,16 @@ struct Key {
 }
 
 impl Hash for Key {
-    /// Three words for IPv4.
+    /// Two words for IPv4, whose addresses are halves of one.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.low);
-        state.write_u64(self.high);
-        state.write_u64(self.ports ^ self.kind.rotate_right(16));
-        if self.kind & Self::IPV6 != 0 {
-            state.write_u64(self.upper[0]);
-            state.write_u64(self.upper[1]);
+        let about = self.ports ^ self.kind.rotate_right(16);
+        if self.kind & Self::IPV6 == 0 {
+            state.write_u64(self.low << 32 | self.high);
+            state.write_u64(about);
+        } else {
+            let [low, high] = self.upper;
+            [self.low, self.high, about, low, high].into_iter().for_each(|word| state.write_u64(word));
         }
     }
 }
@@ -160,11 +162,13 @@ impl Key {
     /// That of a plain packet, and whether its sender is the lower end.
     #[inline]
     fn of_plain(packet: &Plain<'_>, context: u32) -> (PlainKey, bool) {
-        let source = (packet.source, packet.source_port);
-        let destination = (packet.destination, packet.destination_port);
-        let is_low = source <= destination;
-        let (low, high) = if is_low { (source, destination) } else { (destination, source) };
-        (PlainKey { low: low.0, high: high.0, ports: Self::ports(low.1, high.1, context) }, is_low)
+        // As one number each: which is lower changes with every packet, and no processor foresees that.
+        let end = |address: u32, port: u16| u64::from(address) << 16 | u64::from(port);
+        let source = end(packet.source, packet.source_port);
+        let destination = end(packet.destination, packet.destination_port);
+        let (low, high) = (source.min(destination), source.max(destination));
+        let ports = Self::ports(low as u16, high as u16, context);
+        (PlainKey { low: (low >> 16) as u32, high: (high >> 16) as u32, ports }, source <= destination)
     }
 
     #[inline]
@@ -228,6 +232,9 @@ impl From<PlainKey> for Key {
         Self { low: key.low.into(), high: key.high.into(), ports: key.ports, kind: TCP_NUMBER.into(), upper: [0; 2] }
     }
 }
+
+/// Of them a segment in the midst of a stream has but one, the acknowledgement.
+const BARE: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
 
 /// What is known of a plain packet before it is its turn.
 struct Ahead<'a> {
@@ -313,25 +320,18 @@ impl About {
 /// Marks the ordinal of a connection that a plug-in read up to some place.
 const TAKEN_BACK: u64 = 1 << 63;
 
-/// What a connection carries: everything but the transport's own state.
+/// What a connection carries: everything but the transport's own state. What its next segment needs stands first, in two lines
+/// of the cache.
+#[repr(C)]
 struct Application {
-    key: Key,
+    state: State,
+    window: Option<u32>,
     packets: [u64; 2],
     stream_bytes: [u64; 2],
-    state: State,
-    /// At how many stream bytes its decoder is asked again what it holds, and what it held when it was asked last.
+    /// At how many stream bytes its decoder is asked again what it holds.
     weighed_at: u64,
-    decoder_bytes: usize,
-    first_ns: i64,
-    /// Not 0 where ends and first time do not tell it from another connection.
-    ordinal: u64,
-    loss: Option<Box<Gaps>>,
-    shown: Option<Box<Shown>>,
-    /// The last protocol that recognised it.
-    protocol: Option<&'static Protocol>,
-    window: Option<u32>,
+    last_ns: i64,
     tap: u32,
-    errors: u32,
     recognitions: u8,
     /// Which end is the protocol's client: the opener, until the protocol says otherwise.
     client: u8,
@@ -349,6 +349,17 @@ struct Application {
     facts: bool,
     lost: bool,
     settled: bool,
+    key: Key,
+    /// What its decoder held when it was asked last.
+    decoder_bytes: usize,
+    first_ns: i64,
+    /// Not 0 where ends and first time do not tell it from another connection.
+    ordinal: u64,
+    loss: Option<Box<Gaps>>,
+    shown: Option<Box<Shown>>,
+    /// The last protocol that recognised it.
+    protocol: Option<&'static Protocol>,
+    errors: u32,
 }
 
 /// What `hopwatch inspect` shows of a connection.
@@ -367,13 +378,13 @@ struct Gaps {
     flows: BTreeSet<String>,
 }
 
-/// Lies in one table with all others: what it does not need yet is a pointer, what others have too a number.
-#[repr(align(64))]
+/// Lies in one table with all others: what it does not need yet is a pointer, what others have too a number. What the next
+/// segment needs stands first.
+#[repr(C, align(64))]
 struct Connection {
     streams: [Stream; 2],
-    application: Application,
     payload_bytes: [u64; 2],
-    last_ns: i64,
+    application: Application,
     generation: u64,
     initial: [Option<u32>; 2],
     copied: Option<Box<Copied>>,
@@ -383,6 +394,9 @@ struct Connection {
     lossy: bool,
     closing: bool,
 }
+
+/// Lines of the cache that the next segment of a connection needs.
+const NEXT_LINES: usize = 3;
 
 /// What a mirror showed again of a connection.
 #[derive(Default)]
@@ -540,7 +554,7 @@ impl Sensor {
         let end = usize::from((ends[0] <= ends[1]) != connection.application.first_is_low);
         let answers = connection.initial[1 - end].is_some_and(|initial| tcp.acknowledgment == initial.wrapping_add(1));
         if answers && connection.initial[end].is_none_or(|initial| initial == tcp.sequence) {
-            connection.last_ns = connection.last_ns.max(frame.time_ns);
+            connection.application.last_ns = connection.application.last_ns.max(frame.time_ns);
         }
     }
 
@@ -570,7 +584,8 @@ impl Sensor {
         for ahead in all.iter_mut().flatten() {
             ahead.index = self.guess(ahead.hash);
             if let Some(connection) = self.connections.get(ahead.index as usize) {
-                soon(connection);
+                let is_next = ahead.flags.0 & BARE == TcpFlags::ACK;
+                soon_lines(connection, if is_next { NEXT_LINES } else { usize::MAX });
             }
         }
         for ahead in all.iter().flatten() {
@@ -628,7 +643,6 @@ impl Sensor {
     /// [`Sensor::tcp`] does with one, and nothing of what it need not. False: it is something else, and nothing was done.
     #[inline]
     fn straight(&mut self, index: usize, ahead: &Ahead<'_>, time_ns: i64) -> bool {
-        const BARE: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return false };
         let end = usize::from(ahead.is_low != connection.application.first_is_low);
         let [first, second] = &mut connection.streams;
@@ -644,7 +658,7 @@ impl Sensor {
         self.copies.belongs(index);
         let length = ahead.payload.len();
         stream.pass(length as u32);
-        connection.last_ns = connection.last_ns.max(time_ns);
+        connection.application.last_ns = connection.application.last_ns.max(time_ns);
         connection.payload_bytes[end] += length as u64;
         connection.application.straight(&mut self.windows, &self.about, end, ahead.payload, time_ns);
         if connection.application.is_to_weigh() {
@@ -935,7 +949,7 @@ impl Sensor {
                 old.streams[own] = stream;
             }
         }
-        old.last_ns = old.last_ns.max(young.last_ns);
+        old.application.last_ns = old.application.last_ns.max(young.application.last_ns);
         let (application, other) = (&mut old.application, young.application);
         application.heard |= other.heard;
         if application.opener.is_none() && application.window.is_none() {
@@ -969,7 +983,7 @@ impl Sensor {
             self.pair(packet.context, ends, tcp, index, end);
         }
         let connection = self.connections[index].as_mut().expect("found");
-        connection.last_ns = connection.last_ns.max(time_ns);
+        connection.application.last_ns = connection.application.last_ns.max(time_ns);
         connection.application.packets[end] += 1;
         connection.payload_bytes[end] += u64::from(tcp.payload_bytes);
         let application = &mut connection.application;
@@ -1101,7 +1115,7 @@ impl Sensor {
 
     fn datagram(&mut self, index: usize, end: usize, payload: &[u8], payload_bytes: u32, cut: u32, time_ns: i64) {
         let connection = self.connections[index].as_mut().expect("found");
-        connection.last_ns = connection.last_ns.max(time_ns);
+        connection.application.last_ns = connection.application.last_ns.max(time_ns);
         connection.application.packets[end] += 1;
         connection.payload_bytes[end] += u64::from(payload_bytes);
         let application = &mut connection.application;
@@ -1157,6 +1171,7 @@ impl Sensor {
             state: if registry(protocol).is_empty() { State::Opaque } else { State::Undecided(None) },
             weighed_at: 1,
             decoder_bytes: 0,
+            last_ns: time_ns,
             first_ns: time_ns,
             ordinal: 0,
             loss: None,
@@ -1183,7 +1198,6 @@ impl Sensor {
             streams: Default::default(),
             application,
             payload_bytes: [0; 2],
-            last_ns: time_ns,
             generation: self.generation,
             initial: [None; 2],
             copied: None,
@@ -1299,7 +1313,7 @@ impl Sensor {
             } else {
                 IDLE_TCP_NS
             };
-            now_ns.saturating_sub(c.last_ns) > allowed_ns
+            now_ns.saturating_sub(c.application.last_ns) > allowed_ns
         };
         let mut over: Vec<_> =
             self.connections.iter().enumerate().filter_map(|(i, c)| c.as_ref().filter(|c| silent(c)).map(|c| (c.generation, i))).collect();
@@ -1311,8 +1325,9 @@ impl Sensor {
 
     fn evict(&mut self, most: usize) {
         // Whoever only knocks goes first, however fresh: a flood of SYNs must not cost a connection that carries data.
-        let age =
-            |(index, c): (usize, &Option<Connection>)| c.as_ref().map(|c| (c.payload_bytes != [0; 2], c.last_ns, c.generation, index));
+        let age = |(index, c): (usize, &Option<Connection>)| {
+            c.as_ref().map(|c| (c.payload_bytes != [0; 2], c.application.last_ns, c.generation, index))
+        };
         let mut ages: Vec<_> = self.connections.iter().enumerate().filter_map(age).collect();
         ages.sort_unstable();
         for &(with_data, _, _, index) in ages.iter().take((most / 16).max(1)) {
@@ -1325,7 +1340,7 @@ impl Sensor {
     /// Emits what is open of a connection; it stays known, so that stragglers do not look like a new one.
     fn settle(&mut self, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else { return };
-        let last_ns = connection.last_ns;
+        let last_ns = connection.application.last_ns;
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
         self.held_bytes -= held;
         // The last packets of a connection that was joined at its end tell nothing.
@@ -1350,7 +1365,8 @@ impl Sensor {
     fn remove(&mut self, index: usize) {
         self.settle(index);
         let Some(mut connection) = self.connections[index].take() else { return };
-        connection.application.close(&mut self.windows, connection.last_ns);
+        let last_ns = connection.application.last_ns;
+        connection.application.close(&mut self.windows, last_ns);
         self.forget(index, &connection);
         let application = &connection.application;
         if connection.application.key.protocol() == 6 && (application.one_sided || !connection.application.packets.contains(&0)) {
@@ -1906,7 +1922,7 @@ fn conversation(connection: &Connection, about: &About) -> Vec<u8> {
         "transport": &*about.transport(application.key.protocol()),
         "a": a.address, "a_port": a.port, "b": b.address, "b_port": b.port,
         "opened_by": application.opener.map(|second| if second { "b" } else { "a" }),
-        "start": rfc3339(application.first_ns), "end": rfc3339(connection.last_ns),
+        "start": rfc3339(application.first_ns), "end": rfc3339(connection.application.last_ns),
         // Every packet of the capture; of them, copies.
         "packets_ab": connection.application.packets[0] + copies[0], "packets_ba": connection.application.packets[1] + copies[1],
         "copies_ab": copies[0], "copies_ba": copies[1],
@@ -1927,9 +1943,16 @@ fn conversation(connection: &Connection, about: &About) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::mem::offset_of;
 
     #[test]
     fn a_connection_without_trouble_takes_five_lines_of_the_cache_beside_its_decoder() {
         assert_eq!(size_of::<Option<Connection>>(), 5 * 64);
+    }
+
+    #[test]
+    fn what_the_next_segment_needs_of_a_connection_stands_in_its_first_lines() {
+        let key = offset_of!(Connection, application) + offset_of!(Application, key);
+        assert!(key + offset_of!(Key, upper) <= NEXT_LINES * 64);
     }
 }

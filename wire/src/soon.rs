@@ -14,6 +14,12 @@ pub fn soon<T: ?Sized>(value: &T) {
     lines(value, LINES_MAX);
 }
 
+/// Asks for the first lines of a value, at most so many.
+#[inline]
+pub fn soon_lines<T: ?Sized>(value: &T, most: usize) {
+    lines(value, most.min(LINES_MAX));
+}
+
 /// Asks for the beginning of a value.
 #[inline]
 pub fn soon_first<T: ?Sized>(value: &T) {

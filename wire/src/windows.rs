@@ -11,7 +11,7 @@
 //! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
 
 use crate::protocols::Shared;
-use crate::soon::{soon, soon_first};
+use crate::soon::{soon_first, soon_lines};
 use crate::table::Map;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -474,36 +474,43 @@ impl Sets {
     }
 }
 
+/// What each count changes stands first.
+#[repr(C)]
 struct Open {
-    start_ns: i64,
     end_ns: i64,
-    sets: Sets,
-    counts: Counts,
     bytes: u64,
     bytes_back: u64,
     packets: u64,
-    lost_bytes: u64,
     estimated: bool,
     /// Something moved that nobody counted.
     uncounted: bool,
+    counts: Counts,
+    sets: Sets,
+    start_ns: i64,
+    lost_bytes: u64,
 }
 
+/// What a count looks at stands first.
+#[repr(C)]
 struct Flow {
+    /// Distinguishes a window from the one before it in the queue of deadlines.
+    epoch: u32,
     operation: Operation,
     from: Side,
-    identity: Arc<Named>,
+    open: Option<Open>,
     /// Stands for the identity's key: equal numbers, equal keys.
     key: u32,
+    identity: Arc<Named>,
     id: [u8; 16],
     sequence: u64,
     /// Of the windows that have ended.
     totals: Counts,
     total_bytes: u64,
     total_bytes_back: u64,
-    open: Option<Open>,
-    /// Distinguishes a window from the one before it in the queue of deadlines.
-    epoch: u32,
 }
+
+/// Lines of the cache, at the most, in which what a count needs of a flow lies.
+const COUNTED_LINES: usize = 3;
 
 /// A protection as it is written.
 struct Protected {
@@ -568,8 +575,9 @@ impl Connection {
         let Some(flow) = self.flows.get_mut(usize::from(place.flow)) else { return false };
         let Some(window) = flow.open.as_mut().filter(|_| flow.epoch == place.epoch) else { return false };
         let pending = &mut self.pending[sender as usize];
-        // What makes the window full takes the long way; so does a claim beyond what arrived.
-        let full = window.counts.rows + counts.rows >= ROWS_MAX || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
+        // What makes the window full takes the long way; so does a claim beyond what arrived. It is open, so it has fewer rows.
+        let full =
+            (counts.rows != 0 && window.counts.rows + counts.rows >= ROWS_MAX) || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
         if full || bytes > *pending {
             return false;
         }
@@ -730,7 +738,7 @@ impl Windows {
         if !flows {
             soon_first(place);
         } else if let Some(flow) = place.as_ref().and_then(|connection| connection.flows.get(connection.last as usize)) {
-            soon(flow);
+            soon_lines(flow, COUNTED_LINES);
         }
     }
 
@@ -1092,12 +1100,11 @@ impl Recorder<'_> {
         connection.add_here(Part { place, bytes, counts }, sender, self.time_ns)
     }
 
-    /// The same for several parts of one message, in their order; how many were added, from the first on.
-    #[inline]
-    pub(crate) fn add_each<M>(&mut self, sender: Side, parts: &[(M, Part)]) -> usize {
-        let Some(Some(connection)) = self.windows.connections.get_mut(self.connection) else { return 0 };
-        let time_ns = self.time_ns;
-        parts.iter().take_while(|(_, part)| connection.add_here(*part, sender, time_ns)).count()
+    /// The same for one part of several that a message has: what it does not count costs nothing.
+    #[inline(always)]
+    pub(crate) fn add_part(&mut self, part: Part, sender: Side) -> bool {
+        let Some(Some(connection)) = self.windows.connections.get_mut(self.connection) else { return false };
+        connection.add_here(part, sender, self.time_ns)
     }
 
     fn add_elsewhere(&mut self, movement: &Movement, place: &mut Place, sender: Side, bytes: u64, counts: Counts) {

@@ -123,20 +123,17 @@ impl Postgresql {
                 return None;
             }
             if parses {
-                self.keep(false, b"", id);
+                self.exchange(false, id);
             }
-            self.keep(true, b"", id);
+            self.exchange(true, id);
         }
         self.now_ns = out.time_ns;
         self.round = Some(Round { id, parses, describes: described.is_some() });
         let asked = (bytes.len() - SYNC.len()) as u64;
         let counts = Counts::messages(u64::from(!late));
         let [at_request, _, at_session] = self.entries.places(id);
-        let parts = [
-            (self.entries.request(id), Part { place: at_request, bytes: asked, counts }),
-            (Move::CONNECT, Part { place: at_session, bytes: SYNC.len() as u64, counts: Counts::ZERO }),
-        ];
-        self.tell(&parts, CLIENT, out);
+        self.tell(self.entries.request(id), Part { place: at_request, bytes: asked, counts }, CLIENT, out);
+        self.tell(Move::CONNECT, Part { place: at_session, bytes: SYNC.len() as u64, counts: Counts::ZERO }, CLIENT, out);
         Some(())
     }
 
@@ -207,35 +204,37 @@ impl Postgresql {
             (false, true) => Place::default(),
             (false, false) => at_request,
         };
-        let is_apart = request != whole;
-        if is_apart {
+        if request != whole {
             told -= asked;
+            self.tell(request, Part { place: at_request, bytes: asked as u64, counts: Counts::ZERO }, SERVER, out);
         }
-        let parts = [
-            (request, Part { place: at_request, bytes: asked as u64, counts: Counts::ZERO }),
-            (whole, Part { place: at_whole, bytes: told as u64, counts }),
-            (Move::CONNECT, Part { place: at_session, bytes: after.len() as u64, counts: Counts::ZERO }),
-        ];
-        let mut parts = &parts[usize::from(!is_apart)..];
-        if self.settings.is_some() || self.mark.is_set {
-            // The end of the transaction may change who the rest is told of.
-            let (before, rest) = parts.split_at(parts.len() - 1);
-            self.tell(before, SERVER, out);
-            parts = rest;
-        }
+        self.tell(whole, Part { place: at_whole, bytes: told as u64, counts }, SERVER, out);
+        // The end of the transaction may change who the rest is told of.
         self.transaction(status, out);
         if self.mark.is_set {
             self.end_mark(out);
         }
-        self.tell(parts, SERVER, out);
+        self.tell(Move::CONNECT, Part { place: at_session, bytes: after.len() as u64, counts: Counts::ZERO }, SERVER, out);
         Some(())
     }
 
-    /// Hands over what belongs to the movements, in their order.
+    /// As [`Postgresql::keep`] of the statement or the portal without a name, where there is room.
     #[inline(always)]
-    fn tell(&mut self, parts: &[(Move, Part)], sender: Side, out: &mut Recorder<'_>) {
-        let told = out.add_each(sender, parts);
-        for &(movement, Part { bytes, counts, .. }) in parts.get(told..).unwrap_or_default() {
+    fn exchange(&mut self, portal: bool, id: Id) {
+        let names = if portal { &mut self.portals } else { &mut self.prepared };
+        let before = names.get(b"");
+        if before != Some(id) {
+            names.insert(b"", id);
+            let bytes = |id| self.entries.parsed(id).size_bytes;
+            self.named_bytes = self.named_bytes.saturating_sub(before.map_or(0, bytes)) + bytes(id);
+        }
+    }
+
+    /// Hands over what belongs to a movement: where it was counted last, if that window is open.
+    #[inline(always)]
+    fn tell(&mut self, movement: Move, part: Part, sender: Side, out: &mut Recorder<'_>) {
+        if !out.add_part(part, sender) {
+            let Part { bytes, counts, .. } = part;
             self.entries.record(&Claim { movement, sender, estimated: false, bytes, counts }, out);
         }
     }
