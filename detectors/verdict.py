@@ -69,7 +69,7 @@ from hopwatch.events import SEVERITIES, Declaration, Difference, Event, Finding,
 TOGETHER_SETS_MIN: Final = 3
 """Sets of a window from which it pays to ask first whether they can be judged as one."""
 
-FEED_QUIET_S: Final = 120
+FEED_QUIET_NS: Final = 120 * SECOND_NS
 """A feed lives for this long after its last event or heartbeat."""
 
 AGENTS_MAX: Final = 4_096
@@ -489,8 +489,10 @@ class VerdictDetector:
             start, timezone = instant(start_ns), self.architecture.timezone
             if any(covers(schedule, start, timezone) != answer for schedule, answer in kept.schedules):
                 return False
-        for feed, answer in kept.feeds:  # noqa: SIM110  # a generator costs more than what it asks
-            if self._lived(feed, start_ns) != answer:
+        for feed, answer in kept.feeds:
+            # As ``_lived`` says it.
+            last_ns = self._alive.get(feed)
+            if (last_ns is not None and abs(start_ns - last_ns) <= FEED_QUIET_NS) != answer:
                 return False
         return True
 
@@ -792,7 +794,7 @@ class VerdictDetector:
 
     def _lived(self, agent: str, at_ns: int) -> bool:
         last_ns = self._alive.get(agent)
-        return last_ns is not None and abs(at_ns - last_ns) <= FEED_QUIET_S * SECOND_NS
+        return last_ns is not None and abs(at_ns - last_ns) <= FEED_QUIET_NS
 
 
 def _merged(opinions: Sequence[Opinion]) -> Opinion:
