@@ -100,13 +100,14 @@ class Online:
 
     def observe(self, event: Event) -> Sequence[Judgement | Finding]:
         """The judgement of a flow, then what each question says of it."""
-        if event.kind == "heartbeat":
+        if event.kind != "flow":
             self.verdict.observe(event)
-            return [found for question in self.questions for found in question.lives(event)]
-        judged = self.verdict.observe(event)
-        if not judged or not self.questions:
-            return judged
-        (judgement,) = judged
+            return [found for question in self.questions for found in question.lives(event)] if event.kind == "heartbeat" else []
+        judgement = self.verdict.judge(event)
+        if judgement is None:
+            return []
+        if not self.questions:
+            return [judgement]
         said: list[Judgement | Finding] = [judgement]
         course = judgement.course
         kind: _Kind | None = None if course is None else course.kind
