@@ -204,6 +204,8 @@ async def decide(visit: Visit) -> Response:
 
     def carry(book: Book) -> str:
         alert = book.alert(asked)
+        if alert["plant"] not in visit.console.declarations.of:
+            raise IdUnknown(asked)
         own, time = alert["alert_id"], time_text(now_ns)
         book.decide(
             Decision(

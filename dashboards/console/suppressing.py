@@ -62,12 +62,12 @@ async def suppress(visit: Visit) -> Response:
 
 async def unsuppress(visit: Visit) -> Response:
     """It tells again from now on."""
-    asked = str(visit.request.path_params["id"])
+    asked, plant = str(visit.request.path_params["id"]), visit.plant
 
     def of(book: Book) -> tuple[str, dict[str, str]]:
         for one in book.suppressions():
-            if one["decision"]["event_id"] == asked:
-                return one["decision"]["plant"], one["decision"]["scope"]
+            if one["decision"]["event_id"] == asked and one["decision"]["plant"] == plant:
+                return plant, one["decision"]["scope"]
         raise IdUnknown(asked)
 
     return await _decided(visit, "unsuppress", of, None)

@@ -64,6 +64,18 @@ def test_a_decision_is_an_event_with_person_time_and_reason(make: Make, own: Pat
     assert decision["person"] == browser.console.entrance.local.name
 
 
+def test_an_alert_of_a_plant_that_is_not_looked_at_here_is_as_unknown_as_none(make: Make, own: Path) -> None:
+    browser = make(store=own, alerts=True)
+    alert = link(browser, "undeclared-hop")
+    browser.get(alert)
+    declared = browser.console.declarations.of
+    declared["elsewhere"] = declared.pop("demo")
+    refused = browser.post(f"{alert}/decide", action="acknowledge", reason="not ours")
+    kept = book(str(own))
+    assert refused.status_code == 404 and kept.decisions() == []
+    kept.close()
+
+
 @pytest.mark.parametrize(
     ("fields", "shown"),
     [

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from alerts.book import book
-from tests.dashboards.console.browser import Browser, Make
+from hopwatch.events import Decision, time_text
+from tests.dashboards.console.browser import NOW_NS, Browser, Make
 
 
 def suppressed(browser: Browser, **fields: str) -> Any:  # Any: an answer of httpx.
@@ -67,6 +68,21 @@ def test_it_ends_when_somebody_says_so_with_a_reason(make: Make, own: Path) -> N
     page = browser.get("/suppressions").text
     assert "Nothing is suppressed by scope." in page and "<h2>Over</h2>" in page
     assert browser.post(address[1], reason="again").status_code == 404
+
+
+def test_one_of_another_plant_is_as_unknown_as_none(make: Make, own: Path) -> None:
+    elsewhere = Decision(
+        event_id="e" * 32, plant="elsewhere", time=time_text(NOW_NS), person="somebody", action="suppress", reason="theirs",
+        scope={"verdict": "blind"}, until=time_text(NOW_NS + 3_600 * 10**9),
+    )  # fmt: skip
+    kept = book(str(own))
+    kept.decide(elsewhere)
+    kept.close()
+    browser = make(store=own, alerts=True)
+    browser.get("/suppressions")
+    answers = [browser.post(f"/suppressions/{one * 32}/end?plant=elsewhere", reason="not ours") for one in "ef"]
+    assert [answer.status_code for answer in answers] == [404, 404] and answers[0].text == answers[1].text
+    assert [one["action"] for one in decided(own)] == ["suppress"]
 
 
 def test_an_account_in_clear_means_its_pseudonym(make: Make, own: Path) -> None:
