@@ -6,7 +6,8 @@ under ``nuisance.yaml``. Three runs:
 
 - each case by itself, and once more with its evil twin, which must raise an alert that the case did not;
 - everything benign together: sixteen days in which every question learns, then three plant-days in a row (a Sunday on which clocks
-  go forward, with scan, patch reboot and migration; a Monday with a failover and a backfill; the last day of the month);
+  go forward, with scan, patch reboot and migration; a Monday with a failover and a backfill; the last day of the month); the night
+  on which they go back is only a case by itself;
 - captures of other people's networks, each with what an engineer of that network would list as services.
 
 An alert is a finding above ``info``; findings of one identity are one.
@@ -112,7 +113,8 @@ def alerts(findings: Iterable[Json]) -> list[Json]:
 
 def at_ns(text: str) -> int:
     """Plant time as nanoseconds."""
-    return int(datetime.fromisoformat(text).replace(tzinfo=TIMEZONE).timestamp()) * 10**9
+    at = datetime.fromisoformat(text)
+    return int((at if at.tzinfo else at.replace(tzinfo=TIMEZONE)).timestamp()) * 10**9
 
 
 def stretch_of(here: Plant, case: Case) -> float:
@@ -154,7 +156,9 @@ def days(here: Plant) -> Iterator[Played]:
                 capture = here.capture(work.__name__)
                 slow = lasts_s * 10**9 / max(1, length_ns(capture)) if lasts_s else 1.0
                 yield Played(capture, (begin_s + minute * 60) * 10**9, slow)
-    yield from (played for case in CASES if not case.every_s for played in benign(here, case))
+    # What is of another season is only played by itself.
+    last = (FIRST_DAY + timedelta(days=PLANT_DAYS)).isoformat()
+    yield from (played for case in CASES if not case.every_s and max(case.begins, default="") < last for played in benign(here, case))
 
 
 def by_day(findings: Iterable[Json]) -> dict[str, int]:

@@ -30,7 +30,10 @@ BACKFILL_MESSAGES: Final = 480
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One pair. Times are the plant's; ``lasts_s`` stretches the recording to that length, ``every_s`` repeats it for a whole day."""
+    """One pair. Times are the plant's, with an offset where its clocks show one twice.
+
+    ``lasts_s`` stretches the recording to that length, ``every_s`` repeats it for a whole day.
+    """
 
     name: str
     begins: tuple[str, ...]
@@ -581,6 +584,9 @@ CASES: Final = (
          ("undeclared-data",), "svc_ml"),
     Case("patch reboot", ("2026-03-29 04:40",), reboot, after_reboot_from_a_desk, "2026-03-29 04:50", UNWANTED, "svc_mes"),
     Case("clocks go forward", ("2026-03-29 03:20",), extraction, None, "2026-03-30 03:20", ("outside-window",), "svc_mw"),
+    # A job that is started by the wall clock runs in both hours.
+    Case("clocks go back", ("2026-10-25 02:20+02:00", "2026-10-25 02:20+01:00"), extraction, None, "2026-10-25 03:20",
+         ("outside-window",), "svc_mw"),
     Case("month end", ("2026-03-31 19:00",), month_end, None, "2026-03-30 19:00",
          ("over-limit",), "svc_mes", lasts_s=30 * MINUTE),
     Case("a day of names", ("2026-03-30 00:00",), names, names_carry, "2026-03-30 12:00",
