@@ -4,6 +4,9 @@ Asks both statistical questions (``volume``, ``slow``) of every pair of ends and
 person can look at: statistics rank, and may alert only inside a budget of ``ALERTS_A_DAY``. Beyond it a finding is ``info``,
 kept and counted.
 
+What is rare of a pair is learnt, so it changes by itself. Once a day each pair's threshold is looked at; what is new, or has changed by a
+factor of ``THRESHOLD_RATIO``, is logged as the finding ``threshold`` with what it was before (``info``: nobody is called).
+
 Blind to and raised wrongly by: see the two. What to do: read the finding as "look here", never as "this is forbidden". Every
 finding carries the threshold it passed, and what was usual, so that a person can judge the judge.
 """
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfo
 
@@ -20,7 +24,7 @@ from detectors.memory import Held, Memory
 from detectors.moved import Look, Moved, Question
 from detectors.slow import QUARTER_S, Days, More, Slow
 from detectors.units import SECOND_NS
-from detectors.volume import RISK, SLOT_S, Pair, Rare, Volumes
+from detectors.volume import RISK, SLOT_S, Pair, Rare, Volumes, threshold
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Observed, Severity
 
@@ -29,6 +33,13 @@ ALERTS_A_DAY: Final = 5
 
 QUIET_DAYS: Final = 7
 """A pair that was alerted is not alerted again within so many days for the same question."""
+
+
+THRESHOLD_RATIO: Final = 2
+"""A threshold that has become so many times what was logged last, or that part of it, is logged again."""
+
+THRESHOLDS_A_DAY: Final = 200
+"""Changes of thresholds that are logged on a day; the others are on the next one."""
 
 
 @dataclass(slots=True)
@@ -71,9 +82,11 @@ class Anomaly(Question):
         self.slow = Slow(self._day_of)
         self._alerts_a_day = alerts_a_day
         self._alerts: Memory[list[int]] = Memory(lambda: [0, 0], list, list)
+        self._logged_day = 0
+        """The last day on which thresholds were looked at: after a restart once more, and nothing has changed."""
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
-        """What was learnt, the days' alerts, and the open findings."""
+        """What was learnt, the days' alerts and the thresholds last logged, and the open findings."""
         return {"volumes": self.volumes.memory, "slow": self.slow.memory, "alerts": self._alerts, "cases": self._cases.memory}
 
     def asked(self, moved: Moved) -> Look | None:
@@ -94,7 +107,37 @@ class Anomaly(Question):
     def advance(self, now_ns: int) -> Sequence[Finding]:
         """What the slots and days that are over show."""
         now_s = now_ns // SECOND_NS
-        return [*self._rare(self.volumes.advance(now_s)), *self._more(self.slow.advance(now_s))]
+        found = [*self._rare(self.volumes.advance(now_s)), *self._more(self.slow.advance(now_s))]
+        day = self._day_of(now_s)
+        if day > self._logged_day:
+            self._logged_day = day
+            found += islice(self._thresholds(now_s), THRESHOLDS_A_DAY)
+        return found
+
+    def _thresholds(self, now_s: int) -> Iterator[Finding]:
+        known = self._alerts.known
+        # What was logged longest ago first, and what never was before all.
+        pairs = [(key, pair, known(f"threshold|{key}")) for key, pair in self.volumes.memory.items()]
+        for key, pair, told in sorted(pairs, key=lambda one: 0 if one[2] is None else one[2][0]):
+            now = threshold(pair)
+            if now is None or (told is not None and told[1] / THRESHOLD_RATIO < now < told[1] * THRESHOLD_RATIO):
+                continue
+            since_s = now_s if told is None else told[0]
+            before = "none logged before" if told is None else f"more than {told[1]} bytes in ten minutes since {date_of(told[0])}"
+            self._alerts.of(f"threshold|{key}")[:] = now_s, now
+            source, destination = key.split("|", 1)
+            yield self._cases.say(
+                "threshold",
+                "info",
+                plant=self._plant,
+                who=None,
+                source=source,
+                destination=destination,
+                first_ns=since_s * SECOND_NS,
+                last_ns=now_s * SECOND_NS,
+                differences=[("how_much", before, f"more than {now} bytes in ten minutes (of {RISK:.0e} of slots)")],
+                observed=Observed(bytes=now),
+            )
 
     def _rare(self, found: Sequence[Rare]) -> Iterator[Finding]:
         for rare in sorted(found, key=lambda one: one.chance):
@@ -145,6 +188,11 @@ class Anomaly(Question):
             return "info", 0
         spent[0], spent[1], said[0] = day, spent[1] + 1, day
         return "medium", day
+
+
+def date_of(second: int) -> str:
+    """The day of a time, in UTC."""
+    return datetime.fromtimestamp(second, UTC).date().isoformat()
 
 
 def days_of(timezone: ZoneInfo) -> Callable[[int], int]:

@@ -59,6 +59,9 @@ SURE: Final = 6
 BUSY_MIN: Final = 0.5
 """The share of an hour's slots that carry something, from which on silence there is the exception."""
 
+VALUE_MAX: Final = 43.0
+"""Of a threshold, which is in logarithms of bytes: no link moves so much in ten minutes."""
+
 LEARNING_SLOTS: Final = 7 * 86_400 // SLOT_S
 """A week is watched before anything is said of a pair: no rhythm of a plant is shorter."""
 
@@ -116,6 +119,20 @@ class Rare:
     def ratio(self) -> float:
         """How many times what was expected."""
         return self.bytes / max(1, self.expected)
+
+
+def threshold(pair: Pair) -> int | None:
+    """From how many bytes on ten minutes of the pair stand out, in the hour that usually carries most; None while that is learnt."""
+    if pair.slot - pair.first_slot < LEARNING_SLOTS:
+        return None
+    regular = [hour for hour in pair.hours.values() if hour.values >= SURE and hour.busy >= BUSY_MIN]
+    usual, tail = (max(regular, key=lambda hour: hour.mean), pair.tail) if regular else (pair.bursts, pair.burst_tail)
+    if not tail.knows:
+        return None
+    share = 1.0 if regular else max(pair.all_hours.busy, RISK)
+    value = usual.mean + tail.level(RISK / share) * max(usual.deviation, DEVIATION_MIN)
+    least = RATIO_MIN * expm1(usual.mean) if regular else 0.0
+    return int(max(BYTES_MIN, least, expm1(min(value, VALUE_MAX))))
 
 
 class Volumes:

@@ -400,6 +400,7 @@ SAID = {
     "detectors/silence.py": {THRESHOLD: "LOSS_SHARE_MAX BLIND_SHARE_MAX"},
     "detectors/budget.py": {THRESHOLD: "STEPS_MAX"},
     "detectors/slow.py": {THRESHOLD: "EXCESS_MAX"},
+    "detectors/volume.py": {THRESHOLD: "VALUE_MAX"},
     "detectors/logins.py": {"none lost: of more, an end is not waited for": "OPEN_MAX", THRESHOLD: "ENDED_MAX"},
     "detectors/views.py": {"none lost: of more, two times are one": "ESTIMATES_MAX HOLES_MAX"},
     "detectors/tail.py": {"none lost: the tail is that of the latest peaks": "PEAKS_MAX", THRESHOLD: "SHAPE_MAX"},

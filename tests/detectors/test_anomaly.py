@@ -1,16 +1,20 @@
 """Amounts without a limit: rhythms are learnt, what breaks them is said once, and never more often than a person can look."""
 
+import itertools
 import json
+from collections import Counter
 from zoneinfo import ZoneInfo
 
+import pytest
 from moves import DAY_NS, HOUR_NS, QUOTED, later, moved
 from north import NIGHT, architecture, extract, objects
 
+import detectors.anomaly
 from detectors.anomaly import ALERTS_A_DAY, Anomaly, days_of
 from detectors.online import Online
 from detectors.slow import Slow
 from detectors.verdict import VerdictDetector
-from detectors.volume import SLOT_S, Volumes
+from detectors.volume import SLOT_S, Volumes, threshold
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Finding, time_ns, time_text
 
@@ -145,6 +149,62 @@ def test_no_more_alerts_a_day_than_a_person_can_look_at() -> None:
     assert [finding.severity for finding in said].count("medium") == ALERTS_A_DAY
     assert {finding.severity for finding in said} == {"medium", "info"}
     assert window.bytes == 4 * MIB
+
+
+def test_a_threshold_is_logged_when_it_is_learnt_and_when_it_has_doubled_and_a_restart_says_nothing_again() -> None:
+    def days(anomaly: Anomaly, first: int, last: int, times: int) -> list[Finding]:
+        said: list[Finding] = []
+        for slot in range(first * 144, last * 144):
+            at = slot * SLOT_S * 10**9
+            said += anomaly.observe(later(window, at, bytes=times * (4 * MIB + slot * 7919 % 97 * 10_000)))
+            said += anomaly.advance(window.start_ns + at)
+        return [one for one in said if one.verdict == "threshold"]
+
+    window = moved(extract(), bytes_back=0)
+    anomaly = Anomaly(architecture(), QUOTED)
+    assert days(anomaly, 0, 6, 1) == []
+    (learnt,) = days(anomaly, 6, 10, 1)
+    assert (learnt.severity, learnt.source, learnt.destination, learnt.windows) == ("info", "mes-db", "mw", 1)
+    assert learnt.differences[0].declared == "none logged before"
+    again = Anomaly(architecture(), QUOTED)
+    again.restore(json.loads(json.dumps(anomaly.state())))
+    assert again.advance(window.start_ns + 10 * DAY_NS - SLOT_S * 10**9) == []
+    changed = days(again, 10, 40, 4)
+    assert len(changed) > 1 and {one.finding_id for one in changed} == {learnt.finding_id}
+    assert f"more than {learnt.observed.bytes} bytes in ten minutes since {learnt.last_seen[:10]}" in [
+        one.declared for one in changed[0].differences
+    ]
+    logged = [one.observed.bytes for one in (learnt, *changed)]
+    assert all(not 1 / 2 < later_ / before < 2 for before, later_ in itertools.pairwise(logged))
+
+
+def test_a_threshold_that_is_logged_is_the_one_that_is_judged_by() -> None:
+    volumes = Volumes(BERLIN)
+    fed(volumes, 28)
+    pair = volumes.memory.of("mes|mw")
+    limit = threshold(pair)
+    assert limit is not None
+    hour = max((hour for hour in pair.hours if hour < 24), key=lambda hour: pair.hours[hour].mean)
+    at = MONDAY_S + 28 * DAY_S + hour * 3600
+    for times, rare in ((1.02, 1), (0.98, 0)):
+        again = Volumes(BERLIN)
+        again.memory.restore(json.loads(json.dumps(volumes.memory.state())))
+        again.advance(at)
+        assert len(again.add("mes|mw", at, int(times * limit)) + again.advance(at + SLOT_S)) == rare
+
+
+def test_no_more_thresholds_are_logged_a_day_than_allowed_and_none_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detectors.anomaly, "THRESHOLDS_A_DAY", 2)
+    anomaly = Anomaly(architecture(), QUOTED)
+    ends = [moved(extract(source={"address": f"10.20.1.{n}", "port": 5432, "names": []}), bytes=4 * MIB, bytes_back=0) for n in range(5)]
+    said: list[tuple[int, str]] = []
+    for hour in range(12 * 24):
+        for window in ends:
+            anomaly.observe(later(window, hour * HOUR_NS))
+        found = anomaly.advance(ends[0].start_ns + hour * HOUR_NS)
+        said += [(hour // 24, one.source) for one in found if one.verdict == "threshold"]
+    assert max(Counter(day for day, _ in said).values()) == 2
+    assert len({source for _, source in said}) == 5
 
 
 def test_a_slot_under_a_ticket_is_neither_told_nor_learnt() -> None:
