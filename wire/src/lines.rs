@@ -118,11 +118,14 @@ pub struct Learned {
     pub fields: Vec<Field>,
 }
 
-/// The identity of the flow that a line says a window of, as it is written.
+/// The identity of the flow that a line says a window of, as it is written; `place` is where that of the last line was.
 #[must_use]
-pub fn flow_id(line: &[u8]) -> Option<&[u8]> {
+pub fn flow_id<'a>(line: &'a [u8], place: &mut usize) -> Option<&'a [u8]> {
     const KEY: &[u8] = b"\"flow_id\":\"";
-    let rest = line.get(memchr::memmem::find(line, KEY)? + KEY.len()..)?;
+    if after(line, *place, KEY).is_none() {
+        *place = memchr::memmem::find(line, KEY)?;
+    }
+    let rest = line.get(*place + KEY.len()..)?;
     rest.get(..memchr::memchr(b'"', rest)?)
 }
 
@@ -193,7 +196,7 @@ impl Shape {
 }
 
 fn after(line: &[u8], at: usize, expected: &[u8]) -> Option<usize> {
-    let end = at + expected.len();
+    let end = at.checked_add(expected.len())?;
     (line.get(at..end)? == expected).then_some(end)
 }
 
@@ -307,12 +310,16 @@ pub fn learn(line: &[u8]) -> Option<Learned> {
     let (mut sets, mut present, mut fields) = (Vec::new(), [false; NUMBERS.len()], Vec::new());
     let mut whole = Cut::new(line, 0);
     let (said, end) = self::fields(line, 0)?;
+    let mut alike = 0u64;
     for (at, (name, value)) in said.iter().enumerate() {
         let text = line.get(name.clone())?;
-        // Which of two holds that have one name is not for this to say.
-        if said.get(..at)?.iter().any(|(before, _)| line.get(before.clone()) == Some(text)) {
+        // Which of two holds that have one name is not for this to say. Most names differ in length, first or last byte.
+        let (first, last) = (text.first()?, text.last()?);
+        let sign = 1 << ((text.len() * 7 + usize::from(*first) * 3 + usize::from(*last)) % 64);
+        if alike & sign != 0 && said.get(..at)?.iter().any(|(before, _)| line.get(before.clone()) == Some(text)) {
             return None;
         }
+        alike |= sign;
         match text {
             b"event_id" => whole.slot(Slot::EventId, value)?,
             b"statement" => whole.slot(Slot::Statement, value)?,
@@ -336,6 +343,13 @@ pub fn learn(line: &[u8]) -> Option<Learned> {
     let required = [Slot::EventId, Slot::Start, Slot::End].iter().all(|slot| slots.iter().any(|(_, known)| known == slot));
     (end == line.len() && required).then_some(())?;
     Some(Learned { shape: whole.shape(end)?, sets, present, fields })
+}
+
+/// Which of the numbers that is.
+fn number_named(part: Part, name: &[u8]) -> Option<usize> {
+    // Most fields are none.
+    let may_be = matches!(name.first()?, b's' | b'r' | b'v' | b'm' | b'b' | b'p' | b'a' | b'l');
+    may_be.then(|| NUMBERS.iter().position(|&(of, known, _)| of == part && known.as_bytes() == name))?
 }
 
 /// The kinds of object sets in an array of them.
@@ -388,7 +402,7 @@ impl<'a> Cut<'a> {
 
     /// Whether the field is one of the numbers.
     fn number(&mut self, part: Part, name: &[u8], value: &Range<usize>, present: &mut [bool]) -> Option<bool> {
-        let Some(which) = NUMBERS.iter().position(|&(of, known, _)| of == part && known.as_bytes() == name) else { return Some(false) };
+        let Some(which) = number_named(part, name) else { return Some(false) };
         if std::mem::replace(present.get_mut(which)?, true) {
             return None;
         }

@@ -89,6 +89,8 @@ struct State {
     fields: Remembered<(Py<PyString>, Py<PyAny>)>,
     kinds: Remembered<Kind>,
     values: Values,
+    /// Where the identity of the last line's flow was.
+    flow_id_at: usize,
     again_total: u64,
     learned_total: u64,
 }
@@ -117,6 +119,7 @@ impl Lines {
             fields: Remembered::new(PARTS_MAX),
             kinds: Remembered::new(PARTS_MAX),
             values: Values::default(),
+            flow_id_at: 0,
             again_total: 0,
             learned_total: 0,
         };
@@ -126,16 +129,17 @@ impl Lines {
     fn __call__<'py>(&self, py: Python<'py>, line: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let Ok(bytes) = line.cast::<PyBytes>() else { return self.read.bind(py).call1((line,)) };
         let text = bytes.as_bytes();
-        let flow_id = lines::flow_id(text);
-        if let Some(flow_id) = flow_id {
+        let flow_id = {
             let state = &mut *self.lock();
-            if let Some(known) = state.flows.get(flow_id) {
+            let flow_id = lines::flow_id(text, &mut state.flow_id_at);
+            if let Some(known) = flow_id.and_then(|flow_id| state.flows.get(flow_id)) {
                 if known.shape.read(&known.kinds, text, &mut state.values).is_some() {
                     state.again_total += 1;
                     return known.again(py, &self.names, text, &state.values);
                 }
             }
-        }
+            flow_id
+        };
         // Whatever this runs may ask for other lines.
         let event = self.read.bind(py).call1((line,))?;
         if let Some(flow_id) = flow_id {
@@ -170,7 +174,7 @@ impl State {
         let mut learned = lines::learn(line)?;
         let mut values = Values::default();
         learned.shape.read(&learned.sets, line, &mut values)?;
-        if values.is_final || !says(names, window, line, &learned, &values)? {
+        if values.is_final {
             return None;
         }
         for (name, whole) in &learned.fields {
@@ -185,6 +189,12 @@ impl State {
             }
         }
         let known = Known::new(names, learned, kinds, line, &values, window)?;
+        // What is made of it is what was read, or it is not known.
+        let again = known.again(window.py(), names, line, &values).ok()?;
+        for name in [&names.start_ns, &names.end_ns] {
+            again.getattr(name).ok()?.eq(window.getattr(name).ok()?).ok()?.then_some(())?;
+        }
+        again.eq(window).ok()?.then_some(())?;
         self.learned_total += 1;
         self.remember(flow_id, known);
         Some(())
@@ -192,8 +202,8 @@ impl State {
 
     /// The field as it was read before, if it was said in the same words.
     fn share(&mut self, name: &[u8], whole: &[u8], window: &Bound<'_, PyAny>) -> Option<()> {
-        // The kind is no field, and nobody else has the identity.
-        if matches!(name, b"kind" | b"flow_id") || whole.ends_with(b":null") {
+        // The kind is no field, and few others, if any, have the identities.
+        if matches!(name, b"kind" | b"flow_id" | b"connection") || whole.ends_with(b":null") {
             return Some(());
         }
         if let Some((name, field)) = self.fields.get(whole) {
@@ -236,40 +246,6 @@ impl State {
         let size_bytes = known.shape.text().len();
         self.flows.put(flow_id, known, size_bytes);
     }
-}
-
-/// Whether the window says what its line plainly says.
-fn says(names: &Names, window: &Bound<'_, PyAny>, line: &[u8], learned: &Learned, values: &Values) -> Option<bool> {
-    let text = |name: &Py<PyString>, place: &Range<usize>| {
-        let said = window.getattr(name).ok()?.cast_into::<PyString>().ok()?;
-        Some(said.to_str().ok()?.as_bytes() == line.get(place.clone())?)
-    };
-    let number = |of: &Bound<'_, PyAny>, name: &Py<PyString>| of.getattr(name).ok()?.extract::<i64>().ok();
-    let mut says = text(&names.event_id, &values.event_id)?
-        && text(&names.start, &values.start.text)?
-        && text(&names.end, &values.end.text)?
-        && number(window, &names.start_ns)? == values.start.time_ns
-        && number(window, &names.end_ns)? == values.end.time_ns;
-    if let Some(statement) = &values.statement {
-        says &= text(&names.statement, statement)?;
-    }
-    let (totals, completeness) = (window.getattr(&names.totals).ok()?, window.getattr(&names.completeness).ok()?);
-    for ((((part, ..), name), &value), present) in NUMBERS.iter().zip(&names.numbers).zip(&values.numbers).zip(learned.present) {
-        let of = match part {
-            Part::Window => window,
-            Part::Totals => &totals,
-            Part::Completeness => &completeness,
-        };
-        says &= !present || number(of, name)? == value;
-    }
-    let objects = window.getattr(&names.objects).ok()?.cast_into::<PyList>().ok()?;
-    says &= objects.len() == values.sets.len();
-    for (object, set) in objects.iter().zip(&values.sets) {
-        for (name, &value) in names.set_numbers.iter().zip(&set.numbers) {
-            says &= number(&object, name)? == value;
-        }
-    }
-    Some(says)
 }
 
 fn copy<'py>(names: &Names, of: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
