@@ -16,7 +16,6 @@ them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
@@ -150,6 +149,9 @@ class _Way:
     gathers: bool
     """Nobody declared that it may go there."""
 
+    is_back: bool
+    """What goes this way are a window's bytes back: of what could not be read, which goes both ways."""
+
     turn: int = NO_TURN
     """The turn of the legs that they were all asked for in."""
 
@@ -157,17 +159,9 @@ class _Way:
 
     def look(self, moved: Moved) -> Sequence[Finding]:
         """What went this way, joined with what came in before; then it is a leg itself."""
-        return self.take(moved, moved.bytes)
-
-    def look_both(self, back: "_Way", moved: Moved) -> Sequence[Finding]:
-        """The same of what could not be read, and so went both ways."""
-        return [*self.take(moved, moved.bytes), *back.take(moved, moved.bytes_back)]
-
-    def take(self, moved: Moved, amount: int) -> Sequence[Finding]:
-        """The same of so many bytes."""
+        lineage, at_ns, amount = self.lineage, moved.start_ns, moved.bytes_back if self.is_back else moved.bytes
         if amount <= 0:
             return ()
-        lineage, at_ns = self.lineage, moved.start_ns
         if not lineage.minute_ns <= at_ns < lineage.minute_end_ns:
             lineage.begin_minute(at_ns)
         if self.gathers or not self.legs or self.here in lineage.into:
@@ -239,15 +233,17 @@ class Lineage(Question):
         source, destination = moved.source, moved.destination
         if _name(source) == _name(destination):
             return None
-        way = self._way(moved, source, destination)
-        if moved.flow.operation == "transfer":
-            return partial(way.look_both, self._way(moved, destination, source))
-        return way.look
+        forth = self._way(moved, source, destination)
+        if moved.flow.operation != "transfer":
+            return forth.look
+        back = self._way(moved, destination, source, is_back=True)
+        return lambda moved: [*forth.look(moved), *back.look(moved)]
 
-    def _way(self, moved: Moved, source: End, destination: End) -> _Way:
+    def _way(self, moved: Moved, source: End, destination: End, *, is_back: bool = False) -> _Way:
         here, there = _name(source), _name(destination)
         legs = [(class_, self.legs.later(_key(there, class_, [here]))) for class_ in moved.classes]
-        return _Way(self, source, destination, here, there, self._sent.later(f"{here}|{there}"), legs, moved.verdict not in QUIET)
+        sent = self._sent.later(f"{here}|{there}")
+        return _Way(self, source, destination, here, there, sent, legs, moved.verdict not in QUIET, is_back)
 
     def went(self, moved: Moved, way: _Way, amount: int) -> Sequence[Finding]:
         """What a window shows that may go on with what came in, or go where nobody declared."""

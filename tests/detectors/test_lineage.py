@@ -144,3 +144,19 @@ def test_names_and_zones_of_the_lake_are_known() -> None:
         watch(), (0, genealogy(10, MW, account="svc_mw")), (MINUTE_NS, sent(10, MW, LAKE, destination=end(LAKE, (LAKE_NAME, "dns"))))
     )
     assert [finding.destination for finding in found] == ["lake"]
+
+
+def test_legs_are_counted_by_the_minute_and_remembered_with_the_one_that_is_under_way() -> None:
+    detector, window = watch(), moved(extract())
+    look = detector.asked(window)
+    assert look is not None
+    for at_ns in (0, 10**9, MINUTE_NS, 2 * 10**9, MINUTE_NS + 10**9):
+        look(later(window, at_ns))
+    ((_, (chain, class_, minutes, bytes_)),) = detector.state()["legs"]
+    first = window.start_ns // MINUTE_NS
+    # What comes late counts in the minute under way.
+    assert (chain, class_, bytes_) == (["mes-db"], "quality", 5 * window.bytes)
+    assert minutes == [[first, 2 * window.bytes], [first + 1, 3 * window.bytes]]
+    detector.changes()
+    look(later(window, MINUTE_NS))
+    assert detector.changes()["legs"][0][1][3] == 6 * window.bytes

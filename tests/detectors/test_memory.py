@@ -49,3 +49,13 @@ def test_what_was_held_of_another_memory_or_before_a_restart_is_asked_for_again(
         takes(state)
         assert held.turn != memory.turn
         assert memory.again(held) == [0]
+
+
+def test_what_is_held_for_later_is_made_when_it_is_first_used() -> None:
+    memory = counting()
+    held = memory.later("a")
+    assert held.turn != memory.turn
+    assert len(memory) == 0
+    memory.again(held)[0] += 1
+    assert held.turn == memory.turn
+    assert memory.known("a") == [1]
