@@ -25,6 +25,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// What Python's allocator aligns objects to (CPython, `Objects/obmalloc.c`, ALIGNMENT). PyO3 puts our classes into such objects and
+/// does not look: a field that wants more (a vector register of a searcher, a line of the cache) would be read where it cannot be.
+const OBJECT_ALIGNMENT: usize = 16;
+const _: () = {
+    assert!(align_of::<Sensor>() <= OBJECT_ALIGNMENT);
+    assert!(align_of::<SlowPath>() <= OBJECT_ALIGNMENT);
+    assert!(align_of::<Windows>() <= OBJECT_ALIGNMENT);
+    assert!(align_of::<Read>() <= OBJECT_ALIGNMENT);
+    assert!(align_of::<lines::Lines>() <= OBJECT_ALIGNMENT);
+};
+
 const PROTOCOLS: [&str; 9] = ["postgresql", "mqtt", "opcua", "tls", "dns", "http", "mysql", "tds", "tns"];
 
 /// Connections that end between two looks at how many events they gave.
