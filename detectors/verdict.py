@@ -331,7 +331,13 @@ class VerdictDetector:
             connection = at_hand
         else:
             connection = self._views.of(flow.connection)
-        connection.learn(flow)
+        if (
+            flow.account is not connection.account
+            or flow.application is not connection.application
+            or flow.role is not connection.role
+            or flow.depth is not connection.depth
+        ):
+            connection.learn(flow)
         if flow.operation == "connect":
             self._logins.learn(flow)
         if connection.account is None and len(self._logins) and (known := self._logins.whose(flow, start_ns)) is not None:
@@ -525,7 +531,8 @@ class VerdictDetector:
                 return False
             due.append((claim, name, amount))
         for claim, name, amount in due:
-            self._spent.append(Spent(claim.key, claim.limit, name, budgets.pay(claim, amount)))
+            # What Spent(...) does, without a call of Python.
+            self._spent.append(tuple.__new__(Spent, (claim.key, claim.limit, name, budgets.pay(claim, amount))))
         return True
 
     def _spend(self, one: Allowance, start_ns: int, amount: int) -> None:

@@ -351,7 +351,10 @@ class Repeats:
 
     def first(self, flow: Flow) -> Run | None:
         """The run of its flow, with this window from now on; None if it has been seen."""
-        run = self.memory.touched(flow.flow_id)
+        memory, flow_id = self.memory, flow.flow_id
+        run = memory.entries.get(flow_id)
+        if run is None or run.turn != memory.turn:
+            run = memory.touched(flow_id)
         seen, number = run.seen, flow.sequence if flow.merged is UNSET else flow.sequence_first
         if seen == number:
             # Number after number, as nearly all of them come.
