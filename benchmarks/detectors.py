@@ -48,6 +48,7 @@ from hopwatch.bus.kafka import Publisher, Reader
 from hopwatch.bus.topics import TOPICS
 from hopwatch.declared.edition import edition_of
 from hopwatch.events import dump, time_ns, time_text
+from hopwatch.process import import_paths
 
 ROOT = Path(__file__).parents[1]
 DECLARATION = ROOT / "examples" / "plant-north.yaml"
@@ -257,9 +258,15 @@ class Bench:
         ):
             if not held:
                 return None
-            first = after(lambda: ask(db), events // 5)
+
+            def far() -> int:
+                if any(process.poll() is not None for process in processes):
+                    raise SystemExit(f"hopwatch {what} ended: {(self._folder / 'detect.log').read_text(errors='replace')[-2_000:]}")
+                return ask(db)
+
+            first = after(far, events // 5)
             began_s, used = time.monotonic(), cpu_s(processes)
-            last = after(lambda: ask(db), events * 4 // 5)
+            last = after(far, events * 4 // 5)
             wall_s, spent_s = time.monotonic() - began_s, cpu_s(processes) - used
         return {
             "events_per_s": (last - first) / wall_s,
@@ -324,7 +331,7 @@ class Bench:
         command += ["--group", group, "--allow-unsigned"]
         # The verdicts alone, as before there were questions; what those cost says benchmarks/questions.py.
         command += ["--no-questions"] if what == "detect" else []
-        more = {"HOPWATCH_POSTGRES": postgres, "HOPWATCH_KAFKA_TOPIC_PREFIX": self._there.topic_prefix, "PYTHONPATH": str(ROOT)}
+        more = {"HOPWATCH_POSTGRES": postgres, "HOPWATCH_KAFKA_TOPIC_PREFIX": self._there.topic_prefix, "PYTHONPATH": import_paths()}
         with (self._folder / "detect.log").open("ab") as log:
             processes = [subprocess.Popen(command, env=os.environ | more, stderr=log, stdout=log) for _ in range(count)]
         try:
