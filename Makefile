@@ -7,7 +7,7 @@ BROKERS ?= 1
 PACKETS ?= 10000000
 RUNS ?= 9
 SECONDS_HELD ?= 60
-EVENTS ?= 100000
+EVENTS ?=
 TRACES ?= ../shared/traces
 
 help:  ## this list
@@ -54,9 +54,9 @@ bench-live: setup  ## the highest rate on a veth pair without loss, beside a rea
 	@.venv/bin/python -m benchmarks.live --seconds $(SECONDS_HELD)
 
 bench-kafka: setup  ## events on their way through Kafka, on a broker of its own (quick: EVENTS=20000 RUNS=1)
-	@.venv/bin/python -m benchmarks.kafka --events $(EVENTS) --runs $(RUNS)
+	@.venv/bin/python -m benchmarks.kafka --events $(or $(EVENTS),100000) --runs $(RUNS)
 
-bench-detectors: setup  ## topic to finding with one and two detectors, memory in PostgreSQL, and how long a finding takes (quick: EVENTS=50000)
+bench-detectors: setup  ## topic to finding with one and two detectors, memory in PostgreSQL, and how long a finding takes (quick: EVENTS=200000)
 	@.venv/bin/python -m benchmarks.detectors $(if $(EVENTS),--events $(EVENTS))
 
 dashboards: setup  ## write the JSON of the Grafana dashboards from dashboards/grafana

@@ -47,6 +47,7 @@ from hopwatch.bus.connection import Connection
 from hopwatch.bus.kafka import Publisher, Reader
 from hopwatch.bus.topics import TOPICS
 from hopwatch.declared.edition import edition_of
+from hopwatch.detect import KEEP_EVENTS_MAX
 from hopwatch.events import dump, time_ns, time_text
 from hopwatch.process import import_paths
 
@@ -54,6 +55,9 @@ ROOT = Path(__file__).parents[1]
 DECLARATION = ROOT / "examples" / "plant-north.yaml"
 PLANTS = 24
 CONNECTIONS = 200
+EVENTS_MIN = 10 * KEEP_EVENTS_MAX
+"""Windows of a turn at least: a detector keeps them in steps, and what a turn of a few steps says is chance."""
+
 WAIT_S = 900.0
 SHARE = 0.4
 """Of a core, for each detector, where two are compared with one."""
@@ -86,6 +90,8 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=20.0, help="how long each rate is held (default %(default)s)")
     options.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="results (default %(default)s)")
     given = options.parse_args()
+    if given.events < EVENTS_MIN:
+        options.error(f"--events: {given.events:,} are less than the {EVENTS_MIN:,} that a turn needs")
     given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hopwatch-detectors-") as name:
         folder = Path(name)

@@ -123,7 +123,8 @@ class Anomaly(Question):
             if now is None or (told is not None and told[1] / THRESHOLD_RATIO < now < told[1] * THRESHOLD_RATIO):
                 continue
             since_s = now_s if told is None else told[0]
-            before = "none logged before" if told is None else f"more than {told[1]} bytes in ten minutes since {date_of(told[0])}"
+            since = datetime.fromtimestamp(since_s, UTC).date()
+            before = "none logged before" if told is None else f"more than {told[1]} bytes in ten minutes since {since}"
             self._alerts.of(f"threshold|{key}")[:] = now_s, now
             source, destination = key.split("|", 1)
             yield self._cases.say(
@@ -188,11 +189,6 @@ class Anomaly(Question):
             return "info", 0
         spent[0], spent[1], said[0] = day, spent[1] + 1, day
         return "medium", day
-
-
-def date_of(second: int) -> str:
-    """The day of a time, in UTC."""
-    return datetime.fromtimestamp(second, UTC).date().isoformat()
 
 
 def days_of(timezone: ZoneInfo) -> Callable[[int], int]:

@@ -89,15 +89,6 @@ class Slow:
         self._oldest = 0
         """No pair's day is older."""
 
-    def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[More]:
-        """Count bytes, ``excused`` if a ticket allows them; what the days that ended show is returned."""
-        held = self.memory.hold(key)
-        found, _ = self.reach(held, start_s)
-        held.entry.bytes += amount
-        if excused:
-            held.entry.excused = True
-        return found
-
     def reach(self, held: Held[Days], at_s: int) -> tuple[list[More], int]:
         """What the days show that are over at this time, and until when it surely is no other day."""
         day = self._day_of(at_s)

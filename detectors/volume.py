@@ -144,15 +144,6 @@ class Volumes:
         self._oldest = -1
         """No pair's slot is older: time passes every second, and a slot ends every ten minutes."""
 
-    def add(self, key: str, start_s: int, amount: int, *, excused: bool = False) -> list[Rare]:
-        """Count bytes; what an ended slot shows is returned."""
-        held = self.memory.hold(key)
-        found, _ = self.reach(held, start_s)
-        held.entry.bytes += amount
-        if excused:
-            held.entry.excused = True
-        return found
-
     def reach(self, held: Held[Pair], at_s: int) -> tuple[list[Rare], int]:
         """What the slots show that are over at this time, and until when the next one goes on."""
         slot = at_s // SLOT_S

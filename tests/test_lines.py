@@ -16,7 +16,7 @@ from hopwatch.events import Flow, parse
 from hopwatch.lines import reader
 from hopwatch_wire import Lines
 from tests.detectors.north import MES_APP, MES_DB, architecture, end, flow, objects
-from tests.events.test_both_readers import ANY, EVERY, FULL, LINES, ODD, answer, places
+from tests.events.test_both_readers import EVERY, FULL, LINES, ODD, answer, changed, places
 
 ON = {"final": False, "sequence": 7, "agent_sequence": 70, "spool": "5p"}
 
@@ -150,19 +150,7 @@ def test_values_at_the_edge_of_what_is_plain_are_read_alike_wherever_they_stand(
 @given(st.data())
 def test_any_value_anywhere_is_read_alike(data: st.DataObject) -> None:
     first = data.draw(st.sampled_from(SAID))
-    said = later(first) if data.draw(st.booleans()) else deepcopy(first)
-    for _ in range(data.draw(st.integers(1, 2))):
-        *path, last = data.draw(st.sampled_from(places(said)[1:]))
-        inner: Any = said
-        for key in path:
-            inner = inner[key]
-        what = data.draw(st.sampled_from(["another", "another", "nothing", "more"]))
-        if what == "nothing":
-            del inner[last]
-        elif what == "more" and isinstance(inner, dict):
-            inner[data.draw(st.text())] = data.draw(ANY)
-        else:
-            inner[last] = data.draw(ANY)
+    said = data.draw(changed(later(first) if data.draw(st.booleans()) else first))
     said_so(compact(first), compact(said))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from north import MW, NOON, detector, end, upload
+from north import MW, NOON, detector, end, extract, upload
 
 from detectors import views
 from detectors.amounts import new_amounts
@@ -198,3 +198,13 @@ def test_what_is_remembered_of_times_is_bounded(late: bool) -> None:
     assert len(json.dumps(state)) < 3_000
     assert kept.net == 4 * max(ESTIMATES_MAX, HOLES_MAX) * (14 if late else 10)
     assert len(state[6][0]) <= 6 and views.ESTIMATES_MAX == 16
+
+
+@pytest.mark.parametrize(("part", "value"), [("account", "svc_else"), ("application", "psql"), ("role", "reporting"), ("depth", "decoded")])
+def test_who_a_connection_is_follows_each_part_of_what_its_deepest_view_says(part: str, value: str) -> None:
+    judge = detector()
+    said = {"connection": "c", "key": "one", "account": "svc_mw", "application": "quality-extract/2.1", "role": None, "depth": "sizes"}
+    judge.observe(extract(**said))
+    judge.observe(extract(n=1, **said | {part: value}))
+    ((_, _, *known),) = judge.state()["views"]
+    assert dict(zip(("depth", "account", "application", "role"), known, strict=False))[part] == value

@@ -7,6 +7,7 @@ import pytest
 
 from hopwatch.engine import Engine, Judge, SnapshotError
 from hopwatch.events import Event, Heartbeat, Loss, dump, time_text
+from tests.detectors.north import extract
 
 
 class MemoryLog:
@@ -114,6 +115,15 @@ def test_one_clock_far_ahead_moves_no_timer_and_a_silent_day_does() -> None:
     assert (engine.ahead_total, detector.told[-1] // 10**9) == (1, 1_000_002)
     engine.take([beat(3, 2 * 10**6), beat(4, 2 * 10**6 + 1)])
     assert detector.told[-1] // 10**9 == 3_000_001
+
+
+def test_two_windows_far_ahead_are_two_in_a_row_only_if_none_of_the_old_time_comes_between() -> None:
+    detector = Counting()
+    engine = Engine([detector], Kept())
+    engine.take(extract(at=at) for at in ("2026-04-07T10:00:00Z", "2026-05-07T10:00:00Z", "2026-04-07T10:00:00Z", "2026-06-07T10:00:00Z"))
+    assert (engine.ahead_total, time_text(engine.now_ns)[:10]) == (2, "2026-04-07")
+    engine.take([extract(at="2026-06-07T10:00:01Z")])
+    assert time_text(engine.now_ns)[:10] == "2026-06-07"
 
 
 def test_time_passes_without_events_where_somebody_says_so() -> None:
