@@ -46,7 +46,7 @@ KEEP_S: Final = 0.5
 """How often a transaction is made, at most; a finding reaches the bus so much later."""
 
 KEEP_EVENTS_MAX: Final = 20_000
-"""Events after which a transaction is made whatever the time; so many more may be judged while it is written."""
+"""Events after which a transaction is made whatever the time; so many more may be judged while it is written, and none before it begins."""
 
 POLL_S: Final = 0.1
 POLL_EVENTS: Final = 2_000
@@ -220,7 +220,10 @@ class Detecting:
         self._outgoing: dict[int, _Outgoing] = {}
         self._arrived: list[int] = []
         self._unsent: deque[tuple[int, str, str, bytes]] = deque()
+        self._refused: deque[tuple[Received, str]] = deque()
+        """Messages that the publisher has not taken yet, for the dead letters."""
         self._rejecting = 0
+        """Messages that have not arrived among the dead letters, those above among them: no offset behind them is kept."""
         self._undeclared: Counter[str] = Counter()
         self._undeclared_said: Counter[str] = Counter()
         self._said_s: dict[str, float] = {}
@@ -265,7 +268,10 @@ class Detecting:
         if self._unclaimed:
             self._subscriber.pause(one for one in self._subscriber.assigned() if one.number in self._unclaimed)
         full = len(self._outgoing) + len(self._unsent) >= RESEND_MAX
-        messages = [] if full else self._subscriber.poll(POLL_S if self._writing is None else WRITTEN_S, POLL_EVENTS)
+        # A transaction waits for the dead letters, and what was judged waits for the transaction.
+        stuck = self._taken() >= KEEP_EVENTS_MAX
+        waits = full or stuck or self._writing is not None
+        messages = self._subscriber.poll(WRITTEN_S if waits else POLL_S, 0 if full or stuck else POLL_EVENTS)
         polled_s = self._clock()
         self._look_ahead(messages)
         for message in messages:
@@ -274,7 +280,7 @@ class Detecting:
         for gap in self._subscriber.gaps():
             self._gap(gap)
         self._idle()
-        many = sum(share.events for share in self._shares.values()) >= KEEP_EVENTS_MAX
+        many = self._taken() >= KEEP_EVENTS_MAX
         self._settle(wait=many or full)
         if self._writing is None and (many or self._clock() - self._kept_s >= self._keep_s):
             self._write(self._shares.values())
@@ -284,10 +290,13 @@ class Detecting:
         self.figures.put("hopwatch_queue_events", self._unkept())
         return len(messages)
 
+    def _taken(self) -> int:
+        """Events that were taken and are in no transaction yet."""
+        return sum(share.events for share in self._shares.values())
+
     def _unkept(self) -> int:
         """Events that were taken and whose keeping is not confirmed."""
-        writing = 0 if self._writing is None else sum(one.events for one in self._writing.doing)
-        return writing + sum(share.events for share in self._shares.values())
+        return self._taken() + (0 if self._writing is None else sum(one.events for one in self._writing.doing))
 
     def close(self) -> None:
         """Keep what was done, leave the group, and wait for what is on its way to the bus."""
@@ -461,6 +470,8 @@ class Detecting:
         self._outgoing.clear()
         self._arrived.clear()
         self._unsent.clear()
+        self._rejecting -= len(self._refused)
+        self._refused.clear()
         self._subscriber.pause(self._subscriber.assigned())
 
     # Events
@@ -535,8 +546,7 @@ class Detecting:
         """To the dead letters, with the reason; its offset is kept only when it has arrived there."""
         self.counters["rejected"] += 1
         self._rejecting += 1
-        while not self._publisher.reject(message, reason, None):
-            self._reported(self._publisher.poll(POLL_S))
+        self._refused.append((message, reason))
 
     def _gap(self, gap: Gap) -> None:
         share = self._shares.get(gap.partition.number)
@@ -659,9 +669,18 @@ class Detecting:
         self._lost_s[share.number] = self._clock()
 
     def _rejections_arrived(self) -> bool:
+        self._send_refused()
         self._publisher.flush(POLL_S)
         self._reported(self._publisher.poll(0))
+        if self._rejecting:
+            self._say_once("rejected", f"{self._rejecting} bad messages do not arrive on their topic, nothing is kept before", first=False)
+        else:
+            self._said_s.pop("rejected", None)
         return self._rejecting == 0
+
+    def _send_refused(self) -> None:
+        while self._refused and self._publisher.reject(*self._refused[0], None):
+            self._refused.popleft()
 
     def _tell_undeclared(self) -> None:
         new = self._undeclared - self._undeclared_said
@@ -678,7 +697,8 @@ class Detecting:
         self._unsent.extend((place, *one) for one in told)
 
     def _send(self) -> None:
-        """Findings to the bus, as many as it takes; what it has taken leaves the outbox with the next transaction."""
+        """Findings and dead letters to the bus, as many as it takes; a finding it has taken leaves the outbox with the next transaction."""
+        self._send_refused()
         while self._unsent:
             place, plant, event_id, line = self._unsent[0]
             if not self._publisher.send("finding", plant, event_id, line, (place, line)):

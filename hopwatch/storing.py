@@ -9,7 +9,7 @@ for by halves and goes to the rejected ones, with the reason and nothing of it.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -144,8 +144,11 @@ class Storing:
         self._writing: _Writing | None = None
         """Nothing else is asked of the database before it has ended (``_settle``)."""
         self._unplaced: set[Partition] = set()
+        self._refused: deque[tuple[Received, str]] = deque()
+        """Messages that the publisher has not taken yet, for the dead letters."""
         self._rejecting = 0
-        self._written_s = self._tidied_s = clock()
+        """Messages that have not arrived among the dead letters, those above among them: no offset behind them is kept."""
+        self._written_s = self._tidied_s = self._arrived_s = clock()
         self._again_s = self._said_s = 0.0
         self._away = False
         self.counters: Counter[str] = Counter()
@@ -166,9 +169,9 @@ class Storing:
     def step(self) -> int:
         """Read, and write what is due; returns how many messages were read."""
         self._declared.step(0)
-        if self._away:
-            self._subscriber.pause(self._subscriber.assigned())
-        messages = self._subscriber.poll(POLL_S, BATCH_EVENTS)
+        # What is in hand waits for the database, or for the dead letters.
+        stuck = self._away or len(self._batch) + self._rejecting >= BATCH_EVENTS
+        messages = self._subscriber.poll(POLL_S, 0 if stuck else BATCH_EVENTS)
         polled_s = self._clock()
         for message in messages:
             self._take(message)
@@ -293,7 +296,6 @@ class Storing:
         self.counters["batches"] += 1
         if self._away:
             self._away = False
-            self._subscriber.resume(self._subscriber.assigned())
             self._say("the database is back")
 
     def _place(self) -> None:
@@ -305,8 +307,15 @@ class Storing:
 
     def _rejections_arrived(self) -> bool:
         if self._rejecting:
+            self._reported()
             self._publisher.flush(POLL_S)
             self._reported()
+        now_s = self._clock()
+        if not self._rejecting:
+            self._arrived_s = now_s
+        elif now_s - max(self._arrived_s, self._said_s) >= SAY_AGAIN_S:
+            self._said_s = now_s
+            self._say(f"{self._rejecting} bad messages do not arrive on their topic, nothing is written before")
         return self._rejecting == 0
 
     def _add(self, batch: Sequence[tuple[Received, Said]]) -> None:
@@ -328,7 +337,6 @@ class Storing:
         self._away = True
         self._again_s = now_s + AGAIN_S
         self.counters["away"] += 1
-        self._subscriber.pause(self._subscriber.assigned())
 
     def _revoked(self, partitions: list[Partition], lost: bool) -> None:
         """Write what was read of them; what cannot be written now is read by whoever gets them."""
@@ -344,11 +352,12 @@ class Storing:
     def _reject(self, message: Received, reason: str) -> None:
         self.counters["rejected"] += 1
         self._rejecting += 1
-        while not self._publisher.reject(message, reason, None):
-            self._reported(POLL_S)
+        self._refused.append((message, reason))
 
-    def _reported(self, wait_s: float = 0.0) -> None:
-        reports = self._publisher.poll(wait_s)
+    def _reported(self) -> None:
+        while self._refused and self._publisher.reject(*self._refused[0], None):
+            self._refused.popleft()
+        reports = self._publisher.poll()
         for failure in reports.failed:
             self._say(f"the bus does not take a message: {failure.reason}")
         self._rejecting -= len(reports.acknowledged) + len(reports.failed)

@@ -533,6 +533,8 @@ class Subscriber:
         self._counters = dict.fromkeys(("received", "errors", "lost", "rebalances"), 0)
         self._next: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
+        self._held: set[Partition] = set()
+        """Not fetched while nothing is asked for."""
         self._gaps: list[Gap] = []
         self._raised: BaseException | None = None
         self._closed = self._abandoned = False
@@ -566,9 +568,14 @@ class Subscriber:
         _OPEN.add(self)
 
     def poll(self, timeout_s: float, limit: int = POLL_MESSAGES) -> list[Received]:
-        """At most ``limit`` messages, in order within each partition; empty after ``timeout_s`` or while the cluster is away."""
+        """At most ``limit`` messages, in order within each partition; empty after ``timeout_s`` or while the cluster is away.
+
+        Whoever can take none asks for 0: nothing is fetched, and membership in the group goes on.
+        """
         found: list[Received] = []
-        for message in self._consume(timeout_s, limit):
+        self._hold(limit == 0)
+        # A partition that comes to this member meanwhile may bring one.
+        for message in self._consume(timeout_s, max(limit, 1)):
             if message.error() is not None:
                 self._unreadable(message)
                 continue
@@ -580,6 +587,17 @@ class Subscriber:
             self.trouble = None
             self._counters["received"] += len(found)
         return found
+
+    def _hold(self, held: bool) -> None:
+        """Fetch nothing of what is not paused anyway, or all of that again."""
+        if held:
+            more = self._next.keys() - self._paused - self._held
+            if more:
+                self._consumer.pause([TopicPartition(*partition) for partition in more])
+                self._held |= more
+        elif self._held:
+            again, self._held = (self._held & self._next.keys()) - self._paused, set()
+            self._consumer.resume([TopicPartition(*partition) for partition in again])
 
     def _consume(self, timeout_s: float, limit: int) -> list[Message]:
         try:
@@ -616,8 +634,8 @@ class Subscriber:
                 self._consumer.incremental_assign([TopicPartition(*partition, low)])
             else:
                 self._consumer.assign([TopicPartition(*each, offset) for each, offset in self._next.items()])
-            if self._paused:
-                self._consumer.pause([TopicPartition(*each) for each in self._paused])
+            if stopped := self._paused | self._held:
+                self._consumer.pause([TopicPartition(*each) for each in stopped])
         except KafkaException as error:
             self.trouble = _said(error.args[0])
             return
@@ -644,6 +662,7 @@ class Subscriber:
         """Fetch them again."""
         held = [partition for partition in partitions if partition in self._next]
         self._paused.difference_update(held)
+        self._held.difference_update(held)
         if held:
             self._consumer.resume([TopicPartition(*partition) for partition in held])
 
@@ -725,6 +744,7 @@ class Subscriber:
         for partition in partitions:
             self._next.pop(partition, None)
             self._paused.discard(partition)
+            self._held.discard(partition)
 
     def _erred(self, error: KafkaError) -> None:
         self.trouble = _told(self.trouble, error)

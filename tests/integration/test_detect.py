@@ -355,6 +355,27 @@ def test_a_bad_message_goes_to_the_rejected_with_its_reason_and_stops_nothing(cl
     assert cloud.findings()[0] == expected(events)
 
 
+def test_while_the_rejected_do_not_arrive_no_more_is_read_than_a_step_and_the_group_keeps_its_member(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One broker cannot keep one topic from taking anything and serve the others.
+    monkeypatch.setattr("hopwatch.detect.KEEP_EVENTS_MAX", 100)
+    monkeypatch.setattr("hopwatch.detect.POLL_EVENTS", 20)
+    reject = Publisher.reject
+    monkeypatch.setattr(Publisher, "reject", lambda *_: False)
+    events: list[Event] = [window(plant, n) for n in range(150) for plant in PLANTS[:2]]
+    assert cloud.publisher.send("flow", "north", "bad", b"{", 0)
+    cloud.publish(events)
+    with cloud.detector(*PLANTS) as one:
+        drive(one, until=lambda: one.counters["rejected"] == 1 and one.counters["events"] >= 100)
+        drive(one, until=partial(past, time.monotonic() + 2))
+        assert (one.counters["events"] < 120, cloud.judged(1), one.assigned()) == (True, False, list(range(PARTITIONS)))
+        monkeypatch.setattr(Publisher, "reject", reject)
+        drive(one, until=lambda: cloud.judged(len(events) + 1))
+    assert [message["value"] for message in cloud.read("rejected", 1)] == [b"{"]
+    assert cloud.findings()[0] == expected(events)
+
+
 def test_events_of_a_plant_that_nobody_declared_are_counted_and_said(cloud: Cloud) -> None:
     cloud.publish([window(plant, n) for n in range(30) for plant in ("north", "atlantis")])
     with cloud.detector("north") as one:

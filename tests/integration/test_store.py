@@ -120,6 +120,25 @@ def test_a_bad_message_goes_to_the_rejected_with_its_reason_and_stops_nothing(cl
     assert all(said in reasons[line] for said, line in bad.items()), reasons
 
 
+def test_while_the_rejected_do_not_arrive_little_more_is_read_and_then_all_of_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One broker cannot keep one topic from taking anything and serve the others.
+    monkeypatch.setattr("hopwatch.storing.BATCH_EVENTS", 50)
+    monkeypatch.setattr("hopwatch.storing.SAY_AGAIN_S", 0.5)
+    reject = Publisher.reject
+    monkeypatch.setattr(Publisher, "reject", lambda *_: False)
+    cloud.publisher.send("flow", "plant1", "bad", b"{", 0)
+    with cloud.storing() as storing:
+        drive(storing, lambda: storing.counters["rejected"] == 1)
+        cloud.publish(0, 400)
+        end_s = time.monotonic() + 2
+        drive(storing, lambda: time.monotonic() >= end_s)
+        assert (storing.counters["events"] < 150, cloud.count()) == (True, 0)
+        assert any("1 bad messages do not arrive" in line for line in cloud.lines)
+        monkeypatch.setattr(Publisher, "reject", reject)
+        drive(storing, lambda: cloud.count() == 400)
+    assert [value for _, value, _ in held(cloud.broker, topic_name("rejected", cloud.prefix))] == [b"{"]
+
+
 def test_a_database_that_goes_away_pauses_reading_and_nothing_is_lost(cloud: Cloud, server: Database) -> None:
     cloud.publish(0, 300)
     with cloud.storing() as storing:
