@@ -33,12 +33,15 @@ def new_amounts(
     names = ALONG if (source.port < destination.port if here == there else here < there) else AGAINST
     tap = flow.seen_by == "tap"
     estimated = not tap and flow.completeness.estimated
-    if connection.others is None and connection.view == _view(flow.agent, flow.seen_by) and not estimated:
+    view = _view(flow.agent, flow.seen_by)
+    if connection.others is None and (connection.view == view or not connection.view) and not estimated:
         # Nobody else sees it, so all of it is new.
         own = connection.own
+        connection.view = view
         if tap:
             if not complete:
                 return _added(views, flow, connection, names, Told(True, complete, flow.depth == "decoded", False, start_ns))
+            own.tap = True
             own.until_ns = max(own.until_ns, start_ns)
             own.unread = own.unread or flow.depth != "decoded"
         counted = own.counted

@@ -95,6 +95,9 @@ class ClockDetector:
         self._received_ns = 0
         self._agents: OrderedDict[str, _Agent] = OrderedDict()
         self._begun: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._begun_since: dict[str, None] = {}
+        """The connections whose beginning is news to whoever asks for changes, in the order of the table."""
+
         self._pairs: OrderedDict[str, list[int]] = OrderedDict()
         self._changed = True
         self.forgotten_total = 0
@@ -187,11 +190,16 @@ class ClockDetector:
         if flow.completeness.joined_late:
             return []
         key = f"{flow.connection}/{flow.operation}/{flow.source.address}"
-        begun = self._begun.setdefault(key, {})
-        at_ns = self._clocks.right(flow.agent, flow.start_ns)
-        if flow.agent in begun:
+        begun = self._begun.get(key)
+        if begun is None:
+            begun = self._begun[key] = {}
+            # One that was forgotten stands at the end now.
+            self._begun_since.pop(key, None)
+        elif flow.agent in begun:
             return []
+        at_ns = self._clocks.right(flow.agent, flow.start_ns)
         self._changed = True
+        self._begun_since[key] = None
         found: list[Finding] = []
         for other, other_ns in begun.items():
             if abs(at_ns - other_ns) >= _SKEW_NS:
@@ -200,7 +208,8 @@ class ClockDetector:
         if len(begun) > 8:
             del begun[next(iter(begun))]
         if len(self._begun) > CONNECTIONS_MAX:
-            self._begun.popitem(last=False)
+            forgotten, _ = self._begun.popitem(last=False)
+            self._begun_since.pop(forgotten, None)
         return found
 
     def _differ(self, flow: Flow, other: str, apart_ns: int) -> list[Finding]:
@@ -229,13 +238,16 @@ class ClockDetector:
 
     def state(self) -> dict[str, Any]:  # Any: JSON values
         """Everything remembered."""
+        return self._few() | {"begun": list(self._begun.items())}
+
+    def _few(self) -> dict[str, Any]:  # Any: JSON values
+        """Everything but the connections, of which there are many."""
         return {
             "received_ns": self._received_ns,
             "agents": [
                 [name, one.beats, one.early, one.lead_ns, one.said_ns, one.windows, one.first_seen, one.evidence]
                 for name, one in self._agents.items()
             ],
-            "begun": list(self._begun.items()),
             "pairs": list(self._pairs.items()),
             "ahead_ns": dict(self._clocks.ahead_ns),
         }
@@ -244,20 +256,28 @@ class ClockDetector:
         """Go on where ``state`` was taken."""
         self._received_ns = int(state["received_ns"])
         self._agents = OrderedDict((name, _Agent([(at, lead) for at, lead in beats], *rest)) for name, beats, *rest in state["agents"])
-        self._begun = OrderedDict((key, dict(begun)) for key, begun in state["begun"])
+        if "begun" in state:
+            self._begun = OrderedDict((key, dict(begun)) for key, begun in state["begun"])
+            self._begun_since = dict.fromkeys(self._begun)
         self._pairs = OrderedDict((pair, list(apart)) for pair, apart in state["pairs"])
         self._clocks.ahead_ns.clear()
         self._clocks.ahead_ns.update(state["ahead_ns"])
 
     def changes(self) -> dict[str, Any]:  # Any: JSON values
-        """Everything, if anything changed since the last call: it changes with heartbeats and with connections that begin."""
+        """What changed since the last call: of the connections those that began, of the rest, which is little, everything."""
         changed, self._changed = self._changed, False
-        return self.state() if changed else {}
+        since, self._begun_since = self._begun_since, {}
+        return self._few() | {"begun_since": [(key, self._begun[key]) for key in since]} if changed else {}
 
     def merge(self, changes: dict[str, Any]) -> None:  # Any: JSON values
-        """Take over what ``changes`` gave."""
-        if changes:
-            self.restore(changes)
+        """Take over what ``changes`` gave, of an earlier version too, which said everything."""
+        if not changes:
+            return
+        self.restore(changes)
+        for key, begun in changes.get("begun_since", ()):
+            self._begun[key] = dict(begun)
+            if len(self._begun) > CONNECTIONS_MAX:
+                self._begun.popitem(last=False)
 
     def _of(self, agent: str) -> _Agent:
         found = self._agents.setdefault(agent, _Agent())

@@ -68,13 +68,15 @@ class Allowance(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A limit that was asked for and charged, of amounts of one part of the window."""
+    """A limit that was asked for, of amounts of one part of the window, and whether it was charged."""
 
     claim: Claim
     most: int
     part: int
     counts: str
     name: str
+    charged: bool
+    cap: bool
 
 
 class Step(NamedTuple):
@@ -136,21 +138,25 @@ class Kept(NamedTuple):
     counts: tuple[str, ...]
     """The amounts that the steps count."""
     dues: tuple[Due, ...] | None
-    """What the steps come to, where there is at most one, and it asks for what it charges, as nearly all do."""
+    """What the steps come to, where there is at most one, and it asks for what it charges and no limit twice, as nearly all do."""
     quiet: bool
     """Nothing of it is told, whoever it is about."""
 
 
 def dues(steps: Sequence[Step]) -> tuple[Due, ...] | None:
-    """What the steps come to if each limit is asked for and charged once, of amounts, and none of them is a peer's."""
+    """What the steps come to if each limit is asked for once and then charged, if at all, and counts amounts."""
     if not steps:
         return ()
     part, asked, charged = steps[0]
-    counted = {one.key: one.counts for one in asked}
-    alike = len(steps) == 1 and len(asked) == len(charged) == len(counted) and counted == {one.key: one.counts for one in charged}
-    if not alike or any(one.cap or one.limit.unit is Unit.OBJECTS for one in asked):
+    counted = {one.key: one for one in asked}
+    paid = {one.key: one for one in charged}
+    if len(steps) > 1 or len(asked) != len(counted) or len(charged) != len(paid) or any(one.limit.unit is Unit.OBJECTS for one in asked):
         return None
-    return tuple([Due(Claim(one.key, one.limit), one.limit.amount, part, one.counts, one.name) for one in charged])
+    if any(key not in counted or counted[key].counts != one.counts for key, one in paid.items()):
+        return None
+    # Those that are charged in the order in which they were.
+    ordered = [*charged, *(one for one in asked if one.key not in paid)]
+    return tuple([Due(Claim(one.key, one.limit), one.limit.amount, part, one.counts, one.name, one.key in paid, one.cap) for one in ordered])
 
 
 class Judgements:

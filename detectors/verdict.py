@@ -165,7 +165,9 @@ class VerdictDetector:
         self._findings = Findings(quoted, offsite or shipped(), severities_of(architecture))
         self._declaration = quoted.model_dump() | {"edition": edition}
         self._alive: OrderedDict[str, int] = OrderedDict()
-        self._heard_last, self._heard_ns = "", 0
+        self._heard_last: str | None = None
+        """The agent heard of last, and when that was."""
+        self._heard_ns = 0
         self._agents_forgotten = 0
         self._agents_touched: set[str] | None = None
         self._losses = Losses()
@@ -239,7 +241,7 @@ class VerdictDetector:
         self._judges_again = len(self._earlier) > 0
         self._failovers.restore(state["failovers"])
         self._alive = OrderedDict((str(agent), int(at)) for agent, at in state["alive"])
-        self._heard_last, self._heard_ns = "", 0
+        self._heard_last = None
         self._losses.restore(state["losses"])
         self.counted = dict(state["counted"])
 
@@ -265,7 +267,7 @@ class VerdictDetector:
                 table.merge(changes[name])
         for agent, at in changes.get("alive", ()):
             put(self._alive, str(agent), int(at), AGENTS_MAX)
-        self._heard_last, self._heard_ns = "", 0
+        self._heard_last = None
         self._judges_again = len(self._earlier) > 0
         self._review_said = bool(changes["review_said"])
         self.counted = dict(changes["counted"])
@@ -324,8 +326,14 @@ class VerdictDetector:
         self._spent = []
         said_ns = flow.start_ns
         start_ns = self._clocks.right(flow.agent, said_ns) if self._clocks.ahead_ns else said_ns
-        if start_ns > self._heard_ns or flow.agent != self._heard_last:
-            self._lives(flow.agent, start_ns)
+        agent = flow.agent
+        if agent != self._heard_last:
+            self._lives(agent, start_ns)
+        elif start_ns > self._heard_ns:
+            # It stands last among the agents already.
+            self._heard_ns = self._alive[agent] = start_ns
+            if self._agents_touched is not None:
+                self._agents_touched.add(agent)
         before = run.course
         if before is not None and (at_hand := before.connection).turn == self._views.memory.turn and before.key == flow.connection:
             connection = at_hand
@@ -351,7 +359,8 @@ class VerdictDetector:
             self._second, self._today = start_ns // SECOND_NS, self._day(start_ns)
         day = self._today
         looks = self._keeps and not again
-        says = said(flow, who, complete, day) if looks else None
+        # After its last window nothing of a flow is looked up again.
+        says = said(flow, who, complete, day) if looks and not (flow.final and before is None) else None
         kept: Kept | None = None
         like: Likeness | None = None
         if before is not None and says is not None and before.said == says and self._holds(before.kept, flow, start_ns):
@@ -523,14 +532,16 @@ class VerdictDetector:
         return True
 
     def _pays(self, dues: tuple[Due, ...], flow: Flow, new: dict[str, int], start_ns: int) -> bool:
-        """The same where each limit is asked for and charged once."""
-        budgets, due = self._budgets, []
-        for claim, most, part, counts, name in dues:
+        """The same where each limit is asked for once."""
+        due = []
+        for claim, most, part, counts, name, charged, cap in dues:
+            budgets = self._caps if cap else self._budgets
             amount = portion_of(flow, part, counts, new, new)
             if budgets.used(claim, start_ns) + amount > most:
                 return False
-            due.append((claim, name, amount))
-        for claim, name, amount in due:
+            if charged:
+                due.append((budgets, claim, name, amount))
+        for budgets, claim, name, amount in due:
             # What Spent(...) does, without a call of Python.
             self._spent.append(tuple.__new__(Spent, (claim.key, claim.limit, name, budgets.pay(claim, amount))))
         return True

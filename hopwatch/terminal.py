@@ -92,7 +92,7 @@ class PlainView:
 
     def judged(self, judgement: Judgement) -> None:
         """A line if there is something new to say."""
-        flow, verdict = judgement.flow, str(judgement.event["verdict"])
+        flow, verdict = judgement.flow, judgement.verdict
         if self._verdicts.get(flow.flow_id) != verdict:
             _remember(self._verdicts, flow.flow_id, verdict)
             self._print(flow_line(flow.model_dump(), verdict))
@@ -149,7 +149,7 @@ class LiveView:
 
     def judged(self, judgement: Judgement) -> None:
         """Count it; the first sight of a finding is printed above the screen."""
-        self._verdicts[str(judgement.event["verdict"])] += 1
+        self._verdicts[judgement.verdict] += 1
         _remember(self._flows, judgement.flow.flow_id, judgement)
         for finding in findings_of(judgement):
             self.found(finding)

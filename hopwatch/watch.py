@@ -47,6 +47,8 @@ class Judgement(Protocol):
     @property
     def finding(self) -> Finding | None: ...
     @property
+    def verdict(self) -> str: ...
+    @property
     def net(self) -> Mapping[str, int]:
         """What it adds to what all views of its connection have counted, by unit."""
         ...
@@ -122,6 +124,11 @@ class Known:
     finding: Finding | None
     notices: tuple[Finding, ...] = ()
     net: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict it was given then."""
+        return str(self.event["verdict"])
 
 
 @dataclass(slots=True)

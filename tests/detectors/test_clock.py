@@ -182,6 +182,33 @@ def test_state_survives_a_save_and_load_half_way_and_so_do_changes(cut: int) -> 
     assert len(whole) == 3
 
 
+def test_changes_are_the_connections_that_began_since_and_give_the_same_state_at_the_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectors.clock.CONNECTIONS_MAX", 20)
+    one, other = ClockDetector(PLANT), ClockDetector(PLANT)
+    one.changes()
+    told: list[int] = []
+    # Every seventh is seen by a second agent, some of them again after they were forgotten.
+    for n in range(150):
+        for agent in ("a", "b")[: 1 + (n % 7 == 0)]:
+            one.observe(begins(n % 40 if n > 100 else n, agent, n))
+        if n % 5 == 4:
+            changes = json.loads(json.dumps(one.changes()))
+            told.append(len(changes["begun_since"]))
+            other.merge(changes)
+            assert json.dumps(other.state()) == json.dumps(one.state())
+    assert max(told) <= 5
+    assert one.changes() == {}
+
+
+def test_changes_of_an_earlier_version_said_everything() -> None:
+    one, other = ClockDetector(PLANT), ClockDetector(PLANT)
+    for n in range(3):
+        one.observe(begins(n, "a", n))
+        other.observe(begins(n + 3, "b", n))
+    other.merge(json.loads(json.dumps(one.state())))
+    assert json.dumps(other.state()) == json.dumps(one.state())
+
+
 def test_repeated_events_change_nothing() -> None:
     events = minute(-90)
     twice = [event for each in events for event in (each, each)]
