@@ -284,6 +284,8 @@ def _program(application: str | None) -> str | None:
     return application.split("/")[0].split(" ")[0].lower()[:64] or None
 
 
+# Every window of an account with several hosts asks, of the few programs that a plant has.
+@lru_cache(maxsize=4_096)
 def _is_tool(program: str) -> bool:
     return any(glob(pattern)(program) for pattern in TOOLS)
 

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
-from detectors.kept import NEW, WHOLE, moved
+from detectors.kept import NEW, TOGETHER, WHOLE, moved
 from detectors.views import Connection, Counts, Told, Views
 from hopwatch.events import Flow, ObjectSet
 
@@ -108,6 +108,9 @@ def portion_of(flow: Flow, part: int, counts: str, new: dict[str, int], left: di
         return moved(flow, part, counts) if counts else 0
     elif not counts or counts == "back":
         return 0
+    elif counts == "bytes" and (part == TOGETHER or len(flow.objects) == 1) and 0 <= left[counts] <= flow.bytes:
+        # All of it is the sets', as ``moved`` says it.
+        return left[counts]
     else:
         amount = moved(flow, part, counts)
     return amount if 0 <= amount <= left[counts] else once(amount, left[counts])

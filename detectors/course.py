@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from detectors.kept import Kept
+from detectors.kept import Kept, in_any_order, is_much
 from detectors.views import Connection
 from hopwatch.events import Flow
 
@@ -27,22 +27,31 @@ class Course:
         self.kind: Any = None  # Any: whoever is shown such windows says what it is
 
 
-def said(flow: Flow, who: tuple[str | None, ...], complete: bool, day: date) -> Said | None:
-    """What ``likeness``, ``narrow`` and the questions look at of a window, as it stands there; None where amounts are looked at, too."""
+def said(flow: Flow, who: tuple[str | None, ...], complete: bool, day: date, *, in_order: bool) -> Said | None:
+    """What ``likeness``, ``narrow`` and the questions look at of a window, as it stands there; None of a window that is like no other.
+
+    ``in_order``: of several sets the order is looked at, too.
+    """
     sets = flow.objects
+    objects: Any
     if len(sets) == 1:
         part = sets[0]
-        if not part.names or part.marks is not UNSET:
+        if part.marks is not UNSET:
             return None
-        objects: Any = (part.names, part.columns)
+        # Of what names no table it is looked at how much it is.
+        objects = (
+            (part.names, part.columns)
+            if part.names
+            else (part.columns, is_much(part.rows, part.values, max(part.bytes, flow.bytes), part.messages))
+        )
+    elif sets:
+        objects = in_any_order(sets)
+        if objects is None or any([part.marks is not UNSET for part in sets]):
+            return None
+        if in_order:
+            objects = [part.names for part in sets], [part.columns for part in sets]
     else:
-        objects = []
-        for part in sets:
-            if not part.names or part.marks is not UNSET or part.rows < 0 or part.values < 0 or part.messages < 0:
-                return None
-            objects += (part.names, part.columns)
-        if not objects:
-            return None
+        objects = is_much(flow.rows, flow.values, flow.bytes, flow.messages)
     return (
         flow.source, flow.destination, objects, flow.operation, who, flow.account is None, flow.application, flow.protection, flow.agent,
         flow.opened_by, flow.transport, flow.protocol, flow.depth, complete, flow.completeness.estimated, day, flow.bytes == 0,

@@ -29,7 +29,7 @@ from detectors.judgement import Opinion, Outcome
 from hopwatch.declared.match import End, Index
 from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.declared.schedule import Schedule
-from hopwatch.events import Endpoint, Flow
+from hopwatch.events import Endpoint, Flow, ObjectSet
 
 KEPT_MAX: Final = 32_768
 """Judgements kept, some 3 kB each; when half as many were given, those that were not given since the half before are forgotten."""
@@ -156,7 +156,9 @@ def dues(steps: Sequence[Step]) -> tuple[Due, ...] | None:
         return None
     # Those that are charged in the order in which they were.
     ordered = [*charged, *(one for one in asked if one.key not in paid)]
-    return tuple([Due(Claim(one.key, one.limit), one.limit.amount, part, one.counts, one.name, one.key in paid, one.cap) for one in ordered])
+    return tuple(
+        [Due(Claim(one.key, one.limit), one.limit.amount, part, one.counts, one.name, one.key in paid, one.cap) for one in ordered]
+    )
 
 
 class Judgements:
@@ -226,14 +228,9 @@ def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bo
         if not part.names:
             unnamed = is_much(part.rows, part.values, max(part.bytes, flow.bytes), part.messages)
     elif sets:
-        every: list[Any] = []
-        for part in sets:
-            if not part.names or part.rows < 0 or part.values < 0 or part.messages < 0:
-                return None
-            # A topic or node is a set of its own as a rule.
-            alone = len(part.names) == 1 and not part.columns
-            every.append(part.names[0] if alone else (tuple(part.names), tuple(part.columns)))
-        objects = (len(sets), frozenset(every))
+        objects = in_any_order(sets)
+        if objects is None:
+            return None
     else:
         unnamed = is_much(flow.rows, flow.values, flow.bytes, flow.messages)
     return (
@@ -242,6 +239,18 @@ def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bo
         certificate is not None and isinstance(certificate, dict) and certificate.get("self_signed") is True,
         complete, flow.completeness.estimated, day, flow.bytes == 0, objects, unnamed,
     )  # fmt: skip
+
+
+def in_any_order(sets: Sequence[ObjectSet]) -> tuple[Any, ...] | None:  # Any: names of sets
+    """What several sets name, and how many they are; None if one names nothing or takes something back."""
+    every: list[Any] = []
+    for part in sets:
+        names = part.names
+        if not names or part.rows < 0 or part.values < 0 or part.messages < 0:
+            return None
+        # A topic or node is a set of its own as a rule.
+        every.append(names[0] if len(names) == 1 and not part.columns else (tuple(names), tuple(part.columns)))
+    return (len(sets), frozenset(every))
 
 
 def narrow(flow: Flow) -> Likeness:

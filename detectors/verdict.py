@@ -359,16 +359,17 @@ class VerdictDetector:
             self._second, self._today = start_ns // SECOND_NS, self._day(start_ns)
         day = self._today
         looks = self._keeps and not again
-        # After its last window nothing of a flow is looked up again.
-        says = said(flow, who, complete, day) if looks and not (flow.final and before is None) else None
         kept: Kept | None = None
         like: Likeness | None = None
-        if before is not None and says is not None and before.said == says and self._holds(before.kept, flow, start_ns):
+        if before is not None:
             kept = before.kept
-            # What is the very same is found so at a glance, the next time.
-            before.said = says
-        elif looks:
-            before = None
+            says = said(flow, who, complete, day, in_order=kept.narrow is not None) if looks else None
+            if says is not None and before.said == says and self._holds(kept, flow, start_ns):
+                # What is the very same is found so at a glance, the next time.
+                before.said = says
+            else:
+                kept = before = None
+        if kept is None and looks:
             like = likeness(self.index, flow, who, complete, day)
             kept = None if like is None else self._kept.like(like, flow)
             if kept is not None and not self._holds(kept, flow, start_ns):
@@ -380,8 +381,11 @@ class VerdictDetector:
             self._affords(kept, flow, new, start_ns) if kept.dues is None else self._pays(kept.dues, flow, new, start_ns)
         ):
             self._kept.given_total += 1
-            if before is None and says is not None:
-                before = run.course = Course(says, kept, flow.connection, connection)
+            # After its last window nothing of a flow is looked up again.
+            if before is None and not flow.final:
+                says = said(flow, who, complete, day, in_order=kept.narrow is not None)
+                if says is not None:
+                    before = run.course = Course(says, kept, flow.connection, connection)
             outcome = kept.outcome
             if kept.quiet and (day <= self.architecture.review_by or self._review_said):
                 self.counted[outcome.verdict] = self.counted.get(outcome.verdict, 0) + 1

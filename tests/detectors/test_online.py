@@ -104,7 +104,7 @@ def test_what_is_noted_of_windows_like_one_another_changes_no_word(monkeypatch: 
     first = findings(noting, events)
     assert len(noting._kinds) > 50
     monkeypatch.setattr("detectors.online.KINDS_MAX", 0)
-    monkeypatch.setattr("detectors.verdict.said", lambda *_: None)
+    monkeypatch.setattr("detectors.verdict.said", lambda *_, **__: None)
     forgetting = watch()
     assert findings(forgetting, events) == first
     assert not forgetting._kinds
