@@ -9,7 +9,9 @@ import pytest
 from north import LAKE, LAKE_NAME, MES_APP, MES_DB, MW, OPC, UNS, architecture, collect, end, extract, flow, mes, objects, publish, upload
 
 from detectors import budget, findings, kept, verdict, views
+from detectors.kept import Allowance
 from detectors.verdict import VerdictDetector
+from hopwatch.declared.quantity import Limit
 from hopwatch.events import Event, Flow, Heartbeat, Loss, time_ns, time_text
 
 WINDOWS = 900
@@ -212,3 +214,30 @@ def test_a_flow_that_goes_on_as_before_is_not_asked_what_it_is_like(monkeypatch:
         watching.observe(window.model_copy(update={"sequence": n}))
     # The first is judged, and the second found by what it is like; the fourth is another.
     assert asked == [0, 1, 3]
+
+
+def test_topics_in_another_order_and_windows_of_no_objects_go_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(verdict, "likeness", lambda index, flow, *more: asked.append(flow.sequence) or kept.likeness(index, flow, *more))
+    topics = [objects(f"north/line1/telemetry/{name}", messages=1) for name in ("temp", "speed", "power")]
+    for make in (
+        lambda n: publish(objects=topics[n % 3 :] + topics[: n % 3], messages=3, n=n),
+        lambda n: extract(operation="connect", n=n),
+    ):
+        watching = VerdictDetector(PLANT)
+        for n in range(5):
+            watching.observe(make(n))
+        assert asked == [0, 1]
+        asked.clear()
+
+
+def test_what_one_hop_would_have_charged_is_asked_for_and_not_charged() -> None:
+    limit, other = Limit.parse("5 rows / 1h"), Limit.parse("9 rows / 1d")
+    one, two = Allowance("hop:a", limit, 1, "rows"), Allowance("hop:b", other, 1, "rows")
+    made = kept.dues([kept.Step(0, (two, one), (one,))])
+    assert made is not None
+    assert [(due.claim.key, due.most, due.charged) for due in made] == [("hop:a", 5, True), ("hop:b", 9, False)]
+    # Asked for twice, charged without being asked for, or of distinct objects: each time by the step.
+    for steps in ([kept.Step(0, (one, one), (one,))], [kept.Step(0, (two,), (one,))], [kept.Step(0, (one,), (one,))] * 2):
+        assert kept.dues(steps) is None
+    assert kept.dues([kept.Step(0, (Allowance("hop:c", Limit.parse("3 objects / 1d"), 1, ""),), ())]) is None
