@@ -6,11 +6,12 @@ better for knowing less.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from detectors.judgement import Opinion, class_severity, raised
 from detectors.kept import Allowance, Asked, is_much
@@ -60,8 +61,7 @@ _AUTHENTICATION: Final = {
 _OPEN_LOGINS: Final = frozenset({"anonymous", "trust", "none"})
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True, gc=False):
     """A window and what the declaration says about its ends; made once, compared with every hop."""
 
     flow: Flow

@@ -16,7 +16,7 @@ from detectors.changes import put, tail
 from detectors.compare import CONTROL
 from detectors.judgement import RESUMED_NS, Outcome, highest
 from detectors.offsite import OffsiteList
-from hopwatch.declared.match import End
+from hopwatch.declared.match import End, Remembered
 from hopwatch.events import Answer, Declaration, Difference, Finding, Flow, Observed, Severity, time_ns
 
 FINDINGS_MAX: Final = 10_000
@@ -39,6 +39,8 @@ ADDED_SHOWN: Final = 240
 
 _WEAKNESS: Final[dict[Answer, int]] = {"checked": 0, "assumed": 1, "unknown": 2}
 
+_NOTHING: Final = Observed()
+
 
 class Findings:
     """Every open finding, newest update last."""
@@ -47,7 +49,7 @@ class Findings:
         """``severities``: how bad each class of data is."""
         self._declaration = declaration
         self._severities = severities
-        self._offsite = offsite
+        self._place = Remembered(offsite.find)
         self._open: OrderedDict[str, Finding] = OrderedDict()
         self._sessions: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
         """By verdict, who, hop and the two ends: the finding that their logins count on, and the identity of the data in it."""
@@ -74,7 +76,7 @@ class Findings:
         # A login says nothing of which way the data goes, and knows less of what it is nearest to.
         place = before if before is not None and (control or attempt) else None
         windows = 1 if before is None else before.windows + 1
-        was = Observed() if before is None else before.observed
+        was = _NOTHING if before is None else before.observed
         extra: dict[str, Any] = {"hop": hop, "evidence_total": windows, "known_places": self._places(destination, flow)}
         classes = sorted({*was.classes, *said.classes})
         made = Finding(
@@ -191,7 +193,7 @@ class Findings:
         """What the dated list knows of the names the destination goes by, confirmed or claimed."""
         known = []
         for name in dict.fromkeys(one.name for one in (*flow.destination.names, *flow.source.names)):
-            place = self._offsite.find(name)
+            place = self._place(name)
             if place is not None:
                 confirmed = "yes" if name.rstrip(".").lower() == destination.name else "no"
                 known.append(

@@ -45,8 +45,7 @@ QUIET: Final[frozenset[Verdict]] = frozenset({"service", "declared-in-part", "de
 _ANSWER_ORDER: Final[dict[Answer, int]] = {"checked": 0, "assumed": 1, "unknown": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Differing:
+class Differing(Struct, frozen=True, gc=False):
     """One thing that differs: the row it puts the window in, and how bad it is."""
 
     verdict: Verdict
@@ -107,8 +106,7 @@ class Opinion:
         return "low" if self.verdict == "blind" else None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """What is said of a window, and of every window like it."""
 
     verdict: Verdict

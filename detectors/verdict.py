@@ -15,9 +15,10 @@ The detector has no clock: time is that of the packets, and everything is judged
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any, Final, NamedTuple, Protocol
+
+from msgspec.structs import replace
 
 from detectors.amounts import AMOUNTS, DOWN, UP, new_amounts, portion, portion_of
 from detectors.budget import Budgets
