@@ -85,6 +85,9 @@ class _Use:
     goes_with: bool
     day: int = 0
     until_ns: int = 0
+    noted: dict[str, None] | None = None
+    """The account's objects of a day, once those of its windows are among them."""
+
     few: int = 0
     """Until then, on that ``day`` of the account's objects and as long as they are so few, its windows bring nothing new."""
 
@@ -192,7 +195,7 @@ class Accounts(Question):
         known.last_ns = max(known.last_ns, moved.start_ns)
         last_day = known.last_ns // DAY_NS
         if moved.flow.operation not in CONTROL:
-            found += self._breadth(moved, name, known)
+            found += self._breadth(moved, use, known)
             last_day = known.day
         if not found and known.first_ns:
             use.day, use.until_ns = known.day, (last_day + 1) * DAY_NS
@@ -229,18 +232,20 @@ class Accounts(Question):
             usual = ", ".join(list(known.programs)[-4:])
             yield self._changed(moved, name, "new-client", "who", f"{name} with {usual}", f"{name} with {program}")
 
-    def _breadth(self, moved: Moved, name: str, known: Known) -> Sequence[Finding]:
+    def _breadth(self, moved: Moved, use: _Use, known: Known) -> Sequence[Finding]:
         day = moved.start_ns // DAY_NS
         if day > known.day:
             if known.day:
                 known.days += 1
                 known.breadth += (len(known.objects) - known.breadth) / min(known.days, 14)
             known.day, known.objects, known.broad = day, {}, False
-        for part in moved.flow.objects:
-            for one in part.names:
-                if len(known.objects) < OBJECTS_MAX:
-                    known.objects[digest(one)] = None
-        reached = len(known.objects)
+        if use.noted is not known.objects:
+            for part in moved.flow.objects:
+                for one in part.names:
+                    if len(known.objects) < OBJECTS_MAX:
+                        known.objects[digest(one)] = None
+            use.noted = known.objects
+        name, reached = use.name, len(known.objects)
         if known.broad or reached < BREADTH_MIN or not self._learnt(moved, known) or reached <= BREADTH_RATIO * known.breadth:
             return ()
         peers = sorted(

@@ -7,6 +7,7 @@ that a replay says the same.
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -56,8 +57,7 @@ class Cases:
         ``ratio`` is of what was seen to what is allowed or usual.
         ``what`` parts findings that share everything else; ``observed`` stands in the place of the sum over the windows given.
         """
-        identity = [plant, verdict, who or "", source, destination, hop or "", what]
-        finding_id = "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+        finding_id = _id_of((plant, verdict, who or "", source, destination, hop or "", what))
         case = self.memory.of(finding_id)
         case["windows"] = case.get("windows", 0) + 1
         if "last" in case and first_ns - case["last"] >= RESUMED_NS:
@@ -101,6 +101,12 @@ class Cases:
             resumed=None if "resumed" not in case else time_text(case["resumed"]),
             **extra,
         )
+
+
+# What goes on says its identity with every window.
+@lru_cache(maxsize=16_384)
+def _id_of(identity: tuple[str, ...]) -> str:
+    return "F-" + blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
 
 
 def _count(case: dict[str, Any], moved: Moved) -> None:  # Any: JSON values

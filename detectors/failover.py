@@ -46,7 +46,7 @@ class Failovers:
         served = self._served.setdefault(name, {})
         before_ns = served.get(end.address)
         beside = None
-        if before_ns is not None and start_ns - before_ns <= ACTIVE_NS:
+        if before_ns is not None and len(served) > 1 and start_ns - before_ns <= ACTIVE_NS:
             beside = next((other for other, at_ns in served.items() if other != end.address and before_ns < at_ns < start_ns), None)
         active = self._active.setdefault(name, end.address)
         left = None
