@@ -123,3 +123,21 @@ def test_hosts_of_one_account_are_bounded() -> None:
         detector.observe(later(moved(extract(destination=end((f"10.40.9.{number}", 50000)))), number * HOUR_NS))
     ((_, known),) = detector.memories()["known"].items()
     assert len(known.hosts) == WAYS_MAX
+
+
+def test_objects_of_windows_alike_count_on_every_day_and_after_a_restart() -> None:
+    detector = watch()
+    window = moved(extract(objects=[objects("quality.inspection", "mes.work_order", rows=1)]))
+    use, elsewhere = detector.asked(window), detector.asked(moved(extract(destination=end(STANDBY))))
+    assert use is not None
+    assert elsewhere is not None
+    name, counted = f"mes-db|{window.account}", []
+    for hour in (0, 1, 24, 25, 48):
+        use(later(window, hour * HOUR_NS))
+        elsewhere(later(moved(extract(destination=end(STANDBY))), hour * HOUR_NS))
+        if hour == 1:
+            detector.restore(detector.state())
+        known = detector.known.known(name)
+        assert known is not None
+        counted.append((known.days, len(known.objects)))
+    assert counted == [(0, 2), (0, 2), (1, 2), (1, 2), (2, 2)]
