@@ -17,7 +17,7 @@ use crate::soon::{soon, soon_lines};
 use crate::source::{FRAMES_MAX, Frame};
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
-use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Windows, rfc3339};
+use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Turn, Windows, rfc3339};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -360,6 +360,8 @@ struct Application {
     /// The last protocol that recognised it.
     protocol: Option<&'static Protocol>,
     errors: u32,
+    /// Everything was said of it and nothing more can come: the windows have let it go, but for this.
+    turn: Option<Turn>,
 }
 
 /// What `hopwatch inspect` shows of a connection.
@@ -933,7 +935,7 @@ impl Sensor {
     /// Makes one of two connections that a copy has shown to be the same. Only if the younger has no payload, so that
     /// nothing was said of it yet: an answer that overtook the copy of its question.
     fn absorb(&mut self, known: usize, over: usize) -> bool {
-        if self.connections[over].as_ref().is_none_or(|young| young.payload_bytes != [0; 2] || young.application.window.is_some()) {
+        if self.connections[over].as_ref().is_none_or(|young| young.payload_bytes != [0; 2] || young.application.is_told()) {
             return false;
         }
         let Some(young) = self.connections[over].take() else { return false };
@@ -952,7 +954,7 @@ impl Sensor {
         old.application.last_ns = old.application.last_ns.max(young.application.last_ns);
         let (application, other) = (&mut old.application, young.application);
         application.heard |= other.heard;
-        if application.opener.is_none() && application.window.is_none() {
+        if application.opener.is_none() && !application.is_told() {
             application.opener = other.opener.map(|second| second ^ (flip == 1));
             application.client = application.opener.map_or(application.client, u8::from);
         }
@@ -992,7 +994,7 @@ impl Sensor {
             if application.opener.is_none() {
                 let opener = if tcp.flags.ack() { 1 - end } else { end };
                 application.opener = Some(opener == 1);
-                if application.window.is_none() {
+                if !application.is_told() {
                     application.client = opener as u8;
                 }
             }
@@ -1178,6 +1180,7 @@ impl Sensor {
             shown: None,
             protocol: None,
             window: None,
+            turn: None,
             tap: self.tap,
             errors: 0,
             recognitions: 0,
@@ -1358,6 +1361,9 @@ impl Sensor {
         if streams.iter().all(Stream::finished) {
             self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
             application.release();
+            if streams.iter().all(Stream::is_over) {
+                application.let_go(&mut self.windows);
+            }
         }
         self.flush_loss(index);
     }
@@ -1450,6 +1456,11 @@ impl Application {
 
     fn registry(&self) -> &'static [Protocol] {
         registry(self.key.protocol())
+    }
+
+    /// The windows know of it, or have known.
+    fn is_told(&self) -> bool {
+        self.window.is_some() || self.turn.is_some()
     }
 
     fn recognised(&mut self, protocol: &'static Protocol) {
@@ -1792,6 +1803,9 @@ impl Application {
 
     /// The connection seems over: everything goes out. Stragglers are counted in one more window.
     fn settle(&mut self, windows: &mut Windows, about: &About, time_ns: i64) {
+        if self.turn.is_some() {
+            return;
+        }
         if matches!(self.state, State::Undecided(_)) && self.stream_bytes != [0; 2] {
             self.decide(windows, about, time_ns);
         }
@@ -1824,6 +1838,13 @@ impl Application {
         }
     }
 
+    /// It stays in the table for stragglers, which say nothing: there may be many of those, too.
+    fn let_go(&mut self, windows: &mut Windows) {
+        if let Some(id) = self.window.take() {
+            self.turn = windows.let_go(id as usize);
+        }
+    }
+
     fn close(&mut self, windows: &mut Windows, time_ns: i64) {
         self.release();
         if let State::Slow(line) = &self.state {
@@ -1831,6 +1852,9 @@ impl Application {
         }
         if let Some(id) = self.window.take() {
             windows.close(id as usize, time_ns);
+        }
+        if let Some(turn) = self.turn.take() {
+            windows.forget(turn);
         }
     }
 

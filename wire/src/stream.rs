@@ -136,6 +136,12 @@ impl Stream {
         self.finished
     }
 
+    /// The same, and nothing is held or waited on: whatever still comes, nothing more is handed on.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.finished && !self.waits
+    }
+
     #[must_use]
     pub fn seen(&self) -> bool {
         self.seen

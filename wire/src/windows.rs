@@ -539,6 +539,7 @@ struct Connection {
     flows: Vec<Flow>,
     last: u32,
     key: u32,
+    turn: Turn,
     /// Stream bytes handed in and not yet claimed, by sender.
     pending: [u64; 2],
     packets: u64,
@@ -600,6 +601,9 @@ impl Connection {
 
 pub type ConnectionId = usize;
 
+/// Of windows that end at one moment, which goes first. A number, free again when its connection is forgotten.
+pub type Turn = u32;
+
 /// Counters of the windows; all grow only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WindowCounters {
@@ -631,6 +635,9 @@ pub struct Windows {
     agent: String,
     connections: Vec<Option<Connection>>,
     free: Vec<ConnectionId>,
+    /// How many turns were given, and those that are free again.
+    turns: Turn,
+    free_turns: Vec<Turn>,
     due: Due,
     epoch: u32,
     names: HashMap<(IpAddr, IpAddr), Vec<(String, i64)>>,
@@ -652,6 +659,8 @@ impl Windows {
             agent: agent.into(),
             connections: Vec::new(),
             free: Vec::new(),
+            turns: 0,
+            free_turns: Vec::new(),
             due: Due::default(),
             epoch: 0,
             names: HashMap::new(),
@@ -697,7 +706,12 @@ impl Windows {
         let hash = connection_hash(&mut self.scratch, &self.plant, &opening);
         let names = if back.is_empty() && asked.is_empty() { None } else { Some(Box::new([back, asked])) };
         let setting = self.setting_of(&opening);
+        let turn = self.free_turns.pop().unwrap_or_else(|| {
+            self.turns += 1;
+            self.turns - 1
+        });
         let connection = Connection {
+            turn,
             hash,
             protocol: None,
             identity: Arc::clone(&NOBODY),
@@ -777,8 +791,23 @@ impl Windows {
             return;
         }
         self.settle(id, time_ns);
-        self.connections[id] = None;
+        if let Some(turn) = self.let_go(id) {
+            self.forget(turn);
+        }
+    }
+
+    /// Lets go of a connection that is settled and of which nothing more can come. It is closed but for its turn, which is no
+    /// other's before it is forgotten.
+    pub(crate) fn let_go(&mut self, id: ConnectionId) -> Option<Turn> {
+        let connection = self.connections.get_mut(id)?.take()?;
+        debug_assert!(connection.flows.iter().all(|flow| flow.open.is_none()), "its windows went out");
         self.free.push(id);
+        Some(connection.turn)
+    }
+
+    /// The turn may be another connection's.
+    pub(crate) fn forget(&mut self, turn: Turn) {
+        self.free_turns.push(turn);
     }
 
     /// The connection seems over: unclaimed bytes are settled and its open windows go out as final. What still arrives
@@ -793,9 +822,9 @@ impl Windows {
     /// Ends all connections, in the order in which they were first seen.
     pub fn finish(&mut self) {
         let mut open: Vec<_> =
-            self.connections.iter().enumerate().filter_map(|(id, c)| c.as_ref().map(|c| (c.first_ns, c.hash, id))).collect();
+            self.connections.iter().enumerate().filter_map(|(id, c)| c.as_ref().map(|c| (c.first_ns, c.hash, c.turn, id))).collect();
         open.sort();
-        for (_, _, id) in open {
+        for (_, _, _, id) in open {
             let last_ns = self.connection(id).flows.iter().filter_map(|f| f.open.as_ref().map(|o| o.end_ns)).max();
             let first_ns = self.connection(id).first_ns;
             self.close(id, last_ns.unwrap_or(first_ns));
@@ -1034,7 +1063,8 @@ impl Windows {
             self.epoch = self.epoch.wrapping_add(1).max(1);
             flow.epoch = self.epoch;
             let at_ns = time_ns.saturating_add(WINDOW_NS);
-            self.due.note(Deadline { at_ns, connection: id as u32, flow: flow_index as u16, epoch: self.epoch });
+            let (turn, connection) = (connection.turn, id as u32);
+            self.due.note(Deadline { at_ns, turn, flow: flow_index as u16, epoch: self.epoch, connection });
         }
         let window = flow.open.get_or_insert_with(|| Open {
             start_ns: time_ns,

@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-/// The end of one window: when, its connection and flow, and the epoch that tells it from the window before it.
+/// The end of one window: when, its connection's turn and its flow, and the epoch that tells it from every window before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Deadline {
     pub at_ns: i64,
-    pub connection: u32,
+    pub turn: u32,
     pub flow: u16,
     pub epoch: u32,
+    /// Where it stands, perhaps with another one in its place.
+    pub connection: u32,
 }
 
 /// Deadlines, the earliest first. Nearly all of them are noted in their order: windows last equally long, and time goes on.
@@ -72,7 +74,7 @@ mod tests {
             for epoch in 0..400 {
                 now_ns += random.below(5) as i64;
                 let at_ns = now_ns + 50 - random.below(3) as i64 * random.below(30) as i64;
-                let deadline = Deadline { at_ns, connection: random.below(4) as u32, flow: random.below(2) as u16, epoch };
+                let deadline = Deadline { at_ns, turn: random.below(4) as u32, flow: random.below(2) as u16, epoch, connection: 0 };
                 due.note(deadline);
                 model.push(Reverse(deadline));
                 assert_eq!(due.is_due(now_ns), model.peek().is_some_and(|Reverse(first)| first.at_ns <= now_ns), "seed {seed}");
