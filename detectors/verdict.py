@@ -370,6 +370,8 @@ class VerdictDetector:
                 before.said = says
             else:
                 kept = before = None
+        if flow.final:
+            run.course = None
         if kept is None and looks:
             like = likeness(self.index, flow, who, complete, day)
             kept = None if like is None else self._kept.like(like, flow)
@@ -382,8 +384,8 @@ class VerdictDetector:
             self._affords(kept, flow, new, start_ns) if kept.dues is None else self._pays(kept.dues, flow, new, start_ns)
         ):
             self._kept.given_total += 1
-            # After its last window nothing of a flow is looked up again.
-            if before is None and not flow.final:
+            # Most flows say one window, or two: there may be a hundred thousand, and what the last of them says is compared with none.
+            if before is None and flow.sequence > 0 and not flow.final:
                 says = said(flow, who, complete, day, in_order=kept.narrow is not None)
                 if says is not None:
                     before = run.course = Course(says, kept, flow.connection, connection)

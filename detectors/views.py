@@ -12,10 +12,10 @@ whichever came first; an estimate that came first is put right when the tap's wo
 from bisect import insort
 from collections.abc import Collection, Iterable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
 
 from detectors.compare import DEPTH_ORDER
 from detectors.memory import Marking
@@ -66,8 +66,22 @@ class Told(NamedTuple):
     """When it began; of an estimate, when it ended."""
 
 
-@dataclass(slots=True)
-class View:
+class Doubts(Struct, frozen=True, gc=False):
+    """What only a view has that did not see everything, or did not count it."""
+
+    holes: list[list[int]] = field(default_factory=list)
+    """From when to when a tap's windows began that were not whole."""
+    partial: Counts = field(default_factory=dict)
+    """What of ``counted`` those counted."""
+    estimates: list[list[Any]] = field(default_factory=list)  # Any: the end, and Counts
+    """What of ``counted`` was estimated, by the end of its time."""
+
+
+_NO_DOUBTS: Final = Doubts()
+"""Of everyone who has none."""
+
+
+class View(Struct, gc=False):
     """How far one view has counted, and for which time it can answer."""
 
     counted: Counts = field(default_factory=dict)
@@ -76,12 +90,7 @@ class View:
     """When a tap's last whole window began."""
     unread: bool = False
     """There were windows that a tap could not read."""
-    holes: list[list[int]] = field(default_factory=list)
-    """From when to when a tap's windows began that were not whole."""
-    partial: Counts = field(default_factory=dict)
-    """What of ``counted`` those counted."""
-    estimates: list[list[Any]] = field(default_factory=list)  # Any: the end, and Counts
-    """What of ``counted`` was estimated, by the end of its time."""
+    doubts: Doubts = _NO_DOUBTS
 
     def add(self, amounts: Counts, told: Told) -> None:
         """Another window."""
@@ -92,29 +101,37 @@ class View:
             if told.whole:
                 self.until_ns = max(self.until_ns, told.at_ns)
                 return
-            _count(self.partial, amounts)
-            insort(self.holes, [told.at_ns, told.at_ns])
-            if len(self.holes) > HOLES_MAX:
-                (first, end), (_, last) = self.holes[:2]
-                self.holes[:2] = [[first, max(end, last)]]
+            doubts = self._doubts()
+            _count(doubts.partial, amounts)
+            insort(doubts.holes, [told.at_ns, told.at_ns])
+            if len(doubts.holes) > HOLES_MAX:
+                (first, end), (_, last) = doubts.holes[:2]
+                doubts.holes[:2] = [[first, max(end, last)]]
         elif told.estimated:
-            known = next((one for one in self.estimates if one[0] == told.at_ns), None)
+            estimates = self._doubts().estimates
+            known = next((one for one in estimates if one[0] == told.at_ns), None)
             if known is None:
                 known = [told.at_ns, {}]
-                insort(self.estimates, known, key=lambda one: one[0])
+                insort(estimates, known, key=lambda one: one[0])
             _count(known[1], amounts)
-            if len(self.estimates) > ESTIMATES_MAX:
-                (_, before), (at_ns, after) = self.estimates[:2]
+            if len(estimates) > ESTIMATES_MAX:
+                (_, before), (at_ns, after) = estimates[:2]
                 _count(after, before)
-                self.estimates[:2] = [[at_ns, after]]
+                estimates[:2] = [[at_ns, after]]
+
+    def _doubts(self) -> Doubts:
+        """Its own, to be changed."""
+        if self.doubts is _NO_DOUBTS:
+            self.doubts = Doubts()
+        return self.doubts
 
     def missed(self, other: "View", unit: str) -> int:
         """What the other's estimates say of times for which this tap cannot answer."""
         if self.unread and unit not in SIZES:
-            return sum(counts.get(unit, 0) for _, counts in other.estimates)
+            return sum(counts.get(unit, 0) for _, counts in other.doubts.estimates)
         total, since_ns = 0, -1
-        for at_ns, counts in other.estimates:
-            if at_ns > self.until_ns + SLACK_NS or any(since_ns <= last and first <= at_ns for first, last in self.holes):
+        for at_ns, counts in other.doubts.estimates:
+            if at_ns > self.until_ns + SLACK_NS or any(since_ns <= last and first <= at_ns for first, last in self.doubts.holes):
                 total += counts.get(unit, 0)
             since_ns = at_ns
         return total
@@ -122,19 +139,20 @@ class View:
     def corrects(self, other: "View", unit: str) -> int:
         """What this tap leaves of what the other view has counted of a unit."""
         own, said = self.counted.get(unit, 0), other.counted.get(unit, 0)
-        if not self.holes and unit in SIZES and own < said <= own + own // HEADERS_SHARE + HEADERS_BYTES:
+        if not self.doubts.holes and unit in SIZES and own < said <= own + own // HEADERS_SHARE + HEADERS_BYTES:
             return own
-        partial = self.partial.get(unit, 0)
+        partial = self.doubts.partial.get(unit, 0)
         return max(own, min(said, own - partial + max(partial, self.missed(other, unit))))
 
     def state(self) -> list[Any]:  # Any: JSON values
         """What is known besides the counts; nothing where that is all."""
-        if not (self.tap or self.estimates):
+        doubts = self.doubts
+        if not (self.tap or doubts.estimates):
             return []
-        if self.until_ns and not (self.unread or self.estimates or self.holes or self.partial):
+        if self.until_ns and not (self.unread or doubts.estimates or doubts.holes or doubts.partial):
             # A tap that read and lost nothing, as nearly all are.
             return [1, self.until_ns]
-        said = [int(self.tap), self.until_ns, int(self.unread), self.holes, self.partial, self.estimates]
+        said = [int(self.tap), self.until_ns, int(self.unread), doubts.holes, doubts.partial, doubts.estimates]
         while not said[-1]:
             said.pop()
         return said
@@ -144,11 +162,11 @@ class View:
         """The view of a state."""
         nothing: list[Any] = [0, 0, 0, [], {}, []]  # Any: as above
         tap, until_ns, unread, holes, partial, estimates = said + nothing[len(said) :]
-        return cls(counted, bool(tap), until_ns, bool(unread), holes, partial, estimates)
+        doubts = Doubts(holes, partial, estimates) if holes or partial or estimates else _NO_DOUBTS
+        return cls(counted, bool(tap), until_ns, bool(unread), doubts)
 
 
-@dataclass(slots=True)
-class Connection:
+class Connection(Struct, gc=False):
     """One connection: how far each view has counted, and who the deepest view says it is.
 
     There are very many, and nearly all of them have one view: the others are a table only where there are others.
@@ -173,8 +191,9 @@ class Connection:
     def learn(self, flow: Flow) -> None:
         """What a window of it adds about who it is."""
         if flow.account is not None and DEPTH_ORDER[flow.depth] >= DEPTH_ORDER[self.depth]:
-            self.account, self.application, self.role = flow.account, flow.application, flow.role
-            self.depth = flow.depth
+            # One text for all the connections of an account.
+            self.account, self.application, self.role = intern(flow.account), _one(flow.application), _one(flow.role)
+            self.depth = intern(flow.depth)
 
     def state(self) -> list[Any]:  # Any: JSON values
         """Everything known of it."""
@@ -207,6 +226,10 @@ class Connection:
         return cls(view, own, dict(views) or None, depth, account, application, role, owed or None)
 
 
+def _one(text: str | None) -> str | None:
+    return None if text is None else intern(text)
+
+
 def _together(views: Collection[View], units: Iterable[str]) -> Counts:
     """What all views of a connection have counted."""
     taps = [view for view in views if view.tap]
@@ -215,9 +238,9 @@ def _together(views: Collection[View], units: Iterable[str]) -> Counts:
 
 def _corrected(view: View, taps: list[View], unit: str) -> int:
     """What of a view's counts stands beside the taps."""
-    if view.tap or not taps or not view.estimates:
+    if view.tap or not taps or not view.doubts.estimates:
         return view.counted.get(unit, 0)
-    guessed: int = sum(counts.get(unit, 0) for _, counts in view.estimates)
+    guessed: int = sum(counts.get(unit, 0) for _, counts in view.doubts.estimates)
     return max(view.counted.get(unit, 0) - guessed, min(tap.corrects(view, unit) for tap in taps))
 
 
@@ -316,16 +339,13 @@ def _count(own: Counts, amounts: Counts) -> None:
             own[unit] = own.get(unit, 0) + amount
 
 
-class Run:
+class Run(Struct, gc=False):
     """The windows of one flow that were seen: the number that comes next where all before it were, else pairs as of ``_spans``."""
 
-    __slots__ = ("course", "seen", "turn")
-
-    def __init__(self, seen: int | list[list[int]] = 0) -> None:
-        self.seen = seen
-        self.turn = -1
-        self.course: Course | None = None
-        """What the last of them said; no part of what is remembered."""
+    seen: int | list[list[int]] = 0
+    turn: int = -1
+    course: "Course | None" = None
+    """What the last of them said, while it goes on; no part of what is remembered."""
 
     def holds(self, flow: Flow) -> bool:
         """Whether this window is one of them, or all of those it was made of are."""
