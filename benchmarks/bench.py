@@ -91,20 +91,22 @@ def main() -> int:
     options.add_argument("--flows", type=int, default=0, help="concurrent flows (default: 100000, or a hundredth of the packets)")
     options.add_argument("--runs", type=int, default=9, help="turns (default %(default)s)")
     options.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="captures and results (default %(default)s)")
-    options.add_argument("--only", choices=["mix", "flows"], help="one of the two captures")
+    options.add_argument("--only", choices=["mix", "flows", "stays"], help="one of the captures")
     options.add_argument("--without-others", action="store_true", help="leave tshark and nfstream out")
     given = options.parse_args()
     flows = given.flows or max(1000, min(100_000, given.packets // 100))
     given.folder.mkdir(parents=True, exist_ok=True)
     try:
         install(given.folder, others=not given.without_others)
-        base, visit = base_captures(min(given.packets, BASE_PACKETS_MAX), given.folder)
+        base, visit, stay = base_captures(min(given.packets, BASE_PACKETS_MAX), given.folder)
         failures: list[str] = []
         results: dict[str, object] = {"machine": machine(), "packets": given.packets, "runs": given.runs}
-        if given.only != "flows":
+        if given.only in (None, "mix"):
             results["mix"] = bench_mix(given, base, failures)
-        if given.only != "mix":
-            results["flows"] = bench_flows(given, visit, flows, failures)
+        if given.only in (None, "flows"):
+            results["flows"] = bench_flows(given, visit, flows, (100, flows), failures)
+        if given.only in (None, "stays"):
+            results["stays"] = bench_flows(given, stay, flows, (flows,), failures)
     except (BenchError, traffic.TrafficError, PlantError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -142,12 +144,12 @@ def install(folder: Path, *, others: bool, more: Mapping[str, str] | None = None
             raise BenchError(f"pip install {NFSTREAM} failed: {done.stderr.decode().strip().splitlines()[-1]}")
 
 
-def base_captures(packets: int, folder: Path) -> tuple[Path, Path]:
-    """The recording of about so many packets, made once."""
-    base, visit = folder / f"mix-{packets}.pcap", folder / "visit.pcap"
-    if not base.with_suffix(".json").exists() or not visit.with_suffix(".json").exists():
-        apart(traffic.record, packets, base, visit)
-    return base, visit
+def base_captures(packets: int, folder: Path) -> tuple[Path, Path, Path]:
+    """The recording of about so many packets, a short visit and a longer one, made once."""
+    base, visit, stay = folder / f"mix-{packets}.pcap", folder / "visit.pcap", folder / "stay.pcap"
+    if not all(made.with_suffix(".json").exists() for made in (base, visit, stay)):
+        apart(traffic.record, packets, base, {visit: traffic.VISIT_TRANSACTIONS, stay: traffic.STAY_TRANSACTIONS})
+    return base, visit, stay
 
 
 def machine() -> str:
@@ -314,16 +316,18 @@ def bench_mix(given: argparse.Namespace, base: Path, failures: list[str]) -> dic
     return rows
 
 
-def bench_flows(given: argparse.Namespace, visit: Path, flows: int, failures: list[str]) -> dict[str, object]:
+def bench_flows(
+    given: argparse.Namespace, visit: Path, flows: int, open_at_once: Sequence[int], failures: list[str]
+) -> dict[str, object]:
     """The same connections, few or all of them open at once: what a connection costs must not grow with their number."""
     folder: Path = given.folder
     capture = folder / "flows.pcap"
     result: dict[str, object] = {}
-    for at_once in (100, flows):
+    for at_once in open_at_once:
         packets = apart(many_flows, visit, capture, flows, at_once, SEED)
         contenders = products(capture, packets, Ledger.load(visit).times(flows), folder)
         turns(contenders, given.runs, folder, failures)
-        rows = told(f"{flows:,} connections, {at_once:,} at once, random order: {packets:,} packets", contenders)
+        rows = told(f"{flows:,} connections, {at_once:,} at once, random order: {packets:,} packets, {packets // flows} each", contenders)
         goal(rows, "hopwatch watch", GOAL_FLOWS)
         goal(rows, "sensor alone", GOAL_FLOWS)
         result[str(at_once)] = rows

@@ -69,7 +69,7 @@ def main() -> int:
     try:
         install(given.folder, others=False, more={"tcpreplay": "tcpreplay"})
         ring = built_ring()
-        base, _ = base_captures(given.packets, given.folder)
+        base, *_ = base_captures(given.packets, given.folder)
         with pair():
             measure(given, base, ring)
     except (BenchError, OSError, subprocess.CalledProcessError) as error:

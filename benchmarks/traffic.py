@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,8 @@ SUBSCRIBERS = 5
 TOPICS = [f"north/line{line}/telemetry/{name}" for line in range(1, 9) for name in ("temperature", "pressure", "speed", "torque", "power")]
 BURST = 500
 VISIT_TRANSACTIONS = 3
+# With what opens and ends a connection, about a hundred packets.
+STAY_TRANSACTIONS = 43
 # What pgbench asks before it begins: the number of branches, and how its tables are partitioned.
 PGBENCH_ROWS = 2
 
@@ -56,8 +58,8 @@ class TrafficError(Exception):
     """The traffic could not be made; the message says why."""
 
 
-def record(packets: int, mix: Path, visit: Path) -> None:
-    """About ``packets`` packets of the mix, and one short visit of a terminal, each with its ledger beside it."""
+def record(packets: int, mix: Path, visits: Mapping[Path, int]) -> None:
+    """About ``packets`` packets of the mix, and visits of a terminal of so many transactions, each with its ledger beside it."""
     with (
         tempfile.TemporaryDirectory(prefix="hopwatch-bench-", ignore_cleanup_errors=True) as temporary,
         network(ADDRESSES, namespaces=True, kernel_chooses="mes-app") as net,
@@ -81,13 +83,15 @@ def record(packets: int, mix: Path, visit: Path) -> None:
         _say("recording the mix")
         with _tcpdump(net, mix):
             counted = _work(net, passwords, packets, rows)
-        _say("recording a visit")
-        with _tcpdump(net, visit):
-            _pgbench(net.hosts["terminal"], net, passwords["svc_mes"], ["-S", "-c", "1", "-t", str(VISIT_TRANSACTIONS)])
-    # pgbench looks at its tables through a connection of its own first; the visit is the one after it.
-    last_connection(visit)
+        for visit, transactions in visits.items():
+            _say(f"recording a visit of {transactions} transactions")
+            with _tcpdump(net, visit):
+                _pgbench(net.hosts["terminal"], net, passwords["svc_mes"], ["-S", "-c", "1", "-t", str(transactions)])
     Ledger(counted, stream_bytes(mix)).save(mix)
-    Ledger({"postgresql select": {"rows": VISIT_TRANSACTIONS}}, stream_bytes(visit)).save(visit)
+    for visit, transactions in visits.items():
+        # pgbench looks at its tables through a connection of its own first; the visit is the one after it.
+        last_connection(visit)
+        Ledger({"postgresql select": {"rows": transactions}}, stream_bytes(visit)).save(visit)
 
 
 def _say(text: str) -> None:

@@ -18,6 +18,11 @@ pub const FLOWS_MAX: usize = 32_768;
 pub const LINES_BYTES_MAX: usize = 64 << 20;
 /// Parts of windows that flows share; forgotten as flows are, which keep what they have.
 pub const PARTS_MAX: usize = 65_536;
+/// Of what was remembered one in so many was asked for again by the time that half of it is to be forgotten; otherwise there are
+/// more flows than can be remembered, and forgetting one for another helps neither.
+pub const ASKED_SHARE: usize = 4;
+/// For each flow then remembered so many others are passed over (`flows_passed_over`), before they are tried again.
+pub const PASSED_OVER: usize = 32;
 /// Kinds of object sets remembered of one flow, and sets in one window.
 pub const SETS_MAX: usize = 64;
 
@@ -479,15 +484,30 @@ pub struct Remembered<T> {
     before: HashMap<Box<[u8]>, (T, usize)>,
     now_bytes: usize,
     most: usize,
+    /// How often something was asked for that is remembered, since the halves changed.
+    asked: usize,
+    /// How many are still passed over.
+    passes: usize,
     /// What was forgotten for something else.
     pub forgotten_total: u64,
+    /// What was passed over.
+    pub passed_over_total: u64,
 }
 
 impl<T> Remembered<T> {
     /// At most so many, and [`LINES_BYTES_MAX`].
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { now: HashMap::new(), before: HashMap::new(), now_bytes: 0, most, forgotten_total: 0 }
+        Self {
+            now: HashMap::new(),
+            before: HashMap::new(),
+            now_bytes: 0,
+            most,
+            asked: 0,
+            passes: 0,
+            forgotten_total: 0,
+            passed_over_total: 0,
+        }
     }
 
     pub fn get(&mut self, key: &[u8]) -> Option<&mut T> {
@@ -496,7 +516,26 @@ impl<T> Remembered<T> {
                 self.insert(key, remembered, size_bytes);
             }
         }
-        self.now.get_mut(key).map(|(remembered, _)| remembered)
+        let (remembered, _) = self.now.get_mut(key)?;
+        self.asked += 1;
+        Some(remembered)
+    }
+
+    /// Whether it is worth remembering something more; what is not is passed over.
+    pub fn takes(&mut self) -> bool {
+        let takes = self.passes == 0;
+        self.passes = self.passes.saturating_sub(1);
+        self.passed_over_total += u64::from(!takes);
+        takes
+    }
+
+    /// Nobody will ask for it any more.
+    pub fn remove(&mut self, key: &[u8]) {
+        if let Some((_, size_bytes)) = self.now.remove(key) {
+            self.now_bytes -= size_bytes;
+        } else {
+            self.before.remove(key);
+        }
     }
 
     /// In the place of what was remembered.
@@ -507,6 +546,10 @@ impl<T> Remembered<T> {
 
     fn insert(&mut self, key: Box<[u8]>, remembered: T, size_bytes: usize) {
         if self.now.len() >= self.most / 2 || self.now_bytes + size_bytes > LINES_BYTES_MAX / 2 {
+            if !self.before.is_empty() && self.asked < self.now.len() / ASKED_SHARE {
+                self.passes = self.now.len() * PASSED_OVER;
+            }
+            self.asked = 0;
             self.forgotten_total += self.before.len() as u64;
             self.before = std::mem::take(&mut self.now);
             self.now_bytes = 0;
@@ -657,5 +700,39 @@ mod tests {
         remembered.put(&[10], 10, LINES_BYTES_MAX);
         remembered.put(&[11], 11, 1);
         assert_eq!(remembered.get(&[9]), None, "bytes are bounded, too");
+    }
+
+    #[test]
+    fn what_is_over_takes_no_room() {
+        let mut remembered = Remembered::new(4);
+        for n in 0u8..100 {
+            remembered.put(&[n], n, LINES_BYTES_MAX / 4);
+            remembered.remove(&[n]);
+        }
+        assert_eq!((remembered.len(), remembered.forgotten_total), (0, 0));
+    }
+
+    /// Flows in turns, each learnt if it is not known; how many lines were known, and learnt.
+    fn turns(flows: u32, lines: u32) -> (u32, u32) {
+        let (mut remembered, mut known, mut learnt) = (Remembered::new(1024), 0, 0);
+        for line in 0..lines {
+            let key = (line % flows).to_le_bytes();
+            if remembered.get(&key).is_some() {
+                known += 1;
+            } else if remembered.takes() {
+                learnt += 1;
+                remembered.put(&key, (), 1);
+            }
+        }
+        assert_eq!(u64::from(known + learnt) + remembered.passed_over_total, u64::from(lines));
+        (known, learnt)
+    }
+
+    #[test]
+    fn where_flows_are_more_than_can_be_remembered_few_are_learnt_and_some_are_known() {
+        assert_eq!(turns(500, 100_000), (99_500, 500), "all of them find room");
+        let (known, learnt) = turns(10_000, 1_000_000);
+        assert!(known > 20_000, "{known}: those that stay are known each time");
+        assert!(learnt < 50_000, "{learnt}: nearly every line before");
     }
 }

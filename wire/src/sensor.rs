@@ -1029,6 +1029,12 @@ impl Sensor {
         let over = tcp.flags.rst() || connection.streams.iter().all(Stream::finished);
         let generation = connection.generation;
         let closes = over && !std::mem::replace(&mut connection.closing, true);
+        let application = &mut connection.application;
+        if closes && application.has_said_all() && connection.streams.iter().all(Stream::is_over) {
+            // Its windows wait for stragglers; its decoder has nothing to wait for.
+            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
+            application.release();
+        }
         self.look_again(index);
         self.weigh(index, time_ns);
         if closes {
@@ -1472,6 +1478,11 @@ impl Application {
 
     fn side(&self, end: usize) -> Side {
         if end == usize::from(self.client) { Side::Client } else { Side::Server }
+    }
+
+    /// Its decoder, if it has one, has nothing to say any more unless more comes.
+    fn has_said_all(&self) -> bool {
+        matches!(&self.state, State::Decoding(decoder) if decoder.has_said_all())
     }
 
     /// Has its decoder been given so much that it may hold more?

@@ -153,33 +153,55 @@ fn decoders_that_hold_too_much_together_cost_the_one_that_asks_its_reading_and_n
     assert_eq!((said, malformed), (dropped, 0));
 }
 
-#[test]
-fn a_connection_that_both_ends_closed_holds_no_decoder() {
-    let _alone = ALONE.lock();
+/// Bytes of the heap that a connection holds once both ends have closed it, and when its windows have been told. It says
+/// `statement` twenty times, each under a name of its own, and waits for no answer if `answered`.
+fn held_by_a_closed_connection(answered: bool) -> (usize, usize) {
     let mut sensor = Sensor::new("north", "tap", SensorOptions::default());
-    let mut startup = [&39_u32.to_be_bytes()[..], &[0, 3, 0, 0], b"user\0reader\0database\0postgres\0\0"].concat();
+    let message = |tag: &[u8], body: &[u8]| [tag, &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat();
+    let mut said = [&39_u32.to_be_bytes()[..], &[0, 3, 0, 0], b"user\0reader\0database\0postgres\0\0"].concat();
+    let mut answer = [message(b"R", &[0; 4]), message(b"Z", b"I")].concat();
     for statement in 0..20 {
-        // Parse: each keeps a named statement.
         let body = format!("s{statement}\0SELECT a, b FROM t{statement}\0\0\0");
-        startup.extend([b"P", &u32::try_from(body.len() + 4).unwrap().to_be_bytes()[..], body.as_bytes()].concat());
+        said.extend(message(b"P", body.as_bytes()));
+        answer.extend(message(b"1", b""));
     }
-    let length = u32::try_from(startup.len()).unwrap();
-    let before = HELD.load(Relaxed);
-    let count = 2000;
-    for number in 0..count {
-        let time_ns = START_NS + i64::from(number) * 1_000_000;
-        see(&mut sensor, time_ns, &tcp(number, false, SYN, 99, 0, b""));
-        see(&mut sensor, time_ns, &tcp(number, true, SYN | ACK, 499, 100, b""));
-        see(&mut sensor, time_ns, &tcp(number, false, ACK, 100, 500, &startup));
-        see(&mut sensor, time_ns, &tcp(number, true, FIN | ACK, 500, 100 + length, b""));
-        see(&mut sensor, time_ns, &tcp(number, false, FIN | ACK, 100 + length, 501, b""));
-    }
-    // After the wait for stragglers, before the connections leave the table.
-    sensor.advance(START_NS + i64::from(count) * 1_000_000 + 1_000_000_000);
+    said.extend(message(b"S", b""));
+    answer.extend(message(b"Z", b"I"));
+    let answer = if answered { answer } else { Vec::new() };
+    let lengths = [&said, &answer].map(|bytes| u32::try_from(bytes.len()).unwrap());
+    let ends = [100 + lengths[0], 500 + lengths[1]];
+    let visit = |sensor: &mut Sensor, number: u32| {
+        see(sensor, START_NS, &tcp(number, false, SYN, 99, 0, b""));
+        see(sensor, START_NS, &tcp(number, true, SYN | ACK, 499, 100, b""));
+        see(sensor, START_NS, &tcp(number, false, ACK, 100, 500, &said));
+        see(sensor, START_NS, &tcp(number, true, ACK, 500, ends[0], &answer));
+        see(sensor, START_NS, &tcp(number, true, FIN | ACK, ends[1], ends[0], b""));
+        see(sensor, START_NS, &tcp(number, false, FIN | ACK, ends[0], ends[1] + 1, b""));
+    };
+    // What all connections share is there, and the tables are large enough.
+    (0..2000).for_each(|number| visit(&mut sensor, number));
+    sensor.finish();
     sensor.windows.take();
-    assert_eq!(sensor.counters.connections_total, u64::from(count));
-    let held = HELD.load(Relaxed).saturating_sub(before) / count as usize;
-    assert!(held < 3000, "{held} bytes a closed connection");
+    let before = HELD.load(Relaxed);
+    (0..2000).for_each(|number| visit(&mut sensor, 5000 + number));
+    let closed = HELD.load(Relaxed).saturating_sub(before) / 2000;
+    // After the wait for stragglers, before the connections leave the table.
+    sensor.advance(START_NS + 1_500_000_000);
+    sensor.windows.take();
+    assert_eq!(sensor.counters.connections_total, 4000);
+    (closed, HELD.load(Relaxed).saturating_sub(before) / 2000)
+}
+
+#[test]
+fn a_connection_that_both_ends_closed_holds_no_decoder_and_when_it_is_told_no_windows() {
+    let _alone = ALONE.lock();
+    let (closed, told) = held_by_a_closed_connection(true);
+    assert!(closed < 1200, "{closed} bytes a closed connection: its windows");
+    assert!(told < 100, "{told} bytes one that is told, beside its place in the table");
+    // What was asked and not answered is told when the wait is over.
+    let (closed, told) = held_by_a_closed_connection(false);
+    assert!(closed > 2000, "{closed} bytes, its decoder among them");
+    assert!(told < 100, "{told} bytes one that is told, beside its place in the table");
 }
 
 #[test]

@@ -105,6 +105,42 @@ fn an_answer_behind_a_clock_that_leaps_goes_on_with_the_connection_that_it_answe
 }
 
 #[test]
+fn windows_of_one_moment_end_in_the_order_of_their_connections_and_stragglers_of_one_that_is_over_say_nothing() {
+    let mut tap = Tap::new();
+    let open = |tap: &mut Tap, vlan: u16, sequence: u32| {
+        tap.see_on(Some(vlan), From::Client, SYN, sequence - 1, 0, b"");
+        tap.see_on(Some(vlan), From::Server, SYN | ACK, 499, sequence, b"");
+        tap.see_on(Some(vlan), From::Client, ACK, sequence, 500, &[0xfe; 100]);
+    };
+    let contexts = |tap: &mut Tap| {
+        let events = tap.events();
+        flows(&events)
+            .iter()
+            .map(|flow| (flow["context"].as_str().unwrap().to_owned(), flow["bytes"].as_u64().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    open(&mut tap, 1, 100);
+    open(&mut tap, 2, 10_100);
+    tap.see_on(Some(1), From::Client, FIN | ACK, 200, 500, b"");
+    tap.see_on(Some(1), From::Server, FIN | ACK, 500, 201, b"");
+    tap.time_ns += 2_000 * MS;
+    // The first is told and over: its last segment once more, and its acknowledgement, change nothing.
+    tap.see_on(Some(1), From::Client, FIN | ACK, 100, 501, &[0xfe; 100]);
+    tap.see_on(Some(1), From::Server, ACK, 501, 201, b"");
+    assert_eq!(contexts(&mut tap), [("vlan:1".to_owned(), 100), ("vlan:2".to_owned(), 100)]);
+    // Its place is another's now, but not its turn.
+    let later_ns = tap.time_ns + 10 * MS;
+    open(&mut tap, 3, 20_100);
+    for (vlan, sequence) in [(3, 20_200), (2, 10_200)] {
+        tap.time_ns = later_ns + 2_000 * MS;
+        tap.see_on(Some(vlan), From::Client, ACK, sequence, 500, &[0xfe; 7]);
+    }
+    tap.sensor.advance(later_ns + 5_000 * MS);
+    assert_eq!(contexts(&mut tap), [("vlan:3".to_owned(), 100), ("vlan:2".to_owned(), 7), ("vlan:3".to_owned(), 7)]);
+    assert!(flows(&tap.end()).is_empty());
+}
+
+#[test]
 fn an_unknown_protocol_is_one_flow_from_who_opened_it_with_both_counts() {
     let mut tap = Tap::new();
     tap.handshake();

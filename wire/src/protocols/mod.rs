@@ -95,6 +95,11 @@ pub trait Decoder: Send {
     /// The connection ended. Bytes still carried are settled by the windows.
     fn close(&mut self, _out: &mut Recorder<'_>) {}
 
+    /// Whether [`Decoder::close`] would say nothing, and surely so: then a decoder whose streams have ended is let go at once.
+    fn has_said_all(&self) -> bool {
+        false
+    }
+
     /// What `hopwatch inspect` shows, under the protocol's name (several, if one carries another). Empty unless
     /// [`Options::facts`].
     fn facts(&self, _into: &mut Facts) {}

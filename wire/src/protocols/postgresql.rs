@@ -2257,6 +2257,11 @@ impl Decoder for Postgresql {
         self.end(out);
     }
 
+    fn has_said_all(&self) -> bool {
+        let asked = self.round.is_some() || !self.requests.queue.is_empty();
+        !asked && self.inner.is_none() && !self.mark.astray && self.bounds_reported == self.counters.bounds_total()
+    }
+
     fn facts(&self, into: &mut Facts) {
         if let Some(g) = &self.gathered {
             into.insert(

@@ -135,7 +135,11 @@ impl Lines {
             if let Some(known) = flow_id.and_then(|flow_id| state.flows.get(flow_id)) {
                 if known.shape.read(&known.kinds, text, &mut state.values).is_some() {
                     state.again_total += 1;
-                    return known.again(py, &self.names, text, &state.values);
+                    let event = known.again(py, &self.names, text, &state.values);
+                    if state.values.is_final {
+                        flow_id.into_iter().for_each(|flow_id| state.flows.remove(flow_id));
+                    }
+                    return event;
                 }
             }
             flow_id
@@ -159,6 +163,7 @@ impl Lines {
             ("flows", state.flows.len() as u64),
             ("parts", (state.fields.len() + state.kinds.len()) as u64),
             ("flows_forgotten", state.flows.forgotten_total),
+            ("flows_passed_over", state.flows.passed_over_total),
             ("parts_forgotten", state.fields.forgotten_total + state.kinds.forgotten_total),
         ])
     }
@@ -171,12 +176,17 @@ impl State {
         if window.getattr(names.numbers.first()?).ok()?.extract::<i64>().ok()? == 0 {
             return None;
         }
+        // One that ends here says no more, and of too many none is worth it.
+        if window.getattr(&names.is_final).ok()?.is_truthy().ok()? {
+            self.flows.remove(flow_id);
+            return None;
+        }
+        if self.flows.get(flow_id).is_none() && !self.flows.takes() {
+            return None;
+        }
         let mut learned = lines::learn(line)?;
         let mut values = Values::default();
         learned.shape.read(&learned.sets, line, &mut values)?;
-        if values.is_final {
-            return None;
-        }
         for (name, whole) in &learned.fields {
             self.share(line.get(name.clone())?, line.get(whole.clone())?, window)?;
         }
