@@ -316,9 +316,7 @@ def bench_mix(given: argparse.Namespace, base: Path, failures: list[str]) -> dic
     return rows
 
 
-def bench_flows(
-    given: argparse.Namespace, visit: Path, flows: int, open_at_once: Sequence[int], failures: list[str]
-) -> dict[str, object]:
+def bench_flows(given: argparse.Namespace, visit: Path, flows: int, open_at_once: Sequence[int], failures: list[str]) -> dict[str, object]:
     """The same connections, few or all of them open at once: what a connection costs must not grow with their number."""
     folder: Path = given.folder
     capture = folder / "flows.pcap"

@@ -22,7 +22,7 @@ pub const PARTS_MAX: usize = 65_536;
 /// more flows than can be remembered, and forgetting one for another helps neither.
 pub const ASKED_SHARE: usize = 4;
 /// For each flow then remembered so many others are passed over (`flows_passed_over`), before they are tried again.
-pub const PASSED_OVER: usize = 32;
+pub const PASSED_OVER_MAX: usize = 32;
 /// Kinds of object sets remembered of one flow, and sets in one window.
 pub const SETS_MAX: usize = 64;
 
@@ -547,7 +547,7 @@ impl<T> Remembered<T> {
     fn insert(&mut self, key: Box<[u8]>, remembered: T, size_bytes: usize) {
         if self.now.len() >= self.most / 2 || self.now_bytes + size_bytes > LINES_BYTES_MAX / 2 {
             if !self.before.is_empty() && self.asked < self.now.len() / ASKED_SHARE {
-                self.passes = self.now.len() * PASSED_OVER;
+                self.passes = self.now.len() * PASSED_OVER_MAX;
             }
             self.asked = 0;
             self.forgotten_total += self.before.len() as u64;
