@@ -23,10 +23,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
-
 APPROVERS_DEFAULT = Path("/etc/hopwatch/approvers")
 APPROVERS_MAX = 1000
 SIGNATURE_BYTES_MAX = 16_384
@@ -123,6 +119,10 @@ def sign(content: bytes, private_key: bytes, password: bytes | None = None) -> b
     Raises:
         SignatureError: the key is not a PEM or OpenSSH Ed25519 key, or its password is wrong.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+
     load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in private_key else load_pem_private_key
     try:
         key = load(private_key, password)
@@ -241,6 +241,9 @@ class _Check:
     def __call__(self, key: bytes) -> bool:
         if self._key is not None and self._key != key:
             return False
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
         try:
             for signature, message in self._signed:
                 Ed25519PublicKey.from_public_bytes(key).verify(signature, message)

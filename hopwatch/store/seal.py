@@ -8,11 +8,6 @@ from __future__ import annotations
 import os
 import zlib
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 NONCE_BYTES = 12
 """A random nonce of 96 bits serves for 2**32 seals under one key (NIST SP 800-38D, 8.3): centuries at one in five seconds."""
 
@@ -23,6 +18,11 @@ class Sealer:
     """Seals texts under ``key``; ``name`` says what a text is, and one sealed as something else does not open."""
 
     def __init__(self, key: bytes) -> None:
+        # Loaded when there is something to seal: it takes 6 MB, and most of what names a store never opens one.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         self._cipher = AESGCM(HKDF(SHA256(), 32, salt=None, info=_PURPOSE).derive(key))
 
     def seal(self, name: str, text: bytes) -> bytes:
@@ -36,6 +36,8 @@ class Sealer:
         Raises:
             ValueError: it was changed, or sealed under another key or name.
         """
+        from cryptography.exceptions import InvalidTag
+
         try:
             return zlib.decompress(self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], name.encode()))
         except (InvalidTag, zlib.error):
