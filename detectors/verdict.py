@@ -142,6 +142,8 @@ class VerdictDetector:
         self._at = at
         self._second, self._today = 0, self._day(0)
         """Window after window is of the second of the one before."""
+        self._covered: dict[int, bool] = {}
+        """Whether a schedule of the declaration, by its place in memory, covers that second."""
         # What peers spend of caps is kept apart: however many they are, they push no hop's budget out.
         self._budgets = Budgets(architecture.timezone)
         self._caps = Budgets(architecture.timezone)
@@ -358,6 +360,7 @@ class VerdictDetector:
         again = self._judges_again and self._earlier.has(flow)
         if start_ns // SECOND_NS != self._second:
             self._second, self._today = start_ns // SECOND_NS, self._day(start_ns)
+            self._covered.clear()
         day = self._today
         looks = self._keeps and not again
         kept: Kept | None = None
@@ -507,9 +510,11 @@ class VerdictDetector:
         """Whether what was asked of the time and of feeds has the answers that it had."""
         if kept.minute is not None and kept.minute != start_ns // MINUTE_NS:
             return False
-        if kept.schedules:
-            start, timezone = instant(start_ns), self.architecture.timezone
-            if any(covers(schedule, start, timezone) != answer for schedule, answer in kept.schedules):
+        for schedule, answer in kept.schedules:
+            covered = self._covered.get(id(schedule))
+            if covered is None:
+                covered = self._covered[id(schedule)] = covers(schedule, instant(start_ns), self.architecture.timezone)
+            if covered != answer:
                 return False
         for feed, answer in kept.feeds:
             # As ``_lived`` says it.
