@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every fuzz target of wire/fuzz: each decoder, the path from packet to window, each file format.
+# Every fuzz target of wire/fuzz: each decoder, the path from packet to window, each file format, the reader of windows.
 #   scripts/fuzz.sh smoke [SECONDS]   first every input kept from before (corpus, regressions), then new ones; SECONDS (60) in all
 #   scripts/fuzz.sh long [INPUTS]     at least INPUTS (ten million) new inputs a target; report to docs/measurements/
 # FUZZ_TARGETS="mqtt packets" takes those alone; FUZZ_KEEP=FOLDER keeps what a long run found worth keeping and goes on
@@ -10,33 +10,43 @@ cd "$(dirname "$0")/../wire/fuzz"
 mode=${1:-smoke} amount=${2:-}
 host=$(rustc -vV | awk '/^host:/ {print $2}')
 target_dir=$PWD/../target/fuzz
-# --target keeps build scripts free of it.
-RUSTC_WRAPPER=$PWD/instrument.sh cargo build --quiet --locked --package hopwatch-fuzz --profile fuzz --target "$host" --target-dir "$target_dir" || exit 1
+build() {   # build FOLDER; --target keeps build scripts free of the wrapper
+    RUSTC_WRAPPER=$PWD/instrument.sh cargo build --quiet --locked --package hopwatch-fuzz --profile fuzz --target "$host" --target-dir "$1" || exit 1
+}
+build "$target_dir"
 fuzzer=$target_dir/$host/fuzz/hopwatch-fuzz
+if [ "$mode" = long ]; then
+    # The same without comparisons, for batches.
+    FUZZ_COMPARES=0 build "$target_dir/plain"
+    batcher=$target_dir/plain/$host/fuzz/hopwatch-fuzz
+fi
 
 read -r -a targets <<< "${FUZZ_TARGETS:-$("$fuzzer" 2>/dev/null)}"
 [ ${#targets[@]} -gt 0 ] || { echo "the fuzzer names no target"; exit 1; }
 found=$target_dir/found work=${FUZZ_KEEP:-$(mktemp -d)} logs=$(mktemp -d)
 trap '[ -n "${FUZZ_KEEP:-}" ] || rm -rf "$work"; rm -rf "$logs"' EXIT
-common=(-timeout=20 -rss_limit_mb=1024 -print_final_stats=1 -reload=0)
+common=(-timeout=20 -rss_limit_mb=1024 -print_final_stats=1 -print_funcs=0 -reload=0)
 # The short run repeats itself (one seed), so that the same tree passes or fails each time; the long one explores.
 seed=1
 [ "$mode" = long ] && seed=$(date +%s)
 
-run() {   # run TARGET LENGTH EVERY LIMIT...: inputs of at most LENGTH bytes, one in EVERY checked for everything
+run() {   # run TARGET LENGTH EVERY LIMIT...: libFuzzer, inputs of at most LENGTH bytes, one in EVERY checked for everything
     local name=$1 length=$2 every=$3
     shift 3
     FUZZ_TARGET=$name FUZZ_THOROUGH_EVERY=$every "$fuzzer" "${common[@]}" -max_len="$length" "$@" -artifact_prefix="$found/$name/" \
         "$work/$name" "corpus/$name" "regressions/$name" >> "$logs/$name" 2>&1
 }
-# Most inputs are short: they are quick, and what a decoder does first is in them. In the end whatever showed something new is
-# checked for everything.
+# One input in twenty is libFuzzer's, which sees with what values are compared; most are short, since what a decoder does first is in
+# them. The others are run in batches, from what it kept. In the end whatever showed something new is checked for everything, and
+# its edges are counted.
 stages() {   # stages TARGET
-    local name=$1 stage length share inputs=${amount:-10000000}
-    for stage in 512:60 2048:30 8192:10; do
+    local name=$1 stage length share inputs=${amount:-10000000} seconds=${FUZZ_SECONDS:-}
+    for stage in 512:3500 2048:1200 8192:300; do
         length=${stage%:*} share=${stage#*:}
-        run "$name" "$length" 16 -seed="$seed" -runs=$((inputs * share / 100)) ${FUZZ_SECONDS:+-max_total_time=$((FUZZ_SECONDS * share / 100 + 1))} || return
+        run "$name" "$length" 64 -seed="$seed" -runs=$((inputs * share / 100000)) ${seconds:+-max_total_time=$((seconds * share / 100000 + 1))} || return
     done
+    FUZZ_BATCHES=$((inputs * 95 / 100)) FUZZ_SEED=$seed FUZZ_SECONDS=${seconds:+$((seconds * 95 / 100))} FUZZ_TARGET=$name FUZZ_THOROUGH_EVERY=64 \
+        FUZZ_ARTIFACT=$found/$name/crash-$seed "$batcher" "$work/$name" "corpus/$name" "regressions/$name" >> "$logs/$name" 2>&1 || return
     run "$name" 8192 1 -runs=0 -print_final_stats=0
 }
 one() {   # one TARGET
@@ -50,8 +60,8 @@ one() {   # one TARGET
     echo $? > "$logs/$name.code"
     echo $((SECONDS - since)) > "$logs/$name.seconds"
 }
-figure() { awk '$1 == "stat::number_of_executed_units:" {sum += $2} END {print sum + 0}' "$logs/$1"; }
-rate() { echo $(($(figure "$1") / ($(cat "$logs/$1.seconds") + 1))); }
+figure() { awk -v what="stat::$2:" '$1 == what {sum += $2} END {print sum + 0}' "$logs/$1"; }
+rate() { echo $(($(figure "$1" number_of_executed_units) / ($(cat "$logs/$1.seconds") + 1))); }
 edges() { grep -o 'cov: [0-9]*' "$logs/$1" | tail -n1 | cut -d' ' -f2; }
 
 start=$SECONDS
@@ -62,8 +72,8 @@ done
 wait
 
 outcome=0
-table="| target | inputs | a second | edges seen | outcome |
-| --- | --- | --- | --- | --- |
+table="| target | inputs | checked for everything | a second | edges seen | outcome |
+| --- | --- | --- | --- | --- | --- |
 "
 for name in "${targets[@]}"; do
     code=$(cat "$logs/$name.code")
@@ -73,7 +83,10 @@ for name in "${targets[@]}"; do
         echo "$name: FAILED, its input is in $found/$name"
         grep -E -A4 "panicked at|ERROR: libFuzzer" "$logs/$name" | cut -c1-600 | head -n 12
     fi
-    table+="| $name | $(figure "$name") | $(rate "$name") | $(edges "$name") | $said |
+    full=$(figure "$name" fully_checked_units)
+    # What is always checked whole.
+    case $name in lines | stream) full=all ;; esac
+    table+="| $name | $(figure "$name" number_of_executed_units) | $full | $(rate "$name") | $(edges "$name") | $said |
 "
 done
 printf '%s' "$table" | tr -d '|' | column -t -s ' ' 2>/dev/null || printf '%s' "$table"

@@ -9,6 +9,8 @@ mod heap;
 #[path = "../fuzz/src/input.rs"]
 #[allow(dead_code)] // Its writer is for seeds.
 mod input;
+#[path = "../fuzz/src/lines.rs"]
+mod lines;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 #[path = "../fuzz/src/targets.rs"]

@@ -4,8 +4,9 @@ use crate::{heap, input};
 use hopwatch_wire::packet::LinkType;
 use hopwatch_wire::protocols::testing::{self, MEMORY_BYTES_MAX, Played, Recording, Step};
 use hopwatch_wire::protocols::{Options, Protocol};
+use hopwatch_wire::quality::{Net, Quality};
 use hopwatch_wire::sensor::{Sensor, SensorOptions};
-use hopwatch_wire::source::{FileSource, Source, Step as Read};
+use hopwatch_wire::source::{FRAMES_MAX as FRAMES_AT_A_TIME, FileSource, Frame, Source, Step as Read, Turn};
 use hopwatch_wire::stream::{HELD_BYTES_MAX, Piece, Segment, Stream};
 use hopwatch_wire::{sql, windows};
 use serde_json::Value;
@@ -15,12 +16,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What one input of the fuzzer may make the packet path hold, windows and events included.
 const HEAP_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a recording, from where it begins, that most inputs play.
+const SECRETS_BYTES_MAX: usize = 1500;
 /// Frames that one input may make a file give: a bomb is read piece by piece, and there is no end to wait for.
 const FRAMES_MAX: usize = 20_000;
 
 /// What costs many times the reading itself (other segmentations, events read again, everything twice) is checked of one input in so
 /// many, chosen by its bytes: the fuzzer comes by as many more of them. Whoever sets nothing checks everything.
 pub static THOROUGH_EVERY: AtomicU64 = AtomicU64::new(1);
+/// Inputs that were.
+pub static THOROUGH_TOTAL: AtomicU64 = AtomicU64::new(0);
 
 fn sum_of(data: &[u8]) -> u64 {
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
@@ -31,7 +36,9 @@ fn sum_of(data: &[u8]) -> u64 {
 
 fn thorough(data: &[u8]) -> bool {
     let every = THOROUGH_EVERY.load(Relaxed);
-    every < 2 || (sum_of(data) >> 20) % every == 0
+    let thorough = every < 2 || (sum_of(data) >> 20) % every == 0;
+    THOROUGH_TOTAL.fetch_add(u64::from(thorough), Relaxed);
+    thorough
 }
 
 /// The decoder conserves bytes, holds what it says and no more than it may, and does not care how bytes are cut.
@@ -72,6 +79,11 @@ pub fn decoder(protocol: &Protocol, data: &[u8], datagrams: bool) {
     if matches!(protocol.name, "http" | "socks") && (tunnelled(&whole) || tunnelled(&other)) {
         return;
     }
+    // And behind an upgrade that a server of HTTP grants in the clear to who began with TLS: what is there is told by the bytes of one side that
+    // are there first.
+    if protocol.name == "tls" && is_upgrade_in_clear(&steps) {
+        return;
+    }
     if std::env::var_os("FUZZ_SHOW").is_some() {
         for (name, steps, played) in [("whole", &steps, &whole), ("parts", &parts, &other)] {
             println!("== {name}: {:?}", played.error);
@@ -87,6 +99,12 @@ pub fn decoder(protocol: &Protocol, data: &[u8], datagrams: bool) {
     }
     assert_eq!(other.error.is_some(), whole.error.is_some(), "refused in one segmentation alone: {:?} {:?}", whole.error, other.error);
     assert_eq!(testing::sums(&other.events), testing::sums(&whole.events), "another segmentation");
+}
+
+fn is_upgrade_in_clear(steps: &[Step<'_>]) -> bool {
+    let from_server = |step: &Step<'_>| if let Step::Data(testing::SERVER, bytes) = step { bytes.to_vec() } else { Vec::new() };
+    let said: Vec<u8> = steps.iter().flat_map(from_server).collect();
+    said.starts_with(b"HTTP/1.") && said.windows(4).any(|status| status == b" 101")
 }
 
 const TOPICS: [&str; 8] = [
@@ -148,14 +166,16 @@ fn held(bytes: usize) {
 }
 
 /// Frames of every link type: bytes are conserved, losses are told with the flows they hit, and the same frames give the
-/// same events although every table has another hash seed.
+/// same events although every table has another hash seed, one by one as many at a time.
 pub fn packets(data: &[u8]) {
-    let (first, peak) = heap::peak_of(|| sensed(data));
+    let thorough = thorough(data);
+    let at_a_time = if thorough || sum_of(data) & 1 == 0 { 1 } else { FRAMES_AT_A_TIME };
+    let (first, peak) = heap::peak_of(|| sensed(data, at_a_time));
     assert!(peak <= HEAP_BYTES_MAX, "{peak} bytes were held at once");
-    if !thorough(data) {
+    if !thorough {
         return;
     }
-    assert!(sensed(data) == first, "the same frames gave other events");
+    assert!(sensed(data, FRAMES_AT_A_TIME) == first, "the same frames gave other events");
     let parsed = |lines: &[Vec<u8>]| lines.iter().map(|l| serde_json::from_slice(l).expect("JSON")).collect::<Vec<Value>>();
     let (events, conversations) = (parsed(&first.0), parsed(&first.1));
     let count = |of: &Value, field: &str| of[field].as_u64().expect("a count");
@@ -181,23 +201,35 @@ pub fn packets(data: &[u8]) {
     assert_eq!(lost, hit, "lost bytes of the loss events against those of the flows");
 }
 
-fn sensed(data: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+/// Events and conversations. What the first frame's link type says twice asks for more of the sensor: whether the capture is any
+/// good, or checksums.
+fn sensed(data: &[u8], at_a_time: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     const LINKS: [u16; 8] = [1, 1, 1, 101, 113, 276, 0, 108];
-    let options = SensorOptions { conversations: true, ..SensorOptions::default() };
+    let asked = data.first().map_or(0, |control| control & 7);
+    let options = SensorOptions { conversations: true, verify_checksums: asked == 2, ..SensorOptions::default() };
     let mut sensor = Sensor::new("north", "fuzz", options);
+    if asked == 1 {
+        sensor.quality = Some(Box::new(Quality::new(["10.0.0.0/24", "2001:db8::/32"].into_iter().filter_map(Net::parse).collect())));
+    }
     let mut time_ns = 1_775_000_000_000_000_000;
-    let mut events = Vec::new();
-    for (control, frame) in input::Pieces(data) {
+    let mut frames = Vec::new();
+    for (control, data) in input::Pieces(data) {
         // 0, 1 ms, 32 ms … 1073 s.
         let steps_ns = (1_i64 << (5 * (control >> 5))) * 1_000_000;
         time_ns += if control >> 5 == 0 { 0 } else { steps_ns };
         let link = LinkType::from_number(LINKS[usize::from(control & 7)]);
         let cut = if control & 8 == 0 { 0 } else { 40 };
-        sensor.frame(time_ns, link, frame, u32::try_from(frame.len()).unwrap_or(0) + cut, (control & 16 != 0).then_some(7));
+        let wire_len = u32::try_from(data.len()).unwrap_or(0) + cut;
+        frames.push(Frame { time_ns, link, data, wire_len, vlan: (control & 16 != 0).then_some(7), interface: 0 });
+    }
+    let mut events = Vec::new();
+    for frames in frames.chunks(at_a_time) {
+        sensor.frames(frames);
         events.append(&mut sensor.windows.take());
     }
     sensor.finish();
     events.append(&mut sensor.windows.take());
+    events.extend(sensor.quality.as_ref().map(|quality| quality.said()));
     (events, sensor.take_conversations())
 }
 
@@ -236,10 +268,10 @@ pub fn stream(data: &[u8]) {
     assert!(out <= given, "{out} bytes came out of {given}");
 }
 
-/// A capture file: the same frames however its bytes arrive.
+/// A capture file: the same frames however its bytes arrive, one by one as many at a time.
 pub fn file(magic: &[u8], data: &[u8]) {
     let bytes = [magic, data].concat();
-    let ((first, total), peak) = heap::peak_of(|| frames(&bytes, usize::MAX));
+    let ((first, total), peak) = heap::peak_of(|| frames(&bytes, usize::MAX, true));
     assert!(peak <= HEAP_BYTES_MAX + first.len(), "{peak} bytes were held at once");
     if !thorough(data) {
         return;
@@ -248,7 +280,7 @@ pub fn file(magic: &[u8], data: &[u8]) {
     let damaged = first.iter().any(|line| line.contains("damaged compression"));
     if total < FRAMES_MAX && !damaged {
         let piece = 1 + data.len() % 97;
-        let other = frames(&bytes, piece).0;
+        let other = frames(&bytes, piece, false).0;
         let damaged = other.iter().any(|line| line.contains("damaged compression"));
         let at = first.iter().zip(&other).position(|(a, b)| a != b).unwrap_or(first.len().min(other.len()));
         assert!(damaged || other == first, "in pieces of {piece} bytes {:?}, else {:?}", other.get(at), first.get(at));
@@ -256,7 +288,7 @@ pub fn file(magic: &[u8], data: &[u8]) {
 }
 
 /// What a file says, as text, and the number of its frames.
-fn frames(bytes: &[u8], piece: usize) -> (Vec<String>, usize) {
+fn frames(bytes: &[u8], piece: usize, together: bool) -> (Vec<String>, usize) {
     struct Slow(Cursor<Vec<u8>>, usize);
     impl std::io::Read for Slow {
         fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
@@ -264,28 +296,39 @@ fn frames(bytes: &[u8], piece: usize) -> (Vec<String>, usize) {
             self.0.read(into.get_mut(..most).unwrap_or_default())
         }
     }
-    let mut said = Vec::new();
+    let (mut said, mut total) = (Vec::new(), 0);
     let mut source = match FileSource::from_reader("input", Box::new(Slow(Cursor::new(bytes.to_vec()), piece)), None) {
         Ok(source) => source,
         Err(error) => return (vec![error.to_string()], 0),
     };
-    let mut total = 0;
-    loop {
-        match source.read() {
-            Ok(Read::Frame(frame)) if total < FRAMES_MAX => {
-                total += 1;
-                let _ = hopwatch_wire::packet::parse(frame.link, frame.data, frame.wire_len, frame.vlan);
-                if total < 200 {
-                    said.push(format!("{} {:?} {} {} {}", frame.time_ns, frame.link, frame.wire_len, frame.data.len(), frame.interface));
-                }
-            }
-            Ok(_) => break,
-            Err(error) => {
-                said.push(error.to_string());
-                break;
+    let mut take = |frames: &[Frame<'_>]| {
+        for frame in frames {
+            total += 1;
+            let _ = hopwatch_wire::packet::parse(frame.link, frame.data, frame.wire_len, frame.vlan);
+            if total < 200 {
+                said.push(format!("{} {:?} {} {} {}", frame.time_ns, frame.link, frame.wire_len, frame.data.len(), frame.interface));
             }
         }
-    }
+        total
+    };
+    let error = loop {
+        let read = if together {
+            source.read_some(FRAMES_AT_A_TIME, &mut |frames| {
+                take(frames);
+            })
+        } else {
+            source.read().map(|step| match step {
+                Read::Frame(frame) => Turn::Frames(take(&[frame])),
+                Read::Idle | Read::End => Turn::End,
+            })
+        };
+        match read {
+            Ok(Turn::Frames(_)) if take(&[]) < FRAMES_MAX => {}
+            Ok(_) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    said.extend(error.map(|error| error.to_string()));
     said.push(format!("{total} frames, {} lost", source.lost_total()));
     (said, total)
 }
@@ -339,7 +382,8 @@ pub fn statements(data: &[u8]) {
 
 pub const PLANTED: &str = "Zq7planted";
 
-/// Recordings with known secrets, cut, started and lost in every way: no event, no fact, no error says a secret.
+/// Recordings with known secrets, cut, started and lost in every way: no event, no fact, no error says a secret. Whole recordings are
+/// played for one input in many, else [`SECRETS_BYTES_MAX`] of them: who logs in does so first.
 pub fn secrets(recordings: &[Recording], protocols: &[&Protocol], data: &[u8]) {
     let [which, options, start, edits @ ..] = data else { return };
     let Some(recording) = recordings.get(usize::from(*which) % recordings.len().max(1)) else { return };
@@ -347,8 +391,10 @@ pub fn secrets(recordings: &[Recording], protocols: &[&Protocol], data: &[u8]) {
     let from = if midstream { usize::from(*start) * recording.script.len() / 256 } else { 0 };
     let mut steps = Vec::new();
     let mut edits = edits.chunks_exact(3).cycle().take(200);
+    let mut left = if thorough(data) { usize::MAX } else { SECRETS_BYTES_MAX };
     for (side, bytes) in recording.script.get(from..).unwrap_or_default() {
-        let mut rest = bytes.as_slice();
+        let mut rest = bytes.get(..bytes.len().min(left)).unwrap_or_default();
+        left -= rest.len();
         while !rest.is_empty() {
             let edit = edits.next();
             let Some(&[how, high, low]) = edit else {

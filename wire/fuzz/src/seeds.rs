@@ -54,6 +54,11 @@ pub fn write(folder: &Path) {
     }
     put("stream", "order", &[0, 4, 0, 0, 1, 1, 9, 4, 0, 20, 0, 2, 9, 4, 0, 9, 0, 3, 11, 0x20, 0, 29, 0, 0, 0, 4, 0, 29, 2, 1, 4]);
 
+    for (name, edits) in LINES {
+        let mut seed = vec![3, 0];
+        edits.iter().for_each(|(control, edit)| input::put(*control, edit, &mut seed));
+        put("lines", name, &seed);
+    }
     for (name, payloads) in PAYLOADS {
         let mut seed = Vec::new();
         payloads.iter().for_each(|(topic, payload)| input::put(*topic, payload, &mut seed));
@@ -75,7 +80,14 @@ pub fn write(folder: &Path) {
     let _ = properties::PLANTED;
 }
 
-/// Payloads by topic, as `properties::payloads` counts them.
+const LINES: &[(&str, Payloads)] = &[
+    ("number", &[(3, b"\x05\0\0"), (3, b"\x06\0\x0012")]),
+    ("identity", &[(3, b"\x01\0\0\"c01d\"")]),
+    ("objects", &[(2, b"\x20\0\0[]"), (3, b"\x21\0\x00-7")]),
+    ("time", &[(3, b"\x08\0\0\"2028-02-29T23:59:59.5Z\"")]),
+];
+
+/// Pieces by control byte: payloads as `properties::payloads` counts them, edits as `lines::alike` takes them.
 type Payloads = &'static [(u8, &'static [u8])];
 
 const PAYLOADS: &[(&str, Payloads)] = &[

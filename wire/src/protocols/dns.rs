@@ -44,7 +44,7 @@ fn stream(options: Options) -> Box<dyn Decoder> {
 }
 
 fn recognise_datagram(heads: &Heads<'_>) -> Recognition {
-    recognise(heads.client, heads.server, heads.ports)
+    recognise((heads.client, false), (heads.server, false), heads.ports)
 }
 
 /// A length of two bytes goes before every message (RFC 1035, 4.2.2).
@@ -65,23 +65,37 @@ fn recognise_stream(heads: &Heads<'_>) -> Recognition {
         let fits = [heads.client, heads.server].iter().all(|head| may(head) && counts(head));
         return if fits { Recognition::More } else { Recognition::No };
     }
-    let whole = |head: &'_ [u8]| head.len() >= 2 + HEADER_BYTES;
-    let body = |head| if whole(head) { head.get(2..).unwrap_or_default() } else { &[] };
-    recognise(body(heads.client), body(heads.server), heads.ports)
+    recognise(message(heads.client), message(heads.server), heads.ports)
 }
 
-fn recognise(client: &[u8], server: &[u8], ports: (u16, u16)) -> Recognition {
-    if client.is_empty() && server.is_empty() {
+/// What there is of a message behind its length, if its header is whole, and whether the head will have more of it.
+fn message(head: &[u8]) -> (&[u8], bool) {
+    match *head {
+        [high, low, ref body @ ..] if body.len() >= HEADER_BYTES => {
+            (body, body.len() < (usize::from(high) << 8 | usize::from(low)) && head.len() < super::HEAD_BYTES_MAX)
+        }
+        _ => (&[], false),
+    }
+}
+
+/// Heads of messages, and whether more of them comes.
+fn recognise(client: (&[u8], bool), server: (&[u8], bool), ports: (u16, u16)) -> Recognition {
+    if client.0.is_empty() && server.0.is_empty() {
         return Recognition::More;
     }
     let hinted = [ports.0, ports.1].iter().any(|port| matches!(port, 53 | 5353 | 5355));
-    for (head, side) in [(client, Side::Client), (server, Side::Server)] {
-        if plausible(head, hinted) {
-            let response = head.get(2).is_some_and(|flags| flags & 0x80 != 0);
-            return Recognition::Yes { client: if response { side.other() } else { side } };
+    let mut more = false;
+    for ((head, comes), side) in [(client, Side::Client), (server, Side::Server)] {
+        match plausible(head, comes, hinted) {
+            Some(true) => {
+                let response = head.get(2).is_some_and(|flags| flags & 0x80 != 0);
+                return Recognition::Yes { client: if response { side.other() } else { side } };
+            }
+            Some(false) => {}
+            None => more = true,
         }
     }
-    Recognition::No
+    if more { Recognition::More } else { Recognition::No }
 }
 
 /// Known opcodes, and of the three reserved bits those that DNSSEC has taken (RFC 1035, 4.1.1; RFC 4035, 3).
@@ -89,35 +103,39 @@ fn flags_fit(high: u8, low: u8) -> bool {
     matches!(high >> 3 & 15, 0..=2 | 4..=6) && low & 0x40 == 0
 }
 
-/// Whether a message may begin with these bytes: its header, and the first name as far as it is there.
-fn plausible(head: &[u8], hinted: bool) -> bool {
-    let Some(header) = Header::read(head) else { return false };
+/// Whether a message may begin with these bytes: its header, and its first question or the name as far as the head goes; `None` if more of
+/// them `comes` and is needed.
+fn plausible(head: &[u8], comes: bool, hinted: bool) -> Option<bool> {
+    let Some(header) = Header::read(head) else { return Some(false) };
     let [high, low] = header.flags.to_be_bytes();
     if !flags_fit(high, low) || (!header.response() && low & 15 != 0) {
-        return false;
+        return Some(false);
     }
     let few = header.questions <= 16 && header.additional <= 32;
     if !few || (header.questions == 0 && header.answers == 0) || (!header.response() && header.answers > 64) {
-        return false;
+        return Some(false);
     }
     let rest = head.get(HEADER_BYTES..).unwrap_or_default();
     // NetBIOS names look like DNS: one label of 32 letters, each half an octet (RFC 1001, 14.1).
     let netbios = |label: &[u8]| label.first() == Some(&32) && label.iter().skip(1).all(|b| (b'A'..=b'P').contains(b));
     if rest.get(..33).is_some_and(netbios) {
-        return false;
+        return Some(false);
     }
     // On a port of its own a header that fits is enough: a damaged name or a type of 0 is a malformed message, not another protocol.
     if hinted {
-        return true;
+        return Some(true);
     }
-    let Some((name_bytes, labels)) = plain_name(rest) else { return false };
-    let Some(after) = rest.get(name_bytes..) else { return true };
+    let Some((name_bytes, labels)) = plain_name(rest) else { return Some(false) };
+    if comes && rest.len() < name_bytes + 4 {
+        return None;
+    }
+    let Some(after) = rest.get(name_bytes..) else { return Some(true) };
     let &[a, b, c, d, ..] = after else {
         // Cut by the length of the head, not by the end of the message.
-        return labels > 0 && head.len() >= super::HEAD_BYTES_MAX - 2;
+        return Some(labels > 0 && head.len() >= super::HEAD_BYTES_MAX - 2);
     };
     let (kind, class) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]) & 0x7fff);
-    kind != 0 && (kind <= 260 || kind >= 0x8000) && matches!(class, 1 | 3 | 4 | 254 | 255)
+    Some(kind != 0 && (kind <= 260 || kind >= 0x8000) && matches!(class, 1 | 3 | 4 | 254 | 255))
 }
 
 /// Length of a name without compression (or cut by the end of the head), and its labels.
@@ -416,7 +434,7 @@ impl Decoder for Stream {
         let mut rest = bytes;
         if half.seeking {
             let length = usize::from(bytes.first().copied().unwrap_or(0)) << 8 | usize::from(bytes.get(1).copied().unwrap_or(0));
-            if length < HEADER_BYTES + 5 || !bytes.get(2..).is_some_and(|head| plausible(head, false)) {
+            if length < HEADER_BYTES + 5 || bytes.get(2..).is_none_or(|head| plausible(head, false, false) != Some(true)) {
                 rest = &[];
             } else {
                 half.seeking = false;
@@ -559,6 +577,22 @@ mod tests {
         let script = framed(&conversation());
         assert_eq!(testing::recognise(&DNS_TCP, &script), Recognition::Yes { client: CLIENT });
         testing::shared_checks(&DNS_TCP, &script, &[]);
+    }
+
+    #[test]
+    fn a_message_on_a_stream_is_recognised_wherever_its_first_segment_ends() {
+        let heads = |client: &[u8], server: &[u8]| (DNS_TCP.recognise)(&Heads { client, server, ports: (50_000, 4000), midstream: false });
+        let (length, script) = (2 + 12 + 19, framed(&conversation()));
+        for cut in 1..=length + 4 {
+            // The name ends before its type and class.
+            let expected = if cut < length + 4 { Recognition::More } else { Recognition::Yes { client: CLIENT } };
+            assert_eq!(heads(&script[0].1[..cut], &[]), expected, "{cut} bytes of the question");
+            assert_eq!(heads(&[], &script[1].1[..cut]), expected, "{cut} bytes of the answer");
+        }
+        let not = [&script[0].1[..14], b"\x03a b"].concat();
+        assert_eq!(heads(&not, &[]), Recognition::No);
+        // A message that ends inside its name.
+        assert_eq!(heads(&[&[0, 18], &script[0].1[2..20]].concat(), &[]), Recognition::Yes { client: CLIENT });
     }
 
     #[test]

@@ -233,6 +233,13 @@ impl Session {
             return Err(DecodeError::new("type of a TDS packet", kind.into(), "one of 1, 3, 4, 6, 7, 8, 14, 16, 17, 18"));
         }
         let half = &mut self.halves[sender as usize];
+        // All packets of a message have its type (2.2.3.1.1): one of another begins another, and what came of this one is all of it.
+        if half.begun && !half.lost && half.kind != kind {
+            half.last = true;
+            self.lose(core, sender, out);
+            self.packet_ends(core, sender, out);
+        }
+        let half = &mut self.halves[sender as usize];
         half.left = left;
         half.kind = kind;
         half.last = status & 1 != 0;

@@ -448,3 +448,18 @@ fn a_call_without_headers_is_read_however_it_is_cut() {
     assert_eq!(sets(&played), ["call function:dbo.p_load [*] 0 1"]);
     shared_checks(&TDS, &script, &[]);
 }
+
+#[test]
+fn a_message_that_a_packet_of_another_type_cuts_short_is_over() {
+    let mut unfinished = packet(ATTENTION, &[]);
+    unfinished[1] = 0;
+    let played = of(&[
+        (CLIENT, unfinished),
+        // A call without headers, of a procedure without a name.
+        (CLIENT, packet(RPC, &bytes("0000 0000 0000"))),
+        (SERVER, packet(ANSWER, &bytes("79 00000000 fe 0000 e000 0000000000000000"))),
+        batch("SELECT a FROM t"),
+        answer(&done(0xc1, 0)),
+    ]);
+    assert_eq!(sets(&played), ["call unknown [*] 0 1", "select mes..t [a] 0 1"]);
+}
