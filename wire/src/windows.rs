@@ -542,6 +542,9 @@ struct Connection {
     turn: Turn,
     /// Stream bytes handed in and not yet claimed, by sender.
     pending: [u64; 2],
+    /// Of what was settled, by sender: a connection that only seemed over is read on, and its decoder claims what it carried.
+    #[cfg(debug_assertions)]
+    settled: [u64; 2],
     packets: u64,
     keys: u32,
     depth: Depth,
@@ -724,6 +727,8 @@ impl Windows {
             flows: Vec::new(),
             last: 0,
             pending: [0; 2],
+            #[cfg(debug_assertions)]
+            settled: [0; 2],
             packets: 0,
             ordinal,
             opened_by: opening.opened_by,
@@ -1137,10 +1142,21 @@ impl Recorder<'_> {
         connection.add_here(part, sender, self.time_ns)
     }
 
+    /// A decoder claims what arrived, and once more at the most what was settled meanwhile.
+    #[cfg(debug_assertions)]
+    fn check_claim(&mut self, sender: Side, bytes: u64) {
+        let connection = self.connection();
+        let (pending, settled) = (connection.pending[sender as usize], &mut connection.settled[sender as usize]);
+        let again = bytes.saturating_sub(pending);
+        assert!(again <= *settled, "a decoder claimed {bytes} bytes of {pending}");
+        *settled -= again;
+    }
+
     fn add_elsewhere(&mut self, movement: &Movement, place: &mut Place, sender: Side, bytes: u64, counts: Counts) {
         let flow = self.windows.flow(self.connection, movement.operation, movement.from);
+        #[cfg(debug_assertions)]
+        self.check_claim(sender, bytes);
         let pending = &mut self.connection().pending[sender as usize];
-        debug_assert!(bytes <= *pending, "a decoder claimed {bytes} bytes of {pending}");
         let bytes = bytes.min(*pending);
         *pending -= bytes;
         if let Some(objects) = &movement.objects {
@@ -1377,6 +1393,10 @@ impl Recorder<'_> {
                 let flow = &self.connection().flows[flow];
                 let movement = Movement::new(flow.operation, flow.from);
                 self.add(&movement, sender, bytes, Counts::ZERO);
+            }
+            #[cfg(debug_assertions)]
+            {
+                self.connection().settled[sender as usize] += bytes;
             }
         }
         let connection = self.connection();

@@ -17,6 +17,8 @@ use crate::sql::{Effect, UNKNOWN};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Recorder, Side};
 use std::sync::Arc;
 
+/// Rows that one statement may have changed; a larger number is not taken for one.
+const COUNT_MAX: i64 = 1 << 40;
 /// The client wants no EOF behind definitions ("Capabilities Flags", CLIENT_DEPRECATE_EOF).
 const DEPRECATE_EOF: u64 = 1 << 24;
 /// An error of this number reports how far a long command is (MariaDB, "Progress Reporting").
@@ -454,14 +456,16 @@ impl Mysql {
         };
         self.note(&done);
         let known = self.known();
-        let affected = i64::try_from(done.affected).unwrap_or(i64::MAX);
+        // What no table holds is no count.
+        let counted = |n: u64| i64::try_from(n).ok().filter(|n| *n < COUNT_MAX).unwrap_or(0);
+        let affected = counted(done.affected);
         if let Some(g) = &mut self.gathered {
             g.affected_rows = g.affected_rows.saturating_add(done.affected);
         }
         let copy = known.statement.copy;
         let rows = match known.statement.operation {
             // A row that takes another's place is counted twice by the server, once here.
-            Operation::Insert if known.statement.replaces => done.records.map_or(affected.min(1), |n| i64::try_from(n).unwrap_or(i64::MAX)),
+            Operation::Insert if known.statement.replaces => done.records.map_or(affected.min(1), counted),
             Operation::Insert | Operation::Update | Operation::Delete => affected,
             Operation::Copy if copy.is_some_and(|copy| !copy.server_side) => affected,
             _ => 0,
