@@ -240,7 +240,7 @@ impl Copies {
 }
 
 /// What is known of a plain packet before it is its turn.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct PlainSight {
     hash: u64,
     /// As a number ([`Place`]).

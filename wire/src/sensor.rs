@@ -47,6 +47,8 @@ pub const CONVERSATIONS_MAX: usize = 1_000_000;
 
 /// Connections from which on what they hold is asked for ahead.
 const MANY: usize = 512;
+/// Places of [`Recent`]: 4 KB.
+const RECENT: usize = 1024;
 /// Packets of one end without one of the other, before the other is held to be out of sight rather than late.
 const ONE_SIDED_PACKETS: u64 = 3;
 const TCP_NUMBER: u8 = 6;
@@ -208,7 +210,7 @@ impl Key {
 }
 
 /// The key of TCP in IPv4.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct PlainKey {
     low: u32,
     high: u32,
@@ -236,18 +238,48 @@ impl From<PlainKey> for Key {
 /// Of them a segment in the midst of a stream has but one, the acknowledgement.
 const BARE: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ACK;
 
-/// What is known of a plain packet before it is its turn.
-struct Ahead<'a> {
-    payload: &'a [u8],
+/// Where connections stand whose packets came last, by their ends alone: a guess, to be held against the key. A table of keys would be
+/// hashed so that nobody can fill one place of it; here whoever does makes others wait for that table, no more.
+struct Recent(Box<[u32; RECENT]>);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(Box::new([u32::MAX; RECENT]))
+    }
+}
+
+impl Recent {
+    #[inline]
+    fn place(key: PlainKey) -> usize {
+        let ends = key.ports >> 32 ^ u64::from(key.low ^ key.high);
+        (ends ^ ends >> 16) as usize % RECENT
+    }
+
+    #[inline]
+    fn guess(&self, key: PlainKey) -> u32 {
+        self.0[Self::place(key)]
+    }
+
+    fn note(&mut self, key: PlainKey, index: u32) {
+        self.0[Self::place(key)] = index;
+    }
+}
+
+/// What is known of a packet before it is its turn. Kept between batches: a place for each frame of one, in one line of the cache.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
     key: PlainKey,
-    hash: u64,
     sight: PlainSight,
     sequence: u32,
     acknowledgment: u32,
-    /// Where its connection stands, if that was in the table; else beyond all.
+    /// Where its connection stands, as far as that was guessed; else beyond all.
     index: u32,
+    /// Where its payload lies in the frame.
+    payload: [u16; 2],
     flags: TcpFlags,
     is_low: bool,
+    /// Else it is read in its turn, and nothing else here is of it.
+    is_plain: bool,
 }
 
 /// What is to be done when: the time, a connection's index and generation.
@@ -431,6 +463,8 @@ pub struct Sensor {
     /// The context that the interface's frames lie in.
     root: u32,
     table: Table,
+    recent: Recent,
+    ahead: Option<Box<[Ahead; FRAMES_MAX]>>,
     seeds: Seeded,
     connections: Vec<Option<Connection>>,
     free: Vec<u32>,
@@ -473,6 +507,8 @@ impl Sensor {
             },
             options,
             table: Table::default(),
+            recent: Recent::default(),
+            ahead: None,
             seeds: Seeded::default(),
             connections: Vec::new(),
             free: Vec::new(),
@@ -520,22 +556,49 @@ impl Sensor {
     pub fn frames(&mut self, frames: &[Frame<'_>]) {
         let in_general = self.quality.is_some() || self.options.verify_checksums;
         for frames in frames.chunks(FRAMES_MAX) {
-            let mut all = [const { None }; FRAMES_MAX];
-            if !in_general {
-                self.look_ahead(frames, &mut all);
-            }
             self.counters.packets_total += frames.len() as u64;
             self.counters.bytes_total += frames.iter().map(|frame| u64::from(frame.wire_len)).sum::<u64>();
-            for (frame, ahead) in frames.iter().zip(&all) {
-                if frame.time_ns.saturating_sub(self.now_ns) > HALF_OPEN_NS {
-                    self.answered_late(frame);
-                }
-                self.advance(frame.time_ns);
-                match ahead {
-                    Some(ahead) => self.plain(frame, ahead),
-                    None => self.general(frame),
+            if in_general {
+                self.frames_in_general(frames);
+                continue;
+            }
+            // Taken out meanwhile, so that all else of the sensor may change.
+            let mut all = self.ahead.take().unwrap_or_default();
+            self.look_ahead(frames, &mut all);
+            for (frame, ahead) in frames.iter().zip(all.iter()) {
+                self.advance_to(frame);
+                if ahead.is_plain {
+                    self.plain(frame, ahead);
+                } else {
+                    self.general(frame);
                 }
             }
+            self.ahead = Some(all);
+        }
+    }
+
+    #[inline(never)]
+    fn frames_in_general(&mut self, frames: &[Frame<'_>]) {
+        for frame in frames {
+            self.advance_to(frame);
+            self.general(frame);
+        }
+    }
+
+    /// Moves time on to a frame's.
+    #[inline(always)]
+    fn advance_to(&mut self, frame: &Frame<'_>) {
+        // Whatever leaps goes beyond the next tick, which is nearer.
+        if frame.time_ns >= self.tick_ns {
+            self.leap_to(frame);
+        }
+        self.advance(frame.time_ns);
+    }
+
+    #[inline(never)]
+    fn leap_to(&mut self, frame: &Frame<'_>) {
+        if frame.time_ns.saturating_sub(self.now_ns) > HALF_OPEN_NS {
+            self.answered_late(frame);
         }
     }
 
@@ -562,36 +625,48 @@ impl Sensor {
 
     /// Apart from [`Sensor::frames`], as it has enough to remember without what that remembers.
     #[inline(never)]
-    fn look_ahead<'a>(&mut self, frames: &[Frame<'a>], all: &mut [Option<Ahead<'a>>; FRAMES_MAX]) {
-        // What few connections have is near anyway.
-        let many = self.table.len() >= MANY && frames.len() > 1;
+    fn look_ahead(&mut self, frames: &[Frame<'_>], all: &mut [Ahead; FRAMES_MAX]) {
         for (frame, ahead) in frames.iter().zip(all.iter_mut()) {
-            let Some(packet) = Plain::read(frame) else { continue };
+            let Some(packet) = Plain::read(frame) else {
+                ahead.is_plain = false;
+                continue;
+            };
             let context = self.about.contexts.tagged(self.root, packet.vlans);
             let (key, is_low) = Key::of_plain(&packet, context);
-            let (hash, sight) = (key.hashed(&self.seeds), self.copies.sight_of(&packet, context));
+            let (sight, index) = (self.copies.sight_of(&packet, context), self.recent.guess(key));
+            // What few connections have is near anyway; what is remembered of packets is not.
             self.copies.soon(&sight);
-            let index = if many {
-                self.table.soon(hash);
-                u32::MAX
-            } else {
-                self.guess(hash)
-            };
-            let Plain { payload, sequence, acknowledgment, flags, .. } = packet;
-            *ahead = Some(Ahead { payload, key, hash, sight, sequence, acknowledgment, index, flags, is_low });
+            let Plain { payload, payload_at, sequence, acknowledgment, flags, .. } = packet;
+            let payload = [payload_at, payload.len() as u16];
+            *ahead = Ahead { key, sight, sequence, acknowledgment, index, payload, flags, is_low, is_plain: true };
         }
-        if !many {
-            return;
+        if self.table.len() >= MANY && frames.len() > 1 {
+            if let Some(all) = all.get_mut(..frames.len()) {
+                self.look_further(all);
+            }
         }
-        for ahead in all.iter_mut().flatten() {
-            ahead.index = self.guess(ahead.hash);
+    }
+
+    /// Asks for what the next packets of many connections lead to.
+    #[inline(never)]
+    fn look_further(&self, all: &mut [Ahead]) {
+        let mut hashes = [0; FRAMES_MAX];
+        for (ahead, hash) in all.iter().zip(&mut hashes) {
+            *hash = ahead.key.hashed(&self.seeds);
+            self.table.soon(*hash);
+        }
+        for (ahead, hash) in all.iter_mut().zip(hashes) {
+            if !ahead.is_plain {
+                continue;
+            }
+            ahead.index = self.table.guess(hash).map_or(u32::MAX, |index| index as u32);
             if let Some(connection) = self.connections.get(ahead.index as usize) {
                 let is_next = ahead.flags.0 & BARE == TcpFlags::ACK;
                 soon_lines(connection, if is_next { NEXT_LINES } else { usize::MAX });
             }
         }
-        for ahead in all.iter().flatten() {
-            let Some(application) = self.application(ahead) else { continue };
+        let applications = || all.iter().filter(|ahead| ahead.is_plain).filter_map(|ahead| self.application(ahead));
+        for application in applications() {
             if let State::Decoding(decoder) = &application.state {
                 soon(&**decoder);
             }
@@ -599,7 +674,7 @@ impl Sensor {
                 self.windows.soon(id as usize, false);
             }
         }
-        for application in all.iter().flatten().filter_map(|ahead| self.application(ahead)) {
+        for application in applications() {
             if let State::Decoding(decoder) = &application.state {
                 decoder.soon();
             }
@@ -609,29 +684,39 @@ impl Sensor {
         }
     }
 
-    #[inline]
-    fn guess(&self, hash: u64) -> u32 {
-        self.table.guess(hash).map_or(u32::MAX, |index| index as u32)
-    }
-
-    fn application(&self, ahead: &Ahead<'_>) -> Option<&Application> {
+    fn application(&self, ahead: &Ahead) -> Option<&Application> {
         Some(&self.connections.get(ahead.index as usize)?.as_ref()?.application)
     }
 
-    /// A packet that was looked at already.
-    fn plain(&mut self, frame: &Frame<'_>, ahead: &Ahead<'_>) {
+    /// A packet of which the most is known.
+    #[inline(always)]
+    fn plain(&mut self, frame: &Frame<'_>, ahead: &Ahead) {
         let copy = self.copies.seen_plain(&ahead.sight, frame.time_ns);
         if copy.is_none() {
             // It may have been closed or opened since.
             let guessed = self.connections.get(ahead.index as usize).and_then(Option::as_ref);
             let index = match guessed {
-                Some(connection) if connection.application.key.is_plain(ahead.key) => Some(ahead.index as usize),
-                _ => self.known(ahead.hash, &ahead.key.into()),
+                Some(connection) if connection.application.key.is_plain(ahead.key) => ahead.index,
+                _ => self.found(ahead.key),
             };
-            if index.is_some_and(|index| self.straight(index, ahead, frame.time_ns)) {
+            if self.straight(index as usize, ahead, frame) {
                 return;
             }
         }
+        self.aside(frame, ahead, copy);
+    }
+
+    /// The connection of a packet that was not guessed; beyond all if there is none.
+    #[inline(never)]
+    fn found(&mut self, key: PlainKey) -> u32 {
+        let Some(index) = self.known(key.hashed(&self.seeds), &key.into()) else { return u32::MAX };
+        self.recent.note(key, index as u32);
+        index as u32
+    }
+
+    /// A plain packet that is a copy, or changes more of its connection than what comes next.
+    #[inline(never)]
+    fn aside(&mut self, frame: &Frame<'_>, ahead: &Ahead, copy: Option<usize>) {
         let Ok(Layer::Ip(mut packet)) = packet::parse(frame.link, frame.data, frame.wire_len, frame.vlan) else { return };
         packet.context = (ahead.key.ports & Key::CONTEXT) as u32;
         match (copy, packet.transport) {
@@ -643,8 +728,11 @@ impl Sensor {
 
     /// The next segment of a connection that both ends speak on, or a bare acknowledgement of what was seen: what
     /// [`Sensor::tcp`] does with one, and nothing of what it need not. False: it is something else, and nothing was done.
-    #[inline]
-    fn straight(&mut self, index: usize, ahead: &Ahead<'_>, time_ns: i64) -> bool {
+    #[inline(always)]
+    fn straight(&mut self, index: usize, ahead: &Ahead, frame: &Frame<'_>) -> bool {
+        let time_ns = frame.time_ns;
+        let [start, length] = ahead.payload.map(usize::from);
+        let payload = frame.data.get(start..start + length).unwrap_or_default();
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return false };
         let end = usize::from(ahead.is_low != connection.application.first_is_low);
         let [first, second] = &mut connection.streams;
@@ -652,17 +740,16 @@ impl Sensor {
         let is_straight = ahead.flags.0 & BARE == TcpFlags::ACK
             && stream.is_next(ahead.sequence)
             && back.is_heard(ahead.acknowledgment)
-            && connection.application.packets[1 - end] > 0
             && self.held_bytes <= HELD_BYTES_TOTAL_MAX;
         if !is_straight {
             return false;
         }
+        debug_assert!(connection.application.packets[1 - end] > 0, "a stream begins with a packet");
         self.copies.belongs(index);
-        let length = ahead.payload.len();
         stream.pass(length as u32);
         connection.application.last_ns = connection.application.last_ns.max(time_ns);
         connection.payload_bytes[end] += length as u64;
-        connection.application.straight(&mut self.windows, &self.about, end, ahead.payload, time_ns);
+        connection.application.straight(&mut self.windows, &self.about, end, payload, time_ns);
         if connection.application.is_to_weigh() {
             self.weigh(index, time_ns);
         }

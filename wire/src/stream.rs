@@ -95,19 +95,24 @@ pub struct StreamCounters {
     pub cut_bytes: u64,
 }
 
+/// After the first segment.
+const SEEN: u8 = 1;
+/// A hole is waited on or segments are held; else nothing of [`Trouble`] but its counters and what was acknowledged counts.
+const WAITS: u8 = 2;
+/// Everything up to the FIN has been handed on.
+const FINISHED: u8 = 4;
+
 /// Reassembly of one direction. Small: most streams have no trouble, and there may be a million of them.
 #[derive(Default)]
 pub struct Stream {
-    /// Sequence number of the next byte to hand on, and of the first; `seen` after the first segment.
+    /// Sequence number of the next byte to hand on, and of the first.
     next: u32,
     first: u32,
-    seen: bool,
-    /// A hole is waited on or segments are held; else nothing of `trouble` but its counters and what was acknowledged counts.
-    waits: bool,
+    /// [`SEEN`], [`WAITS`], [`FINISHED`]: together, as the next segment asks for all of them.
+    state: u8,
     /// The end of what was acknowledged was given up but for its last number, which may be that of a FIN.
     given: bool,
     fin_seen: bool,
-    finished: bool,
     /// From the first segment on that was out of order, repeated, lost or cut.
     trouble: Option<Box<Trouble>>,
 }
@@ -133,24 +138,28 @@ impl Stream {
     /// Has everything up to the FIN been handed on?
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.finished
+        self.state & FINISHED != 0
+    }
+
+    fn waits(&self) -> bool {
+        self.state & WAITS != 0
     }
 
     /// The same, and nothing is held or waited on: whatever still comes, nothing more is handed on.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.finished && !self.waits
+        self.finished() && !self.waits()
     }
 
     #[must_use]
     pub fn seen(&self) -> bool {
-        self.seen
+        self.state & SEEN != 0
     }
 
     /// Whether data begins right behind this SYN: it belongs to this stream, even if it comes late.
     #[must_use]
     pub fn begins_after(&self, syn: u32) -> bool {
-        self.seen && self.first == syn.wrapping_add(1)
+        self.seen() && self.first == syn.wrapping_add(1)
     }
 
     #[must_use]
@@ -160,7 +169,7 @@ impl Stream {
 
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        if self.waits { self.trouble.as_ref().map_or(0, |trouble| trouble.held_bytes) } else { 0 }
+        if self.waits() { self.trouble.as_ref().map_or(0, |trouble| trouble.held_bytes) } else { 0 }
     }
 
     #[must_use]
@@ -171,7 +180,7 @@ impl Stream {
     /// Has a hole been acknowledged, so that it will be given up in time ([`Stream::patience`])?
     #[must_use]
     pub fn patient(&self) -> bool {
-        self.waits && self.trouble.as_ref().is_some_and(|trouble| trouble.hole_ns.is_some())
+        self.waits() && self.trouble.as_ref().is_some_and(|trouble| trouble.hole_ns.is_some())
     }
 
     fn trouble(&mut self) -> &mut Trouble {
@@ -188,7 +197,8 @@ impl Stream {
 
     /// Whether a hole is waited on from now on.
     fn look(&mut self) {
-        self.waits = self.trouble.as_ref().is_some_and(|trouble| !trouble.held.is_empty() || trouble.hole_ns.is_some());
+        let waits = self.trouble.as_ref().is_some_and(|trouble| !trouble.held.is_empty() || trouble.hole_ns.is_some());
+        self.state = self.state & !WAITS | if waits { WAITS } else { 0 };
     }
 
     /// Whether a segment without flags that begins at `sequence` is next and changes nothing but what was handed on: no hole,
@@ -196,7 +206,7 @@ impl Stream {
     #[inline]
     #[must_use]
     pub fn is_next(&self, sequence: u32) -> bool {
-        self.next == sequence && self.seen && !self.waits && !self.finished
+        self.next == sequence && self.state == SEEN
     }
 
     /// Takes the payload of such a segment, which is handed on as it is.
@@ -213,14 +223,15 @@ impl Stream {
     #[must_use]
     pub fn is_heard(&self, number: u32) -> bool {
         let ahead = number.wrapping_sub(self.next);
-        self.seen && !self.waits && (ahead <= 1 || ahead >= AHEAD_MAX)
+        self.state & !FINISHED == SEEN && (ahead <= 1 || ahead >= AHEAD_MAX)
     }
 
     /// Takes a segment and hands on what is now in order.
     pub fn segment(&mut self, segment: &Segment<'_>, deliver: &mut dyn FnMut(Piece<'_>)) {
         let first = if segment.syn { segment.sequence.wrapping_add(1) } else { segment.sequence };
-        if !self.seen {
-            (self.next, self.first, self.seen) = (first, first, true);
+        if !self.seen() {
+            (self.next, self.first) = (first, first);
+            self.state |= SEEN;
         }
         let next = self.next;
         self.fin_seen |= segment.fin;
@@ -250,7 +261,7 @@ impl Stream {
             self.counted().invalid_segments += 1;
         }
         self.look();
-        if self.waits {
+        if self.waits() {
             let trouble = self.trouble();
             trouble.hole_segments = trouble.hole_segments.saturating_add(1);
             self.patience(segment.time_ns, deliver);
@@ -259,12 +270,12 @@ impl Stream {
 
     /// The other side has received everything before `number`.
     pub fn acknowledge(&mut self, number: u32, time_ns: i64, deliver: &mut dyn FnMut(Piece<'_>)) {
-        if !self.seen {
+        if !self.seen() {
             return;
         }
         let ahead = number.wrapping_sub(self.next);
         // One byte beyond the end with nothing after it is an unseen FIN, not data.
-        if ahead == 0 || ahead >= AHEAD_MAX || (ahead == 1 && !self.holds()) || self.finished {
+        if ahead == 0 || ahead >= AHEAD_MAX || (ahead == 1 && !self.holds()) || self.finished() {
             return;
         }
         let trouble = self.trouble();
@@ -280,7 +291,8 @@ impl Stream {
 
     /// Gives up holes that have been waited on long enough by `now_ns`.
     pub fn patience(&mut self, now_ns: i64, deliver: &mut dyn FnMut(Piece<'_>)) {
-        while let Some(trouble) = self.trouble.as_deref_mut().filter(|_| self.seen) {
+        let seen = self.seen();
+        while let Some(trouble) = self.trouble.as_deref_mut().filter(|_| seen) {
             let (Some(since_ns), Some(acknowledged)) = (trouble.hole_ns, trouble.acknowledged) else { break };
             if now_ns.saturating_sub(since_ns) < PATIENCE_NS && trouble.hole_segments < PATIENCE_SEGMENTS {
                 break;
@@ -314,12 +326,12 @@ impl Stream {
         }
         let ends = self.trouble.as_ref().map_or([None; 2], |trouble| [trouble.acknowledged, trouble.reached]);
         for end in ends.into_iter().flatten() {
-            if !self.seen {
+            if !self.seen() {
                 continue;
             }
             let lost = end.wrapping_sub(self.next);
             let fin = u32::from(other_fin_seen);
-            if (lost > 1 || (lost == 1 && self.given)) && lost > fin && lost < AHEAD_MAX && !self.finished {
+            if (lost > 1 || (lost == 1 && self.given)) && lost > fin && lost < AHEAD_MAX && !self.finished() {
                 self.give_up(lost - fin, deliver);
             }
         }
@@ -371,7 +383,7 @@ impl Stream {
             self.counted().retransmitted_bytes += (payload.len() - fresh.len()) as u64;
         }
         let cut = cut.saturating_sub(u32::try_from(old.saturating_sub(payload.len())).unwrap_or(u32::MAX));
-        if !self.finished {
+        if !self.finished() {
             if !fresh.is_empty() {
                 self.given = false;
                 self.advance(u32::try_from(fresh.len()).unwrap_or(0));
@@ -384,14 +396,14 @@ impl Stream {
                 self.gap(cut, deliver);
             }
         }
-        if fin && !self.finished {
-            self.finished = true;
+        if fin && !self.finished() {
+            self.state |= FINISHED;
             self.advance(1);
         }
     }
 
     fn hold(&mut self, first: u32, segment: &Segment<'_>) {
-        if self.finished {
+        if self.finished() {
             self.counted().invalid_segments += 1;
             return;
         }
@@ -424,7 +436,7 @@ impl Stream {
             self.in_order(held.sequence, &held.payload, held.cut, held.fin, deliver);
             taken += 1;
         }
-        let (next, seen) = (self.next, self.seen);
+        let (next, seen) = (self.next, self.seen());
         let Some(trouble) = self.trouble.as_deref_mut() else { return };
         if taken > 0 {
             trouble.hole_ns = None;

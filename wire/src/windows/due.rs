@@ -15,16 +15,24 @@ pub(super) struct Deadline {
 }
 
 /// Deadlines, the earliest first. Nearly all of them are noted in their order: windows last equally long, and time goes on.
-#[derive(Default)]
 pub(super) struct Due {
+    /// When the first of all is due: what every packet asks.
+    first_ns: i64,
     /// In order.
     queue: VecDeque<Deadline>,
     /// Those that were noted after a later one.
     late: BinaryHeap<Reverse<Deadline>>,
 }
 
+impl Default for Due {
+    fn default() -> Self {
+        Self { first_ns: i64::MAX, queue: VecDeque::new(), late: BinaryHeap::new() }
+    }
+}
+
 impl Due {
     pub fn note(&mut self, deadline: Deadline) {
+        self.first_ns = self.first_ns.min(deadline.at_ns);
         if self.queue.back().is_none_or(|last| *last <= deadline) {
             self.queue.push_back(deadline);
         } else {
@@ -35,13 +43,21 @@ impl Due {
     /// Whether the time of any has come.
     #[inline]
     pub fn is_due(&self, now_ns: i64) -> bool {
-        let first = self.queue.front().is_some_and(|first| first.at_ns <= now_ns);
-        first || self.late.peek().is_some_and(|Reverse(late)| late.at_ns <= now_ns)
+        self.first_ns <= now_ns
     }
 
     /// The next window whose time has come.
-    #[inline]
     pub fn next(&mut self, now_ns: i64) -> Option<Deadline> {
+        let next = self.take(now_ns);
+        if next.is_none() {
+            let late = self.late.peek().map(|Reverse(late)| *late);
+            self.first_ns = self.queue.front().copied().into_iter().chain(late).map(|first| first.at_ns).min().unwrap_or(i64::MAX);
+        }
+        next
+    }
+
+    #[inline]
+    fn take(&mut self, now_ns: i64) -> Option<Deadline> {
         let late = self.late.peek().map(|Reverse(late)| *late);
         let first = self.queue.front().copied();
         let next = match (first, late) {
