@@ -422,6 +422,14 @@ pub struct Place {
 /// The set of a movement without objects.
 const NO_SET: u16 = u16::MAX;
 
+impl Place {
+    /// Whether what was counted here is in the window of another place, and of no objects.
+    #[inline]
+    pub(crate) fn is_beside(self, other: Self) -> bool {
+        self.set == NO_SET && (self.epoch, self.flow) == (other.epoch, other.flow)
+    }
+}
+
 type Set = (Arc<ObjectSet>, Counts, u64);
 
 /// The object sets of a window. Most have one, which needs no room of its own.
@@ -568,6 +576,8 @@ struct Connection {
 pub(crate) struct Part {
     pub place: Place,
     pub bytes: u64,
+    /// Bytes of the same flow that belong to none of its objects.
+    pub beside: u64,
     pub counts: Counts,
 }
 
@@ -575,23 +585,24 @@ impl Connection {
     /// Adds to the window of a place if it is still open and has room. Nearly everything that is counted is counted here.
     #[inline(always)]
     fn add_here(&mut self, part: Part, sender: Side, time_ns: i64) -> bool {
-        let Part { place, bytes, counts } = part;
+        let Part { place, bytes, beside, counts } = part;
+        let all = bytes + beside;
         let Some(flow) = self.flows.get_mut(usize::from(place.flow)) else { return false };
         let Some(window) = flow.open.as_mut().filter(|_| flow.epoch == place.epoch) else { return false };
         let pending = &mut self.pending[sender as usize];
         // What makes the window full takes the long way; so does a claim beyond what arrived. It is open, so it has fewer rows.
         let full =
-            (counts.rows != 0 && window.counts.rows + counts.rows >= ROWS_MAX) || window.bytes + window.bytes_back + bytes >= BYTES_MAX;
-        if full || bytes > *pending {
+            (counts.rows != 0 && window.counts.rows + counts.rows >= ROWS_MAX) || window.bytes + window.bytes_back + all >= BYTES_MAX;
+        if full || all > *pending {
             return false;
         }
-        let (forward, back) = if sender == flow.from { (bytes, 0) } else { (0, bytes) };
+        let (forward, back) = if sender == flow.from { (all, 0) } else { (0, all) };
         if place.set != NO_SET {
             let Some(set) = window.sets.get_mut(usize::from(place.set)) else { return false };
             set.1.add(counts);
-            set.2 += forward;
+            set.2 += if sender == flow.from { bytes } else { 0 };
         }
-        *pending -= bytes;
+        *pending -= all;
         window.end_ns = window.end_ns.max(time_ns);
         window.packets += std::mem::take(&mut self.packets);
         window.counts.add(counts);
@@ -1132,7 +1143,7 @@ impl Recorder<'_> {
     #[inline]
     fn add_here(&mut self, place: Place, sender: Side, bytes: u64, counts: Counts) -> bool {
         let Some(Some(connection)) = self.windows.connections.get_mut(self.connection) else { return false };
-        connection.add_here(Part { place, bytes, counts }, sender, self.time_ns)
+        connection.add_here(Part { place, bytes, beside: 0, counts }, sender, self.time_ns)
     }
 
     /// The same for one part of several that a message has: what it does not count costs nothing.

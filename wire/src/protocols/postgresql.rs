@@ -17,7 +17,7 @@ use super::{DecodeError, Decoder, Heads, Options, Protocol, Recognition, tls};
 use crate::soon::soon_first;
 use crate::sql::{self, CopyFormat, Effect, Statement, UNKNOWN};
 use crate::table::Seeded;
-use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Recorder, Side};
+use crate::windows::{Counts, Depth, Facts, Movement, ObjectSet, Operation, Part, Recorder, Side};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
@@ -505,6 +505,7 @@ impl Postgresql {
             }
             request.id().map(renumber);
         }
+        self.entries.forget_order();
         self.entries_due = (2 * self.entries.len()).max(ENTRIES_MIN);
     }
 
@@ -550,6 +551,13 @@ impl Postgresql {
     fn forget_texts(&mut self) {
         self.cache.clear();
         self.cached_bytes = 0;
+        self.entries.forget_order();
+    }
+
+    /// From here on the same text may be another statement.
+    fn read_otherwise(&mut self) {
+        self.generation += 1;
+        self.entries.forget_order();
     }
 
     /// What a statement stands for: FETCH its cursor's query, EXECUTE what was prepared.
@@ -727,7 +735,7 @@ impl Postgresql {
                 settings.path = None;
             }
             session.path_changed();
-            self.generation += 1;
+            self.read_otherwise();
         }
         self.gapped = true;
         self.idle_ns = None;
@@ -908,7 +916,7 @@ impl Postgresql {
         }
         let role = startup.role.clone();
         self.settings = (startup != Settings::default()).then(|| Box::new(Session::new(startup)));
-        self.generation += 1;
+        self.read_otherwise();
         if let Some(g) = &mut self.gathered {
             g.user.clone_from(&user);
             g.database = database.or_else(|| user.clone());
@@ -1183,9 +1191,8 @@ impl Postgresql {
         if operation == Operation::Connect {
             return self.entries.named(id);
         }
-        let [hash, _] = fingerprint(head).0;
-        if !self.entries.is_described(id, hash) {
-            self.describe(id, hash, head, length);
+        if !self.entries.is_described(id, head) {
+            self.describe(id, head, length);
         }
         if matches!(self.requests.front(), Some(Request::Query(..))) && !tableless {
             self.count(id);
@@ -1194,7 +1201,7 @@ impl Postgresql {
     }
 
     #[inline(never)]
-    fn describe(&mut self, id: Id, hash: u64, head: &[u8], length: u64) {
+    fn describe(&mut self, id: Id, head: &[u8], length: u64) {
         let columns = if head.len() as u64 == length { column_names(head) } else { None };
         let parsed = self.entries.parsed(id);
         if let (Some(mut columns), Some(objects)) = (columns, &parsed.returned.objects) {
@@ -1204,7 +1211,7 @@ impl Postgresql {
             self.requested_bytes += described.columns.iter().map(|c| c.len() + 32).sum::<usize>();
             // Another description of the same text comes after a change of the table: the first one's names stay
             // until the text is read anew.
-            if !self.entries.describe(id, hash, described) {
+            if !self.entries.describe(id, head, described) {
                 self.forget_texts();
             }
         }
@@ -1499,22 +1506,28 @@ impl Postgresql {
     }
 
     /// What ReadyForQuery says of the transaction.
-    #[inline]
+    #[inline(always)]
     fn transaction(&mut self, status: u8, out: &mut Recorder<'_>) {
         if status == b'I' {
-            // The transaction is over: SET LOCAL ends, and with a rollback every SET since its beginning.
-            if let Some(session) = &mut self.settings {
-                if self.rolled_back {
-                    session.kept.clone_from(&session.before);
-                } else if session.kept != session.before {
-                    session.before.clone_from(&session.kept);
-                }
-                if session.now != session.kept {
-                    let kept = session.kept.clone();
-                    self.change(kept, out);
-                }
+            if self.settings.is_some() {
+                self.transaction_over(out);
             }
             self.rolled_back = false;
+        }
+    }
+
+    /// SET LOCAL ends, and with a rollback every SET since the beginning of the transaction.
+    #[inline(never)]
+    fn transaction_over(&mut self, out: &mut Recorder<'_>) {
+        let Some(session) = &mut self.settings else { return };
+        if self.rolled_back {
+            session.kept.clone_from(&session.before);
+        } else if session.kept != session.before {
+            session.before.clone_from(&session.kept);
+        }
+        if session.now != session.kept {
+            let kept = session.kept.clone();
+            self.change(kept, out);
         }
     }
 
@@ -1562,11 +1575,12 @@ impl Postgresql {
     fn change(&mut self, new: Settings, out: &mut Recorder<'_>) {
         let session = self.settings.get_or_insert_default();
         let role = (new.role != session.now.role).then(|| new.role.clone());
-        if new.path != session.now.path {
-            self.generation += 1;
-        }
+        let moves = new.path != session.now.path;
         session.now = new;
         session.path_changed();
+        if moves {
+            self.read_otherwise();
+        }
         if let Some(role) = role {
             self.flush(out);
             out.identify(|identity| identity.role = role);
@@ -1619,7 +1633,10 @@ impl Postgresql {
         let (name, rest) = cstring(head);
         let (value, _) = until_nul(rest);
         match name {
-            b"standard_conforming_strings" => self.backslash = value == b"off",
+            b"standard_conforming_strings" => {
+                self.backslash = value == b"off";
+                self.entries.forget_order();
+            }
             b"application_name" => {
                 let value = text(value);
                 self.flush(out);
@@ -1902,6 +1919,65 @@ impl Postgresql {
         used
     }
 
+    /// Reads a segment in the midst of rows, or of what is copied out, all of it: the end of one, whole ones, the beginning of another,
+    /// of a statement that is counted already. False: it is something else, and nothing was changed.
+    fn read_rows(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> bool {
+        self.read_rows_at_once(bytes, out).is_some()
+    }
+
+    fn read_rows_at_once(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> Option<()> {
+        let half = &self.halves[Side::Server as usize];
+        let is_plain = half.phase == Phase::Framed
+            && half.carry.is_empty()
+            && self.asked.is_none()
+            && self.inner.is_none()
+            && self.gathered.is_none()
+            && !(self.opaque || self.mark.astray || self.running.uncounted_copy)
+            && self.bounds_reported == self.counters.bounds_total();
+        let id = self.paired_with().filter(|_| is_plain)?;
+        let Parsed { statement, tableless, .. } = self.entries.parsed(id);
+        let (rows_of, copy_of) = match statement.operation {
+            Operation::Connect | Operation::Replicate | Operation::Backup => return None,
+            _ if *tableless => return None,
+            _ => (self.entries.rows(id), self.entries.whole(id)),
+        };
+        let skipped = usize::try_from(half.skip).unwrap_or(usize::MAX);
+        let mut rest = bytes.get(skipped..)?;
+        let (tag, movement) = match rest.first()? {
+            b'D' => (b'D', rows_of),
+            b'd' => (b'd', copy_of),
+            _ => return None,
+        };
+        if skipped > 0 && half.rest != Some(movement) {
+            return None;
+        }
+        let least = if tag == b'D' { 6 } else { 4 };
+        let mut rows = 0;
+        let mut skip = 0;
+        while !rest.is_empty() {
+            let &[first, a, b, c, d] = rest.first_chunk::<HEADER_BYTES>()?;
+            let length = u32::from_be_bytes([a, b, c, d]);
+            if first != tag || !(least..=ROW_BYTES_MAX).contains(&length) {
+                return None;
+            }
+            rows += 1;
+            let whole = 1 + length as usize;
+            skip = whole.saturating_sub(rest.len());
+            rest = rest.get(whole..).unwrap_or_default();
+        }
+        let half = &mut self.halves[Side::Server as usize];
+        half.skip = skip as u64;
+        half.lines = false;
+        if skip > 0 {
+            half.rest = Some(movement);
+        }
+        self.now_ns = out.time_ns;
+        self.idle_ns = None;
+        let place = self.entries.place(movement);
+        self.tell(movement, Part { place, bytes: bytes.len() as u64, beside: 0, counts: Counts::rows(rows) }, Side::Server, out);
+        Some(())
+    }
+
     /// Lines of a COPY in are its rows so far.
     fn lines(&mut self, movement: Move, bytes: &[u8]) {
         let lines = i64::try_from(memchr::memchr_iter(b'\n', bytes).count()).unwrap_or(0);
@@ -2052,14 +2128,17 @@ fn read(text: &[u8], whole: bool, backslash: bool, session: Option<&Session>) ->
     let mut parsed = Vec::new();
     for statement in sql::read(text, whole, backslash) {
         let effect = statement.effect.clone();
-        parsed.push(Arc::new(Parsed::new(statement, path.as_deref())));
+        parsed.push(Parsed::new(statement, path.as_deref()));
         match effect {
             Effect::Path(new) => path = new,
             Effect::ResetPath | Effect::ResetAll | Effect::DiscardAll => path = session.and_then(|session| session.startup.path.clone()),
             _ => {}
         }
     }
-    parsed
+    if whole && parsed.len() == 1 {
+        parsed = parsed.into_iter().map(|statement| statement.alone(text)).collect();
+    }
+    parsed.into_iter().map(Arc::new).collect()
 }
 
 /// The number that a command tag ends with, 0 if it has none.
@@ -2159,7 +2238,7 @@ fn sqlstate(body: &[u8]) -> Option<String> {
 
 impl Decoder for Postgresql {
     fn data(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<(), DecodeError> {
-        if self.read_round(sender, bytes, out) {
+        if self.read_round(sender, bytes, out) || (self.running.counted && sender == Side::Server && self.read_rows(bytes, out)) {
             return Ok(());
         }
         if !self.named_protocol {

@@ -11,7 +11,6 @@ use super::statements::{Claim, EMPTY, Id, Move, UNSEEN};
 use super::{
     CHANGED, NAME_BYTES_MAX, NAMED_BYTES_MAX, NAMED_MAX, Phase, Postgresql, REQUESTED_BYTES_MAX, Request, SHAPES, Shape, cstring, number_of,
 };
-use crate::protocols::texts::fingerprint;
 use crate::windows::{Counts, Operation, Part, Place, Recorder, Side};
 
 /// What was asked in one segment while nothing else was outstanding, and is not answered yet.
@@ -46,6 +45,34 @@ fn message(sender: Side, tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         return None;
     }
     rest.split_at_checked(length as usize - 4)
+}
+
+/// Whether what ends a round describes it: Describe, if there is one, Execute, Sync, and nothing else. `name` is that of the statement.
+#[inline(always)]
+fn ending(bytes: &[u8], name: &[u8]) -> Option<bool> {
+    // Nearly always of the portal without a name; how many rows are asked for changes nothing.
+    if let Ok::<&[u8; 22], _>(usual) = bytes.try_into() {
+        let (head, rest) = usual.split_first_chunk::<13>()?;
+        let (_, sync) = rest.split_first_chunk::<4>()?;
+        if *head == [b'D', 0, 0, 0, 6, b'P', 0, b'E', 0, 0, 0, 9, 0] && sync == SYNC {
+            return Some(true);
+        }
+    }
+    ending_otherwise(bytes, name)
+}
+
+#[inline(never)]
+fn ending_otherwise(bytes: &[u8], name: &[u8]) -> Option<bool> {
+    const CLIENT: Side = Side::Client;
+    let described = message(CLIENT, b'D', bytes);
+    let mut rest = bytes;
+    if let Some((body, after)) = described {
+        // Of the portal, or of the statement that it was made of.
+        let is_it = body == b"P\0" || body.strip_prefix(b"S").is_some_and(|body| cstring(body).0 == name);
+        rest = is_it.then_some(after)?;
+    }
+    let (body, after) = message(CLIENT, b'E', rest)?;
+    (body.len() == 5 && body.first() == Some(&0) && after == SYNC).then_some(described.is_some())
 }
 
 impl Postgresql {
@@ -103,16 +130,9 @@ impl Postgresql {
             id = self.prepared.get(name).filter(|_| !parses && name.len() < NAME_BYTES_MAX);
         }
         let id = id.filter(|id| !matches!(*id, UNSEEN | EMPTY))?;
-        rest = after;
-        let described = message(CLIENT, b'D', rest);
-        if let Some((body, after)) = described {
-            // Of the portal, or of the statement that it was made of.
-            let is_it = body == b"P\0" || body.strip_prefix(b"S").is_some_and(|body| cstring(body).0 == name);
-            rest = is_it.then_some(after)?;
-        }
-        let (body, after) = message(CLIENT, b'E', rest)?;
+        let describes = ending(after, name)?;
         let known = self.entries.parsed(id);
-        if body.len() != 5 || body.first() != Some(&0) || after != SYNC || !known.plain {
+        if !known.plain {
             return None;
         }
         let late = known.late;
@@ -127,13 +147,16 @@ impl Postgresql {
             }
             self.exchange(true, id);
         }
+        if parses {
+            self.entries.asked(id);
+        }
         self.now_ns = out.time_ns;
-        self.round = Some(Round { id, parses, describes: described.is_some() });
+        self.round = Some(Round { id, parses, describes });
         let asked = (bytes.len() - SYNC.len()) as u64;
         let counts = Counts::messages(u64::from(!late));
         let [at_request, _, at_session] = self.entries.places(id);
-        self.tell(self.entries.request(id), Part { place: at_request, bytes: asked, counts }, CLIENT, out);
-        self.tell(Move::CONNECT, Part { place: at_session, bytes: SYNC.len() as u64, counts: Counts::ZERO }, CLIENT, out);
+        self.tell(self.entries.request(id), Part { place: at_request, bytes: asked, beside: 0, counts }, CLIENT, out);
+        self.tell(Move::CONNECT, Part { place: at_session, bytes: SYNC.len() as u64, beside: 0, counts: Counts::ZERO }, CLIENT, out);
         Some(())
     }
 
@@ -141,7 +164,7 @@ impl Postgresql {
     #[inline]
     fn parsed_before(&self, text: &[u8]) -> Option<Id> {
         // Nearly always no type is given. A text that is known has no NUL in it, so there is no need to look for one.
-        let untyped = text.strip_suffix(b"\0\0\0").and_then(|text| self.known_statement(text));
+        let untyped = text.strip_suffix(b"\0\0\0").and_then(|text| self.entries.expected(text).or_else(|| self.known_statement(text)));
         untyped.or_else(|| self.known_statement(text.get(..memchr::memchr(0, text)?)?))
     }
 
@@ -165,8 +188,7 @@ impl Postgresql {
                 rest = after;
             } else {
                 let (body, after) = message(SERVER, b'T', rest).filter(|_| returns)?;
-                let [hash, _] = fingerprint(body).0;
-                rest = self.entries.is_described(id, hash).then_some(after)?;
+                rest = self.entries.is_described(id, body).then_some(after)?;
             }
         }
         let mut rows = 0;
@@ -204,17 +226,23 @@ impl Postgresql {
             (false, true) => Place::default(),
             (false, false) => at_request,
         };
-        if request != whole {
-            told -= asked;
-            self.tell(request, Part { place: at_request, bytes: asked as u64, counts: Counts::ZERO }, SERVER, out);
+        let apart = request != whole;
+        let beside = if apart { asked as u64 } else { 0 };
+        told -= beside as usize;
+        let part = Part { place: at_whole, bytes: told as u64, beside: 0, counts };
+        let together = apart && at_request.is_beside(at_whole) && out.add_part(Part { beside, ..part }, SERVER);
+        if !together {
+            if apart {
+                self.tell(request, Part { place: at_request, bytes: beside, beside: 0, counts: Counts::ZERO }, SERVER, out);
+            }
+            self.tell(whole, part, SERVER, out);
         }
-        self.tell(whole, Part { place: at_whole, bytes: told as u64, counts }, SERVER, out);
         // The end of the transaction may change who the rest is told of.
         self.transaction(status, out);
         if self.mark.is_set {
             self.end_mark(out);
         }
-        self.tell(Move::CONNECT, Part { place: at_session, bytes: after.len() as u64, counts: Counts::ZERO }, SERVER, out);
+        self.tell(Move::CONNECT, Part { place: at_session, bytes: after.len() as u64, beside: 0, counts: Counts::ZERO }, SERVER, out);
         Some(())
     }
 
@@ -232,9 +260,10 @@ impl Postgresql {
 
     /// Hands over what belongs to a movement: where it was counted last, if that window is open.
     #[inline(always)]
-    fn tell(&mut self, movement: Move, part: Part, sender: Side, out: &mut Recorder<'_>) {
+    pub(super) fn tell(&mut self, movement: Move, part: Part, sender: Side, out: &mut Recorder<'_>) {
         if !out.add_part(part, sender) {
             let Part { bytes, counts, .. } = part;
+            debug_assert_eq!(part.beside, 0, "what is beside has a movement of its own");
             self.entries.record(&Claim { movement, sender, estimated: false, bytes, counts }, out);
         }
     }

@@ -4,12 +4,15 @@
 //! messages, and the numbers are all that most of them change.
 
 use crate::protocols::few::Few;
-use crate::protocols::texts::Weighed;
+use crate::protocols::texts::{Weighed, fingerprint};
 use crate::soon::soon_first;
 use crate::sql::{Effect, Statement, UNKNOWN};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Place, Recorder, Side};
 use std::sync::{Arc, LazyLock, OnceLock};
 
+/// Bytes up to which a statement's text and the description of its rows are kept: what comes again is compared, which is less than hashing
+/// it. Longer ones are known by their hash alone.
+const KEPT_BYTES_MAX: usize = 1024;
 /// Movements that belong to no statement, kept before those that nothing names any more are let go.
 const OTHERS: usize = 8;
 
@@ -29,6 +32,8 @@ pub(crate) struct Parsed {
     pub plain: bool,
     pub tableless: bool,
     pub size_bytes: usize,
+    /// All that it was read from; empty if that is longer than [`KEPT_BYTES_MAX`], or not this statement alone.
+    text: Box<[u8]>,
     /// The description that came first: of most statements it is every connection's.
     described: OnceLock<Arc<Described>>,
 }
@@ -36,7 +41,26 @@ pub(crate) struct Parsed {
 /// Rows of a statement with the columns of their RowDescription, and the hash of that.
 pub(super) struct Described {
     hash: u64,
+    /// What is hashed, if it is short enough to be kept.
+    body: Box<[u8]>,
     movement: Movement,
+}
+
+impl Described {
+    #[inline(never)]
+    fn is_hashed(&self, body: &[u8]) -> bool {
+        self.hash == hash_of(body)
+    }
+}
+
+fn hash_of(body: &[u8]) -> u64 {
+    let [hash, _] = fingerprint(body).0;
+    hash
+}
+
+/// What is kept of some bytes.
+fn kept(bytes: &[u8]) -> Box<[u8]> {
+    bytes.get(..bytes.len() * usize::from(bytes.len() <= KEPT_BYTES_MAX)).unwrap_or_default().into()
 }
 
 impl Weighed for Parsed {
@@ -60,7 +84,14 @@ impl Parsed {
         let returned = if returns_named { named.clone() } else { Movement::of(Operation::Select, Side::Server, objects) };
         let tableless = statement.tableless() && matches!(operation, Operation::Select | Operation::Call);
         let plain = matches!(statement.effect, Effect::None | Effect::Begin);
-        Self { statement, plain, request: bare, named, returned, late, returns_named, tableless, size_bytes, described: OnceLock::new() }
+        let (text, described) = (Box::default(), OnceLock::new());
+        Self { statement, plain, request: bare, named, returned, late, returns_named, tableless, size_bytes, text, described }
+    }
+
+    /// The only statement of a text.
+    pub fn alone(self, text: &[u8]) -> Self {
+        let text = kept(text);
+        Self { size_bytes: self.size_bytes + text.len(), text, ..self }
     }
 
     /// A statement that was not seen: prepared before the recording began, or inside a gap.
@@ -191,14 +222,20 @@ struct Entry {
     described: Option<Arc<Described>>,
     /// Where requests and rows of it were counted last.
     places: [Place; 2],
+    /// What was asked after it the last time.
+    next: Option<Id>,
 }
 
 impl Entry {
+    fn new(parsed: Arc<Parsed>, described: Option<Arc<Described>>) -> Self {
+        Self { parsed, described, places: Default::default(), next: None }
+    }
+
     /// A movement of the statement and where it was counted last, if that is kept: of requests in the first place, of rows, which
     /// have one movement at a time, in the second.
     #[inline]
     fn counted(&mut self, kind: u32) -> Option<(&Movement, &mut Place)> {
-        let Self { parsed, described, places: [asked, told] } = self;
+        let Self { parsed, described, places: [asked, told], .. } = self;
         match (kind, described) {
             (REQUEST, _) => Some((&parsed.request, asked)),
             (NAMED, _) if !parsed.late => Some((&parsed.named, asked)),
@@ -216,9 +253,35 @@ pub(super) struct Entries {
     list: Vec<Entry>,
     others: Vec<Arc<Movement>>,
     connect: Place,
+    /// What was asked last, of the statements that are read where they are asked.
+    last: Option<Id>,
 }
 
 impl Entries {
+    /// The statement that came next last time, if this is its text once more: read under what it was read under then
+    /// ([`Entries::forget_order`]).
+    #[inline]
+    pub fn expected(&self, text: &[u8]) -> Option<Id> {
+        let next = self.list.get(self.last? as usize)?.next?;
+        let known = &self.list.get(next as usize)?.parsed.text;
+        (**known == *text && !text.is_empty()).then_some(next)
+    }
+
+    /// A statement was asked.
+    #[inline]
+    pub fn asked(&mut self, id: Id) {
+        if let Some(last) = self.last.and_then(|last| self.list.get_mut(last as usize)) {
+            last.next = Some(id);
+        }
+        self.last = Some(id);
+    }
+
+    /// What was asked means something else from now on, or has other numbers.
+    pub fn forget_order(&mut self) {
+        self.last = None;
+        self.list.iter_mut().for_each(|entry| entry.next = None);
+    }
+
     /// Asks for the memory of the first of them.
     pub fn soon(&self) {
         soon_first(self.list.as_slice());
@@ -244,7 +307,7 @@ impl Entries {
     pub fn push(&mut self, parsed: impl Iterator<Item = Arc<Parsed>>) -> Run {
         let first = self.list.len();
         self.list.reserve_exact(usize::from(first < 2));
-        self.list.extend(parsed.map(|parsed| Entry { parsed, described: None, places: Default::default() }));
+        self.list.extend(parsed.map(|parsed| Entry::new(parsed, None)));
         Run { first: first as Id, count: (self.list.len() - first) as u16 }
     }
 
@@ -259,7 +322,7 @@ impl Entries {
                     (Arc::new(Parsed::new(known.statement.clone(), None)), None)
                 }
             };
-            self.list.push(Entry { parsed, described, places: Default::default() });
+            self.list.push(Entry::new(parsed, described));
         }
         Run { first: first as Id, count: ids.len() as u16 }
     }
@@ -314,23 +377,26 @@ impl Entries {
         }
     }
 
-    /// Whether a RowDescription with this hash says anything new.
-    pub fn is_described(&self, id: Id, hash: u64) -> bool {
-        self.list.get(id as usize).and_then(|e| e.described.as_ref()).is_some_and(|described| described.hash == hash)
+    /// Whether this is the RowDescription that the statement is described by.
+    #[inline]
+    pub fn is_described(&self, id: Id, body: &[u8]) -> bool {
+        let described = self.list.get(id as usize).and_then(|e| e.described.as_deref());
+        described.is_some_and(|known| if known.body.is_empty() { known.is_hashed(body) } else { *known.body == *body })
     }
 
     /// Gives a statement the columns of its rows; false if it has others.
-    pub fn describe(&mut self, id: Id, hash: u64, objects: ObjectSet) -> bool {
+    pub fn describe(&mut self, id: Id, body: &[u8], objects: ObjectSet) -> bool {
         let Some(entry) = self.list.get_mut(id as usize) else { return true };
         if entry.described.is_some() {
             return false;
         }
-        let known = entry.parsed.described.get().filter(|known| known.hash == hash);
+        let known = entry.parsed.described.get().filter(|known| known.is_hashed(body));
         let same = known.filter(|known| known.movement.objects.as_deref() == Some(&objects));
         let described = same.map_or_else(
             || {
                 let returned = &entry.parsed.returned;
-                Arc::new(Described { hash, movement: Movement::of(returned.operation, returned.from, Arc::new(objects)) })
+                let movement = Movement::of(returned.operation, returned.from, Arc::new(objects));
+                Arc::new(Described { hash: hash_of(body), body: kept(body), movement })
             },
             Arc::clone,
         );
@@ -365,6 +431,13 @@ impl Entries {
         [asked, told, self.connect]
     }
 
+    /// Where a movement of a statement was counted last.
+    #[inline]
+    pub fn place(&mut self, of: Move) -> Place {
+        let entry = self.list.get_mut(of.index()).filter(|_| of.kind() < OTHER);
+        entry.and_then(|entry| entry.counted(of.kind())).map_or_else(Place::default, |(_, place)| *place)
+    }
+
     pub fn untidy(&self) -> bool {
         self.others.len() > OTHERS
     }
@@ -384,7 +457,8 @@ impl Entries {
     /// Bytes held, shared ones by halves and thirds.
     pub fn memory_bytes(&self) -> usize {
         let shared = |e: &Entry| e.parsed.size_bytes / Arc::strong_count(&e.parsed).max(1);
-        let of_one = |e: &Entry| size_of::<Entry>() + shared(e);
+        let described = |known: &Arc<Described>| known.body.len() / Arc::strong_count(known).max(1);
+        let of_one = |e: &Entry| size_of::<Entry>() + shared(e) + e.described.as_ref().map_or(0, described);
         self.list.iter().map(of_one).sum::<usize>() + (self.list.capacity() - self.list.len()) * size_of::<Entry>() + 64 * self.others.len()
     }
 

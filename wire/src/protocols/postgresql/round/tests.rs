@@ -154,3 +154,108 @@ fn a_known_statement_is_asked_and_answered_in_a_round() {
     say(&mut windows, id, &mut decoder, &[(SERVER, [message(b'n', b""), complete("SELECT 0")].concat())]);
     assert!(decoder.at_rest);
 }
+
+/// Results of many rows, and what is copied out, of queries that name tables and of some that name none.
+fn long_answer(random: &mut Random) -> (Vec<u8>, Vec<u8>) {
+    let asked = |text: &str| message(b'Q', &[text.as_bytes(), b"\0"].concat());
+    let rows = |random: &mut Random, tag, least: usize| {
+        let mut said = Vec::new();
+        for _ in 0..random.below(200) {
+            let most = [3, 60, 300][random.below(3)];
+            said.extend(message(tag, &vec![b'x'; least + random.below(most)]));
+        }
+        said
+    };
+    match random.below(5) {
+        0 => {
+            let text = ["COPY mes.a TO STDOUT", "COPY mes.b TO STDOUT (HEADER)", "COPY mes.c TO STDOUT (FORMAT binary)"][random.below(3)];
+            let head = message(b'H', &[u8::from(text.contains("binary")), 0, 0]);
+            (asked(text), [head, rows(random, b'd', 0), message(b'c', b""), complete("COPY 7")].concat())
+        }
+        1 => (asked("SELECT 1"), [described("id"), rows(random, b'D', 2), complete("SELECT 7")].concat()),
+        2 => {
+            let asked = [parse("", TEXTS[1], 0), bind("", "", 0), message(b'D', b"P\0"), message(b'E', &[0; 5]), message(b'S', b"")];
+            let heads = [message(b'1', b""), message(b'2', b""), described("id")].concat();
+            (asked.concat(), [heads, rows(random, b'D', 2), complete("SELECT 7")].concat())
+        }
+        3 => {
+            let answers = [described("id"), rows(random, b'D', 2), message(b'N', b"SNOTICE\0\0"), rows(random, b'D', 2)].concat();
+            (asked(TEXTS[0]), [answers, complete("SELECT 7")].concat())
+        }
+        _ => (asked("UPDATE mes.a SET b = 1 RETURNING b"), [described("b"), rows(random, b'D', 2), complete("UPDATE 7")].concat()),
+    }
+}
+
+#[test]
+fn segments_in_the_midst_of_rows_are_counted_as_their_messages_are_one_by_one() {
+    let of = |facts| Box::new(Postgresql::new(Options { facts, midstream: false })) as Box<dyn Decoder>;
+    for seed in 1..=300 {
+        let mut random = Random(seed);
+        let mut script = opened();
+        for _ in 0..8 {
+            let (asked, answered) = long_answer(&mut random);
+            script.extend([(CLIENT, asked), (SERVER, answered)]);
+        }
+        let most = [8, 100, 1448, 9000][random.below(4)];
+        let mut steps = Vec::new();
+        for (side, bytes) in &script {
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(1 + random.below(most)));
+                let is_lost = steps.len() > 4 && seed % 3 == 0 && random.below(60) == 0;
+                steps.push(if is_lost { Step::Gap(*side, piece.len() as u64) } else { Step::Data(*side, piece) });
+                rest = after;
+            }
+        }
+        let (quick, slow) = (play(of(false), &steps), play(of(true), &steps));
+        assert_eq!(quick.error, slow.error, "seed {seed}");
+        assert_eq!(quick.events, slow.events, "seed {seed}");
+        assert_conserved(&quick);
+    }
+}
+
+#[test]
+fn a_segment_in_the_midst_of_rows_is_read_at_once() {
+    let mut windows = Windows::new("north", "test");
+    let id = opened_in(&mut windows, 50_000);
+    let mut decoder = Postgresql::new(Options::default());
+    say(&mut windows, id, &mut decoder, &opened());
+    let text = [TEXTS[0].as_bytes(), b"\0"].concat();
+    let rows = row().repeat(10);
+    let (begun, rest) = rows.split_at(30);
+    say(&mut windows, id, &mut decoder, &[(CLIENT, message(b'Q', &text)), (SERVER, [&described("id")[..], begun].concat())]);
+    let mut out = windows.recorder(id, 0);
+    out.arrived(SERVER, rest.len() as u64);
+    assert!(!decoder.read_rows(&[rest, &complete("SELECT 10")].concat(), &mut out), "its end is read message by message");
+    assert!(decoder.read_rows(rest, &mut out));
+}
+
+#[test]
+fn a_text_that_is_expected_is_another_statement_once_it_is_read_otherwise() {
+    let mut windows = Windows::new("north", "test");
+    let id = opened_in(&mut windows, 50_000);
+    let mut decoder = Postgresql::new(Options::default());
+    say(&mut windows, id, &mut decoder, &opened());
+    let text = "SELECT id FROM a";
+    let asked = [parse("", text, 0), bind("", "", 0), message(b'E', &[0; 5]), message(b'S', b"")].concat();
+    let answered = [message(b'1', b""), message(b'2', b""), complete("SELECT 0")].concat();
+    for _ in 0..3 {
+        say(&mut windows, id, &mut decoder, &[(CLIENT, asked.clone()), (SERVER, answered.clone())]);
+    }
+    assert!(decoder.entries.expected(text.as_bytes()).is_some());
+    assert!(decoder.entries.expected(b"SELECT id FROM b").is_none());
+    let other = message(b'Q', b"SET search_path = erp\0");
+    say(&mut windows, id, &mut decoder, &[(CLIENT, other), (SERVER, complete("SET"))]);
+    assert!(decoder.entries.expected(text.as_bytes()).is_none());
+    for _ in 0..3 {
+        say(&mut windows, id, &mut decoder, &[(CLIENT, asked.clone()), (SERVER, answered.clone())]);
+    }
+    windows.finish();
+    let events: Vec<serde_json::Value> = windows.take().iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let objects: Vec<_> = events.iter().flat_map(|event| event["objects"].as_array().cloned().unwrap_or_default()).collect();
+    let asked = |name: &str| -> u64 {
+        let named = objects.iter().filter(|set| set["names"][0] == name);
+        named.map(|set| set["messages"].as_u64().unwrap_or(0)).sum()
+    };
+    assert_eq!((asked("a"), asked("erp.a")), (3, 3), "{objects:?}");
+}
