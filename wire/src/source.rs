@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::packet::LinkType;
+use crate::soon::soon_first;
 
 mod input;
 pub mod merge;
@@ -29,6 +30,8 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Distinct interfaces accepted from one file.
 pub const INTERFACES_MAX: usize = 4096;
+/// How far ahead of a record the bytes are asked for that later ones begin in.
+const AHEAD_BYTES: usize = 1024;
 /// Frames lent at a time ([`Source::read_some`]): as many as their headers fit the innermost cache beside what they lead to.
 pub const FRAMES_MAX: usize = 32;
 
@@ -132,6 +135,10 @@ fn together<'a>(
             break;
         }
         (*place, rest) = (frame, after);
+        // Where the next record begins is known only once this one's header has come.
+        if let Some(further) = rest.get(AHEAD_BYTES..) {
+            soon_first(further);
+        }
         count += 1;
     }
     (count, bytes.len() - rest.len())

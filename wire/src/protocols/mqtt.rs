@@ -333,6 +333,8 @@ struct Message {
 
 /// A topic that was heard before.
 struct Topic {
+    /// What was sent, where that is text: compared with what comes next, and nearer than in the objects.
+    name: Box<[u8]>,
     objects: Arc<ObjectSet>,
     /// A message of it, by sender, and where one was counted last.
     movements: [Movement; 2],
@@ -353,6 +355,7 @@ impl Topic {
         let reading = Reading::of(name);
         let movements = [Side::Client, Side::Server].map(|side| Movement::of(moving(side, reading), side, Arc::clone(&objects)));
         Self {
+            name: name.as_bytes().into(),
             objects,
             movements,
             places: Default::default(),
@@ -488,10 +491,7 @@ impl Mqtt {
         let last = self.halves[sender as usize].last_topic.map(|last| last as usize);
         let next = last.and_then(|last| self.topics.get(last)).map(|last| last.next[sender as usize]);
         // The name of a topic that is no text is not what was sent.
-        let is_it = |next: &u32| {
-            let next = self.topics.get(*next as usize).and_then(|next| next.objects.names.first());
-            next.is_some_and(|name| name.as_bytes() == topic)
-        };
+        let is_it = |next: &u32| self.topics.get(*next as usize).is_some_and(|next| *next.name == *topic);
         if let Some(next) = next.filter(is_it) {
             return Some(next);
         }
@@ -1313,7 +1313,7 @@ impl Decoder for Mqtt {
         let requests: usize = self.requests.iter().flat_map(|(_, o, _)| &o.names).map(|n| 32 + n.capacity()).sum();
         let g = &self.gathered;
         let facts = 256 * (g.connects.len() + g.subscriptions.len() + g.disconnects.len() + g.topics.len());
-        size_of::<Self>() + halves + 2 * self.topic_bytes + 256 * self.topics.len() + requests + facts
+        size_of::<Self>() + halves + 3 * self.topic_bytes + 256 * self.topics.len() + requests + facts
     }
 }
 
