@@ -32,7 +32,7 @@ pub(crate) struct Parsed {
     pub plain: bool,
     pub tableless: bool,
     pub size_bytes: usize,
-    /// All that it was read from; empty if that is longer than [`KEPT_BYTES_MAX`], or not this statement alone.
+    /// All that it was read from; empty if that is longer than [`KEPT_BYTES_MAX`], not this statement alone, or says a secret.
     text: Box<[u8]>,
     /// The description that came first: of most statements it is every connection's.
     described: OnceLock<Arc<Described>>,
@@ -90,7 +90,8 @@ impl Parsed {
 
     /// The only statement of a text.
     pub fn alone(self, text: &[u8]) -> Self {
-        let text = kept(text);
+        let is_secret = self.statement.operation == Operation::Admin || self.statement.marks.iter().any(|mark| mark.starts_with("secret"));
+        let text = if is_secret { Box::default() } else { kept(text) };
         Self { size_bytes: self.size_bytes + text.len(), text, ..self }
     }
 
@@ -538,5 +539,28 @@ impl Names {
 
     pub fn ids_mut(&mut self) -> impl Iterator<Item = &mut Id> {
         self.unnamed.iter_mut().chain(self.named.iter_mut().flat_map(|named| named.values_mut()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql;
+
+    #[test]
+    fn a_text_that_says_a_secret_is_not_kept() {
+        let kept = |text: &str| {
+            let statement = sql::read(text.as_bytes(), true, false).into_iter().next().expect("a statement");
+            Parsed::new(statement, None).alone(text.as_bytes()).text
+        };
+        assert_eq!(&*kept("SELECT lot FROM quality.inspection"), b"SELECT lot FROM quality.inspection");
+        for secret in [
+            "ALTER ROLE svc_mw PASSWORD 'x'",
+            "CREATE USER svc_mw",
+            "SELECT * FROM dblink('host=a password=x', 'SELECT 1') AS t(a int)",
+            "CREATE SUBSCRIPTION s CONNECTION 'host=a password=x' PUBLICATION p",
+        ] {
+            assert_eq!(&*kept(secret), b"", "{secret}");
+        }
     }
 }
