@@ -183,6 +183,7 @@ SAID = {
         SHOWN: "FACTS_MAX",
         "told: `malformed`": "PACKET_BYTES_MAX",
     },
+    "protocols/postgresql/statements.rs": {"none lost: known by its hash": "KEPT_BYTES_MAX"},
     "protocols/tns/calls.rs": {UNKNOWN: "PIGGYBACKS_MAX COLUMNS_MAX PAIRS_MAX"},
     "protocols/tns/connect.rs": {CLIPPED: "NESTED_MAX"},
     "protocols/tns/rows.rs": {"told: `lossy`, its bytes count": "MESSAGE_BYTES_MAX COLUMNS_MAX"},

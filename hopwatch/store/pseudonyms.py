@@ -7,11 +7,13 @@ persons and stay readable; every other account, an unknown one included, might b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,13 +109,16 @@ def key_file(path: Path) -> bytes:
         OSError: the file cannot be made or read.
         ValueError: it holds no key, or others may read it.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+    if not path.exists():
+        # Several programs may begin at once: whoever is first makes it, whole before it has its name, and all read that one.
+        descriptor, made = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(KEY_BYTES) + "\n")
+            with contextlib.suppress(FileExistsError):
+                os.link(made, path)
+        finally:
+            os.unlink(made)
     if path.stat().st_mode & 0o077:
         raise ValueError(f"{path}: others may read this key, expected mode 0600")
     try:

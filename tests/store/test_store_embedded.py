@@ -1,6 +1,7 @@
 """The store recognises what it has, finds it by prefix and query, stays under its bound, and names no person."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from hopwatch.store import IdUnknown, JudgedFlow, Query, StoreError, StoreFull
 from hopwatch.store.embedded import EARLIER_MAX, EmbeddedStore
+from hopwatch.store.pseudonyms import key_file
 
 Json = dict[str, Any]  # Any: one JSON object.
 
@@ -146,6 +148,20 @@ def test_key_is_made_for_the_owner_only_and_refused_when_others_may_read_it(tmp_
     key.chmod(0o644)
     with pytest.raises(StoreError, match=r"store\.db\.key: others may read this key"):
         EmbeddedStore(tmp_path / "store.db")
+
+
+def test_programs_that_begin_at_once_have_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, others = tmp_path / "key", []
+    draw = secrets.token_hex
+
+    def drawn(count: int) -> str:
+        monkeypatch.setattr(secrets, "token_hex", draw)
+        others.append(key_file(path))
+        return draw(count)
+
+    monkeypatch.setattr(secrets, "token_hex", drawn)
+    assert [key_file(path)] == others
+    assert (list(tmp_path.iterdir()), path.stat().st_mode & 0o777) == ([path], 0o600)
 
 
 def test_store_without_its_key_is_refused_instead_of_getting_another(tmp_path: Path) -> None:
