@@ -118,7 +118,7 @@ def key_file(path: Path) -> bytes:
             with contextlib.suppress(FileExistsError):
                 os.link(made, path)
         finally:
-            os.unlink(made)
+            Path(made).unlink()
     if path.stat().st_mode & 0o077:
         raise ValueError(f"{path}: others may read this key, expected mode 0600")
     try:
