@@ -343,10 +343,10 @@ class VerdictDetector:
         else:
             connection = self._views.of(flow.connection)
         if (
-            flow.account is not connection.account
-            or flow.application is not connection.application
-            or flow.role is not connection.role
-            or flow.depth is not connection.depth
+            flow.account != connection.account
+            or flow.application != connection.application
+            or flow.role != connection.role
+            or flow.depth != connection.depth
         ):
             connection.learn(flow)
         if flow.operation == "connect":
