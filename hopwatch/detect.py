@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol
 
 from detectors.judgement import Judgement
 from hopwatch.bus.connection import BrokerError
+from hopwatch.bus.dead_letters import DeadLetters
 from hopwatch.bus.kafka import Gap, Partition, Publisher, Reader, Received, Subscriber
 from hopwatch.bus.topics import TOGETHER, topic_name
 from hopwatch.declared.model import Architecture
@@ -220,10 +221,7 @@ class Detecting:
         self._outgoing: dict[int, _Outgoing] = {}
         self._arrived: list[int] = []
         self._unsent: deque[tuple[int, str, str, bytes]] = deque()
-        self._refused: deque[tuple[Received, str]] = deque()
-        """Messages that the publisher has not taken yet, for the dead letters."""
-        self._rejecting = 0
-        """Messages that have not arrived among the dead letters, those above among them: no offset behind them is kept."""
+        self._dead: DeadLetters[Token] = DeadLetters(publisher, None)
         self._undeclared: Counter[str] = Counter()
         self._undeclared_said: Counter[str] = Counter()
         self._said_s: dict[str, float] = {}
@@ -470,8 +468,7 @@ class Detecting:
         self._outgoing.clear()
         self._arrived.clear()
         self._unsent.clear()
-        self._rejecting -= len(self._refused)
-        self._refused.clear()
+        self._dead.forget()
         self._subscriber.pause(self._subscriber.assigned())
 
     # Events
@@ -545,8 +542,7 @@ class Detecting:
     def _reject(self, message: Received, reason: str) -> None:
         """To the dead letters, with the reason; its offset is kept only when it has arrived there."""
         self.counters["rejected"] += 1
-        self._rejecting += 1
-        self._refused.append((message, reason))
+        self._dead.put(message, reason)
 
     def _gap(self, gap: Gap) -> None:
         share = self._shares.get(gap.partition.number)
@@ -585,7 +581,7 @@ class Detecting:
         moved = [share for share in shares if share.moved and self._shares.get(share.number) is share]
         if not moved and not self._arrived:
             return
-        if self._rejecting and not self._rejections_arrived():
+        if self._dead.waiting and not self._rejections_arrived():
             return
         doing = [self._doing(share) for share in moved]
         arrived = self._arrived[:]
@@ -669,18 +665,14 @@ class Detecting:
         self._lost_s[share.number] = self._clock()
 
     def _rejections_arrived(self) -> bool:
-        self._send_refused()
+        self._dead.send()
         self._publisher.flush(POLL_S)
         self._reported(self._publisher.poll(0))
-        if self._rejecting:
-            self._say_once("rejected", f"{self._rejecting} bad messages do not arrive on their topic, nothing is kept before", first=False)
+        if waiting := self._dead.waiting:
+            self._say_once("rejected", f"{waiting} bad messages do not arrive on their topic, nothing is kept before", first=False)
         else:
             self._said_s.pop("rejected", None)
-        return self._rejecting == 0
-
-    def _send_refused(self) -> None:
-        while self._refused and self._publisher.reject(*self._refused[0], None):
-            self._refused.popleft()
+        return waiting == 0
 
     def _tell_undeclared(self) -> None:
         new = self._undeclared - self._undeclared_said
@@ -698,7 +690,7 @@ class Detecting:
 
     def _send(self) -> None:
         """Findings and dead letters to the bus, as many as it takes; a finding it has taken leaves the outbox with the next transaction."""
-        self._send_refused()
+        self._dead.send()
         while self._unsent:
             place, plant, event_id, line = self._unsent[0]
             if not self._publisher.send("finding", plant, event_id, line, (place, line)):
@@ -716,7 +708,7 @@ class Detecting:
 
     def _done(self, token: Token) -> None:
         if token is None:
-            self._rejecting -= 1
+            self._dead.arrived()
             return
         self.counters["findings"] += 1
         outgoing = self._outgoing.get(token[0])

@@ -9,7 +9,7 @@ for by halves and goes to the rejected ones, with the reason and nothing of it.
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from hopwatch.bus.dead_letters import DeadLetters
 from hopwatch.bus.kafka import Partition, Publisher, Reader, Received, Subscriber
 from hopwatch.bus.topics import Kind
 from hopwatch.declared.model import NAME_PATTERN
@@ -144,10 +145,7 @@ class Storing:
         self._writing: _Writing | None = None
         """Nothing else is asked of the database before it has ended (``_settle``)."""
         self._unplaced: set[Partition] = set()
-        self._refused: deque[tuple[Received, str]] = deque()
-        """Messages that the publisher has not taken yet, for the dead letters."""
-        self._rejecting = 0
-        """Messages that have not arrived among the dead letters, those above among them: no offset behind them is kept."""
+        self._dead: DeadLetters[None] = DeadLetters(publisher, None)
         self._written_s = self._tidied_s = self._arrived_s = clock()
         self._again_s = self._said_s = 0.0
         self._away = False
@@ -170,7 +168,7 @@ class Storing:
         """Read, and write what is due; returns how many messages were read."""
         self._declared.step(0)
         # What is in hand waits for the database, or for the dead letters.
-        stuck = self._away or len(self._batch) + self._rejecting >= BATCH_EVENTS
+        stuck = self._away or len(self._batch) + self._dead.waiting >= BATCH_EVENTS
         messages = self._subscriber.poll(POLL_S, 0 if stuck else BATCH_EVENTS)
         polled_s = self._clock()
         for message in messages:
@@ -306,17 +304,17 @@ class Storing:
         self._unplaced.clear()
 
     def _rejections_arrived(self) -> bool:
-        if self._rejecting:
+        if self._dead.waiting:
             self._reported()
             self._publisher.flush(POLL_S)
             self._reported()
         now_s = self._clock()
-        if not self._rejecting:
+        if not self._dead.waiting:
             self._arrived_s = now_s
         elif now_s - max(self._arrived_s, self._said_s) >= SAY_AGAIN_S:
             self._said_s = now_s
-            self._say(f"{self._rejecting} bad messages do not arrive on their topic, nothing is written before")
-        return self._rejecting == 0
+            self._say(f"{self._dead.waiting} bad messages do not arrive on their topic, nothing is written before")
+        return self._dead.waiting == 0
 
     def _add(self, batch: Sequence[tuple[Received, Said]]) -> None:
         """The batch, but for what the database refuses."""
@@ -351,16 +349,14 @@ class Storing:
 
     def _reject(self, message: Received, reason: str) -> None:
         self.counters["rejected"] += 1
-        self._rejecting += 1
-        self._refused.append((message, reason))
+        self._dead.put(message, reason)
 
     def _reported(self) -> None:
-        while self._refused and self._publisher.reject(*self._refused[0], None):
-            self._refused.popleft()
+        self._dead.send()
         reports = self._publisher.poll()
         for failure in reports.failed:
             self._say(f"the bus does not take a message: {failure.reason}")
-        self._rejecting -= len(reports.acknowledged) + len(reports.failed)
+        self._dead.arrived(len(reports.acknowledged) + len(reports.failed))
 
 
 def check(event: Any, kind: str | None) -> None:  # Any: JSON values.
