@@ -52,7 +52,7 @@ COUNTED = {
     },
     "packet/tunnel.rs": {"`tunnel_depth`": "TUNNELS_MAX"},
     "quality.rs": {"`contexts_folded` of the measures": "CONTEXTS_MAX"},
-    "windows.rs": {"`names_dropped`": "NAMES_OF_ADDRESS_MAX"},
+    "windows.rs": {"`names_dropped`": "NAMES_OF_ADDRESS_MAX", "`long_windows`": "LASTS_MAX"},
     "slow.rs": {"`slow_taken_back`": "QUEUE_ENTRIES_MAX QUEUE_BYTES_MAX", "`slow_degraded`": "NAMES_MAX"},
     "collectors/slow/__init__.py": {"`slow_degraded`": "MESSAGE_BYTES_MAX"},
     "collectors/slow/path.py": {"`slow_killed`": "ANSWER_S_MAX ANSWER_BYTES_MAX"},

@@ -325,6 +325,7 @@ impl Sensor {
             ("bytes_read", state.bytes_read),
             ("bytes_total", state.bytes_total),
             ("windows", w.windows_total),
+            ("long_windows", w.long_windows_total),
             ("flows_folded", w.flows_folded_total),
             ("names_dropped", w.names_dropped_total),
             ("bounds_reached", w.bounds_reached_total),
@@ -839,7 +840,7 @@ impl Windows {
         self.lock().close(connection, time_ns);
     }
 
-    /// Ends the windows whose second has passed.
+    /// Ends the windows whose time has passed.
     fn advance(&self, now_ns: i64) {
         self.lock().advance(now_ns);
     }

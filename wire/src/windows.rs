@@ -1,7 +1,8 @@
 //! Windows: the one place where observations become flow events.
 //!
 //! A *connection* holds *flows*, one per (direction of the data, account, role, application, operation); a flow has
-//! at most one open *window*. A window ends after [`WINDOW_NS`] of packet time, at [`ROWS_MAX`] rows or
+//! at most one open *window*. A window ends after [`WINDOW_NS`] of packet time (later where very many are open:
+//! [`SHORT_WINDOWS_MAX`]), at [`ROWS_MAX`] rows or
 //! [`BYTES_MAX`] bytes, when the account, role or application changes, at the end of the connection, and before it
 //! would hold more than [`OBJECTS_MAX`] object sets. Its end follows packet time alone, never batches or reads, so
 //! that the same packets give the same events with the same ids.
@@ -32,6 +33,11 @@ pub use onward::Told;
 pub use ready::Ready;
 
 pub const WINDOW_NS: i64 = 1_000_000_000;
+/// Windows that may be open at once and still last [`WINDOW_NS`]; for each so many more the next ones last as much longer, so that about
+/// as many end in a second (`long_windows_total`). The first window of a flow never lasts longer: what is new is told at once.
+pub const SHORT_WINDOWS_MAX: usize = 10_000;
+/// A window lasts at most so many [`WINDOW_NS`], however many are open.
+pub const LASTS_MAX: i64 = 10;
 /// A window ends at so many rows, so many bytes, and before it would hold more object sets; the next one goes on, and
 /// nothing is dropped.
 pub const ROWS_MAX: i64 = 10_000;
@@ -622,6 +628,8 @@ pub type Turn = u32;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WindowCounters {
     pub windows_total: u64,
+    /// Windows that were given longer than [`WINDOW_NS`].
+    pub long_windows_total: u64,
     pub flows_folded_total: u64,
     pub names_dropped_total: u64,
     pub losses_total: u64,
@@ -653,6 +661,8 @@ pub struct Windows {
     turns: Turn,
     free_turns: Vec<Turn>,
     due: Due,
+    /// How many windows are open.
+    open: usize,
     epoch: u32,
     names: HashMap<(IpAddr, IpAddr), Vec<(String, i64)>>,
     ready: Ready,
@@ -676,6 +686,7 @@ impl Windows {
             turns: 0,
             free_turns: Vec::new(),
             due: Due::default(),
+            open: 0,
             epoch: 0,
             names: HashMap::new(),
             ready: Ready::default(),
@@ -782,7 +793,7 @@ impl Windows {
         Recorder { windows: self, connection, time_ns }
     }
 
-    /// Ends every window whose second has passed.
+    /// Ends every window whose time has passed.
     #[inline]
     pub fn advance(&mut self, now_ns: i64) {
         if self.due.is_due(now_ns) {
@@ -1009,6 +1020,7 @@ impl Windows {
         let connection = self.connections[id].as_mut().expect("the connection is open");
         let flow = &mut connection.flows[flow_index];
         let Some(window) = flow.open.take() else { return };
+        self.open -= 1;
         let setting = &*connection.setting;
         let mut condition = connection.condition;
         condition.lossy &= condition.sound_ns.is_none_or(|sound_ns| window.start_ns <= sound_ns);
@@ -1078,7 +1090,10 @@ impl Windows {
         if flow.open.is_none() {
             self.epoch = self.epoch.wrapping_add(1).max(1);
             flow.epoch = self.epoch;
-            let at_ns = time_ns.saturating_add(WINDOW_NS);
+            let lasts_ns = if flow.sequence == 0 { WINDOW_NS } else { lasts_ns(self.open) };
+            let at_ns = time_ns.saturating_add(lasts_ns);
+            self.open += 1;
+            self.counters.long_windows_total += u64::from(lasts_ns > WINDOW_NS);
             let (turn, connection) = (connection.turn, id as u32);
             self.due.note(Deadline { at_ns, turn, flow: flow_index as u16, epoch: self.epoch, connection });
         }
@@ -1098,6 +1113,11 @@ impl Windows {
         window.packets += packets;
         window
     }
+}
+
+/// How long a window lasts that is opened beside so many others.
+fn lasts_ns(open: usize) -> i64 {
+    LASTS_MAX.min(1 + (open / SHORT_WINDOWS_MAX) as i64) * WINDOW_NS
 }
 
 /// What decoders speak to: everything they learn about one connection at one moment.

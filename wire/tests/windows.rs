@@ -1,8 +1,8 @@
 //! Where windows end, what their ids hash, and that bytes are neither made nor lost.
 
 use hopwatch_wire::windows::{
-    BYTES_MAX, ConnectionId, Counts, Endpoint, FLOWS_MAX, Identity, Movement, OBJECTS_MAX, ObjectSet, Opening, Operation, ROWS_MAX, Side,
-    WINDOW_NS, Windows, rfc3339,
+    BYTES_MAX, ConnectionId, Counts, Endpoint, FLOWS_MAX, Identity, LASTS_MAX, Movement, OBJECTS_MAX, ObjectSet, Opening, Operation,
+    ROWS_MAX, SHORT_WINDOWS_MAX, Side, WINDOW_NS, Windows, rfc3339,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -54,6 +54,44 @@ fn a_window_ends_one_second_after_it_began() {
         (out[0]["rows"].as_i64(), out[0]["start"].as_str(), out[0]["end"].as_str()),
         (Some(3), Some("2026-04-07T10:42:08Z"), Some("2026-04-07T10:42:08.500Z"))
     );
+}
+
+/// However many flows go on, about as many windows end in a second. What is new is told after a second all the same.
+#[test]
+fn beside_many_open_windows_the_next_one_of_a_flow_lasts_longer() {
+    for (others, lasts) in
+        [(SHORT_WINDOWS_MAX - 1, 1), (SHORT_WINDOWS_MAX, 2), (SHORT_WINDOWS_MAX * 2 + 1, 3), (SHORT_WINDOWS_MAX * 12, LASTS_MAX)]
+    {
+        let (mut windows, first) = opened(START_NS);
+        let say = |windows: &mut Windows, id, time_ns| windows.recorder(id, time_ns).add(&select("a"), Side::Server, 0, Counts::rows(1));
+        say(&mut windows, first, START_NS);
+        let began_ns = START_NS + WINDOW_NS;
+        windows.advance(began_ns);
+        assert_eq!(windows.take().len(), 1);
+        for _ in 0..others {
+            let id = windows.open(opening(began_ns));
+            say(&mut windows, id, began_ns);
+        }
+        say(&mut windows, first, began_ns);
+        // The others are new, however many came before them.
+        windows.advance(began_ns + WINDOW_NS - 1);
+        assert_eq!(windows.take().len(), 0);
+        windows.advance(began_ns + WINDOW_NS);
+        assert_eq!(windows.take().len(), others + usize::from(lasts == 1));
+        say(&mut windows, first, began_ns + lasts * WINDOW_NS - 1);
+        windows.advance(began_ns + lasts * WINDOW_NS - 1);
+        assert_eq!(windows.take().len(), 0);
+        windows.advance(began_ns + lasts * WINDOW_NS + i64::from(lasts == 1) * WINDOW_NS);
+        let out = events(&mut windows);
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0]["rows"].as_i64(), Some(if lasts == 1 { 1 } else { 2 }), "{others} others");
+        assert_eq!(windows.counters.long_windows_total, u64::from(lasts > 1));
+        // Few are open again, and the next one lasts a second.
+        let later_ns = began_ns + 20 * WINDOW_NS;
+        say(&mut windows, first, later_ns);
+        windows.advance(later_ns + WINDOW_NS);
+        assert_eq!(windows.take().len(), 1);
+    }
 }
 
 #[test]
