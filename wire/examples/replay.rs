@@ -11,8 +11,9 @@ use hopwatch_wire::source::{FRAMES_MAX, FileSource, Source, Turn};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// Frames between two looks at the events, as many as Python takes at a time.
+/// Frames between two looks at the events, and events that are enough for one, as when Python takes them.
 const FRAMES: usize = 65_536;
+const EVENTS: usize = 1024;
 /// Connections that end at a time.
 const ENDED: usize = 2048;
 
@@ -45,7 +46,7 @@ fn run(path: &Path, digest: bool, conversations: bool) -> Result<Run, String> {
             Ok(Turn::End) => break String::new(),
             Err(wrong) => break wrong.to_string(),
         }
-        if frames >= FRAMES {
+        if frames >= FRAMES || sensor.windows.ready() >= EVENTS {
             frames = 0;
             take(&mut sensor);
         }

@@ -10,22 +10,25 @@ use std::hash::Hash;
 /// Entries of the list; with more, they move to a table.
 const LISTED: usize = 8;
 
-pub(super) struct Few<K, V> {
-    list: Vec<(K, V)>,
-    /// Holds all of them, once there were too many to list.
-    table: Option<Box<Map<K, V>>>,
+/// Either takes two words.
+pub(super) enum Few<K, V> {
+    List(Box<[(K, V)]>),
+    /// Once there were too many to list.
+    Table(Box<Map<K, V>>),
 }
 
 impl<K, V> Default for Few<K, V> {
     fn default() -> Self {
-        Self { list: Vec::new(), table: None }
+        Self::List(Box::default())
     }
 }
 
 impl<K: Eq + Hash, V> Few<K, V> {
     /// Asks for the memory of the first of them.
     pub(super) fn soon(&self) {
-        soon_first(self.list.as_slice());
+        if let Self::List(list) = self {
+            soon_first(&**list);
+        }
     }
 
     #[inline]
@@ -33,9 +36,9 @@ impl<K: Eq + Hash, V> Few<K, V> {
     where
         K: Borrow<Q>,
     {
-        match &self.table {
-            None => self.list.iter().find(|(known, _)| known.borrow() == key).map(|(_, value)| value),
-            Some(table) => table.get(key),
+        match self {
+            Self::List(list) => list.iter().find(|(known, _)| known.borrow() == key).map(|(_, value)| value),
+            Self::Table(table) => table.get(key),
         }
     }
 
@@ -43,43 +46,53 @@ impl<K: Eq + Hash, V> Few<K, V> {
     where
         K: Borrow<Q>,
     {
-        match &mut self.table {
-            None => self.list.iter_mut().find(|(known, _)| (*known).borrow() == key).map(|(_, value)| value),
-            Some(table) => table.get_mut(key),
+        match self {
+            Self::List(list) => list.iter_mut().find(|(known, _)| (*known).borrow() == key).map(|(_, value)| value),
+            Self::Table(table) => table.get_mut(key),
         }
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        if let Some(table) = &mut self.table {
-            return table.insert(key, value);
+        match self {
+            Self::Table(table) => table.insert(key, value),
+            Self::List(list) => {
+                if let Some((_, known)) = list.iter_mut().find(|(known, _)| *known == key) {
+                    return Some(std::mem::replace(known, value));
+                }
+                let mut more = std::mem::take(list).into_vec();
+                if more.len() < LISTED {
+                    more.reserve_exact(1);
+                    more.push((key, value));
+                    *list = more.into();
+                } else {
+                    *self = Self::Table(Box::new(more.into_iter().chain([(key, value)]).collect()));
+                }
+                None
+            }
         }
-        if let Some((_, known)) = self.list.iter_mut().find(|(known, _)| *known == key) {
-            return Some(std::mem::replace(known, value));
-        }
-        if self.list.len() < LISTED {
-            self.list.reserve_exact(usize::from(self.list.len() < 2));
-            self.list.push((key, value));
-            return None;
-        }
-        let mut table: Map<K, V> = std::mem::take(&mut self.list).into_iter().collect();
-        table.insert(key, value);
-        self.table = Some(Box::new(table));
-        None
     }
 
     pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
-        if let Some(table) = &mut self.table {
-            return table.remove(key);
+        match self {
+            Self::Table(table) => table.remove(key),
+            Self::List(list) => {
+                let at = list.iter().position(|(known, _)| known.borrow() == key)?;
+                let mut fewer = std::mem::take(list).into_vec();
+                let (_, value) = fewer.swap_remove(at);
+                *list = fewer.into();
+                Some(value)
+            }
         }
-        let at = self.list.iter().position(|(known, _)| known.borrow() == key)?;
-        Some(self.list.swap_remove(at).1)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.table.as_ref().map_or(self.list.len(), |table| table.len())
+        match self {
+            Self::List(list) => list.len(),
+            Self::Table(table) => table.len(),
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -88,13 +101,19 @@ impl<K: Eq + Hash, V> Few<K, V> {
 
     /// In no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        let listed = self.list.iter().map(|(key, value)| (key, value));
-        listed.chain(self.table.iter().flat_map(|table| table.iter()))
+        let (list, table) = match self {
+            Self::List(list) => (&**list, None),
+            Self::Table(table) => (&[][..], Some(&**table)),
+        };
+        list.iter().map(|(key, value)| (key, value)).chain(table.into_iter().flatten())
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        let listed = self.list.iter_mut().map(|(_, value)| value);
-        listed.chain(self.table.iter_mut().flat_map(|table| table.values_mut()))
+        let (list, table) = match self {
+            Self::List(list) => (&mut **list, None),
+            Self::Table(table) => (&mut [][..], Some(table)),
+        };
+        list.iter_mut().map(|(_, value)| value).chain(table.into_iter().flat_map(|table| table.values_mut()))
     }
 }
 
@@ -103,6 +122,11 @@ mod tests {
     use super::*;
     use crate::protocols::testing::Random;
     use std::collections::HashMap;
+
+    #[test]
+    fn it_takes_two_words_however_many_it_holds() {
+        assert_eq!(size_of::<Few<[u64; 2], u64>>(), 2 * size_of::<usize>());
+    }
 
     #[test]
     fn it_is_a_map_whether_short_or_long() {

@@ -38,8 +38,7 @@ pub struct Shared {
     pub(crate) texts: texts::Texts<mysql::Known>,
     pub(crate) oracle: texts::Texts<tns::Known>,
     pub(crate) batches: texts::Texts<tds::Texted>,
-    /// Where a decoder of PostgreSQL gathers what it claims.
-    pub(crate) claims: Vec<postgresql::Claim>,
+    pub(crate) postgresql: postgresql::Spare,
 }
 
 /// These bytes are not this protocol, or no longer. The connection goes on as counted bytes, marked `malformed`.

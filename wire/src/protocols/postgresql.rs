@@ -47,12 +47,16 @@ pub const NAMED_BYTES_MAX: usize = 1 << 20;
 pub const STARTUP_BYTES_MAX: usize = 10_000;
 /// A statement that names no table may return this much before its objects are `unknown`.
 pub const TABLELESS_BYTES_MAX: u64 = 1024;
+/// Room for so many requests is kept for the next connection that asks.
+const SPARE_REQUESTS_MAX: usize = 64;
 /// Statements of a connection before those are looked for that nothing names any more.
 const ENTRIES_MIN: usize = 32;
 /// Distinct command tags, and SQLSTATEs, kept for `inspect`.
 pub const FACTS_MAX: usize = 1024;
 /// After a gap: how long the server must have been at rest before a client that sends ahead is paired again.
 const QUIET_NS: i64 = 1_000_000_000;
+/// A time that is never past.
+const BUSY: i64 = i64::MAX;
 /// A tag, and a length.
 const HEADER_BYTES: usize = 5;
 /// A frame longer than this is not taken for one while frames are searched for.
@@ -81,6 +85,13 @@ pub fn decoder(options: Options) -> Box<dyn Decoder> {
 /// What a tag says was changed.
 const CHANGED: [(&[u8], Move); 4] =
     [(b"INSERT ", Move::INSERTED), (b"UPDATE ", Move::UPDATED), (b"DELETE ", Move::DELETED), (b"MERGE ", Move::MERGED)];
+
+/// What a client may ask for before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encryption {
+    Tls,
+    Gssapi,
+}
 
 /// A request that awaits its answer.
 #[derive(Clone, Copy)]
@@ -126,28 +137,74 @@ impl Request {
     }
 }
 
-/// Requests in the order in which they are answered.
+/// Requests in the order in which they are answered. Most connections have none most of the time, and then no queue.
 #[derive(Default)]
-struct Requests {
-    queue: VecDeque<Request>,
+struct Requests(Option<Box<Queue>>);
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    list: VecDeque<Request>,
     /// Of them, those that [`Request::ends`].
     ends: u32,
 }
 
 impl Requests {
     fn front(&self) -> Option<Request> {
-        self.queue.front().copied()
+        self.get(0)
+    }
+
+    fn front_mut(&mut self) -> Option<&mut Request> {
+        self.0.as_mut()?.list.front_mut()
+    }
+
+    fn get(&self, at: usize) -> Option<Request> {
+        self.0.as_ref()?.list.get(at).copied()
+    }
+
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.list.len())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those that [`Request::ends`].
+    fn ends(&self) -> u32 {
+        self.0.as_ref().map_or(0, |queue| queue.ends)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Request> {
+        self.0.iter().flat_map(|queue| queue.list.iter().copied())
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.0.iter_mut().flat_map(|queue| queue.list.iter_mut())
     }
 
     fn push(&mut self, request: Request) {
-        self.ends += u32::from(request.ends());
-        self.queue.push_back(request);
+        let queue = self.0.get_or_insert_default();
+        queue.ends += u32::from(request.ends());
+        queue.list.push_back(request);
     }
 
     fn pop(&mut self) -> Option<Request> {
-        let request = self.queue.pop_front()?;
-        self.ends -= u32::from(request.ends());
+        let queue = self.0.as_mut()?;
+        let request = queue.list.pop_front()?;
+        queue.ends -= u32::from(request.ends());
         Some(request)
+    }
+
+    /// Takes out a Sync that stands second.
+    fn pass_second_sync(&mut self) {
+        if let (Some(Request::Sync), Some(queue)) = (self.get(1), &mut self.0) {
+            queue.list.remove(1);
+            queue.ends -= 1;
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| size_of::<Queue>() + queue.list.capacity() * size_of::<Request>())
     }
 
     /// Takes out the first `count`.
@@ -156,6 +213,15 @@ impl Requests {
             self.pop();
         }
     }
+}
+
+/// What no decoder needs between its turns: the next one takes it.
+#[derive(Default)]
+pub(crate) struct Spare {
+    /// Where what is claimed is gathered.
+    #[allow(clippy::box_collection)] // As the decoder has it.
+    claims: Option<Box<Vec<Claim>>>,
+    requests: Option<Box<Queue>>,
 }
 
 /// Windows are marked since a gap, until it is known again that nothing is missing.
@@ -180,24 +246,36 @@ enum Copying {
 /// The statement that runs at the server.
 #[derive(Default)]
 struct Running {
+    /// A logical replication stream: each change is a row.
+    changes: Option<Box<Changes>>,
+    estimate: i64,
+    /// Bytes of a statement that names no table, so far, as far as they matter.
+    bytes: u32,
+    /// Held back until it is known whether it stays small: a row at the most.
+    held_bytes: u32,
+    /// What the rows of a statement without tables belong to that returned much.
+    enlarged: Option<Move>,
+    held_row: bool,
+    /// A statement that names no table has returned a row.
+    returned: bool,
     counted: bool,
-    /// Rows and bytes of a statement that names no table, so far.
-    rows: u64,
-    bytes: u64,
-    /// Held back until it is known whether it stays small.
-    held_bytes: u64,
-    held_rows: i64,
     large: bool,
     copying: Option<Copying>,
     /// The next CopyData message is a header or stands for the trailer: no row.
     uncounted_copy: bool,
     /// Lines of a COPY in are rows.
     lines: bool,
-    estimate: i64,
-    /// What the rows of a statement without tables belong to that returned much.
-    enlarged: Option<Move>,
-    /// A logical replication stream: each change is a row.
-    changes: Option<Box<Changes>>,
+}
+
+impl Running {
+    /// Bytes and rows that were held back.
+    fn take_held(&mut self) -> (u64, i64) {
+        (std::mem::take(&mut self.held_bytes).into(), std::mem::take(&mut self.held_row).into())
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,20 +287,51 @@ enum Phase {
 }
 
 struct Half {
-    phase: Phase,
-    carry: Vec<u8>,
     /// Bytes of the present body still to come, and what they belong to (`None`: held back).
     skip: u64,
+    /// From the first message on that came in pieces.
+    pieces: Option<Box<Pieces>>,
     rest: Option<Move>,
+    phase: Phase,
     lines: bool,
     /// There was a gap, or the beginning was not seen: what does not fit is searched past, it is no violation.
     doubtful: bool,
-    search: Option<Box<Search>>,
+}
+
+/// What only a direction has whose messages come in pieces.
+#[derive(Default)]
+struct Pieces {
+    carry: Vec<u8>,
+    search: Search,
 }
 
 impl Half {
     fn new(phase: Phase, doubtful: bool) -> Self {
-        Self { phase, carry: Vec::new(), skip: 0, rest: None, lines: false, doubtful, search: None }
+        Self { skip: 0, pieces: None, rest: None, phase, lines: false, doubtful }
+    }
+
+    /// The beginning of a message whose end is still to come.
+    fn carried(&self) -> &[u8] {
+        self.pieces.as_ref().map_or(&[], |pieces| &pieces.carry)
+    }
+
+    /// The same, to be carried again by [`Half::carry`].
+    fn take(&mut self) -> Vec<u8> {
+        self.pieces.as_mut().map_or_else(Vec::new, |pieces| std::mem::take(&mut pieces.carry))
+    }
+
+    fn carry(&mut self, bytes: Vec<u8>) {
+        if self.pieces.is_some() || !bytes.is_empty() {
+            self.pieces.get_or_insert_default().carry = bytes;
+        }
+    }
+
+    fn search(&mut self) -> &mut Search {
+        &mut self.pieces.get_or_insert_default().search
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.pieces.as_ref().map_or(0, |pieces| size_of::<Pieces>() + pieces.carry.capacity() + pieces.search.memory_bytes())
     }
 }
 
@@ -280,40 +389,26 @@ struct Gathered {
     notice_count: u64,
 }
 
-/// Counters of one connection; all grow only.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counters {
-    requests_dropped_total: u32,
-    named_dropped_total: u32,
-    /// Statements that were read in part, because of a bound of [`sql`] or of the text.
-    statements_cut_total: u32,
-}
-
-impl Counters {
-    /// Times that something went out as `unknown` because a bound was reached.
-    fn bounds_total(self) -> u32 {
-        self.requests_dropped_total + self.named_dropped_total + self.statements_cut_total
-    }
-}
-
 struct Postgresql {
     options: Options,
     named_protocol: bool,
     halves: [Half; 2],
     /// The request to encrypt that awaits its one byte.
-    asked: Option<u32>,
-    inner: Option<Box<dyn Decoder>>,
+    asked: Option<Encryption>,
+    /// Boxed twice: a word less in each connection.
+    inner: Option<Box<Box<dyn Decoder>>>,
     opaque: bool,
     /// The first ReadyForQuery was seen, or the connection was joined later.
     ready: bool,
     backslash: bool,
     /// SASL mechanisms that the server offered, until the client answers.
-    offered: Option<Box<[String]>>,
+    #[allow(clippy::box_collection)] // Two words less in each connection.
+    offered: Option<Box<Vec<String>>>,
     requests: Requests,
     /// What [`Postgresql::read_round`] has read and is not in `requests`; only while `at_rest`.
     round: Option<Round>,
     at_rest: bool,
-    requested_bytes: usize,
+    requested_bytes: u32,
     running: Running,
     /// Answers cannot be paired; the most ReadyForQuery that are still awaited (a gap may have swallowed some).
     doubt: Option<u32>,
@@ -324,30 +419,30 @@ struct Postgresql {
     gapped: bool,
     /// The client has had several requests on their way at once.
     pipelines: bool,
-    /// When the server last became ready, if it has said nothing since.
-    idle_ns: Option<i64>,
-    now_ns: i64,
+    /// When the server last became ready, if it has said nothing since; else [`BUSY`].
+    idle_ns: i64,
     /// What a replication or a base backup streams; of a connection whose startup was not seen nobody knows whether it is one.
     streamed: Option<Move>,
     walsender: Option<bool>,
     entries: Entries,
     /// Entries at which those are dropped that nothing names any more.
-    entries_due: usize,
+    entries_due: u32,
     cache: Few<Fingerprint, Run>,
-    cached_bytes: usize,
+    cached_bytes: u32,
     prepared: Names,
     portals: Names,
-    named_bytes: usize,
+    named_bytes: u32,
     /// `None` while nothing was ever set.
     settings: Option<Box<Session>>,
     generation: u32,
     rolled_back: bool,
     /// What was claimed and is not yet handed over; in its order, the last claim last. Empty between calls.
-    batch: Vec<Claim>,
+    #[allow(clippy::box_collection)] // Two words less in each connection.
+    batch: Option<Box<Vec<Claim>>>,
     gathered: Option<Box<Gathered>>,
-    counters: Counters,
-    /// Of [`Counters::bounds_total`], those that the recorder knows of.
-    bounds_reported: u32,
+    /// Times that something went out as `unknown`, or a statement was read in part, because a bound was reached, and that the recorder
+    /// does not know of yet.
+    bounds_reached: u32,
 }
 
 impl Postgresql {
@@ -374,12 +469,11 @@ impl Postgresql {
             interrupted: None,
             gapped: options.midstream,
             pipelines: false,
-            idle_ns: None,
-            now_ns: 0,
+            idle_ns: BUSY,
             streamed: None,
             walsender: None,
             entries: Entries::default(),
-            entries_due: ENTRIES_MIN,
+            entries_due: ENTRIES_MIN as u32,
             cache: Few::default(),
             cached_bytes: 0,
             prepared: Names::default(),
@@ -388,10 +482,9 @@ impl Postgresql {
             settings: None,
             generation: 0,
             rolled_back: false,
-            batch: Vec::new(),
+            batch: None,
             gathered: options.facts.then(Box::default),
-            counters: Counters::default(),
-            bounds_reported: 0,
+            bounds_reached: 0,
         }
     }
 
@@ -399,7 +492,7 @@ impl Postgresql {
 
     #[inline]
     fn claim(&mut self, movement: Move, sender: Side, bytes: u64, counts: Counts) {
-        match self.batch.last_mut() {
+        match self.batch.as_mut().and_then(|batch| batch.last_mut()) {
             Some(last) if last.movement == movement && last.sender == sender => {
                 last.bytes += bytes;
                 last.counts.add(counts);
@@ -411,7 +504,7 @@ impl Postgresql {
     /// Bytes of one message: the claim that all of them make.
     #[inline(always)]
     fn claim_bytes(&mut self, movement: Move, sender: Side, bytes: u64) {
-        match self.batch.last_mut() {
+        match self.batch.as_mut().and_then(|batch| batch.last_mut()) {
             Some(last) if last.movement == movement && last.sender == sender => last.bytes += bytes,
             _ => self.claim_another(movement, sender, bytes, Counts::ZERO),
         }
@@ -419,13 +512,14 @@ impl Postgresql {
 
     #[inline(never)]
     fn claim_another(&mut self, movement: Move, sender: Side, bytes: u64, counts: Counts) {
-        let Some(at) = self.batch.iter().position(|known| known.movement == movement && known.sender == sender) else {
-            self.batch.push(Claim { movement, sender, estimated: false, bytes, counts });
+        let batch = self.batch.get_or_insert_default();
+        let Some(at) = batch.iter().position(|known| known.movement == movement && known.sender == sender) else {
+            batch.push(Claim { movement, sender, estimated: false, bytes, counts });
             return;
         };
         // The last claim comes last, however the bytes were cut: what nobody claims is settled there.
-        self.batch[at..].rotate_left(1);
-        if let Some(last) = self.batch.last_mut() {
+        batch[at..].rotate_left(1);
+        if let Some(last) = batch.last_mut() {
             last.bytes += bytes;
             last.counts.add(counts);
         }
@@ -433,7 +527,7 @@ impl Postgresql {
 
     fn estimated(&mut self, movement: Move, sender: Side, rows: i64) {
         self.claim(movement, sender, 0, Counts::rows(rows));
-        if let Some(last) = self.batch.last_mut() {
+        if let Some(last) = self.batch.as_mut().and_then(|batch| batch.last_mut()) {
             last.estimated = true;
         }
     }
@@ -443,13 +537,13 @@ impl Postgresql {
         if std::mem::take(&mut self.mark.astray) {
             out.gapped();
         }
-        for claim in &self.batch {
-            self.entries.record(claim, out);
+        if let Some(batch) = &mut self.batch {
+            for claim in batch.iter() {
+                self.entries.record(claim, out);
+            }
+            batch.clear();
         }
-        self.batch.clear();
-        let bounds = self.counters.bounds_total();
-        while self.bounds_reported < bounds {
-            self.bounds_reported += 1;
+        for _ in 0..std::mem::take(&mut self.bounds_reached) {
             out.bound_reached();
         }
     }
@@ -459,8 +553,12 @@ impl Postgresql {
     fn begin(&mut self, out: &mut Recorder<'_>) {
         self.at_rest = false;
         self.unfold();
-        std::mem::swap(&mut self.batch, &mut out.shared().claims);
-        if self.entries.len() >= self.entries_due {
+        let spare = &mut out.shared().postgresql;
+        self.batch = spare.claims.take();
+        if self.requests.0.is_none() {
+            self.requests.0 = spare.requests.take();
+        }
+        if self.entries.len() >= self.entries_due as usize {
             self.collect();
         }
         if self.entries.untidy() {
@@ -471,7 +569,11 @@ impl Postgresql {
 
     fn end(&mut self, out: &mut Recorder<'_>) {
         self.flush(out);
-        std::mem::swap(&mut self.batch, &mut out.shared().claims);
+        let spare = &mut out.shared().postgresql;
+        spare.claims = self.batch.take();
+        if self.requests.0.as_ref().is_some_and(|queue| queue.list.is_empty()) {
+            spare.requests = self.requests.0.take().filter(|queue| queue.list.capacity() <= SPARE_REQUESTS_MAX);
+        }
     }
 
     /// Drops the statements that no table, request or movement names.
@@ -480,7 +582,7 @@ impl Postgresql {
         let mut mark = |id| Entries::mark(&mut live, id);
         self.cache.iter().flat_map(|(_, run)| run.ids()).for_each(&mut mark);
         self.prepared.iter().chain(self.portals.iter()).for_each(|(_, id)| mark(id));
-        for mut request in self.requests.queue.iter().copied() {
+        for mut request in self.requests.iter() {
             if let Some(run) = request.run() {
                 run.ids().for_each(&mut mark);
             }
@@ -499,14 +601,14 @@ impl Postgresql {
         moves.iter_mut().for_each(|of| of.renumber(&numbers));
         self.cache.values_mut().for_each(|run| renumber(&mut run.first));
         self.prepared.ids_mut().chain(self.portals.ids_mut()).for_each(renumber);
-        for request in &mut self.requests.queue {
+        for request in self.requests.iter_mut() {
             if let Some(run) = request.run() {
                 renumber(&mut run.first);
             }
             request.id().map(renumber);
         }
         self.entries.forget_order();
-        self.entries_due = (2 * self.entries.len()).max(ENTRIES_MIN);
+        self.entries_due = narrow((2 * self.entries.len()).max(ENTRIES_MIN));
     }
 
     // ---- statements -------------------------------------------------------------------------------------------
@@ -536,15 +638,15 @@ impl Postgresql {
         let shared = under(under(print, paths), u64::MAX << 2 | flags);
         let (session, backslash) = (self.settings.as_deref(), self.backslash);
         let parsed = out.shared().statements.of(shared, || read(text, whole, backslash, session));
-        self.counters.statements_cut_total += parsed.iter().filter(|p| p.statement.bounded).count() as u32;
+        self.bounds_reached += parsed.iter().filter(|p| p.statement.bounded).count() as u32;
         let size_bytes: usize = parsed.iter().map(|p| p.size_bytes).sum();
-        if self.cache.len() >= CACHED_MAX || self.cached_bytes + size_bytes > CACHED_BYTES_MAX {
+        if self.cache.len() >= CACHED_MAX || self.cached_bytes as usize + size_bytes > CACHED_BYTES_MAX {
             self.forget_texts();
         }
         let run = self.entries.push(parsed.iter().map(Arc::clone));
         self.cache.insert(key, run);
-        self.cached_bytes += size_bytes;
-        self.requested_bytes += size_bytes;
+        self.cached_bytes = self.cached_bytes.saturating_add(narrow(size_bytes));
+        self.requested_bytes = self.requested_bytes.saturating_add(narrow(size_bytes));
         run
     }
 
@@ -600,18 +702,18 @@ impl Postgresql {
         self.forget(portal, name);
         let names = if portal { &mut self.portals } else { &mut self.prepared };
         let size_bytes = self.entries.parsed(id).size_bytes + name.len();
-        if names.len() >= NAMED_MAX || self.named_bytes + size_bytes > NAMED_BYTES_MAX {
-            self.counters.named_dropped_total += 1;
+        if names.len() >= NAMED_MAX || self.named_bytes as usize + size_bytes > NAMED_BYTES_MAX {
+            self.bounds_reached += 1;
             return;
         }
-        self.named_bytes += size_bytes;
+        self.named_bytes = self.named_bytes.saturating_add(narrow(size_bytes));
         names.insert(name, id);
     }
 
     fn forget(&mut self, portal: bool, name: &[u8]) {
         let names = if portal { &mut self.portals } else { &mut self.prepared };
         if let Some(old) = names.remove(name) {
-            self.named_bytes = self.named_bytes.saturating_sub(self.entries.parsed(old).size_bytes + name.len());
+            self.named_bytes = self.named_bytes.saturating_sub(narrow(self.entries.parsed(old).size_bytes + name.len()));
         }
     }
 
@@ -619,8 +721,8 @@ impl Postgresql {
 
     #[inline]
     fn ask(&mut self, request: Request) {
-        self.pipelines |= self.requests.ends > 0;
-        let full = self.requests.queue.len() >= REQUESTS_MAX || self.requested_bytes > REQUESTED_BYTES_MAX;
+        self.pipelines |= self.requests.ends() > 0;
+        let full = self.requests.len() >= REQUESTS_MAX || self.requested_bytes as usize > REQUESTED_BYTES_MAX;
         if full || self.doubt.is_some() {
             self.ask_in_doubt(request);
             return;
@@ -631,8 +733,8 @@ impl Postgresql {
     #[cold]
     fn ask_in_doubt(&mut self, request: Request) {
         if self.doubt.is_none() {
-            self.counters.requests_dropped_total += 1;
-            self.lose_pairing(self.requests.ends);
+            self.bounds_reached += 1;
+            self.lose_pairing(self.requests.ends());
         }
         if let Some(awaited) = &mut self.doubt {
             *awaited = awaited.saturating_add(u32::from(request.ends()));
@@ -656,7 +758,7 @@ impl Postgresql {
     #[cold]
     fn end_mark(&mut self, out: &mut Recorder<'_>) {
         let framed = self.halves.iter().all(|half| half.phase == Phase::Framed);
-        if !self.mark.for_good && framed && self.doubt.is_none() && self.requests.queue.is_empty() {
+        if !self.mark.for_good && framed && self.doubt.is_none() && self.requests.is_empty() {
             self.mark.is_set = false;
             self.flush(out);
             out.sound();
@@ -691,7 +793,7 @@ impl Postgresql {
             }
         });
         let requests = std::mem::take(&mut self.requests);
-        for (at, &request) in requests.queue.iter().enumerate() {
+        for (at, request) in requests.iter().enumerate() {
             match request {
                 Request::Execute(_) if at == 0 && counted => {}
                 Request::Query(run, from) if at == 0 && counted => self.count_at_once(Request::Query(run, from + 1)),
@@ -707,9 +809,9 @@ impl Postgresql {
 
     /// The client speaks while the server is at rest: it has had all its answers, so what it asks now can be paired. One
     /// that sends ahead may have asked before; it must have been silent for a while.
-    fn settle_doubt(&mut self) {
+    fn settle_doubt(&mut self, now_ns: i64) {
         let quiet_ns = if self.pipelines { QUIET_NS } else { 0 };
-        if self.doubt.is_some() && self.idle_ns.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= quiet_ns) {
+        if self.doubt.is_some() && self.idle_ns != BUSY && now_ns.saturating_sub(self.idle_ns) >= quiet_ns {
             self.doubt = None;
             self.running = Running::default();
         }
@@ -720,14 +822,14 @@ impl Postgresql {
         let awaited = match (sender, self.doubt) {
             (Side::Client, _) => u32::MAX,
             (Side::Server, Some(awaited)) => awaited,
-            (Side::Server, None) => self.requests.ends,
+            (Side::Server, None) => self.requests.ends(),
         };
         if sender == Side::Client {
             // Another Parse or Bind may have taken these names.
             self.forget(false, b"");
             let portals = std::mem::take(&mut self.portals);
             let size_bytes: usize = portals.iter().map(|(name, id)| self.entries.parsed(id).size_bytes + name.len()).sum();
-            self.named_bytes = self.named_bytes.saturating_sub(size_bytes);
+            self.named_bytes = self.named_bytes.saturating_sub(narrow(size_bytes));
         }
         // Another search path may have been set in what was lost: names stay as the statements have them.
         if let Some(session) = self.settings.as_mut().filter(|session| session.now.path.is_some()) {
@@ -738,7 +840,7 @@ impl Postgresql {
             self.read_otherwise();
         }
         self.gapped = true;
-        self.idle_ns = None;
+        self.idle_ns = BUSY;
         self.lose_pairing(awaited);
     }
 
@@ -775,12 +877,12 @@ impl Postgresql {
         if self.requests.front().is_some_and(&kind) {
             return self.requests.pop();
         }
-        let syncs = self.requests.queue.iter().take_while(|r| matches!(r, Request::Sync)).count();
-        if self.requests.queue.get(syncs).copied().is_some_and(kind) {
+        let syncs = self.requests.iter().take_while(|r| matches!(r, Request::Sync)).count();
+        if self.requests.get(syncs).is_some_and(kind) {
             self.requests.pass(syncs);
             return self.requests.pop();
         }
-        self.lose_pairing(self.requests.ends);
+        self.lose_pairing(self.requests.ends());
         None
     }
 
@@ -805,10 +907,8 @@ impl Postgresql {
     #[inline(never)]
     fn release(&mut self, large: bool) {
         let Some(id) = self.current().filter(|id| self.entries.parsed(*id).tableless) else { return };
-        let (bytes, rows) = (self.running.held_bytes, self.running.held_rows);
-        self.running.held_bytes = 0;
-        self.running.held_rows = 0;
-        let large = (large && self.running.rows > 0) || self.running.large;
+        let (bytes, rows) = self.running.take_held();
+        let large = (large && self.running.returned) || self.running.large;
         let first = !self.running.counted && self.entries.parsed(id).late;
         self.running.counted = true;
         let movement = if large { self.enlarged(id) } else { self.entries.rows(id) };
@@ -838,7 +938,7 @@ impl Postgresql {
     fn startup(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> Result<Option<usize>, DecodeError> {
         // TLS may follow an answer that was not seen.
         if bytes.first() == Some(&0x16) && self.asked.is_some() {
-            self.encrypt(SSL_REQUEST, out);
+            self.encrypt(Encryption::Tls, out);
             return Ok(Some(0));
         }
         let (Some(length), Some(code)) = (be32(bytes, 0), be32(bytes, 4)) else { return Ok(Some(8)) };
@@ -864,7 +964,7 @@ impl Postgresql {
         }
         match code {
             SSL_REQUEST | GSSENC_REQUEST => {
-                self.asked = Some(code);
+                self.asked = Some(if code == SSL_REQUEST { Encryption::Tls } else { Encryption::Gssapi });
                 if let Some(g) = &mut self.gathered {
                     g.ssl_requested |= code == SSL_REQUEST;
                     g.gssenc_requested |= code == GSSENC_REQUEST;
@@ -999,10 +1099,8 @@ impl Postgresql {
             b'c' | b'f' => {
                 let movement = self.copy_target().map_or_else(|| self.stray_copy(), |id| self.entries.named(id));
                 // The Sync that was sent behind the Execute is ignored by a server that copies.
-                let queue = &mut self.requests.queue;
-                if matches!((queue.front(), queue.get(1)), (Some(Request::Execute(_)), Some(Request::Sync))) {
-                    queue.remove(1);
-                    self.requests.ends -= 1;
+                if matches!(self.requests.front(), Some(Request::Execute(_))) {
+                    self.requests.pass_second_sync();
                 }
                 return movement;
             }
@@ -1145,20 +1243,20 @@ impl Postgresql {
             self.claim(movement, Side::Server, 0, Counts::rows(1));
             return Some(movement);
         }
-        self.running.rows += 1;
-        self.running.bytes += length + 5;
-        if self.running.rows > 1 || self.running.bytes > TABLELESS_BYTES_MAX {
+        let again = std::mem::replace(&mut self.running.returned, true);
+        let length = u32::try_from(length + 5).unwrap_or(u32::MAX);
+        self.running.bytes = self.running.bytes.saturating_add(length);
+        if again || u64::from(self.running.bytes) > TABLELESS_BYTES_MAX {
             self.running.large = true;
-            self.running.held_rows += 1;
-            let bytes = std::mem::take(&mut self.running.held_bytes);
-            let rows = std::mem::take(&mut self.running.held_rows);
+            let (bytes, rows) = self.running.take_held();
+            let rows = rows + 1;
             let first = !self.running.counted && late;
             self.running.counted = true;
             let movement = self.enlarged(id);
             self.claim(movement, Side::Server, bytes, Counts { rows, messages: u64::from(first), ..Counts::ZERO });
             return Some(movement);
         }
-        self.running.held_rows += 1;
+        self.running.held_row = true;
         None
     }
 
@@ -1167,7 +1265,7 @@ impl Postgresql {
     #[inline(never)]
     fn stray_row(&mut self) -> Move {
         if self.doubt.is_none() {
-            self.lose_pairing(self.requests.ends);
+            self.lose_pairing(self.requests.ends());
         }
         let movement = self.interrupted.unwrap_or(Move::TRANSFER);
         if self.entries.movement(movement).operation != Operation::Connect && self.walsender != Some(true) {
@@ -1208,7 +1306,8 @@ impl Postgresql {
             // The server names what it returns, the text what that is made of: an alias is no other column.
             sql::add_names(&mut columns, &parsed.statement.reads);
             let described = ObjectSet { columns, ..(**objects).clone() };
-            self.requested_bytes += described.columns.iter().map(|c| c.len() + 32).sum::<usize>();
+            let columns = described.columns.iter().map(|c| c.len() + 32).sum::<usize>();
+            self.requested_bytes = self.requested_bytes.saturating_add(narrow(columns));
             // Another description of the same text comes after a change of the table: the first one's names stay
             // until the text is read anew.
             if !self.entries.describe(id, head, described) {
@@ -1274,7 +1373,7 @@ impl Postgresql {
         }
         let row = self.running.changes.as_mut().and_then(|changes| changes.row(head));
         if let Some(changes) = &mut self.running.changes {
-            self.counters.named_dropped_total += std::mem::take(&mut changes.dropped_total) as u32;
+            self.bounds_reached += std::mem::take(&mut changes.dropped_total) as u32;
         }
         if let Some(row) = row {
             let row = self.entries.other(row);
@@ -1343,7 +1442,7 @@ impl Postgresql {
 
     /// An answer to nothing: what asked for it was not seen.
     fn unasked(&mut self) {
-        if self.doubt.is_none() && self.requests.queue.is_empty() {
+        if self.doubt.is_none() && self.requests.is_empty() {
             self.lose_pairing(0);
         }
     }
@@ -1352,7 +1451,7 @@ impl Postgresql {
     #[inline(never)]
     fn mistrust(&mut self, tag: &[u8]) {
         if self.paired_with().is_some_and(|id| !self.fits_tag(id, tag)) {
-            self.lose_pairing(self.requests.ends);
+            self.lose_pairing(self.requests.ends());
         }
     }
 
@@ -1407,7 +1506,7 @@ impl Postgresql {
 
     fn next_statement(&mut self) {
         self.running = Running::default();
-        match self.requests.queue.front_mut() {
+        match self.requests.front_mut() {
             Some(Request::Execute(_)) => {
                 self.requests.pop();
             }
@@ -1468,14 +1567,13 @@ impl Postgresql {
             self.claim(movement, Side::Server, 0, Counts::messages(1));
         }
         self.running = Running::default();
-        match self.requests.queue.front_mut() {
+        match self.requests.front_mut() {
             // The rest of a Query is not run.
             Some(Request::Query(run, at)) => *at = run.count,
             // The server discards everything up to the next Sync (PostgreSQL, 55.2.3).
             Some(Request::Sync | Request::Function(_)) | None => {}
             Some(_) => {
-                let queue = &self.requests.queue;
-                let until = queue.iter().position(|r| matches!(r, Request::Sync)).unwrap_or(queue.len());
+                let until = self.requests.iter().position(|r| matches!(r, Request::Sync)).unwrap_or(self.requests.len());
                 self.requests.pass(until);
             }
         }
@@ -1483,7 +1581,7 @@ impl Postgresql {
     }
 
     fn ready_for_query(&mut self, status: Option<u8>, out: &mut Recorder<'_>) {
-        self.idle_ns = Some(self.now_ns);
+        self.idle_ns = out.time_ns;
         self.interrupted = None;
         if !self.ready {
             self.ready = true;
@@ -1493,7 +1591,7 @@ impl Postgresql {
             while self.requests.pop().is_some_and(|request| !request.ends()) {}
         }
         self.running = Running::default();
-        if self.requests.queue.is_empty() {
+        if self.requests.is_empty() {
             self.requested_bytes = 0;
             self.mark.naming &= self.doubt.is_some();
         }
@@ -1608,7 +1706,7 @@ impl Postgresql {
                 if let Some(g) = &mut self.gathered {
                     g.sasl_mechanisms.clone_from(&mechanisms);
                 }
-                self.offered = Some(mechanisms.into());
+                self.offered = Some(Box::new(mechanisms));
                 out.protect(|p| p.authentication = offered.or_else(|| Some("sasl".into())));
                 return;
             }
@@ -1620,7 +1718,7 @@ impl Postgresql {
     /// SASLInitialResponse names the mechanism that the client chose of those offered (PostgreSQL, 55.3.1).
     #[inline(never)]
     fn initial_response(&mut self, head: &[u8], out: &mut Recorder<'_>) {
-        let offered = self.offered.take().map_or_else(Vec::new, Vec::from);
+        let offered = self.offered.take().map_or_else(Vec::new, |offered| *offered);
         // Compared with what was offered: a response is never told, whatever stands first in it.
         let chosen = offered.into_iter().find(|m| until_nul(head) == (m.as_bytes(), true));
         if let Some(mechanism) = chosen {
@@ -1657,11 +1755,11 @@ impl Postgresql {
     }
 
     /// The bytes that follow are encrypted.
-    fn encrypt(&mut self, code: u32, out: &mut Recorder<'_>) {
+    fn encrypt(&mut self, asked: Encryption, out: &mut Recorder<'_>) {
         self.asked = None;
         self.flush(out);
-        if code == SSL_REQUEST {
-            self.inner = Some(tls::embedded(self.options));
+        if asked == Encryption::Tls {
+            self.inner = Some(Box::new(tls::embedded(self.options)));
         } else {
             self.opaque = true;
             out.depth(Depth::Sizes);
@@ -1686,13 +1784,13 @@ impl Postgresql {
                         self.lines(movement, &bytes[..used]);
                     }
                 }
-                None => self.running.held_bytes += used as u64,
+                None => self.running.hold(used),
             }
             return Ok(used);
         }
         if sender == Side::Server {
-            if let Some(code) = self.asked {
-                return Ok(self.encryption_answer(code, bytes[0], out));
+            if let Some(asked) = self.asked {
+                return Ok(self.encryption_answer(asked, bytes[0], out));
             }
         }
         match half.phase {
@@ -1706,24 +1804,24 @@ impl Postgresql {
     }
 
     /// Servers answer a request to encrypt with one bare byte; old ones with an error message (PostgreSQL, 55.2.10).
-    fn encryption_answer(&mut self, code: u32, answer: u8, out: &mut Recorder<'_>) -> usize {
+    fn encryption_answer(&mut self, asked: Encryption, answer: u8, out: &mut Recorder<'_>) -> usize {
         if answer == b'E' {
             self.asked = None;
             return 0;
         }
         self.claim(Move::CONNECT, Side::Server, 1, Counts::ZERO);
-        if let (Some(g), SSL_REQUEST) = (&mut self.gathered, code) {
+        if let (Some(g), Encryption::Tls) = (&mut self.gathered, asked) {
             g.ssl_response = Some(char::from(answer).to_string());
         }
         self.asked = None;
         if answer == b'S' || answer == b'G' {
-            self.encrypt(code, out);
+            self.encrypt(asked, out);
         }
         1
     }
 
     fn gather_startup(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
-        let mut carry = std::mem::take(&mut self.halves[0].carry);
+        let mut carry = self.halves[0].take();
         let had = carry.len();
         let mut need = self.startup_need(&carry);
         let mut used = 0;
@@ -1732,7 +1830,7 @@ impl Postgresql {
             carry.extend_from_slice(&bytes[used..used + take]);
             used += take;
             if carry.len() < need {
-                self.halves[0].carry = carry;
+                self.halves[0].carry(carry);
                 return Ok(used);
             }
             match self.startup(&carry, out)? {
@@ -1758,7 +1856,7 @@ impl Postgresql {
     /// Whole messages, as many as there are; of a longer one, as much as is needed.
     fn frames<const CLIENT: bool>(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
         let sender = if CLIENT { Side::Client } else { Side::Server };
-        if !self.halves[sender as usize].carry.is_empty() {
+        if !self.halves[sender as usize].carried().is_empty() {
             return self.gather_frame(sender, bytes, out);
         }
         let mut rest = bytes;
@@ -1784,7 +1882,7 @@ impl Postgresql {
     }
 
     fn gather_frame(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> Result<usize, DecodeError> {
-        let mut carry = std::mem::take(&mut self.halves[sender as usize].carry);
+        let mut carry = self.halves[sender as usize].take();
         let take = 5_usize.saturating_sub(carry.len()).min(bytes.len());
         carry.extend_from_slice(&bytes[..take]);
         let mut used = take;
@@ -1792,7 +1890,7 @@ impl Postgresql {
             match self.header(sender, [carry[0], carry[1], carry[2], carry[3], carry[4]])? {
                 None => {
                     // Searched from the next byte on; those carried are looked at again there.
-                    self.halves[sender as usize].carry = carry;
+                    self.halves[sender as usize].carry(carry);
                     return Ok(used);
                 }
                 Some((length, wanted)) => {
@@ -1810,7 +1908,7 @@ impl Postgresql {
                 }
             }
         }
-        self.halves[sender as usize].carry = carry;
+        self.halves[sender as usize].carry(carry);
         Ok(used)
     }
 
@@ -1852,20 +1950,20 @@ impl Postgresql {
         self.halves[sender as usize].lines = false;
         let movement = if CLIENT {
             if self.doubt.is_some() {
-                self.settle_doubt();
+                self.settle_doubt(out.time_ns);
             }
             Some(self.client_message(tag, head, length, out))
         } else {
             // Notices, notifications and settings may come at any time (PostgreSQL, 55.2.7).
             if !matches!(tag, b'A' | b'N' | b'S') {
-                self.idle_ns = None;
+                self.idle_ns = BUSY;
             }
             self.server_message(tag, head, length, out)
         };
-        let used = (HEADER_BYTES + head.len()) as u64;
+        let used = HEADER_BYTES + head.len();
         match movement {
-            Some(movement) => self.claim_bytes(movement, sender, used),
-            None => self.running.held_bytes += used,
+            Some(movement) => self.claim_bytes(movement, sender, used as u64),
+            None => self.running.hold(used),
         }
         let half = &mut self.halves[sender as usize];
         half.skip = length - head.len() as u64;
@@ -1914,7 +2012,7 @@ impl Postgresql {
         }
         let used = bytes.len() - rest.len();
         self.halves[Side::Server as usize].lines = false;
-        self.idle_ns = None;
+        self.idle_ns = BUSY;
         self.claim(movement, Side::Server, used as u64, Counts::rows(rows));
         used
     }
@@ -1928,12 +2026,12 @@ impl Postgresql {
     fn read_rows_at_once(&mut self, bytes: &[u8], out: &mut Recorder<'_>) -> Option<()> {
         let half = &self.halves[Side::Server as usize];
         let is_plain = half.phase == Phase::Framed
-            && half.carry.is_empty()
+            && half.carried().is_empty()
             && self.asked.is_none()
             && self.inner.is_none()
             && self.gathered.is_none()
             && !(self.opaque || self.mark.astray || self.running.uncounted_copy)
-            && self.bounds_reported == self.counters.bounds_total();
+            && self.bounds_reached == 0;
         let id = self.paired_with().filter(|_| is_plain)?;
         let Parsed { statement, tableless, .. } = self.entries.parsed(id);
         let (rows_of, copy_of) = match statement.operation {
@@ -1971,8 +2069,7 @@ impl Postgresql {
         if skip > 0 {
             half.rest = Some(movement);
         }
-        self.now_ns = out.time_ns;
-        self.idle_ns = None;
+        self.idle_ns = BUSY;
         let place = self.entries.place(movement);
         self.tell(movement, Part { place, bytes: bytes.len() as u64, beside: 0, counts: Counts::rows(rows) }, Side::Server, out);
         Some(())
@@ -1995,9 +2092,9 @@ impl Postgresql {
     /// Looks for a message that is certain; what is passed over is counted as bytes.
     fn search(&mut self, sender: Side, bytes: &[u8], out: &mut Recorder<'_>) -> usize {
         let half = &mut self.halves[sender as usize];
-        let mut joined = std::mem::take(&mut half.carry);
+        let mut joined = half.take();
         joined.extend_from_slice(bytes);
-        let search = half.search.get_or_insert_default();
+        let search = half.search();
         let found = search.look(&joined, HEADER_BYTES - 1, &|bytes| search::at(sender, bytes));
         let passed = found.unwrap_or(joined.len().saturating_sub(HEADER_BYTES - 1));
         search.passed(passed);
@@ -2008,7 +2105,7 @@ impl Postgresql {
         }
         let half = &mut self.halves[sender as usize];
         if found.is_none() {
-            half.carry = rest;
+            half.carry(rest);
             return bytes.len();
         }
         half.phase = Phase::Framed;
@@ -2151,6 +2248,11 @@ fn number_of(tag: &[u8]) -> i64 {
     String::from_utf8_lossy(tag).rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// A size that is kept in half a word: its bound is far below.
+fn narrow(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
 }
@@ -2245,7 +2347,6 @@ impl Decoder for Postgresql {
             self.named_protocol = true;
             out.protocol("postgresql", Depth::Decoded);
         }
-        self.now_ns = out.time_ns;
         self.begin(out);
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -2294,11 +2395,11 @@ impl Decoder for Postgresql {
             return Ok(());
         }
         let unsettled = self.settings.as_ref().is_some_and(|session| session.now != session.kept || session.kept != session.before);
-        let asked = self.requests.queue.iter().any(|&request| self.changes_session(request));
+        let asked = self.requests.iter().any(|request| self.changes_session(request));
         self.mark.is_set = true;
         self.mark.for_good |= sender == Side::Client || self.mark.naming || unsettled || asked;
         let half = &mut self.halves[sender as usize];
-        let carried = std::mem::take(&mut half.carry);
+        let carried = half.take();
         let lost = Move::TRANSFER;
         // Of a message whose header is there the end is known.
         let whole = be32(&carried, 1).filter(|_| half.phase == Phase::Framed).map(|body| u64::from(body) + 1);
@@ -2310,7 +2411,7 @@ impl Decoder for Postgresql {
             }
             None => {
                 half.skip = 0;
-                half.search.get_or_insert_default().passed(carried.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
+                half.search().passed(carried.len().saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
                 half.phase = Phase::Search;
             }
         }
@@ -2337,8 +2438,8 @@ impl Decoder for Postgresql {
     }
 
     fn has_said_all(&self) -> bool {
-        let asked = self.round.is_some() || !self.requests.queue.is_empty();
-        !asked && self.inner.is_none() && !self.mark.astray && self.bounds_reported == self.counters.bounds_total()
+        let asked = self.round.is_some() || !self.requests.is_empty();
+        !asked && self.inner.is_none() && !self.mark.astray && self.bounds_reached == 0
     }
 
     fn facts(&self, into: &mut Facts) {
@@ -2365,16 +2466,17 @@ impl Decoder for Postgresql {
     fn soon(&self) {
         self.entries.soon();
         self.cache.soon();
-        soon_first(self.requests.queue.as_slices().0);
+        if let Some(queue) = &self.requests.0 {
+            soon_first(&**queue);
+        }
     }
 
     fn memory_bytes(&self) -> usize {
-        let searched = |half: &Half| half.search.as_ref().map_or(0, |search| search.memory_bytes());
-        let carried: usize = self.halves.iter().map(|h| h.carry.capacity() + searched(h)).sum();
+        let carried: usize = self.halves.iter().map(Half::memory_bytes).sum();
         let names: usize = self.prepared.iter().chain(self.portals.iter()).map(|(name, _)| name.len() + 48).sum();
         let tables = self.entries.memory_bytes() + 48 * self.cache.len() + names;
         let tables = tables + self.running.changes.as_ref().map_or(0, |c| c.memory_bytes());
-        let requests = self.requests.queue.capacity() * size_of::<Request>();
+        let requests = self.requests.memory_bytes();
         size_of::<Self>() + carried + tables + requests + self.inner.as_ref().map_or(0, |i| i.memory_bytes())
     }
 }

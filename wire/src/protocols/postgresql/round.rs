@@ -9,7 +9,8 @@
 
 use super::statements::{Claim, EMPTY, Id, Move, UNSEEN};
 use super::{
-    CHANGED, NAME_BYTES_MAX, NAMED_BYTES_MAX, NAMED_MAX, Phase, Postgresql, REQUESTED_BYTES_MAX, Request, SHAPES, Shape, cstring, number_of,
+    CHANGED, NAME_BYTES_MAX, NAMED_BYTES_MAX, NAMED_MAX, Phase, Postgresql, REQUESTED_BYTES_MAX, Request, SHAPES, Shape, cstring, narrow,
+    number_of,
 };
 use crate::windows::{Counts, Operation, Part, Place, Recorder, Side};
 
@@ -78,16 +79,16 @@ fn ending_otherwise(bytes: &[u8], name: &[u8]) -> Option<bool> {
 impl Postgresql {
     /// Nothing is outstanding, half read, held back or in doubt: rounds may be gone.
     pub(super) fn is_at_rest(&self) -> bool {
-        let framed = self.halves.iter().all(|half| half.phase == Phase::Framed && half.skip == 0 && half.carry.is_empty());
+        let framed = self.halves.iter().all(|half| half.phase == Phase::Framed && half.skip == 0 && half.carried().is_empty());
         framed
             && self.ready
-            && self.requests.queue.is_empty()
+            && self.requests.is_empty()
             && self.doubt.is_none()
             && !(self.opaque || self.running.counted)
             && self.inner.is_none()
             && self.gathered.is_none()
-            && self.requested_bytes <= REQUESTED_BYTES_MAX
-            && self.entries.len() < self.entries_due
+            && self.requested_bytes as usize <= REQUESTED_BYTES_MAX
+            && self.entries.len() < self.entries_due as usize
             && !self.entries.untidy()
     }
 
@@ -138,7 +139,7 @@ impl Postgresql {
         let late = known.late;
         let keeps = self.portals.get(b"") != Some(id) || (parses && self.prepared.get(b"") != Some(id));
         if keeps {
-            let room = self.named_bytes + 2 * known.size_bytes <= NAMED_BYTES_MAX;
+            let room = self.named_bytes as usize + 2 * known.size_bytes <= NAMED_BYTES_MAX;
             if !room || self.portals.len() >= NAMED_MAX || self.prepared.len() >= NAMED_MAX {
                 return None;
             }
@@ -150,7 +151,6 @@ impl Postgresql {
         if parses {
             self.entries.asked(id);
         }
-        self.now_ns = out.time_ns;
         self.round = Some(Round { id, parses, describes });
         let asked = (bytes.len() - SYNC.len()) as u64;
         let counts = Counts::messages(u64::from(!late));
@@ -203,8 +203,7 @@ impl Postgresql {
             return None;
         }
 
-        self.now_ns = out.time_ns;
-        self.idle_ns = Some(out.time_ns);
+        self.idle_ns = out.time_ns;
         self.interrupted = None;
         self.requested_bytes = 0;
         self.mark.naming = false;
@@ -253,8 +252,8 @@ impl Postgresql {
         let before = names.get(b"");
         if before != Some(id) {
             names.insert(b"", id);
-            let bytes = |id| self.entries.parsed(id).size_bytes;
-            self.named_bytes = self.named_bytes.saturating_sub(before.map_or(0, bytes)) + bytes(id);
+            let bytes = |id| narrow(self.entries.parsed(id).size_bytes);
+            self.named_bytes = self.named_bytes.saturating_sub(before.map_or(0, bytes)).saturating_add(bytes(id));
         }
     }
 

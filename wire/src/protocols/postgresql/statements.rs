@@ -8,6 +8,7 @@ use crate::protocols::texts::{Weighed, fingerprint};
 use crate::soon::soon_first;
 use crate::sql::{Effect, Statement, UNKNOWN};
 use crate::windows::{Counts, Movement, ObjectSet, Operation, Place, Recorder, Side};
+use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 /// Bytes up to which a statement's text and the description of its rows are kept: what comes again is compared, which is less than hashing
@@ -148,16 +149,16 @@ impl Run {
     }
 }
 
-/// A movement by its number: what of which statement, or one of [`COMMON`], or another.
+/// A movement by its number: what of which statement, or one of [`COMMON`], or another. No number is 0, so that none takes no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Move(u32);
+pub(crate) struct Move(NonZeroU32);
 
-const REQUEST: u32 = 0;
-const NAMED: u32 = 1;
-const RETURNED: u32 = 2;
-const DESCRIBED: u32 = 3;
-const OTHER: u32 = 4;
-const SHARED: u32 = 5;
+const REQUEST: u32 = 1;
+const NAMED: u32 = 2;
+const RETURNED: u32 = 3;
+const DESCRIBED: u32 = 4;
+const OTHER: u32 = 5;
+const SHARED: u32 = 6;
 
 impl Move {
     pub const CONNECT: Self = Self::of(SHARED, 0);
@@ -172,21 +173,27 @@ impl Move {
     pub const DELETED: Self = Self::of(SHARED, 8);
     pub const MERGED: Self = Self::of(SHARED, 9);
 
+    #[inline(always)]
     const fn of(kind: u32, index: u32) -> Self {
-        Self(index << 3 | kind)
+        match NonZeroU32::new(index << 3 | kind) {
+            Some(number) => Self(number),
+            None => unreachable!(),
+        }
     }
 
+    #[inline(always)]
     fn kind(self) -> u32 {
-        self.0 & 7
+        self.0.get() & 7
     }
 
+    #[inline(always)]
     fn index(self) -> usize {
-        (self.0 >> 3) as usize
+        (self.0.get() >> 3) as usize
     }
 
     /// The statement that it is of.
     fn statement(self) -> Option<Id> {
-        (self.kind() < OTHER).then_some(self.0 >> 3)
+        (self.kind() < OTHER).then_some(self.0.get() >> 3)
     }
 }
 
@@ -252,7 +259,8 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Entries {
     list: Vec<Entry>,
-    others: Vec<Arc<Movement>>,
+    #[allow(clippy::box_collection)] // Few connections have any; this is two words less in each.
+    others: Option<Box<Vec<Arc<Movement>>>>,
     connect: Place,
     /// What was asked last, of the statements that are read where they are asked.
     last: Option<Id>,
@@ -329,10 +337,11 @@ impl Entries {
     }
 
     pub fn other(&mut self, movement: Arc<Movement>) -> Move {
-        let known = self.others.iter().rposition(|other| Arc::ptr_eq(other, &movement));
+        let others = self.others.get_or_insert_default();
+        let known = others.iter().rposition(|other| Arc::ptr_eq(other, &movement));
         let index = known.unwrap_or_else(|| {
-            self.others.push(movement);
-            self.others.len() - 1
+            others.push(movement);
+            others.len() - 1
         });
         Move::of(OTHER, index as u32)
     }
@@ -370,10 +379,10 @@ impl Entries {
     pub fn movement(&self, of: Move) -> &Movement {
         match of.kind() {
             SHARED => COMMON.get(of.index()).unwrap_or(&COMMON[0]),
-            OTHER => self.others.get(of.index()).map_or(&COMMON[0], |other| other),
+            OTHER => self.others().get(of.index()).map_or(&COMMON[0], |other| other),
             kind => match self.list.get(of.index()) {
                 Some(Entry { described: Some(described), .. }) if kind == DESCRIBED => &described.movement,
-                _ => self.parsed(of.0 >> 3).movement(kind),
+                _ => self.parsed(of.0.get() >> 3).movement(kind),
             },
         }
     }
@@ -439,20 +448,25 @@ impl Entries {
         entry.and_then(|entry| entry.counted(of.kind())).map_or_else(Place::default, |(_, place)| *place)
     }
 
+    fn others(&self) -> &[Arc<Movement>] {
+        self.others.as_ref().map_or(&[], |others| others.as_slice())
+    }
+
+    #[inline]
     pub fn untidy(&self) -> bool {
-        self.others.len() > OTHERS
+        self.others().len() > OTHERS
     }
 
     /// Drops the movements beside statements that none of `held` is; those get other numbers. Nothing else may name one.
     pub fn tidy<'a>(&mut self, held: impl Iterator<Item = &'a mut Move>) {
         let mut others = Vec::new();
         for of in held.filter(|of| of.kind() == OTHER) {
-            if let Some(other) = self.others.get(of.index()) {
+            if let Some(other) = self.others().get(of.index()) {
                 others.push(Arc::clone(other));
                 *of = Move::of(OTHER, others.len() as u32 - 1);
             }
         }
-        self.others = others;
+        self.others = (!others.is_empty()).then(|| Box::new(others));
     }
 
     /// Bytes held, shared ones by halves and thirds.
@@ -460,7 +474,9 @@ impl Entries {
         let shared = |e: &Entry| e.parsed.size_bytes / Arc::strong_count(&e.parsed).max(1);
         let described = |known: &Arc<Described>| known.body.len() / Arc::strong_count(known).max(1);
         let of_one = |e: &Entry| size_of::<Entry>() + shared(e) + e.described.as_ref().map_or(0, described);
-        self.list.iter().map(of_one).sum::<usize>() + (self.list.capacity() - self.list.len()) * size_of::<Entry>() + 64 * self.others.len()
+        self.list.iter().map(of_one).sum::<usize>()
+            + (self.list.capacity() - self.list.len()) * size_of::<Entry>()
+            + 64 * self.others().len()
     }
 
     /// Marks a statement of this connection.

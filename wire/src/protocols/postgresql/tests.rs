@@ -28,6 +28,12 @@ fn every_recording_passes_the_shared_checks() {
     }
 }
 
+/// A hundred thousand of them may be open.
+#[test]
+fn a_decoder_takes_five_lines_of_the_cache() {
+    assert!(size_of::<Postgresql>() <= 5 * 64);
+}
+
 #[test]
 fn rows_are_those_of_the_clients_own_ledger() {
     let mut wrong = Vec::new();

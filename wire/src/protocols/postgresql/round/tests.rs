@@ -143,14 +143,14 @@ fn a_known_statement_is_asked_and_answered_in_a_round() {
     say(&mut windows, id, &mut decoder, &opened());
     for known in [false, true, true] {
         say(&mut windows, id, &mut decoder, &[(CLIENT, asked.clone())]);
-        assert_eq!((decoder.round.is_some(), decoder.requests.queue.len()), if known { (true, 0) } else { (false, 5) });
+        assert_eq!((decoder.round.is_some(), decoder.requests.len()), if known { (true, 0) } else { (false, 5) });
         say(&mut windows, id, &mut decoder, &[(SERVER, answered.clone())]);
-        assert_eq!((decoder.round.is_some(), decoder.requests.queue.len()), (false, 0));
+        assert_eq!((decoder.round.is_some(), decoder.requests.len()), (false, 0));
         assert!(decoder.at_rest);
     }
     // What does not fit is read one by one.
     say(&mut windows, id, &mut decoder, &[(CLIENT, asked), (SERVER, [message(b'1', b""), message(b'2', b"")].concat())]);
-    assert_eq!((decoder.round.is_some(), decoder.requests.queue.len()), (false, 3));
+    assert_eq!((decoder.round.is_some(), decoder.requests.len()), (false, 3));
     say(&mut windows, id, &mut decoder, &[(SERVER, [message(b'n', b""), complete("SELECT 0")].concat())]);
     assert!(decoder.at_rest);
 }
