@@ -48,7 +48,7 @@ pub const STARTUP_BYTES_MAX: usize = 10_000;
 /// A statement that names no table may return this much before its objects are `unknown`.
 pub const TABLELESS_BYTES_MAX: u64 = 1024;
 /// Room for so many requests is kept for the next connection that asks.
-const SPARE_REQUESTS_MAX: usize = 64;
+const SPARE_REQUESTS: usize = 64;
 /// Statements of a connection before those are looked for that nothing names any more.
 const ENTRIES_MIN: usize = 32;
 /// Distinct command tags, and SQLSTATEs, kept for `inspect`.
@@ -572,7 +572,7 @@ impl Postgresql {
         let spare = &mut out.shared().postgresql;
         spare.claims = self.batch.take();
         if self.requests.0.as_ref().is_some_and(|queue| queue.list.is_empty()) {
-            spare.requests = self.requests.0.take().filter(|queue| queue.list.capacity() <= SPARE_REQUESTS_MAX);
+            spare.requests = self.requests.0.take().filter(|queue| queue.list.capacity() <= SPARE_REQUESTS);
         }
     }
 
