@@ -298,15 +298,24 @@ impl Depth {
 }
 
 /// What is known of how completely a connection was seen; sticky, except the lost bytes, which count once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Condition {
     pub joined_late: bool,
     pub one_sided: bool,
     pub encrypted: bool,
     pub malformed: bool,
     pub lossy: bool,
-    /// Since when it is known again that nothing is missing: windows that begin later are not lossy.
-    sound_ns: Option<i64>,
+    /// Since when it is known again that nothing is missing: windows that begin later are not lossy. [`NEVER`] if it is not.
+    sound_ns: i64,
+}
+
+/// A time that does not come.
+const NEVER: i64 = i64::MAX;
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self { joined_late: false, one_sided: false, encrypted: false, malformed: false, lossy: false, sound_ns: NEVER }
+    }
 }
 
 impl Condition {
@@ -436,72 +445,119 @@ impl Place {
     }
 }
 
+/// Objects, what was counted of them, and their bytes.
 type Set = (Arc<ObjectSet>, Counts, u64);
 
-/// The object sets of a window. Most have one, which needs no room of its own.
+/// What few windows have.
 #[derive(Default)]
-struct Sets {
-    first: Option<Set>,
-    #[allow(clippy::box_collection)] // There may be a hundred thousand windows; this is two words less in each.
-    more: Option<Box<Vec<Set>>>,
+struct More {
+    /// What was counted of the first objects.
+    first: Counts,
+    /// The sets behind the first.
+    sets: Vec<Set>,
+    lost_bytes: u64,
 }
 
-impl Sets {
-    fn more(&self) -> &[Set] {
-        self.more.as_ref().map_or(&[], |more| more.as_slice())
+/// What each count changes stands first.
+#[derive(Default)]
+#[repr(C)]
+struct Window {
+    end_ns: i64,
+    bytes: u64,
+    bytes_back: u64,
+    packets: u64,
+    counts: Counts,
+    /// The first objects, and their bytes. All that the window counts was counted of them, unless there is `more`.
+    first: Option<Arc<ObjectSet>>,
+    first_bytes: u64,
+    more: Option<Box<More>>,
+    start_ns: i64,
+}
+
+impl Window {
+    fn lost_bytes(&self) -> u64 {
+        self.more.as_ref().map_or(0, |more| more.lost_bytes)
     }
 
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more().len()
+    /// The sets behind the first.
+    fn others(&self) -> &[Set] {
+        self.more.as_ref().map_or(&[], |more| more.sets.as_slice())
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Set> {
-        self.first.iter().chain(self.more())
+    /// From here on what was counted of the first objects is told apart from what the window counts.
+    fn more(&mut self) -> &mut More {
+        let counts = if self.first.is_some() { self.counts } else { Counts::ZERO };
+        self.more.get_or_insert_with(|| Box::new(More { first: counts, ..More::default() }))
     }
 
-    #[inline]
-    fn get_mut(&mut self, at: usize) -> Option<&mut Set> {
-        match at.checked_sub(1) {
-            None => self.first.as_mut(),
-            Some(at) => self.more.as_mut()?.get_mut(at),
-        }
+    fn sets(&self) -> impl Iterator<Item = (&ObjectSet, Counts, u64)> {
+        let counts = self.more.as_ref().map_or(self.counts, |more| more.first);
+        let first = self.first.iter().map(move |objects| (&**objects, counts, self.first_bytes));
+        first.chain(self.others().iter().map(|(objects, counts, bytes)| (&**objects, *counts, *bytes)))
     }
 
-    /// Adds one; where it stands.
+    fn sets_len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others().len()
+    }
+
+    /// Adds a set; where it stands.
+    #[inline(never)]
     fn push(&mut self, objects: &Arc<ObjectSet>) -> usize {
-        let set = (Arc::clone(objects), Counts::ZERO, 0);
-        if self.first.is_none() {
-            self.first = Some(set);
+        if self.first.is_some() {
+            self.more().sets.push((Arc::clone(objects), Counts::ZERO, 0));
         } else {
-            self.more.get_or_insert_default().push(set);
+            if self.counts != Counts::ZERO {
+                self.more();
+            }
+            self.first = Some(Arc::clone(objects));
         }
-        self.len() - 1
+        self.sets_len() - 1
     }
 
     /// Where a set stands. Nearly always it is the very one that was counted before.
     fn place_of(&self, objects: &Arc<ObjectSet>) -> Option<usize> {
         let last = |is_it: &dyn Fn(&Arc<ObjectSet>) -> bool| {
-            let more = self.more().iter().rposition(|(set, ..)| is_it(set)).map(|at| at + 1);
-            more.or_else(|| self.first.as_ref().filter(|(set, ..)| is_it(set)).map(|_| 0))
+            let others = self.others().iter().rposition(|(set, ..)| is_it(set)).map(|at| at + 1);
+            others.or_else(|| self.first.as_ref().filter(|set| is_it(set)).map(|_| 0))
         };
         last(&|set| Arc::ptr_eq(set, objects)).or_else(|| last(&|set| set == objects))
     }
-}
 
-/// What each count changes stands first.
-#[repr(C)]
-struct Open {
-    end_ns: i64,
-    bytes: u64,
-    bytes_back: u64,
-    packets: u64,
-    estimated: bool,
-    /// Something moved that nobody counted.
-    uncounted: bool,
-    counts: Counts,
-    sets: Sets,
-    start_ns: i64,
-    lost_bytes: u64,
+    /// Counts what belongs to a set, or to none; false if there is no such set.
+    #[inline(always)]
+    fn count(&mut self, set: u16, bytes: u64, counts: Counts) -> bool {
+        if set == 0 && self.more.is_none() {
+            if self.first.is_none() {
+                return false;
+            }
+            self.first_bytes += bytes;
+        } else if set != NO_SET || (counts != Counts::ZERO && self.first.is_some()) {
+            if !self.count_apart(set, bytes, counts) {
+                return false;
+            }
+        }
+        self.counts.add(counts);
+        true
+    }
+
+    /// The same beside the totals, where the first objects are not all.
+    #[inline(never)]
+    fn count_apart(&mut self, set: u16, bytes: u64, counts: Counts) -> bool {
+        let more = self.more();
+        match set {
+            NO_SET => {}
+            0 => {
+                more.first.add(counts);
+                self.first_bytes += bytes;
+            }
+            _ => {
+                let Some(set) = more.sets.get_mut(usize::from(set) - 1) else { return false };
+                set.1.add(counts);
+                set.2 += bytes;
+            }
+        }
+        true
+    }
 }
 
 /// What a count looks at stands first.
@@ -509,11 +565,16 @@ struct Open {
 struct Flow {
     /// Distinguishes a window from the one before it in the queue of deadlines.
     epoch: u32,
-    operation: Operation,
-    from: Side,
-    open: Option<Open>,
     /// Stands for the identity's key: equal numbers, equal keys.
     key: u32,
+    operation: Operation,
+    from: Side,
+    is_open: bool,
+    estimated: bool,
+    /// Something moved that nobody counted.
+    uncounted: bool,
+    /// Nothing is in it unless it is open.
+    window: Window,
     identity: Arc<Named>,
     id: [u8; 16],
     sequence: u64,
@@ -521,6 +582,13 @@ struct Flow {
     totals: Counts,
     total_bytes: u64,
     total_bytes_back: u64,
+}
+
+impl Flow {
+    /// The window, if it is open.
+    fn open(&self) -> Option<&Window> {
+        self.is_open.then_some(&self.window)
+    }
 }
 
 /// Lines of the cache, at the most, in which what a count needs of a flow lies.
@@ -553,28 +621,29 @@ struct Connection {
     flows: Vec<Flow>,
     last: u32,
     key: u32,
-    turn: Turn,
     /// Stream bytes handed in and not yet claimed, by sender.
     pending: [u64; 2],
-    /// Of what was settled, by sender: a connection that only seemed over is read on, and its decoder claims what it carried.
-    #[cfg(debug_assertions)]
-    settled: [u64; 2],
     packets: u64,
+    turn: Turn,
     keys: u32,
-    depth: Depth,
-    opened_by: Option<Side>,
     client: Endpoint,
     server: Endpoint,
+    /// A number of [`Windows::protocols`].
+    protocol: u16,
+    depth: Depth,
+    opened_by: Option<Side>,
+    hash: [u8; 16],
     first_ns: i64,
     ordinal: u64,
-    hash: [u8; 16],
-    protocol: Option<&'static str>,
     identity: Arc<Named>,
     protection: Arc<Protected>,
     setting: Arc<Setting>,
     condition: Condition,
     /// By side; `None`: none.
     names: Option<Box<[Vec<Name>; 2]>>,
+    /// Of what was settled, by sender: a connection that only seemed over is read on, and its decoder claims what it carried.
+    #[cfg(debug_assertions)]
+    settled: [u64; 2],
 }
 
 /// What is counted at a place.
@@ -594,7 +663,10 @@ impl Connection {
         let Part { place, bytes, beside, counts } = part;
         let all = bytes + beside;
         let Some(flow) = self.flows.get_mut(usize::from(place.flow)) else { return false };
-        let Some(window) = flow.open.as_mut().filter(|_| flow.epoch == place.epoch) else { return false };
+        if !(flow.is_open && flow.epoch == place.epoch) {
+            return false;
+        }
+        let window = &mut flow.window;
         let pending = &mut self.pending[sender as usize];
         // What makes the window full takes the long way; so does a claim beyond what arrived. It is open, so it has fewer rows.
         let full =
@@ -603,15 +675,12 @@ impl Connection {
             return false;
         }
         let (forward, back) = if sender == flow.from { (all, 0) } else { (0, all) };
-        if place.set != NO_SET {
-            let Some(set) = window.sets.get_mut(usize::from(place.set)) else { return false };
-            set.1.add(counts);
-            set.2 += if sender == flow.from { bytes } else { 0 };
+        if !window.count(place.set, if sender == flow.from { bytes } else { 0 }, counts) {
+            return false;
         }
         *pending -= all;
         window.end_ns = window.end_ns.max(time_ns);
         window.packets += std::mem::take(&mut self.packets);
-        window.counts.add(counts);
         window.bytes += forward;
         window.bytes_back += back;
         self.last = place.flow.into();
@@ -671,6 +740,8 @@ pub struct Windows {
     settings: Map<Where, Arc<Setting>>,
     identities: Map<Identity, Arc<Named>>,
     protections: Map<Protection, Arc<Protected>>,
+    /// Those that connections were said to speak; the first is none.
+    protocols: Vec<Option<&'static str>>,
     shared: Shared,
     pub counters: WindowCounters,
 }
@@ -694,6 +765,7 @@ impl Windows {
             settings: Map::default(),
             identities: Map::default(),
             protections: Map::default(),
+            protocols: vec![None],
             shared: Shared::default(),
             counters: WindowCounters::default(),
         }
@@ -738,7 +810,7 @@ impl Windows {
         let connection = Connection {
             turn,
             hash,
-            protocol: None,
+            protocol: 0,
             identity: Arc::clone(&NOBODY),
             key: 0,
             keys: 0,
@@ -806,7 +878,7 @@ impl Windows {
         while let Some(Deadline { connection, flow, epoch, .. }) = self.due.next(now_ns) {
             let (id, flow) = (connection as usize, usize::from(flow));
             let current = self.connections.get(id).and_then(|c| c.as_ref()).and_then(|c| c.flows.get(flow));
-            if current.is_some_and(|f| f.epoch == epoch && f.open.is_some()) {
+            if current.is_some_and(|f| f.epoch == epoch && f.is_open) {
                 self.emit(id, flow, false);
             }
         }
@@ -827,7 +899,7 @@ impl Windows {
     /// other's before it is forgotten.
     pub(crate) fn let_go(&mut self, id: ConnectionId) -> Option<Turn> {
         let connection = self.connections.get_mut(id)?.take()?;
-        debug_assert!(connection.flows.iter().all(|flow| flow.open.is_none()), "its windows went out");
+        debug_assert!(connection.flows.iter().all(|flow| !flow.is_open), "its windows went out");
         self.free.push(id);
         Some(connection.turn)
     }
@@ -852,7 +924,7 @@ impl Windows {
             self.connections.iter().enumerate().filter_map(|(id, c)| c.as_ref().map(|c| (c.first_ns, c.hash, c.turn, id))).collect();
         open.sort();
         for (_, _, _, id) in open {
-            let last_ns = self.connection(id).flows.iter().filter_map(|f| f.open.as_ref().map(|o| o.end_ns)).max();
+            let last_ns = self.connection(id).flows.iter().filter_map(|f| f.open().map(|window| window.end_ns)).max();
             let first_ns = self.connection(id).first_ns;
             self.close(id, last_ns.unwrap_or(first_ns));
         }
@@ -935,6 +1007,15 @@ impl Windows {
         names
     }
 
+    /// The number of a protocol's name; those of the registry and of the plug-ins are few.
+    fn protocol_number(&mut self, name: &'static str) -> u16 {
+        let known = self.protocols.iter().position(|known| *known == Some(name));
+        known.unwrap_or_else(|| {
+            self.protocols.push(Some(name));
+            self.protocols.len() - 1
+        }) as u16
+    }
+
     fn setting_of(&mut self, opening: &Opening) -> Arc<Setting> {
         let of = (Arc::clone(&opening.transport), opening.tap.clone(), opening.context.clone(), opening.seen_by);
         if let Some(known) = self.settings.get(&of) {
@@ -1010,7 +1091,10 @@ impl Windows {
             totals: Counts::ZERO,
             total_bytes: 0,
             total_bytes_back: 0,
-            open: None,
+            is_open: false,
+            estimated: false,
+            uncounted: false,
+            window: Window::default(),
             epoch: 0,
         });
         connection.flows.len() - 1
@@ -1019,17 +1103,21 @@ impl Windows {
     fn emit(&mut self, id: ConnectionId, flow_index: usize, is_final: bool) {
         let connection = self.connections[id].as_mut().expect("the connection is open");
         let flow = &mut connection.flows[flow_index];
-        let Some(window) = flow.open.take() else { return };
+        if !std::mem::take(&mut flow.is_open) {
+            return;
+        }
+        let window = std::mem::take(&mut flow.window);
+        let (estimated, uncounted) = (std::mem::take(&mut flow.estimated), std::mem::take(&mut flow.uncounted));
         self.open -= 1;
         let setting = &*connection.setting;
         let mut condition = connection.condition;
-        condition.lossy &= condition.sound_ns.is_none_or(|sound_ns| window.start_ns <= sound_ns);
-        condition.lossy |= window.lost_bytes > 0 || window.uncounted;
+        condition.lossy &= window.start_ns <= condition.sound_ns;
+        condition.lossy |= window.lost_bytes() > 0 || uncounted;
         flow.totals.add(window.counts);
         flow.total_bytes += window.bytes;
         flow.total_bytes_back += window.bytes_back;
-        let statement = window.sets.first.as_ref().and_then(|(set, ..)| set.statement.as_deref());
-        let one_statement = window.sets.more().iter().all(|(set, ..)| set.statement.as_deref() == statement);
+        let statement = window.first.as_ref().and_then(|set| set.statement.as_deref());
+        let one_statement = window.others().iter().all(|(set, ..)| set.statement.as_deref() == statement);
         let event_id = event_hash(&mut self.scratch, &flow.id, flow.sequence);
         let line = self.ready.next();
         line.raw("{\"kind\":\"flow\",\"event_id\":\"").hex(&event_id).raw(&setting.json[0]);
@@ -1050,15 +1138,18 @@ impl Windows {
             line.raw("}");
         }
         let opened_by = connection.opened_by.map(|side| if side == flow.from { "source" } else { "destination" });
-        line.raw(",\"opened_by\":").word(opened_by).raw(&setting.json[1]).word(connection.protocol);
+        line.raw(",\"opened_by\":")
+            .word(opened_by)
+            .raw(&setting.json[1])
+            .word(self.protocols.get(usize::from(connection.protocol)).copied().flatten());
         let [account, application] = &flow.identity.json;
         line.raw(account).optional(connection.identity.value.on_behalf_of.as_deref()).raw(application);
         line.word(Some(flow.operation.name()));
         line.raw(",\"statement\":").optional(statement.filter(|_| one_statement)).raw(",\"objects\":");
-        line.each(window.sets.iter(), |line, (set, counts, bytes)| {
+        line.each(window.sets(), |line, (set, counts, bytes)| {
             line.raw("{\"names\":").texts(&set.names).raw(",\"columns\":").texts(&set.columns).raw(",");
             counts.write(line);
-            line.raw(",\"bytes\":").number(*bytes);
+            line.raw(",\"bytes\":").number(bytes);
             if !set.marks.is_empty() {
                 line.raw(",\"marks\":").each(&set.marks, |line, mark| {
                     line.text(mark);
@@ -1074,20 +1165,20 @@ impl Windows {
         line.raw(",\"bytes\":").number(flow.total_bytes).raw(",\"bytes_back\":").number(flow.total_bytes_back);
         line.raw("},\"protection\":").raw(&connection.protection.json).raw(",\"depth\":").word(Some(connection.depth.name()));
         line.raw(&setting.json[2]).word(Some(condition.state()));
-        line.raw(",\"lost_bytes\":").number(window.lost_bytes).raw(",\"joined_late\":").bool(condition.joined_late);
-        line.raw(",\"one_sided\":").bool(condition.one_sided).raw(",\"estimated\":").bool(window.estimated).raw("}}");
+        line.raw(",\"lost_bytes\":").number(window.lost_bytes()).raw(",\"joined_late\":").bool(condition.joined_late);
+        line.raw(",\"one_sided\":").bool(condition.one_sided).raw(",\"estimated\":").bool(estimated).raw("}}");
         self.ready.ended();
         flow.sequence += 1;
         self.counters.windows_total += 1;
     }
 
     /// Opens the window of a flow if it is closed.
-    fn window(&mut self, id: ConnectionId, flow_index: usize, time_ns: i64) -> &mut Open {
+    fn window(&mut self, id: ConnectionId, flow_index: usize, time_ns: i64) -> &mut Window {
         let connection = self.connections[id].as_mut().expect("the connection is open");
         connection.last = flow_index as u32;
         let packets = std::mem::take(&mut connection.packets);
         let flow = &mut connection.flows[flow_index];
-        if flow.open.is_none() {
+        if !flow.is_open {
             self.epoch = self.epoch.wrapping_add(1).max(1);
             flow.epoch = self.epoch;
             let lasts_ns = if flow.sequence == 0 { WINDOW_NS } else { lasts_ns(self.open) };
@@ -1097,18 +1188,10 @@ impl Windows {
             let (turn, connection) = (connection.turn, id as u32);
             self.due.note(Deadline { at_ns, turn, flow: flow_index as u16, epoch: self.epoch, connection });
         }
-        let window = flow.open.get_or_insert_with(|| Open {
-            start_ns: time_ns,
-            end_ns: time_ns,
-            sets: Sets::default(),
-            counts: Counts::ZERO,
-            bytes: 0,
-            bytes_back: 0,
-            packets: 0,
-            lost_bytes: 0,
-            estimated: false,
-            uncounted: false,
-        });
+        let window = &mut flow.window;
+        if !std::mem::replace(&mut flow.is_open, true) {
+            (window.start_ns, window.end_ns) = (time_ns, time_ns);
+        }
         window.end_ns = window.end_ns.max(time_ns);
         window.packets += packets;
         window
@@ -1201,16 +1284,11 @@ impl Recorder<'_> {
         } else {
             window.bytes_back += bytes;
         }
-        window.counts.add(counts);
-        let mut place_of_set = NO_SET;
-        if let Some(objects) = &movement.objects {
-            let index = window.sets.place_of(objects).unwrap_or_else(|| window.sets.push(objects));
-            place_of_set = index as u16;
-            if let Some(set) = window.sets.get_mut(index) {
-                set.1.add(counts);
-                set.2 += if forward { bytes } else { 0 };
-            }
-        }
+        let place_of_set = match &movement.objects {
+            Some(objects) => window.place_of(objects).unwrap_or_else(|| window.push(objects)) as u16,
+            None => NO_SET,
+        };
+        window.count(place_of_set, if forward { bytes } else { 0 }, counts);
         let full = window.counts.rows >= ROWS_MAX || window.bytes + window.bytes_back >= BYTES_MAX;
         let known = &self.connection().flows[flow];
         // One that stands for flows beyond the bound may go the other way: it keeps no place.
@@ -1229,8 +1307,8 @@ impl Recorder<'_> {
 
     /// Ends the flow's window if it has no room for one more object set.
     fn room_for(&mut self, flow: usize, objects: &Arc<ObjectSet>) {
-        let open = self.connection().flows[flow].open.as_ref();
-        if open.is_some_and(|o| o.sets.len() >= OBJECTS_MAX && o.sets.place_of(objects).is_none()) {
+        let open = self.connection().flows[flow].open();
+        if open.is_some_and(|window| window.sets_len() >= OBJECTS_MAX && window.place_of(objects).is_none()) {
             self.windows.emit(self.connection, flow, false);
         }
     }
@@ -1239,7 +1317,8 @@ impl Recorder<'_> {
     pub fn estimated(&mut self, movement: &Movement) {
         let flow = self.windows.flow(self.connection, movement.operation, movement.from);
         let time_ns = self.time_ns;
-        self.windows.window(self.connection, flow, time_ns).estimated = true;
+        self.windows.window(self.connection, flow, time_ns);
+        self.connection().flows[flow].estimated = true;
     }
 
     /// Changes who moves the data; a change of account, role or application ends the open windows.
@@ -1283,7 +1362,7 @@ impl Recorder<'_> {
         let connection = windows.connections[*connection].as_mut().expect("the connection is open");
         let flow = &connection.flows[index];
         // A loss event may already have named the flow by its id.
-        let untold = flow.sequence == 0 && flow.open.as_ref().is_some_and(|window| window.lost_bytes == 0);
+        let untold = flow.sequence == 0 && flow.open().is_some_and(|window| window.lost_bytes() == 0);
         let entry = matches!(flow.operation, Operation::Connect | Operation::Transfer);
         if !entry || !untold || flow.key != connection.key {
             return false;
@@ -1314,8 +1393,9 @@ impl Recorder<'_> {
 
     /// Names the protocol and how deep it is read from now on.
     pub fn protocol(&mut self, name: &'static str, depth: Depth) {
+        let number = self.windows.protocol_number(name);
         let connection = self.connection();
-        connection.protocol = Some(name);
+        connection.protocol = number;
         connection.depth = depth;
     }
 
@@ -1329,14 +1409,14 @@ impl Recorder<'_> {
 
     /// Bytes are missing, and with them what nobody can know: every window is marked from here on.
     pub fn gapped(&mut self) {
-        self.condition(|c| (c.lossy, c.sound_ns) = (true, None));
+        self.condition(|c| (c.lossy, c.sound_ns) = (true, NEVER));
     }
 
     /// Messages are read from their beginning again, and answers known by their requests: windows that begin later hold all that
     /// was said, and are marked no more.
     pub fn sound(&mut self) {
         let now_ns = self.time_ns;
-        self.condition(|c| c.sound_ns = Some(now_ns));
+        self.condition(|c| c.sound_ns = now_ns);
     }
 
     /// A name that the client used for the server (SNI, Host, endpoint URL).
@@ -1405,7 +1485,7 @@ impl Recorder<'_> {
     /// Stream bytes that were never seen, in the place where they are missing; returns the id of the flow they hit.
     pub fn lost(&mut self, bytes: u64) -> String {
         let (flow, time_ns) = (self.last_flow(), self.time_ns);
-        self.windows.window(self.connection, flow, time_ns).lost_bytes += bytes;
+        self.windows.window(self.connection, flow, time_ns).more().lost_bytes += bytes;
         hex(&self.connection().flows[flow].id)
     }
 
@@ -1431,7 +1511,7 @@ impl Recorder<'_> {
             }
         }
         let connection = self.connection();
-        if connection.packets > 0 && connection.flows.get(connection.last as usize).is_some_and(|f| f.open.is_some()) {
+        if connection.packets > 0 && connection.flows.get(connection.last as usize).is_some_and(|f| f.is_open) {
             let (last, time_ns) = (connection.last as usize, self.time_ns);
             self.windows.window(self.connection, last, time_ns);
         }
@@ -1537,3 +1617,16 @@ struct LossOut<'a> {
 
 /// Facts that `hopwatch inspect` shows, by protocol name.
 pub type Facts = BTreeMap<&'static str, serde_json::Value>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hundred thousand of them may be open, with two flows each.
+    #[test]
+    fn a_connection_takes_three_lines_of_the_cache_and_a_flow_less() {
+        let checks = if cfg!(debug_assertions) { 64 } else { 0 };
+        assert_eq!(size_of::<Option<Connection>>(), 3 * 64 + checks);
+        assert!(size_of::<Flow>() <= 176);
+    }
+}

@@ -60,7 +60,8 @@ impl Recorder<'_> {
     /// Something of `movement` moved that could not be counted: its window is `lossy`.
     pub fn uncounted(&mut self, movement: &Movement) {
         let flow = self.windows.flow(self.connection, movement.operation, movement.from);
-        self.windows.window(self.connection, flow, self.time_ns).uncounted = true;
+        self.windows.window(self.connection, flow, self.time_ns);
+        self.connection().flows[flow].uncounted = true;
     }
 }
 
