@@ -526,15 +526,16 @@ impl Window {
     /// Counts what belongs to a set, or to none; false if there is no such set.
     #[inline(always)]
     fn count(&mut self, set: u16, bytes: u64, counts: Counts) -> bool {
-        if set == 0 && self.more.is_none() {
-            if self.first.is_none() {
-                return false;
+        let known = match set {
+            0 if self.more.is_none() => {
+                self.first_bytes += bytes;
+                self.first.is_some()
             }
-            self.first_bytes += bytes;
-        } else if set != NO_SET || (counts != Counts::ZERO && self.first.is_some()) {
-            if !self.count_apart(set, bytes, counts) {
-                return false;
-            }
+            NO_SET if counts == Counts::ZERO || self.first.is_none() => true,
+            _ => self.count_apart(set, bytes, counts),
+        };
+        if !known {
+            return false;
         }
         self.counts.add(counts);
         true
