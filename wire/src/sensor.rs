@@ -357,12 +357,13 @@ const TAKEN_BACK: u64 = 1 << 63;
 #[repr(C)]
 struct Application {
     state: State,
-    window: Option<u32>,
+    known: Known,
     packets: [u64; 2],
     stream_bytes: [u64; 2],
-    /// At how many stream bytes its decoder is asked again what it holds.
-    weighed_at: u64,
     last_ns: i64,
+    /// After how many stream bytes more its decoder is asked again what it holds, and what it held when it was asked last.
+    weighed_in: u32,
+    decoder_bytes: u32,
     tap: u32,
     recognitions: u8,
     /// Which end is the protocol's client: the opener, until the protocol says otherwise.
@@ -382,18 +383,33 @@ struct Application {
     lost: bool,
     settled: bool,
     key: Key,
-    /// What its decoder held when it was asked last.
-    decoder_bytes: usize,
     first_ns: i64,
+    /// The last protocol that recognised it.
+    protocol: Option<&'static Protocol>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What the windows know of a connection.
+#[derive(Clone, Copy)]
+enum Known {
+    Nothing,
+    /// Its number there.
+    Open(u32),
+    /// Everything was said of it and nothing more can come: they have let it go, but for this.
+    LetGo(Turn),
+}
+
+/// What few connections have.
+#[derive(Default)]
+struct Rare {
     /// Not 0 where ends and first time do not tell it from another connection.
     ordinal: u64,
     loss: Option<Box<Gaps>>,
     shown: Option<Box<Shown>>,
-    /// The last protocol that recognised it.
-    protocol: Option<&'static Protocol>,
+    copied: Option<Box<Copied>>,
     errors: u32,
-    /// Everything was said of it and nothing more can come: the windows have let it go, but for this.
-    turn: Option<Turn>,
+    /// Of its first packet; only where the capture is measured.
+    vlans: Vlans,
 }
 
 /// What `hopwatch inspect` shows of a connection.
@@ -420,13 +436,30 @@ struct Connection {
     payload_bytes: [u64; 2],
     application: Application,
     generation: u64,
-    initial: [Option<u32>; 2],
-    copied: Option<Box<Copied>>,
-    vlans: Vlans,
+    initial: Initial,
     /// It stands in the queue of that name.
     waiting: bool,
     lossy: bool,
     closing: bool,
+}
+
+/// The sequence numbers of both ends' first SYN, where they were seen.
+#[derive(Clone, Copy, Default)]
+struct Initial {
+    numbers: [u32; 2],
+    seen: [bool; 2],
+}
+
+impl Initial {
+    fn of(self, end: usize) -> Option<u32> {
+        self.seen[end].then_some(self.numbers[end])
+    }
+
+    fn note(&mut self, end: usize, number: u32) {
+        if !self.seen[end] {
+            (self.numbers[end], self.seen[end]) = (number, true);
+        }
+    }
 }
 
 /// Lines of the cache that the next segment of a connection needs.
@@ -617,8 +650,8 @@ impl Sensor {
         let Some(index) = self.known(self.seeds.hash_one(key), &key) else { return };
         let Some(connection) = self.connections[index].as_mut() else { return };
         let end = usize::from((ends[0] <= ends[1]) != connection.application.first_is_low);
-        let answers = connection.initial[1 - end].is_some_and(|initial| tcp.acknowledgment == initial.wrapping_add(1));
-        if answers && connection.initial[end].is_none_or(|initial| initial == tcp.sequence) {
+        let answers = connection.initial.of(1 - end).is_some_and(|initial| tcp.acknowledgment == initial.wrapping_add(1));
+        if answers && connection.initial.of(end).is_none_or(|initial| initial == tcp.sequence) {
             connection.application.last_ns = connection.application.last_ns.max(frame.time_ns);
         }
     }
@@ -670,7 +703,7 @@ impl Sensor {
             if let State::Decoding(decoder) = &application.state {
                 soon(&**decoder);
             }
-            if let Some(id) = application.window {
+            if let Some(id) = application.window() {
                 self.windows.soon(id as usize, false);
             }
         }
@@ -678,7 +711,7 @@ impl Sensor {
             if let State::Decoding(decoder) = &application.state {
                 decoder.soon();
             }
-            if let Some(id) = application.window {
+            if let Some(id) = application.window() {
                 self.windows.soon(id as usize, true);
             }
         }
@@ -995,10 +1028,11 @@ impl Sensor {
         let connection = self.connections[index].as_mut().expect("found");
         let is_low = (packet.source, ports[0]) <= (packet.destination, ports[1]);
         let end = usize::from(is_low != connection.application.first_is_low);
-        let copied = connection.copied.get_or_insert_default();
+        let copied = connection.application.copied();
         copied.packets[end] += 1;
         copied.payload_bytes[end] += u64::from(payload_bytes);
-        if key.context() == connection.application.key.context() || copied.keys.contains(&key) {
+        let is_known = copied.keys.contains(&key);
+        if is_known || key.context() == connection.application.key.context() {
             return;
         }
         let generation = connection.generation;
@@ -1033,7 +1067,9 @@ impl Sensor {
         for (end, stream) in young.streams.into_iter().enumerate() {
             let own = end ^ flip;
             old.application.packets[own] += young.application.packets[end];
-            old.initial[own] = old.initial[own].or(young.initial[end]);
+            if let Some(number) = young.initial.of(end) {
+                old.initial.note(own, number);
+            }
             if !old.streams[own].seen() {
                 old.streams[own] = stream;
             }
@@ -1053,14 +1089,14 @@ impl Sensor {
         let (mut index, mut end) = self.find(packet, ends, time_ns);
         if tcp.flags.syn() {
             let connection = self.connections[index].as_ref().expect("found");
-            let other_start = connection.initial[end].is_some_and(|initial| initial != tcp.sequence)
-                || (connection.initial[end].is_none()
+            let other_start = connection.initial.of(end).is_some_and(|initial| initial != tcp.sequence)
+                || (connection.initial.of(end).is_none()
                     && connection.streams[end].seen()
                     && !connection.streams[end].begins_after(tcp.sequence));
             // A new connection between the same ends; a SYN/ACK alone begins one only after the last is over, or if
             // nothing was said on it (the client's SYN was not seen).
             if other_start && (!tcp.flags.ack() || connection.closing || connection.payload_bytes == [0; 2]) {
-                let same_time = time_ns <= connection.application.first_ns || connection.application.ordinal > 0;
+                let same_time = time_ns <= connection.application.first_ns || connection.application.ordinal() > 0;
                 self.remove(index);
                 (index, end) = self.find(packet, ends, time_ns);
                 if same_time {
@@ -1077,7 +1113,7 @@ impl Sensor {
         connection.payload_bytes[end] += u64::from(tcp.payload_bytes);
         let application = &mut connection.application;
         if tcp.flags.syn() {
-            connection.initial[end].get_or_insert(tcp.sequence);
+            connection.initial.note(end, tcp.sequence);
             if application.opener.is_none() {
                 let opener = if tcp.flags.ack() { 1 - end } else { end };
                 application.opener = Some(opener == 1);
@@ -1108,7 +1144,7 @@ impl Sensor {
                 stream.flush(false, &mut |piece| application.piece(windows, about, end, piece, time_ns));
             }
         }
-        if let Some(id) = application.window {
+        if let Some(id) = application.window() {
             windows.recorder(id as usize, time_ns).packet();
         }
         let held: usize = connection.streams.iter().map(Stream::held_bytes).sum();
@@ -1119,7 +1155,7 @@ impl Sensor {
         let application = &mut connection.application;
         if closes && application.has_said_all() && connection.streams.iter().all(Stream::is_over) {
             // Its windows wait for stragglers; its decoder has nothing to wait for.
-            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
+            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes) as usize;
             application.release();
         }
         self.look_again(index);
@@ -1142,7 +1178,7 @@ impl Sensor {
             self.pairs.answered(&ends, Answered { context, index, generation, sequence, acknowledgment });
             return;
         }
-        let Some(initial) = connection.initial[end] else { return };
+        let Some(initial) = connection.initial.of(end) else { return };
         let contexts = &self.about.contexts;
         let fits = |other| contexts.same_kind(context, other);
         let Some(answer) = self.pairs.acknowledged(&ends, context, initial, tcp.acknowledgment, fits) else { return };
@@ -1164,7 +1200,7 @@ impl Sensor {
 
     /// Whether the connection may be known in one context more.
     fn has_room(&mut self, index: usize) -> bool {
-        let keys = self.connections[index].as_ref().and_then(|c| c.copied.as_ref()).map_or(0, |copied| copied.keys.len());
+        let keys = self.connections[index].as_ref().map_or(0, |c| c.application.aliases().len());
         self.counters.contexts_dropped_total += u64::from(keys >= CONTEXTS_MAX);
         keys < CONTEXTS_MAX
     }
@@ -1173,7 +1209,7 @@ impl Sensor {
     fn join(&mut self, index: usize, alias: Key) {
         self.table.insert(self.seeds.hash_one(alias), index);
         let connection = self.connections[index].as_mut().expect("found");
-        connection.copied.get_or_insert_default().keys.push(alias);
+        connection.application.copied().keys.push(alias);
     }
 
     /// The connection of a datagram that begins none in its own context, but answers one in its partner's.
@@ -1220,7 +1256,7 @@ impl Sensor {
         if cut > 0 {
             application.piece(&mut self.windows, &self.about, end, Piece::Gap(u64::from(cut)), time_ns);
         }
-        if let Some(id) = application.window {
+        if let Some(id) = application.window() {
             self.windows.recorder(id as usize, time_ns).packet();
         }
         self.look_again(index);
@@ -1229,7 +1265,7 @@ impl Sensor {
 
     /// The connection with this key, its own or that of a copy's context.
     fn known(&self, hash: u64, key: &Key) -> Option<usize> {
-        let is_it = |c: &Connection| c.application.key == *key || c.copied.as_ref().is_some_and(|copied| copied.keys.contains(key));
+        let is_it = |c: &Connection| c.application.key == *key || c.application.aliases().contains(key);
         self.table.find(hash, |index| self.connections[index].as_ref().is_some_and(is_it))
     }
 
@@ -1264,18 +1300,14 @@ impl Sensor {
             packets: [0; 2],
             stream_bytes: [0; 2],
             state: if registry(protocol).is_empty() { State::Opaque } else { State::Undecided(None) },
-            weighed_at: 1,
+            weighed_in: 1,
             decoder_bytes: 0,
             last_ns: time_ns,
             first_ns: time_ns,
-            ordinal: 0,
-            loss: None,
-            shown: None,
             protocol: None,
-            window: None,
-            turn: None,
+            known: Known::Nothing,
+            rare: self.quality.is_some().then(|| Box::new(Rare { vlans: packet.vlans, ..Rare::default() })),
             tap: self.tap,
-            errors: 0,
             recognitions: 0,
             // Without a SYN the lower port is the server's; the first to speak is the client if they are equal.
             client: u8::from(ends[0].1 < ends[1].1),
@@ -1295,9 +1327,7 @@ impl Sensor {
             application,
             payload_bytes: [0; 2],
             generation: self.generation,
-            initial: [None; 2],
-            copied: None,
-            vlans: packet.vlans,
+            initial: Initial::default(),
             waiting: false,
             lossy: false,
             closing: false,
@@ -1324,7 +1354,7 @@ impl Sensor {
     fn distinguish(&mut self, index: usize) {
         self.ordinal += 1;
         let connection = self.connections[index].as_mut().expect("found");
-        connection.application.ordinal = self.ordinal;
+        connection.application.rare().ordinal = self.ordinal;
     }
 
     fn tick(&mut self) {
@@ -1369,7 +1399,7 @@ impl Sensor {
             connection.waiting = true;
             self.waiting.push_back((self.now_ns.saturating_add(PATIENCE_NS), index, connection.generation));
         }
-        if !connection.lossy && connection.application.loss.is_some() {
+        if !connection.lossy && connection.application.has_loss() {
             connection.lossy = true;
             self.lossy.push_back((self.now_ns.saturating_add(SECOND_NS), index, connection.generation));
         }
@@ -1384,13 +1414,14 @@ impl Sensor {
             return;
         }
         let given = application.stream_bytes[0] + application.stream_bytes[1];
-        application.weighed_at = given + (given / 2).clamp(WEIGHED_BYTES_MIN, WEIGHED_BYTES_MAX);
-        let before = std::mem::replace(&mut application.decoder_bytes, application.state.memory_bytes());
-        self.decoder_bytes = self.decoder_bytes - before + application.decoder_bytes;
+        application.weighed_in = (given / 2).clamp(WEIGHED_BYTES_MIN, WEIGHED_BYTES_MAX) as u32;
+        let held = u32::try_from(application.state.memory_bytes()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut application.decoder_bytes, held);
+        self.decoder_bytes = self.decoder_bytes - before as usize + held as usize;
         let most = self.options.decoder_bytes_max.unwrap_or(DECODER_BYTES_TOTAL_MAX);
         if application.decoder_bytes > before && self.decoder_bytes > most {
             self.counters.decoders_dropped_total += 1;
-            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
+            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes) as usize;
             application.unburden(&mut self.windows, &self.about, time_ns);
         }
     }
@@ -1452,7 +1483,7 @@ impl Sensor {
         application.settle(&mut self.windows, &self.about, last_ns);
         // A RST may be forged, so what follows one is still read; after both FINs nothing of the streams is left to come.
         if streams.iter().all(Stream::finished) {
-            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes);
+            self.decoder_bytes -= std::mem::take(&mut application.decoder_bytes) as usize;
             application.release();
             if streams.iter().all(Stream::is_over) {
                 application.let_go(&mut self.windows);
@@ -1472,7 +1503,7 @@ impl Sensor {
             self.counters.conversing_total += 1;
             self.counters.one_sided_total += u64::from(application.one_sided);
         }
-        self.counters.decode_errors_total += u64::from(application.errors);
+        self.counters.decode_errors_total += u64::from(application.errors());
         for stream in &connection.streams {
             self.counters.gaps_total += stream.counters().gaps;
             self.counters.lost_bytes_total += stream.counters().lost_bytes;
@@ -1482,7 +1513,7 @@ impl Sensor {
             let lost = connection.streams.iter().map(|stream| stream.counters());
             let lost = lost.fold((0, 0), |sum, c| (sum.0 + c.gaps - c.cuts, sum.1 + c.lost_bytes - c.cut_bytes));
             let ends = application.ends().map(|end| (end.address, end.port));
-            quality.connection(connection.vlans, ends, connection.application.packets, application.one_sided, lost);
+            quality.connection(application.vlans(), ends, connection.application.packets, application.one_sided, lost);
         }
         if self.options.conversations {
             if self.conversations.len() < CONVERSATIONS_MAX {
@@ -1494,10 +1525,10 @@ impl Sensor {
     }
 
     fn forget(&mut self, index: usize, connection: &Connection) {
-        self.decoder_bytes -= connection.application.decoder_bytes;
+        self.decoder_bytes -= connection.application.decoder_bytes as usize;
         self.free.push(index as u32);
         self.table.remove(self.seeds.hash_one(connection.application.key), index);
-        for key in connection.copied.iter().flat_map(|copied| &copied.keys) {
+        for key in connection.application.aliases() {
             self.table.remove(self.seeds.hash_one(key), index);
         }
     }
@@ -1505,7 +1536,7 @@ impl Sensor {
     fn flush_loss(&mut self, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else { return };
         let ends = connection.application.ends();
-        if let Some(loss) = connection.application.loss.take() {
+        if let Some(loss) = connection.application.rare.as_mut().and_then(|rare| rare.loss.take()) {
             let why = format!("{} of {}: acknowledged, never seen", count(loss.gaps, "gap"), ends_text(&ends));
             self.windows.loss(&Loss {
                 stage: "stream",
@@ -1553,13 +1584,59 @@ impl Application {
 
     /// The windows know of it, or have known.
     fn is_told(&self) -> bool {
-        self.window.is_some() || self.turn.is_some()
+        !matches!(self.known, Known::Nothing)
+    }
+
+    /// Its number there, while it is open.
+    #[inline]
+    fn window(&self) -> Option<u32> {
+        if let Known::Open(id) = self.known { Some(id) } else { None }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn ordinal(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.ordinal)
+    }
+
+    fn errors(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.errors)
+    }
+
+    fn vlans(&self) -> Vlans {
+        self.rare.as_ref().map_or_else(Vlans::default, |rare| rare.vlans)
+    }
+
+    fn has_loss(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.loss.is_some())
+    }
+
+    fn shown(&mut self) -> &mut Shown {
+        self.rare().shown.get_or_insert_default()
+    }
+
+    fn copied(&mut self) -> &mut Copied {
+        self.rare().copied.get_or_insert_default()
+    }
+
+    /// Its keys in other contexts.
+    fn aliases(&self) -> &[Key] {
+        self.rare.as_ref().and_then(|rare| rare.copied.as_ref()).map_or(&[], |copied| &copied.keys)
+    }
+
+    /// So many bytes of a stream came.
+    #[inline]
+    fn carried(&mut self, end: usize, bytes: usize) {
+        self.stream_bytes[end] += bytes as u64;
+        self.weighed_in = self.weighed_in.saturating_sub(bytes as u32);
     }
 
     fn recognised(&mut self, protocol: &'static Protocol) {
         self.protocol = Some(protocol);
         if self.facts {
-            self.shown.get_or_insert_default().protocols.push(protocol.name);
+            self.shown().protocols.push(protocol.name);
         }
     }
 
@@ -1574,7 +1651,7 @@ impl Application {
 
     /// Has its decoder been given so much that it may hold more?
     fn is_to_weigh(&self) -> bool {
-        self.stream_bytes[0] + self.stream_bytes[1] >= self.weighed_at
+        self.weighed_in == 0
     }
 
     /// A packet whose payload is next, of a connection that both ends speak on: as a [`Application::piece`], and the packet.
@@ -1582,10 +1659,11 @@ impl Application {
     fn straight(&mut self, windows: &mut Windows, about: &About, end: usize, data: &[u8], time_ns: i64) {
         self.packets[end] += 1;
         (self.heard, self.silent, self.one_sided) = (true, false, false);
-        match (&mut self.state, self.window) {
+        match (&mut self.state, self.known) {
             // The windows know the connection, and nothing has changed that they are told of.
-            (State::Decoding(decoder), Some(id)) if !data.is_empty() && !self.told => {
+            (State::Decoding(decoder), Known::Open(id)) if !data.is_empty() && !self.told => {
                 self.stream_bytes[end] += data.len() as u64;
+                self.weighed_in = self.weighed_in.saturating_sub(data.len() as u32);
                 let side = if end == usize::from(self.client) { Side::Client } else { Side::Server };
                 let mut out = windows.recorder(id as usize, time_ns);
                 out.arrived(side, data.len() as u64);
@@ -1599,7 +1677,7 @@ impl Application {
                 if !data.is_empty() {
                     self.piece(windows, about, end, Piece::Data(data), time_ns);
                 }
-                if let Some(id) = self.window {
+                if let Some(id) = self.window() {
                     windows.recorder(id as usize, time_ns).packet();
                 }
             }
@@ -1608,7 +1686,7 @@ impl Application {
 
     fn piece(&mut self, windows: &mut Windows, about: &About, end: usize, piece: Piece<'_>, time_ns: i64) {
         if let Piece::Data(data) = piece {
-            self.stream_bytes[end] += data.len() as u64;
+            self.carried(end, data.len());
         }
         match (&mut self.state, piece) {
             (State::Undecided(_), Piece::Data(data)) => self.recognise(windows, about, end, data, time_ns),
@@ -1705,13 +1783,13 @@ impl Application {
 
     fn decided(&mut self, windows: &mut Windows, about: &About, answer: Answer, kept: Vec<(usize, Vec<u8>)>, time_ns: i64) {
         self.state = State::Opaque;
-        if self.window.is_none() && matches!(answer, Answer::None) {
+        if self.window().is_none() && matches!(answer, Answer::None) {
             if let Some(line) = self.handed_over(windows, about, time_ns) {
                 self.state = State::Slow(Box::new(line));
             }
         }
         if let Answer::Found { protocol, client, midstream } = answer {
-            if self.window.is_none() {
+            if self.window().is_none() {
                 self.midstream &= midstream;
                 if client == Side::Server {
                     self.client = 1 - self.client;
@@ -1744,10 +1822,10 @@ impl Application {
         let opening = self.opening(about);
         let names = windows.names_of(opening.client.address, opening.server.address, opening.first_ns);
         let names = names.into_iter().map(|name| name.name).collect();
-        let handed = Handed { opening, ordinal: self.ordinal, names, joined_late: self.midstream, plugin };
+        let handed = Handed { opening, ordinal: self.ordinal(), names, joined_late: self.midstream, plugin };
         let line = about.slow.as_ref()?.open(handed, self.at(time_ns));
         if line.is_some() && self.facts {
-            self.shown.get_or_insert_default().protocols.push(plugin);
+            self.shown().protocols.push(plugin);
         }
         line
     }
@@ -1762,7 +1840,7 @@ impl Application {
         self.state = State::Opaque;
         self.midstream = true;
         // Its flows are others than those that the plug-in told of.
-        self.ordinal |= TAKEN_BACK;
+        self.rare().ordinal |= TAKEN_BACK;
         self.begin(windows, about, time_ns);
         let why = format!("{}: its decoder is too slow; counted as bytes from here", ends_text(&self.ends()));
         windows.loss(&Loss { stage: "decoder", start_ns: time_ns, end_ns: time_ns, why, ..Loss::default() });
@@ -1770,15 +1848,15 @@ impl Application {
 
     /// Opens the connection in the windows, once.
     fn begin(&mut self, windows: &mut Windows, about: &About, time_ns: i64) -> ConnectionId {
-        if let Some(id) = self.window {
+        if let Some(id) = self.window() {
             return id as usize;
         }
-        let id = windows.open_again(self.opening(about), self.ordinal);
-        self.window = Some(u32::try_from(id).expect("connections are bounded far below"));
+        let id = windows.open_again(self.opening(about), self.ordinal());
+        self.known = Known::Open(u32::try_from(id).expect("connections are bounded far below"));
         let mut out = windows.recorder(id, time_ns);
         let midstream = self.midstream;
         out.condition(|c| c.joined_late = midstream);
-        if self.ordinal & TAKEN_BACK == 0 {
+        if self.ordinal() & TAKEN_BACK == 0 {
             for _ in 1..self.packets[0] + self.packets[1] {
                 out.packet();
             }
@@ -1846,11 +1924,12 @@ impl Application {
         let (id, side) = (self.begin(windows, about, time_ns), self.side(end));
         let mut out = windows.recorder(id, time_ns);
         let flow = out.lost(length);
+        self.lost = true;
         let loss = self
+            .rare()
             .loss
             .get_or_insert_with(|| Box::new(Gaps { start_ns: time_ns, end_ns: time_ns, bytes: 0, gaps: 0, flows: BTreeSet::new() }));
         loss.end_ns = time_ns;
-        self.lost = true;
         loss.bytes += length;
         loss.gaps += 1;
         loss.flows.insert(flow);
@@ -1866,7 +1945,7 @@ impl Application {
     /// A parser that gave up leaves counted bytes behind, marked malformed.
     #[cold]
     fn degrade(&mut self, windows: &mut Windows, id: ConnectionId, wrong: &protocols::DecodeError, time_ns: i64) {
-        self.errors += 1;
+        self.rare().errors += 1;
         windows.recorder(id, time_ns).condition(|c| c.malformed = true);
         self.count_only(windows, id, &wrong.to_string(), time_ns);
     }
@@ -1901,7 +1980,7 @@ impl Application {
 
     /// The connection seems over: everything goes out. Stragglers are counted in one more window.
     fn settle(&mut self, windows: &mut Windows, about: &About, time_ns: i64) {
-        if self.turn.is_some() {
+        if matches!(self.known, Known::LetGo(_)) {
             return;
         }
         if matches!(self.state, State::Undecided(_)) && self.stream_bytes != [0; 2] {
@@ -1928,18 +2007,18 @@ impl Application {
 
     /// Lets the decoder go: a closed connection stays in the table for stragglers, and there may be many of them.
     fn release(&mut self) {
-        if let State::Decoding(decoder) = &self.state {
-            if self.facts {
-                decoder.facts(&mut self.shown.get_or_insert_default().found);
+        if matches!(self.state, State::Decoding(_)) {
+            let state = std::mem::replace(&mut self.state, State::Opaque);
+            if let (State::Decoding(decoder), true) = (state, self.facts) {
+                decoder.facts(&mut self.shown().found);
             }
-            self.state = State::Opaque;
         }
     }
 
     /// It stays in the table for stragglers, which say nothing: there may be many of those, too.
     fn let_go(&mut self, windows: &mut Windows) {
-        if let Some(id) = self.window.take() {
-            self.turn = windows.let_go(id as usize);
+        if let Known::Open(id) = self.known {
+            self.known = windows.let_go(id as usize).map_or(Known::Nothing, Known::LetGo);
         }
     }
 
@@ -1948,11 +2027,10 @@ impl Application {
         if let State::Slow(line) = &self.state {
             line.close(self.at(time_ns));
         }
-        if let Some(id) = self.window.take() {
-            windows.close(id as usize, time_ns);
-        }
-        if let Some(turn) = self.turn.take() {
-            windows.forget(turn);
+        match std::mem::replace(&mut self.known, Known::Nothing) {
+            Known::Nothing => {}
+            Known::Open(id) => windows.close(id as usize, time_ns),
+            Known::LetGo(turn) => windows.forget(turn),
         }
     }
 
@@ -2032,10 +2110,12 @@ fn conversation(connection: &Connection, about: &About) -> Vec<u8> {
     let application = &connection.application;
     let [a, b] = application.ends();
     let nothing = Shown::default();
-    let shown = application.shown.as_deref().unwrap_or(&nothing);
+    let rare = application.rare.as_deref();
+    let shown = rare.and_then(|rare| rare.shown.as_deref()).unwrap_or(&nothing);
     let lost: u64 = connection.streams.iter().map(|s| s.counters().lost_bytes).sum();
-    let (copies, copied_bytes) = connection.copied.as_ref().map_or(([0; 2], [0; 2]), |copied| (copied.packets, copied.payload_bytes));
-    let keys = connection.copied.iter().flat_map(|copied| &copied.keys).chain([&connection.application.key]);
+    let (copies, copied_bytes) =
+        rare.and_then(|rare| rare.copied.as_ref()).map_or(([0; 2], [0; 2]), |copied| (copied.packets, copied.payload_bytes));
+    let keys = application.aliases().iter().chain([&connection.application.key]);
     let vlans: BTreeSet<u16> = keys.flat_map(|key| about.contexts.vlans(key.context())).collect();
     let retransmitted: u64 = connection.streams.iter().map(|s| s.counters().retransmitted_bytes).sum();
     let cut = connection.streams.each_ref().map(|s| s.counters().cut_bytes);
@@ -2054,7 +2134,7 @@ fn conversation(connection: &Connection, about: &About) -> Vec<u8> {
         "stream_bytes_ab": application.stream_bytes[0] + cut[0], "stream_bytes_ba": application.stream_bytes[1] + cut[1],
         "cut_bytes_ab": cut[0], "cut_bytes_ba": cut[1], "lost_bytes": lost, "retransmitted_bytes": retransmitted,
         "joined_late": application.midstream, "one_sided": application.one_sided,
-        "decode_errors": application.errors,
+        "decode_errors": application.errors(),
         "context": about.contexts.text(application.key.context()).as_deref(), "vlans": vlans,
         "protocols": shown.protocols,
         "facts": shown.found,
@@ -2068,8 +2148,8 @@ mod tests {
     use std::mem::offset_of;
 
     #[test]
-    fn a_connection_without_trouble_takes_five_lines_of_the_cache_beside_its_decoder() {
-        assert_eq!(size_of::<Option<Connection>>(), 5 * 64);
+    fn a_connection_without_trouble_takes_four_lines_of_the_cache_beside_its_decoder() {
+        assert_eq!(size_of::<Option<Connection>>(), 4 * 64);
     }
 
     #[test]
