@@ -18,7 +18,7 @@ use crate::source::{FRAMES_MAX, Frame};
 use crate::stream::{PATIENCE_NS, Piece, Segment, Stream};
 use crate::table::{Seeded, Table};
 use crate::windows::{ConnectionId, Counts, Depth, Endpoint, Facts, Loss, Movement, Opening, Operation, Side, Turn, Windows, rfc3339};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub const CONVERSATIONS_MAX: usize = 1_000_000;
 
 /// Connections from which on what they hold is asked for ahead.
 const MANY: usize = 512;
+/// So many connections before one ends, what it holds is asked for.
+const ENDING_AHEAD: usize = 16;
 /// Places of [`Recent`]: 4 KB.
 const RECENT: usize = 1024;
 /// Packets of one end without one of the other, before the other is held to be out of sight rather than late.
@@ -322,8 +324,8 @@ impl State {
 /// What connections have in common, each a number in their records.
 struct About {
     contexts: Contexts,
-    /// Names of IP protocols.
-    transports: HashMap<u8, Arc<str>>,
+    /// Names of the IP protocols that were seen, with their numbers.
+    transports: Vec<(u8, Arc<str>)>,
     /// Taps in the order in which they were seen; the first is none.
     taps: Vec<Option<Arc<str>>>,
     /// Where connections go that plug-ins read.
@@ -332,7 +334,8 @@ struct About {
 
 impl About {
     fn transport(&self, protocol: u8) -> Arc<str> {
-        self.transports.get(&protocol).map_or_else(|| Arc::from(transport_name(protocol)), Arc::clone)
+        let known = self.transports.iter().find(|(number, _)| *number == protocol);
+        known.map_or_else(|| Arc::from(transport_name(protocol)), |(_, name)| Arc::clone(name))
     }
 
     fn tap_number(&mut self, name: Arc<str>) -> u32 {
@@ -534,7 +537,7 @@ impl Sensor {
             root: contexts::NONE,
             about: About {
                 contexts: Contexts::new(&options.equal),
-                transports: HashMap::new(),
+                transports: Vec::new(),
                 taps: std::iter::once(None).chain(options.tap.as_deref().map(|tap| Some(Arc::from(tap)))).collect(),
                 slow: None,
             },
@@ -881,6 +884,7 @@ impl Sensor {
         }
         for _ in 0..most {
             let Some((generation, index)) = self.ending.pop() else { break };
+            self.look_at_ending();
             // It may have been closed since, if frames came.
             if self.connections[index].as_ref().is_some_and(|c| c.generation == generation) {
                 self.remove(index);
@@ -892,6 +896,29 @@ impl Sensor {
             self.flush_unread(i64::MAX);
         }
         more
+    }
+
+    /// Asks for what the next connections that end will need.
+    fn look_at_ending(&self) {
+        let ahead = |by: usize| {
+            let (_, index) = self.ending.iter().rev().nth(by)?;
+            self.connections.get(*index)
+        };
+        if let Some(place) = ahead(ENDING_AHEAD) {
+            soon(place);
+        }
+        let known = |by: usize| Some(&ahead(by)?.as_ref()?.application);
+        if let Some(application) = known(ENDING_AHEAD / 2) {
+            if let State::Decoding(decoder) = &application.state {
+                soon(&**decoder);
+            }
+            if let Some(id) = application.window() {
+                self.windows.soon_settled(id as usize, false);
+            }
+        }
+        if let Some(id) = known(ENDING_AHEAD / 4).and_then(Application::window) {
+            self.windows.soon_settled(id as usize, true);
+        }
     }
 
     /// Connections that are looked at again because a hole in them may be given up.
@@ -1292,7 +1319,9 @@ impl Sensor {
         if self.table.len() >= most {
             self.evict(most);
         }
-        self.about.transports.entry(protocol).or_insert_with(|| Arc::from(transport_name(protocol)));
+        if !self.about.transports.iter().any(|(number, _)| *number == protocol) {
+            self.about.transports.push((protocol, Arc::from(transport_name(protocol))));
+        }
         self.generation += 1;
         self.counters.connections_total += 1;
         let application = Application {

@@ -12,7 +12,7 @@
 //! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
 
 use crate::protocols::Shared;
-use crate::soon::{soon_first, soon_lines};
+use crate::soon::{soon, soon_first, soon_lines};
 use crate::table::Map;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -592,6 +592,8 @@ impl Flow {
     }
 }
 
+/// So many deadlines ahead, what they need is asked for.
+const AHEAD: usize = 16;
 /// Lines of the cache, at the most, in which what a count needs of a flow lies.
 const COUNTED_LINES: usize = 3;
 
@@ -856,6 +858,27 @@ impl Windows {
         }
     }
 
+    /// Asks for all that is told of a flow, if its connection has come.
+    fn soon_flow(&self, connection: ConnectionId, flow: usize) {
+        if let Some(Some(connection)) = self.connections.get(connection) {
+            soon(connection);
+            if let Some(flow) = connection.flows.get(flow) {
+                soon(flow);
+            }
+        }
+    }
+
+    /// Asks for what [`Windows::settle`] is going to look at, as [`Windows::soon`] in two steps.
+    pub(crate) fn soon_settled(&self, connection: ConnectionId, flows: bool) {
+        if !flows {
+            self.soon(connection, false);
+            return;
+        }
+        let Some(Some(connection)) = self.connections.get(connection) else { return };
+        soon(connection);
+        connection.flows.iter().take(2).for_each(soon);
+    }
+
     /// A recorder of what is observed on `connection` at `time_ns`.
     ///
     /// # Panics
@@ -877,6 +900,13 @@ impl Windows {
     #[inline(never)]
     fn end_due(&mut self, now_ns: i64) {
         while let Some(Deadline { connection, flow, epoch, .. }) = self.due.next(now_ns) {
+            // Of very many windows each waits for memory, in no order: what the next ones will need is asked for.
+            if let Some(later) = self.due.ahead(AHEAD) {
+                self.soon(later.connection as usize, false);
+            }
+            if let Some(later) = self.due.ahead(AHEAD / 2) {
+                self.soon_flow(later.connection as usize, usize::from(later.flow));
+            }
             let (id, flow) = (connection as usize, usize::from(flow));
             let current = self.connections.get(id).and_then(|c| c.as_ref()).and_then(|c| c.flows.get(flow));
             if current.is_some_and(|f| f.epoch == epoch && f.is_open) {
@@ -997,6 +1027,9 @@ impl Windows {
     }
 
     pub(crate) fn names_of(&self, client: IpAddr, address: IpAddr, now_ns: i64) -> Vec<Name> {
+        if self.names.is_empty() {
+            return Vec::new();
+        }
         let known = self.names.get(&(client, address));
         let mut names: Vec<_> = known
             .into_iter()
@@ -1080,8 +1113,11 @@ impl Windows {
         let id_hash = flow_hash(&mut line, known, &identity, operation, from);
         self.scratch = line;
         let connection = self.connection(id);
-        // Most connections have one or two.
-        connection.flows.reserve_exact(usize::from(connection.flows.len() < 4));
+        // Most connections have one; of a session that begins with a login follows another.
+        let room = if connection.flows.is_empty() && operation == Operation::Connect { 2 } else { 1 };
+        if connection.flows.len() < 4 && connection.flows.len() == connection.flows.capacity() {
+            connection.flows.reserve_exact(room);
+        }
         connection.flows.push(Flow {
             operation,
             from,

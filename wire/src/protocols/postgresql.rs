@@ -222,6 +222,27 @@ pub(crate) struct Spare {
     #[allow(clippy::box_collection)] // As the decoder has it.
     claims: Option<Box<Vec<Claim>>>,
     requests: Option<Box<Queue>>,
+    /// What was offered last: most servers of a plant offer the same.
+    offered: Option<Arc<Offered>>,
+}
+
+/// SASL mechanisms, and the message that named them.
+struct Offered {
+    said: Box<[u8]>,
+    mechanisms: Vec<String>,
+}
+
+impl Spare {
+    /// The mechanisms that a message names.
+    fn offered(&mut self, said: &[u8]) -> Arc<Offered> {
+        if let Some(known) = self.offered.as_ref().filter(|known| *known.said == *said) {
+            return Arc::clone(known);
+        }
+        let mechanisms = said.split(|b| *b == 0).filter(|m| !m.is_empty()).map(text).collect();
+        let offered = Arc::new(Offered { said: said.into(), mechanisms });
+        self.offered = Some(Arc::clone(&offered));
+        offered
+    }
 }
 
 /// Windows are marked since a gap, until it is known again that nothing is missing.
@@ -402,8 +423,7 @@ struct Postgresql {
     ready: bool,
     backslash: bool,
     /// SASL mechanisms that the server offered, until the client answers.
-    #[allow(clippy::box_collection)] // Two words less in each connection.
-    offered: Option<Box<Vec<String>>>,
+    offered: Option<Arc<Offered>>,
     requests: Requests,
     /// What [`Postgresql::read_round`] has read and is not in `requests`; only while `at_rest`.
     round: Option<Round>,
@@ -1300,17 +1320,21 @@ impl Postgresql {
 
     #[inline(never)]
     fn describe(&mut self, id: Id, head: &[u8], length: u64) {
+        if let Some(size_bytes) = self.entries.describe_as_first(id, head) {
+            self.requested_bytes = self.requested_bytes.saturating_add(size_bytes);
+            return;
+        }
         let columns = if head.len() as u64 == length { column_names(head) } else { None };
         let parsed = self.entries.parsed(id);
         if let (Some(mut columns), Some(objects)) = (columns, &parsed.returned.objects) {
             // The server names what it returns, the text what that is made of: an alias is no other column.
             sql::add_names(&mut columns, &parsed.statement.reads);
             let described = ObjectSet { columns, ..(**objects).clone() };
-            let columns = described.columns.iter().map(|c| c.len() + 32).sum::<usize>();
-            self.requested_bytes = self.requested_bytes.saturating_add(narrow(columns));
+            let size_bytes = narrow(described.columns.iter().map(|c| c.len() + 32).sum::<usize>());
+            self.requested_bytes = self.requested_bytes.saturating_add(size_bytes);
             // Another description of the same text comes after a change of the table: the first one's names stay
             // until the text is read anew.
-            if !self.entries.describe(id, head, described) {
+            if !self.entries.describe(id, head, described, size_bytes) {
                 self.forget_texts();
             }
         }
@@ -1701,13 +1725,13 @@ impl Postgresql {
             7 => "gssapi",
             9 => "sspi",
             10 => {
-                let mechanisms: Vec<_> = head[4..].split(|b| *b == 0).filter(|m| !m.is_empty()).map(text).collect();
-                let offered = mechanisms.first().map(|m| m.to_ascii_lowercase().into());
+                let offered = out.shared().postgresql.offered(head.get(4..).unwrap_or(&[]));
                 if let Some(g) = &mut self.gathered {
-                    g.sasl_mechanisms.clone_from(&mechanisms);
+                    g.sasl_mechanisms.clone_from(&offered.mechanisms);
                 }
-                self.offered = Some(Box::new(mechanisms));
-                out.protect(|p| p.authentication = offered.or_else(|| Some("sasl".into())));
+                let first = offered.mechanisms.first().map(|m| m.to_ascii_lowercase().into());
+                self.offered = Some(offered);
+                out.protect(|p| p.authentication = first.or_else(|| Some("sasl".into())));
                 return;
             }
             _ => return,
@@ -1718,9 +1742,9 @@ impl Postgresql {
     /// SASLInitialResponse names the mechanism that the client chose of those offered (PostgreSQL, 55.3.1).
     #[inline(never)]
     fn initial_response(&mut self, head: &[u8], out: &mut Recorder<'_>) {
-        let offered = self.offered.take().map_or_else(Vec::new, |offered| *offered);
+        let Some(offered) = self.offered.take() else { return };
         // Compared with what was offered: a response is never told, whatever stands first in it.
-        let chosen = offered.into_iter().find(|m| until_nul(head) == (m.as_bytes(), true));
+        let chosen = offered.mechanisms.iter().find(|m| until_nul(head) == (m.as_bytes(), true));
         if let Some(mechanism) = chosen {
             out.protect(|p| p.authentication = Some(mechanism.to_ascii_lowercase().into()));
         }
@@ -1738,7 +1762,10 @@ impl Postgresql {
             b"application_name" => {
                 let value = text(value);
                 self.flush(out);
-                out.identify(|identity| identity.application = (!value.is_empty()).then_some(value));
+                // Nearly always what the client asked for.
+                if out.identity().application.as_deref().unwrap_or("") != value {
+                    out.identify(|identity| identity.application = (!value.is_empty()).then_some(value));
+                }
             }
             b"search_path" => {
                 let session = self.settings.get_or_insert_default();
@@ -1824,6 +1851,15 @@ impl Postgresql {
         let mut carry = self.halves[0].take();
         let had = carry.len();
         let mut need = self.startup_need(&carry);
+        // Most come in one piece.
+        while let Some(message) = bytes.get(..need).filter(|_| had == 0) {
+            match self.startup(message, out)? {
+                None => return Ok(need),
+                // It is TLS: nothing of it was used.
+                Some(0) => return Ok(0),
+                Some(more) => need = more,
+            }
+        }
         let mut used = 0;
         loop {
             let take = need.saturating_sub(carry.len()).min(bytes.len() - used);

@@ -56,6 +56,11 @@ impl Due {
         next
     }
 
+    /// One of the next ones, nearly always.
+    pub fn ahead(&self, by: usize) -> Option<Deadline> {
+        self.queue.get(by).copied()
+    }
+
     #[inline]
     fn take(&mut self, now_ns: i64) -> Option<Deadline> {
         let late = self.late.peek().map(|Reverse(late)| *late);

@@ -45,6 +45,8 @@ pub(super) struct Described {
     /// What is hashed, if it is short enough to be kept.
     body: Box<[u8]>,
     movement: Movement,
+    /// Of the columns.
+    size_bytes: u32,
 }
 
 impl Described {
@@ -394,8 +396,17 @@ impl Entries {
         described.is_some_and(|known| if known.body.is_empty() { known.is_hashed(body) } else { *known.body == *body })
     }
 
+    /// Gives a statement the columns that it was described by first, on whatever connection, if this is the same description; their size.
+    pub fn describe_as_first(&mut self, id: Id, body: &[u8]) -> Option<u32> {
+        let entry = self.list.get_mut(id as usize).filter(|entry| entry.described.is_none())?;
+        let first = entry.parsed.described.get().filter(|first| *first.body == *body && !body.is_empty())?;
+        entry.described = Some(Arc::clone(first));
+        entry.places[1] = Place::default();
+        Some(first.size_bytes)
+    }
+
     /// Gives a statement the columns of its rows; false if it has others.
-    pub fn describe(&mut self, id: Id, body: &[u8], objects: ObjectSet) -> bool {
+    pub fn describe(&mut self, id: Id, body: &[u8], objects: ObjectSet, size_bytes: u32) -> bool {
         let Some(entry) = self.list.get_mut(id as usize) else { return true };
         if entry.described.is_some() {
             return false;
@@ -406,7 +417,7 @@ impl Entries {
             || {
                 let returned = &entry.parsed.returned;
                 let movement = Movement::of(returned.operation, returned.from, Arc::new(objects));
-                Arc::new(Described { hash: hash_of(body), body: kept(body), movement })
+                Arc::new(Described { hash: hash_of(body), body: kept(body), movement, size_bytes })
             },
             Arc::clone,
         );
