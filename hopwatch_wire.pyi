@@ -200,15 +200,16 @@ Told = tuple[str, str, str | None, str | None, str | None, str | None, int, Sequ
 """Operation, side, account, role, application, whence the account is known; rows; sequence, values, messages, bytes and bytes back."""
 
 class Lines(Generic[Event]):
-    """``read`` for a stream of lines: windows that say what their flow said before are made of that, and share its parts.
+    """``read`` for a stream of lines: windows that say what others of their kind said are made of those, and share their parts.
 
-    Whatever is not plainly so is left to ``read``; the event is the same. ``window`` is the type of the events that are remembered.
+    Whatever is not plainly so is left to ``read``; the event is the same. ``window`` is the type of the events that are remembered;
+    its ``mark`` is one object for all windows that differ in client, identities, times and amounts alone.
     """
 
     def __init__(self, read: Callable[[bytes | str], Event], window: type) -> None: ...
     def __call__(self, line: bytes | str) -> Event: ...
     def counters(self) -> dict[str, int]:
-        """How many lines were read ``again`` by what was known, how many ``flows`` and ``parts`` are known, and what was forgotten."""
+        """How many lines were read ``again`` by what was known, how many ``kinds`` and ``parts`` are known, and what was forgotten."""
 
 class Read:
     """One statement, without its literals.

@@ -1,7 +1,7 @@
 """What the last window of a flow said, and its judgement: the next one is nearly always like it (see ``kept``).
 
 What a window says is looked at as it stands there, so that being like the one before costs no work but comparing; what is not the same
-so may be alike all the same.
+so may be alike all the same. Of a window with a mark there is little to look at.
 """
 
 from datetime import date
@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from detectors.kept import Kept, in_any_order, is_much
+from detectors.kept import Kept, in_any_order, is_much, is_unnamed
 from detectors.views import Connection
 from hopwatch.events import Flow
 
@@ -56,3 +56,9 @@ def said(flow: Flow, who: tuple[str | None, ...], complete: bool, day: date, *, 
         flow.source, flow.destination, objects, flow.operation, who, flow.account is None, flow.application, flow.protection, flow.agent,
         flow.opened_by, flow.transport, flow.protocol, flow.depth, complete, flow.completeness.estimated, day, flow.bytes == 0,
     )  # fmt: skip
+
+
+def marked(flow: Flow, mark: object, who: tuple[str | None, ...] | None, complete: bool, day: date) -> Said:
+    """The same of a window with a mark, but for the order of its sets; ``who`` as ``nearness`` takes it."""
+    client = flow.source if flow.opened_by == "source" else flow.destination
+    return (mark, client.address, client.port, who, complete, day, flow.bytes == 0, is_unnamed(flow))

@@ -11,8 +11,9 @@ with what it asked that may be answered otherwise the next time (``Asked``):
 What holds is charged as it was charged then. Whatever does not hold, or cannot be kept, is judged as if nothing had ever been kept, so
 that forgetting (``KEPT_MAX``) costs time and changes no word. Nothing here is part of the detector's state.
 
-A flow goes on as it went a second before: nearly every window is like the one before it of its own flow. What that one said is kept
-beside its judgement (``Course``), so that the likeness of a flow is worked out once, and not with each of its windows.
+Nearly every window is like one before it, of its own flow or of another client's. Its reader knows that of most (``mark``), and then
+little is left to look at (``nearness``). What a flow's last window said is kept beside its judgement (``Course``), so that what it is like
+is worked out once, and not with each of its windows.
 
 What is said without naming who it is about is said of more: a client that no list of the declaration names, in a zone, is anyone there;
 topics or nodes that are judged together come in any order. Such likeness is ``broad``; where a judgement is of this client, or of these
@@ -26,7 +27,7 @@ from typing import Any, Final, NamedTuple
 
 from detectors.budget import Claim
 from detectors.judgement import Opinion, Outcome
-from hopwatch.declared.match import End, Index
+from hopwatch.declared.match import BYTES, End, Index
 from hopwatch.declared.quantity import Limit, Unit
 from hopwatch.declared.schedule import Schedule
 from hopwatch.events import Endpoint, Flow, ObjectSet
@@ -220,25 +221,45 @@ def likeness(index: Index, flow: Flow, who: tuple[str | None, ...], complete: bo
     protection = flow.protection
     certificate = protection.certificate
     objects: Any = ()  # Any: the names of one set, or of several
-    unnamed = False
     sets = flow.objects
     if len(sets) == 1:
         part = sets[0]
         objects = (tuple(part.names), tuple(part.columns))
-        if not part.names:
-            unnamed = is_much(part.rows, part.values, max(part.bytes, flow.bytes), part.messages)
     elif sets:
         objects = in_any_order(sets)
         if objects is None:
             return None
-    else:
-        unnamed = is_much(flow.rows, flow.values, flow.bytes, flow.messages)
     return (
         _ends(index, flow), flow.agent, flow.opened_by, flow.transport, flow.protocol, flow.account is None, who, flow.operation,
         flow.depth, protection.transport, protection.authentication, protection.policy,
         certificate is not None and isinstance(certificate, dict) and certificate.get("self_signed") is True,
-        complete, flow.completeness.estimated, day, flow.bytes == 0, objects, unnamed,
+        complete, flow.completeness.estimated, day, flow.bytes == 0, objects, is_unnamed(flow),
     )  # fmt: skip
+
+
+def nearness(index: Index, flow: Flow, mark: object, who: tuple[str | None, ...] | None, complete: bool, day: date) -> Likeness:
+    """The same of a window with a mark (``hopwatch.lines``): windows with one mark are alike but for what stands beside it.
+
+    ``who`` is None where the window itself says who it is. Windows that are near are alike, and no more is worked out to see it.
+    """
+    client = flow.source if flow.opened_by == "source" else flow.destination
+    address = client.address
+    # As ``anyone`` says it: of a client that is new this is most of the work.
+    net, _, last = address.rpartition(".")
+    place: Any = index.nets_of_anyone.get(net) if last in BYTES else None  # Any: anyone of a zone, or an address, and its port
+    if not place:
+        place = index.anyone(address) or (address, client.port if index.listens(address, client.port) else 0)
+    return (mark, place, who, complete, day, flow.bytes == 0, is_unnamed(flow))
+
+
+def is_unnamed(flow: Flow) -> bool:
+    """Whether the window has at most one object set, which names nothing, and that is much."""
+    sets = flow.objects
+    if not sets:
+        return is_much(flow.rows, flow.values, flow.bytes, flow.messages)
+    if len(sets) > 1 or (part := sets[0]).names:
+        return False
+    return is_much(part.rows, part.values, max(part.bytes, flow.bytes), part.messages)
 
 
 def in_any_order(sets: Sequence[ObjectSet]) -> tuple[Any, ...] | None:  # Any: names of sets

@@ -37,7 +37,7 @@ from detectors.compare import (
     overdue,
     under_ticket,
 )
-from detectors.course import Course, said
+from detectors.course import Course, marked, said
 from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, severities_of
@@ -53,6 +53,7 @@ from detectors.kept import (
     dues,
     likeness,
     narrow,
+    nearness,
 )
 from detectors.limits import Limits, Loosening
 from detectors.logins import Logins
@@ -353,9 +354,8 @@ class VerdictDetector:
             self._logins.learn(flow)
         if connection.account is None and len(self._logins) and (known := self._logins.whose(flow, start_ns)) is not None:
             connection.account, connection.application = known
-        who = (connection.account, connection.application, connection.role)
-        if flow.account is not None or connection.account is None:
-            who = (flow.account, flow.application, flow.role)
+        is_told = flow.account is not None or connection.account is None
+        who = (flow.account, flow.application, flow.role) if is_told else (connection.account, connection.application, connection.role)
         complete = flow.completeness.state in ("complete", "encrypted") and not (self._losses.spans and self._losses.cover(flow, said_ns))
         again = self._judges_again and self._earlier.has(flow)
         if start_ns // SECOND_NS != self._second:
@@ -365,14 +365,26 @@ class VerdictDetector:
         looks = self._keeps and not again
         kept: Kept | None = None
         like: Likeness | None = None
+        near: Likeness | None = None
+        mark = flow.mark
         if before is not None:
             kept = before.kept
-            says = said(flow, who, complete, day, in_order=kept.narrow is not None) if looks else None
+            if not looks:
+                says = None
+            elif mark is None:
+                says = said(flow, who, complete, day, in_order=kept.narrow is not None)
+            else:
+                says = marked(flow, mark, None if is_told else who, complete, day)
             if says is not None and before.said == says and self._holds(kept, flow, start_ns):
                 # What is the very same is found so at a glance, the next time.
                 before.said = says
             else:
                 kept = before = None
+        if kept is None and looks and mark is not None:
+            near = nearness(self.index, flow, mark, None if is_told else who, complete, day)
+            kept = self._kept.like(near, flow)
+            if kept is not None and not self._holds(kept, flow, start_ns):
+                kept = None
         if flow.final:
             run.course = None
         if kept is None and looks:
@@ -380,6 +392,8 @@ class VerdictDetector:
             kept = None if like is None else self._kept.like(like, flow)
             if kept is not None and not self._holds(kept, flow, start_ns):
                 kept = None
+            if kept is not None and near is not None:
+                self._kept.keep(near, kept)
         new = net = _NOTHING
         if not again:
             new, net = new_amounts(self._views, flow, connection, complete=complete, start_ns=start_ns, righted_ns=start_ns - said_ns)
@@ -389,7 +403,13 @@ class VerdictDetector:
             self._kept.given_total += 1
             # Most flows say one window, or two: there may be a hundred thousand, and what the last of them says is compared with none.
             if before is None and flow.sequence > 0 and not flow.final:
-                says = said(flow, who, complete, day, in_order=kept.narrow is not None)
+                if mark is None:
+                    says = said(flow, who, complete, day, in_order=kept.narrow is not None)
+                elif kept.narrow is None or len(flow.objects) < 2:
+                    says = marked(flow, mark, None if is_told else who, complete, day)
+                else:
+                    # A mark says nothing of the order of sets.
+                    says = None
                 if says is not None:
                     before = run.course = Course(says, kept, flow.connection, connection)
             outcome = kept.outcome

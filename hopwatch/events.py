@@ -176,11 +176,16 @@ class Completeness(Part):
 
 
 class _Timed:
-    """When something began and ended, in nanoseconds: what its times say, read once; no field, and not said."""
+    """When something began and ended, in nanoseconds: what its times say, read once; no field, and not said.
 
-    __slots__ = ("end_ns", "start_ns")
+    ``mark`` is what its reader gave to it and to every window that says the same but for client, identities, times and amounts (see
+    ``hopwatch.lines``); None if nobody knows that of it.
+    """
+
+    __slots__ = ("end_ns", "mark", "start_ns")
     start_ns: int
     end_ns: int
+    mark: object | None
 
 
 class Flow(Part, _Timed, kw_only=True, tag_field="kind", tag="flow"):
@@ -228,6 +233,7 @@ class Flow(Part, _Timed, kw_only=True, tag_field="kind", tag="flow"):
 
     def __post_init__(self) -> None:
         self.start_ns, self.end_ns = time_ns(self.start), time_ns(self.end)
+        self.mark = None
 
     @property
     def sequence_first(self) -> int:

@@ -194,7 +194,7 @@ SAID = {
     "source/merge.rs": {"none lost: frames of two files may change places": "FILES_OPEN_MAX"},
     "source/pcapng.rs": {CLIPPED: "NAME_BYTES_MAX"},
     "source/zstd.rs": {REFUSED: "WINDOW_BYTES_MAX"},
-    "lines.rs": {CACHE: "FLOWS_MAX LINES_BYTES_MAX PARTS_MAX SETS_MAX"},
+    "lines.rs": {CACHE: "KINDS_MAX LINES_BYTES_MAX PARTS_MAX VARIANTS_MAX PAID_MAX SETS_MAX SET_KINDS_MAX MARKS_MAX"},
     "source.rs": {DAMAGED: "FRAME_BYTES_MAX BLOCK_BYTES_MAX INTERFACES_MAX", "none lost: a batch": "FRAMES_MAX"},
     "sql.rs": {UNKNOWN: "COLUMNS_MAX", CLIPPED: "NAME_BYTES_MAX"},
     "windows.rs": {PIECES: "ROWS_MAX BYTES_MAX OBJECTS_MAX", CACHE: "INTERNED_MAX"},

@@ -225,27 +225,85 @@ def test_nobody_who_judges_windows_changes_what_they_share() -> None:
         same(read, line)
 
 
-def test_a_flow_that_ended_is_remembered_no_more() -> None:
-    read, said = lines(), later(FULL | ON)
-    same(read, compact(said))
-    same(read, compact(later(said)))
-    assert read.counters()["flows"] == 1
-    same(read, compact(later(later(said)) | {"final": True}))
-    assert (read.counters()["flows"], read.counters()["flows_forgotten"]) == (0, 0)
-    # One that is learnt by its last line alone is none.
-    same(read, compact(said | {"flow_id": "another", "final": True}))
-    assert read.counters()["flows"] == 0
+def other(said: dict[str, Any], n: int) -> dict[str, Any]:
+    """A window of another client that says the same."""
+    client = {"address": f"10.64.0.{n}", "port": 40_000 + n, "names": []}
+    ends = {"source": client} if said["opened_by"] == "source" else {"destination": client}
+    return later(said) | ends | {"flow_id": f"f{n}", "connection": f"c{n}"}
 
 
-def test_flows_beyond_the_bound_are_forgotten_and_what_is_remembered_stays_small() -> None:
+PLAIN = FULL | ON | {"opened_by": "destination"}
+
+
+def test_another_client_s_window_is_read_by_the_first_one_s_and_bears_its_mark() -> None:
+    for said in (
+        PLAIN,
+        PLAIN | {"final": True},
+        PLAIN | {"opened_by": "source", "source": PLAIN["destination"], "destination": PLAIN["source"]},
+    ):
+        read = lines()
+        same(read, compact(other(said, 1)))
+        windows = [read(compact(other(said, n))) for n in range(2, 40)]
+        assert windows == [parse(compact(other(said, n))) for n in range(2, 40)]
+        assert (read.counters()["again"], read.counters()["learned"], read.counters()["kinds"]) == (38, 1, 1)
+        assert windows[0].mark is not None and {id(window.mark) for window in windows} == {id(windows[0].mark)}
+
+
+DIFFERENT = [
+    {"account": "another"}, {"role": "another"}, {"application": "another"}, {"operation": "another"}, {"agent": "another"},
+    {"protocol": "x"}, {"transport": "udp"}, {"protection": FULL["protection"] | {"authentication": "none"}}, {"depth": "sizes"},
+    {"completeness": FULL["completeness"] | {"estimated": True}}, {"objects": []}, {"objects": FULL["objects"] * 2},
+    {"objects": [FULL["objects"][0] | {"names": ["another"]}]}, {"objects": [FULL["objects"][0] | {"columns": ["another"]}]},
+    {"source": FULL["source"] | {"address": "10.9.9.9"}}, {"source": FULL["source"] | {"port": 9}},
+    {"source": FULL["source"] | {"names": []}},
+]  # fmt: skip
+
+
+def test_whatever_a_judgement_follows_from_has_a_mark_of_its_own() -> None:
+    read, first = lines(), other(PLAIN, 1)
+    for _ in range(3):
+        windows = [read(compact(first | different)) for different in ({}, *DIFFERENT)]
+    marks = [window.mark for window in windows]
+    assert all(mark is not None for mark in marks)
+    assert len({id(mark) for mark in marks}) == 1 + len(DIFFERENT)
+    again = [read(compact(first | different | {"rows": 7, "start": "2026-04-07T10:42:09.1Z"})).mark for different in ({}, *DIFFERENT)]
+    assert again == marks
+
+
+def test_a_window_that_is_judged_for_itself_has_no_mark() -> None:
+    named = {"address": "10.64.0.1", "port": 4, "names": [{"name": "a", "by": "dns"}]}
+    sets = [PLAIN["objects"][0] | {"names": names} for names in (["a"], ["b"])]
+    for different in (
+        {"opened_by": None}, {"destination": named},
+        {"objects": [sets[0], sets[1] | {"names": []}]}, {"objects": [sets[0], sets[1] | {"rows": -1}]},
+    ):  # fmt: skip
+        read, line = lines(), compact(other(PLAIN, 1) | different)
+        assert parse(line).mark is None
+        assert [read(line).mark for _ in range(3)] == [None] * 3
+        assert read.counters()["again"] == 2
+    read = lines()
+    forth, back = (compact(other(PLAIN, 1) | {"objects": order}) for order in (sets, sets[::-1]))
+    # Of several sets the order is no difference.
+    assert read(forth).mark is None and read(forth).mark is read(back).mark is not None
+
+
+def test_kinds_of_sets_beyond_the_bound_begin_anew() -> None:
+    read = lines()
+    for n in range(3_000):
+        same(read, compact(other(PLAIN, 1) | {"objects": [PLAIN["objects"][0] | {"names": [f"name {n % 1_500}"]}]}))
+    assert read.counters()["learned"] <= 1_024 + 3_000 // 32
+    assert read.counters()["kinds"] == 1
+
+
+def test_kinds_beyond_the_bound_are_passed_over_and_what_is_remembered_stays_small() -> None:
     read, said = lines(), later(FULL | ON)
     for n in range(33_000):
-        read(compact({"kind": "flow", "event_id": "e", "plant": "p", "agent": "a", "connection": "c", "flow_id": str(n), "sequence": 1,
+        read(compact({"kind": "flow", "event_id": "e", "plant": "p", "agent": "a", "connection": "c", "flow_id": "f", "sequence": 1,
             "start": "2026-04-07T10:42:08Z", "end": "2026-04-07T10:42:08Z", "source": {"address": "x"}, "destination": {"address": "y"},
-            "operation": "read", "depth": "decoded"}))  # fmt: skip
+            "opened_by": "source", "operation": str(n), "statement": None, "depth": "decoded"}))  # fmt: skip
     counters = read.counters()
-    told = counters["flows"] + counters["flows_forgotten"] + counters["flows_passed_over"]
-    assert counters["flows"] <= 32_768 and told == 33_000
-    assert counters["parts"] < 20
+    assert counters["learned"] == counters["kinds"] and counters["learned"] + counters["passed_over"] == 33_000
+    assert 1_024 <= counters["learned"] <= 1_024 + 33_000 // 32
+    assert counters["parts"] < 1_024 + 1_100
     same(read, compact(said))
     gc.collect()

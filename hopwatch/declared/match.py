@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, inet_pton
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from hopwatch.declared.catalogue import is_metadata
 from hopwatch.declared.model import OFF_SITE, TRANSIT_ORDER, Account, Architecture, Conduit, Hop, PlannedException, Service
@@ -42,6 +42,12 @@ OUTER_SNI: Final = "outer-sni"
 _PORTS: Final = {"dns": 53, "ntp": 123, "dhcp": 67, "syslog": 514, "snmp": 161, "ldap": 389, "kerberos": 88, "smb": 445}
 
 _BROADCAST: Final = "255.255.255.255"
+_BROADCAST_NET: Final = "255.255.255"
+
+_UNKNOWN: Final = object()
+
+BYTES: Final = frozenset(map(str, range(256)))
+"""The last number of an IPv4 address, as it is written."""
 
 _Key = TypeVar("_Key")
 _Answer = TypeVar("_Answer")
@@ -55,22 +61,22 @@ class Remembered(Generic[_Key, _Answer]):
 
     def __init__(self, answer: Callable[[_Key], _Answer]) -> None:
         self._answer = answer
-        self._kept: OrderedDict[_Key, _Answer] = OrderedDict()
+        self.kept: OrderedDict[_Key, _Answer] = OrderedDict()
         self.forgotten_total = 0
 
     def __call__(self, key: _Key) -> _Answer:
         """The answer, worked out the first time."""
-        try:
-            return self._kept[key]
-        except KeyError:
-            found = self._kept[key] = self._answer(key)
-            if len(self._kept) > CACHE_ENTRIES_MAX:
-                self._kept.popitem(last=False)
+        # What many ask for once is seldom there: looking costs less than being wrong.
+        found = self.kept.get(key, _UNKNOWN)
+        if found is _UNKNOWN:
+            found = self.kept[key] = self._answer(key)
+            if len(self.kept) > CACHE_ENTRIES_MAX:
+                self.kept.popitem(last=False)
                 self.forgotten_total += 1
-        return found
+        return cast(_Answer, found)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +148,11 @@ class Index:
         self._build_accounts()
         self._zones = Remembered(self._zone)
         self._places = Remembered[tuple[str, int], End](lambda key: self.end(*key))
-        self.anyone = Remembered(self._anyone)
-        """What stands for every host of the zone that nothing in the file tells from the others; None of any other address."""
+        self._anyones = Remembered(self._anyone)
+        self._nets_of_anyone = Remembered(self._anyone_of_net)
+        self.nets_of_anyone = self._nets_of_anyone.kept
+        """What is known for ``anyone`` of the first three numbers of addresses; for whoever does not change it."""
+
         self._classified = Remembered(self._classify)
         self._account_names = Remembered(self._account)
         self._met = Remembered(self._meet)
@@ -187,6 +196,13 @@ class Index:
         if seen.names:
             return self.end(seen.address, seen.port, seen.names)
         return self._places((seen.address, seen.port if self.listens(seen.address, seen.port) else 0))
+
+    def anyone(self, address: str) -> str | None:
+        """What stands for every host of the zone that nothing in the file tells from the others; None of any other address."""
+        # A plant has many clients and few nets: of most 256 addresses in a row it is known at once.
+        net, _, last = address.rpartition(".")
+        found = self._nets_of_anyone(net) if last in BYTES else None
+        return found or self._anyones(address)
 
     def listens(self, address: str, port: int) -> bool:
         """Whether an asset answers at this very port."""
@@ -277,7 +293,8 @@ class Index:
         return {
             "zones": self._zones,
             "places": self._places,
-            "anyones": self.anyone,
+            "anyones": self._anyones,
+            "nets": self._nets_of_anyone,
             "objects": self._classified,
             "identities": self._account_names,
             "object_sets": self._met,
@@ -407,6 +424,7 @@ class Index:
         lists += [places for service in plant.services.values() for places in (service.from_, service.to)]
         lists += [places for hop in plant.hops.values() for places in (hop.from_, hop.to)]
         self._listed = frozenset(place for places in lists for place in places)
+        self._nets_told_apart = frozenset(place.rpartition(".")[0] for place in (*self._hosts, *self._listed))
         self._anyone_in = {zone: f"anyone in {zone}" for zone in plant.zones}
 
     def _build_hops(self) -> None:
@@ -512,6 +530,18 @@ class Index:
         zone = self._zone(address)
         told_apart = address in self._hosts or address in self._listed or is_for_neighbours(address)
         return None if zone is None or told_apart else self._anyone_in[zone]
+
+    def _anyone_of_net(self, net: str) -> str | None:
+        """What stands for every address that begins so and has one number more; None if that is not the same for all of them."""
+        try:
+            first = int.from_bytes(inet_pton(AF_INET, f"{net}.0"), "big")
+        except (OSError, ValueError):
+            return None
+        smaller = any(number << shift >> 8 == first >> 8 for shift, table in self._nets[4] if shift < 8 for number in table)
+        if smaller or net in self._nets_told_apart or net == _BROADCAST_NET or is_for_neighbours(f"{net}.0"):
+            return None
+        zone = self._zone(f"{net}.0")
+        return None if zone is None else self._anyone_in[zone]
 
     def _asset_of_name(self, name: str, port: int | None) -> str | None:
         for at_port, asset in self._names.get(name, ()):

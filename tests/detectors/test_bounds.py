@@ -29,6 +29,7 @@ BOUNDS = {
     "places": match.CACHE_ENTRIES_MAX,
     "zones": match.CACHE_ENTRIES_MAX,
     "anyones": match.CACHE_ENTRIES_MAX,
+    "nets": match.CACHE_ENTRIES_MAX,
     "identities": match.CACHE_ENTRIES_MAX,
     "objects": match.CACHE_ENTRIES_MAX,
     "object_sets": match.CACHE_ENTRIES_MAX,
@@ -86,7 +87,7 @@ def test_a_hundred_thousand_peers_stay_within_every_bound_and_every_drop_is_coun
     assert {name: size for name, size in sizes.items() if name in BOUNDS and size > BOUNDS[name]} == {}
     assert sum(watching.counted.values()) == PEERS
     # Each peer is one entry of these tables: what is not there was dropped, and said so.
-    for name in ("connections", "flows", "agents", "anyones"):
+    for name in ("connections", "flows", "agents"):
         assert sizes[name] == BOUNDS[name]
         assert forgotten[name] >= PEERS - BOUNDS[name], name
     assert sizes["findings"] == BOUNDS["findings"] and forgotten["findings"] > 0

@@ -12,7 +12,8 @@ from detectors import budget, findings, kept, verdict, views
 from detectors.kept import Allowance
 from detectors.verdict import VerdictDetector
 from hopwatch.declared.quantity import Limit
-from hopwatch.events import Event, Flow, Heartbeat, Loss, time_ns, time_text
+from hopwatch.events import Event, Flow, Heartbeat, Loss, dump, time_ns, time_text
+from hopwatch.lines import reader
 
 WINDOWS = 900
 TEMPLATES = 30
@@ -180,7 +181,7 @@ def compare(events: list[Event], **options: Any) -> VerdictDetector:
     return keeping
 
 
-KEPT = {"judgements", "courses", "zones", "anyones", "objects", "identities", "object_sets"}
+KEPT = {"judgements", "courses", "zones", "anyones", "nets", "objects", "identities", "object_sets"}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -189,6 +190,17 @@ def test_with_and_without_kept_judgements_the_same_is_said_and_remembered(seed: 
     for module, name, bound in SMALL if small else ():
         monkeypatch.setattr(module, name, bound)
     compare(stream(seed + 100 * small))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_same_is_said_and_remembered_of_windows_whose_reader_knows_which_are_alike(seed: int) -> None:
+    read = reader()
+    # Twice, for of the first of each kind it knows nothing.
+    lines = [dump(event) for event in stream(seed)]
+    events = [[read(line) for line in lines] for _ in range(2)][1]
+    marked = [event for event in events if isinstance(event, Flow) and event.mark is not None]
+    assert len(marked) > len(events) / 2 > len({event.mark for event in marked})
+    assert compare(events)._kept.given_total > len(events) / 4
 
 
 def test_most_windows_of_such_a_stream_are_judged_as_one_before_and_nearly_every_verdict_is_among_them() -> None:

@@ -1,7 +1,7 @@
-//! Lines that are read by what their flow said before: what is read is what the plain reader reads.
+//! Lines that are read by what others of their kind said: what is read is what the plain reader reads.
 
 use crate::input::Pieces;
-use hopwatch_wire::lines::{self, NUMBERS, Part, SET_NUMBERS, Values};
+use hopwatch_wire::lines::{self, End, NUMBERS, Part, SET_NUMBERS, Values};
 use hopwatch_wire::protocols::testing::{self, Recording, Step};
 use hopwatch_wire::protocols::{Options, TCP};
 use hopwatch_wire::windows::rfc3339;
@@ -52,6 +52,12 @@ pub fn alike(windows: &[Vec<u8>], data: &[u8]) {
     if learned.shape.read(&learned.sets, &before, &mut own).is_none() {
         return;
     }
+    // An end with names is known by its bytes, or read elsewhere.
+    for (end, was) in [(&read.source, &own.source), (&read.destination, &own.destination)] {
+        if end.plain.is_none() && after[end.text.clone()] != before[was.text.clone()] {
+            return;
+        }
+    }
     let Ok(plain) = serde_json::from_slice::<Value>(&before) else { return };
     if said(&plain, &before, &own, &own, &learned.present).as_ref() != Some(&plain) {
         return;
@@ -76,7 +82,12 @@ fn said(window: &Value, line: &[u8], own: &Values, read: &Values, present: &[boo
             *field = value;
         }
     };
-    put("event_id", word(line, &read.event_id).into());
+    for (name, place) in [("event_id", &read.event_id), ("connection", &read.connection), ("flow_id", &read.flow_id)] {
+        put(name, word(line, place).into());
+    }
+    for (name, end) in [("source", &read.source), ("destination", &read.destination)] {
+        put(name, said_end(line, end)?);
+    }
     put("statement", read.statement.as_ref().map_or(Value::Null, |place| word(line, place).into()));
     put("start", word(line, &read.start.text).into());
     put("end", word(line, &read.end.text).into());
@@ -104,6 +115,12 @@ fn said(window: &Value, line: &[u8], own: &Values, read: &Values, present: &[boo
         *of.get_mut(name)? = (*number).into();
     }
     Some(made)
+}
+
+/// What is read of an end.
+fn said_end(line: &[u8], end: &End) -> Option<Value> {
+    let Some((address, port)) = &end.plain else { return serde_json::from_slice(&line[end.text.clone()]).ok() };
+    Some(serde_json::json!({"address": word(line, address), "port": port, "names": []}))
 }
 
 fn word<'a>(line: &'a [u8], place: &Range<usize>) -> &'a str {
