@@ -1747,7 +1747,7 @@ impl Application {
         self.recognitions = self.recognitions.saturating_add(1);
         let (pieces, bytes) = undecided.as_ref().map_or((&[][..], 0), |undecided| (&undecided.pieces[..], undecided.bytes));
         let heads = heads(pieces.iter().map(|(e, p)| (*e, p.as_slice())).chain([(end, data)]));
-        let enough = bytes + data.len() > UNDECIDED_BYTES_MAX || heads.iter().all(|head| head.len() >= HEAD_BYTES_MAX);
+        let enough = bytes + data.len() > UNDECIDED_BYTES_MAX || heads.iter().all(|head| head.length >= HEAD_BYTES_MAX);
         let answer = self.ask(&heads, enough);
         let State::Undecided(undecided) = &mut self.state else { return };
         if matches!(answer, Answer::Doubt) {
@@ -1795,11 +1795,11 @@ impl Application {
 
     /// A capture may begin after the handshake of TCP and yet before the first byte of the protocol: its beginning is
     /// looked for first.
-    fn ask(&self, heads: &[Vec<u8>; 2], enough: bool) -> Answer {
+    fn ask(&self, heads: &[Head; 2], enough: bool) -> Answer {
         let client = usize::from(self.client);
         let (server, ends) = (1 - client, self.ends());
         let ask = |midstream| {
-            let (client_head, server_head) = (&heads[client], &heads[server]);
+            let (client_head, server_head) = (heads[client].bytes(), heads[server].bytes());
             let ports = (ends[client].port, ends[server].port);
             ask(self.registry(), &Heads { client: client_head, server: server_head, ports, midstream }, enough)
         };
@@ -2088,12 +2088,27 @@ fn ask(registry: &'static [Protocol], heads: &Heads<'_>, enough: bool) -> Answer
     Answer::None
 }
 
+/// The first bytes of one end.
+struct Head {
+    bytes: [u8; HEAD_BYTES_MAX],
+    length: usize,
+}
+
+impl Head {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 /// The first bytes of each end.
-fn heads<'a>(pieces: impl Iterator<Item = (usize, &'a [u8])>) -> [Vec<u8>; 2] {
-    let mut heads: [Vec<u8>; 2] = Default::default();
+fn heads<'a>(pieces: impl Iterator<Item = (usize, &'a [u8])>) -> [Head; 2] {
+    let mut heads = [0; 2].map(|length| Head { bytes: [0; HEAD_BYTES_MAX], length });
     for (end, piece) in pieces {
-        let head = &mut heads[end];
-        head.extend(piece.iter().take(HEAD_BYTES_MAX - head.len()));
+        let Head { bytes, length } = &mut heads[end];
+        let room = bytes.get_mut(*length..).unwrap_or_default();
+        let count = room.len().min(piece.len());
+        room[..count].copy_from_slice(&piece[..count]);
+        *length += count;
     }
     heads
 }

@@ -28,7 +28,7 @@ mod onward;
 mod ready;
 
 use due::{Deadline, Due};
-use line::Line;
+use line::{Clock, Line};
 pub use onward::Told;
 pub use ready::Ready;
 
@@ -740,6 +740,7 @@ pub struct Windows {
     ready: Ready,
     /// Where ids are made.
     scratch: Line,
+    clock: Clock,
     settings: Map<Where, Arc<Setting>>,
     identities: Map<Identity, Arc<Named>>,
     protections: Map<Protection, Arc<Protected>>,
@@ -765,6 +766,7 @@ impl Windows {
             names: HashMap::new(),
             ready: Ready::default(),
             scratch: Line::default(),
+            clock: Clock::default(),
             settings: Map::default(),
             identities: Map::default(),
             protections: Map::default(),
@@ -1160,7 +1162,7 @@ impl Windows {
         line.raw("{\"kind\":\"flow\",\"event_id\":\"").hex(&event_id).raw(&setting.json[0]);
         line.hex(&connection.hash).raw("\",\"flow_id\":\"").hex(&flow.id);
         line.raw("\",\"sequence\":").number(flow.sequence).raw(",\"final\":").bool(is_final);
-        line.raw(",\"start\":\"").time(window.start_ns).raw("\",\"end\":\"").time(window.end_ns);
+        line.raw(",\"start\":\"").time_by(&mut self.clock, window.start_ns).raw("\",\"end\":\"").time_by(&mut self.clock, window.end_ns);
         for (role, side) in [("\",\"source\":{\"address\":", flow.from), (",\"destination\":{\"address\":", flow.from.other())] {
             let end = if side == Side::Client { &connection.client } else { &connection.server };
             line.raw(role).address(end.address).raw(",\"port\":").number(end.port.into()).raw(",\"names\":");

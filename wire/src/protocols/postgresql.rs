@@ -141,7 +141,6 @@ impl Request {
 #[derive(Default)]
 struct Requests(Option<Box<Queue>>);
 
-#[derive(Default)]
 pub(crate) struct Queue {
     list: VecDeque<Request>,
     /// Of them, those that [`Request::ends`].
@@ -183,7 +182,8 @@ impl Requests {
     }
 
     fn push(&mut self, request: Request) {
-        let queue = self.0.get_or_insert_default();
+        // A statement of the extended protocol is five of them.
+        let queue = self.0.get_or_insert_with(|| Box::new(Queue { list: VecDeque::with_capacity(8), ends: 0 }));
         queue.ends += u32::from(request.ends());
         queue.list.push_back(request);
     }
@@ -647,6 +647,34 @@ impl Postgresql {
         self.cache.get(&key)?.get(0)
     }
 
+    /// The one statement of a whole text that another connection has asked before; known on this one from here on, too.
+    #[inline(never)]
+    fn heard_elsewhere(&mut self, text: &[u8], out: &mut Recorder<'_>) -> Option<Id> {
+        let print = fingerprint(text);
+        let (key, flags) = self.key(print, true);
+        let known = out.shared().statements.known(self.shared_key(print, flags))?;
+        let [parsed] = &**known else { return None };
+        let size_bytes = parsed.size_bytes;
+        let has_room = self.cache.len() < CACHED_MAX
+            && self.cached_bytes as usize + size_bytes <= CACHED_BYTES_MAX
+            && self.requested_bytes as usize + size_bytes <= REQUESTED_BYTES_MAX
+            && self.entries.len() + 1 < self.entries_due as usize;
+        if !parsed.plain || parsed.statement.bounded || !has_room || self.cache.get(&key).is_some() {
+            return None;
+        }
+        let run = self.entries.push([Arc::clone(parsed)].into_iter());
+        self.cache.insert(key, run);
+        self.cached_bytes += narrow(size_bytes);
+        self.requested_bytes += narrow(size_bytes);
+        run.get(0)
+    }
+
+    /// What a text and what it is read under is known by on all connections.
+    fn shared_key(&self, print: Fingerprint, flags: u64) -> Fingerprint {
+        let paths = self.settings.as_ref().map_or(0, |session| session.paths);
+        under(under(print, paths), u64::MAX << 2 | flags)
+    }
+
     /// The statements of a text, from the tables or read now.
     fn statements(&mut self, text: &[u8], whole: bool, out: &mut Recorder<'_>) -> Run {
         let print = fingerprint(text);
@@ -654,8 +682,7 @@ impl Postgresql {
         if let Some(known) = self.cache.get(&key) {
             return *known;
         }
-        let paths = self.settings.as_ref().map_or(0, |session| session.paths);
-        let shared = under(under(print, paths), u64::MAX << 2 | flags);
+        let shared = self.shared_key(print, flags);
         let (session, backslash) = (self.settings.as_deref(), self.backslash);
         let parsed = out.shared().statements.of(shared, || read(text, whole, backslash, session));
         self.bounds_reached += parsed.iter().filter(|p| p.statement.bounded).count() as u32;
@@ -1318,10 +1345,16 @@ impl Postgresql {
         if operation == Operation::Select && !tableless { self.entries.rows(id) } else { self.entries.request(id) }
     }
 
+    /// Describes a statement as it was described first on whatever connection, if it is not described yet and this is the same.
+    fn describe_as_first(&mut self, id: Id, body: &[u8]) -> bool {
+        let size_bytes = self.entries.describe_as_first(id, body);
+        self.requested_bytes = self.requested_bytes.saturating_add(size_bytes.unwrap_or(0));
+        size_bytes.is_some()
+    }
+
     #[inline(never)]
     fn describe(&mut self, id: Id, head: &[u8], length: u64) {
-        if let Some(size_bytes) = self.entries.describe_as_first(id, head) {
-            self.requested_bytes = self.requested_bytes.saturating_add(size_bytes);
+        if self.describe_as_first(id, head) {
             return;
         }
         let columns = if head.len() as u64 == length { column_names(head) } else { None };

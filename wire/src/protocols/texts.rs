@@ -93,6 +93,11 @@ impl<T> Default for Texts<T> {
 }
 
 impl<T: Weighed> Texts<T> {
+    /// The statements of a text, if it is known.
+    pub fn known(&self, key: Fingerprint) -> Option<&Many<T>> {
+        self.known.get(&key)
+    }
+
     /// The statements of a text, known or read now by `read`.
     pub fn of(&mut self, key: Fingerprint, read: impl FnOnce() -> Vec<Arc<T>>) -> Many<T> {
         if let Some(known) = self.known.get(&key) {

@@ -116,8 +116,14 @@ impl Line {
     }
 
     pub fn hex<const N: usize>(&mut self, bytes: &[u8; N]) -> &mut Self {
-        let pairs = bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        self.0.extend_from_slice(pairs.as_flattened());
+        let fours = bytes.chunks_exact(4);
+        let rest = fours.remainder();
+        for four in fours {
+            self.0.extend_from_slice(&four.first_chunk().map_or([0; 8], |four| digits(u32::from_be_bytes(*four))));
+        }
+        for byte in rest {
+            self.0.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
         self
     }
 
@@ -130,12 +136,24 @@ impl Line {
     pub fn host(&mut self, address: IpAddr) -> &mut Self {
         match address {
             IpAddr::V4(v4) => {
+                let (mut text, mut length) = ([0; 16], 0);
+                let mut put = |byte: u8| {
+                    text[length & 15] = byte;
+                    length += 1;
+                };
                 for (index, octet) in v4.octets().into_iter().enumerate() {
                     if index > 0 {
-                        self.0.push(b'.');
+                        put(b'.');
                     }
-                    self.number(octet.into());
+                    if octet >= 100 {
+                        put(b'0' + octet / 100);
+                    }
+                    if octet >= 10 {
+                        put(b'0' + octet / 10 % 10);
+                    }
+                    put(b'0' + octet % 10);
                 }
+                self.0.extend_from_slice(text.get(..length).unwrap_or_default());
             }
             // Writing into memory cannot fail.
             IpAddr::V6(v6) => write!(self.0, "{v6}").unwrap_or_default(),
@@ -161,6 +179,26 @@ impl Line {
         let year = (year_of_era + era * 400 + i64::from(month <= 2)) as u64;
         self.padded(year, 4).raw("-").padded(month as u64, 2).raw("-").padded(day, 2);
         self.raw("T").padded(second / 3600, 2).raw(":").padded(second / 60 % 60, 2).raw(":").padded(second % 60, 2);
+        self.fraction(fraction)
+    }
+
+    /// The same, where many times are of the same second.
+    pub fn time_by(&mut self, clock: &mut Clock, time_ns: i64) -> &mut Self {
+        let seconds = time_ns.div_euclid(1_000_000_000);
+        if seconds != clock.seconds {
+            // The least time is in a second that does not begin.
+            let Some(start_ns) = seconds.checked_mul(1_000_000_000) else { return self.time(time_ns) };
+            let mut line = Line::default();
+            line.time(start_ns);
+            line.0.pop();
+            *clock = Clock { seconds, text: line.0 };
+        }
+        self.0.extend_from_slice(&clock.text);
+        self.fraction(time_ns.rem_euclid(1_000_000_000) as u64)
+    }
+
+    /// What follows the seconds.
+    fn fraction(&mut self, fraction: u64) -> &mut Self {
         match fraction {
             0 => self,
             f if f % 1_000_000 == 0 => self.raw(".").padded(f / 1_000_000, 3),
@@ -180,6 +218,30 @@ impl Line {
         self.0.extend_from_slice(digits.get(..width).unwrap_or_default());
         self
     }
+}
+
+/// The second that was written last.
+pub struct Clock {
+    seconds: i64,
+    text: Vec<u8>,
+}
+
+impl Default for Clock {
+    /// Of no second: a time in nanoseconds has none so early.
+    fn default() -> Self {
+        Self { seconds: i64::MIN, text: Vec::new() }
+    }
+}
+
+/// The eight digits of a number: each half of a byte in a byte of its own, and all of them written together.
+fn digits(number: u32) -> [u8; 8] {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let mut halves = u64::from(number);
+    halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
+    halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+    halves = (halves | halves << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (halves + ONES * 6) >> 4 & ONES;
+    (halves + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 /// How many of the first bytes a string holds as they are (RFC 8259, 7): eight are looked at together.
@@ -222,6 +284,24 @@ mod tests {
     }
 
     #[test]
+    fn times_by_a_clock_are_the_same_times() {
+        let mut clock = Clock::default();
+        for time_ns in
+            [0, 1, 999_999_999, 1_000_000_000, 1_000_500_000, -1, -1_000_000_000, 1_700_000_000_000_000_000, i64::MAX, i64::MIN, 0]
+        {
+            assert_eq!(written(|line| line.time_by(&mut clock, time_ns)), written(|line| line.time(time_ns)));
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_what_the_standard_library_writes() {
+        for number in [0, 1, 0x0123_4567, 0x89ab_cdef, 0x90a9_0f9f, u32::MAX] {
+            assert_eq!(written(|line| line.hex(&number.to_be_bytes())), format!("{number:08x}"));
+            assert_eq!(written(|line| line.hex(&[number as u8])), format!("{:02x}", number as u8));
+        }
+    }
+
+    #[test]
     fn numbers_and_addresses_are_what_the_standard_library_writes() {
         for number in [0, 9, 10, 99, 100, 12_345, u64::from(u32::MAX), u64::MAX] {
             assert_eq!(written(|line| line.number(number)), number.to_string());
@@ -229,7 +309,7 @@ mod tests {
         for number in [0, -1, 7, i64::MIN, i64::MAX] {
             assert_eq!(written(|line| line.signed(number)), number.to_string());
         }
-        for address in ["10.0.0.1", "255.255.255.255", "::", "2001:db8::1", "fe80::1:0:0:9"] {
+        for address in ["10.0.0.1", "255.255.255.255", "1.20.109.99", "0.0.0.0", "::", "2001:db8::1", "fe80::1:0:0:9"] {
             let address: IpAddr = address.parse().unwrap();
             assert_eq!(written(|line| line.address(address)), format!("\"{address}\""));
         }

@@ -122,7 +122,7 @@ impl Postgresql {
         const CLIENT: Side = Side::Client;
         let (mut id, mut rest, mut parses) = (None, bytes, false);
         if let Some((body, after)) = message(CLIENT, b'P', rest) {
-            id = Some(self.parsed_before(behind(b"\0", body)?)?);
+            id = Some(self.parsed_before(behind(b"\0", body)?, out)?);
             (rest, parses) = (after, true);
         }
         let (body, after) = message(CLIENT, b'B', rest)?;
@@ -162,10 +162,13 @@ impl Postgresql {
 
     /// The statement of a Parse's text and what follows it, if the text was read before.
     #[inline]
-    fn parsed_before(&self, text: &[u8]) -> Option<Id> {
+    fn parsed_before(&mut self, text: &[u8], out: &mut Recorder<'_>) -> Option<Id> {
         // Nearly always no type is given. A text that is known has no NUL in it, so there is no need to look for one.
         let untyped = text.strip_suffix(b"\0\0\0").and_then(|text| self.entries.expected(text).or_else(|| self.known_statement(text)));
-        untyped.or_else(|| self.known_statement(text.get(..memchr::memchr(0, text)?)?))
+        untyped.or_else(|| {
+            let text = text.get(..memchr::memchr(0, text)?)?;
+            self.known_statement(text).or_else(|| self.heard_elsewhere(text, out))
+        })
     }
 
     /// What answers a round that the server did not refuse: as it was described before, with whole rows, and the end of the
@@ -188,7 +191,7 @@ impl Postgresql {
                 rest = after;
             } else {
                 let (body, after) = message(SERVER, b'T', rest).filter(|_| returns)?;
-                rest = self.entries.is_described(id, body).then_some(after)?;
+                rest = (self.entries.is_described(id, body) || self.describe_as_first(id, body)).then_some(after)?;
             }
         }
         let mut rows = 0;
