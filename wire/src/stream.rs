@@ -321,6 +321,9 @@ impl Stream {
     /// Hands on everything that is held: the connection ended, or its memory is needed. Where the other side has ended its
     /// own direction and this one's FIN was not seen, the last number that was acknowledged is the FIN's.
     pub fn flush(&mut self, other_fin_seen: bool, deliver: &mut dyn FnMut(Piece<'_>)) {
+        if self.trouble.is_none() {
+            return;
+        }
         while self.holds() {
             self.give_up_first_hole(deliver);
         }

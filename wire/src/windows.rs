@@ -1422,6 +1422,12 @@ impl Recorder<'_> {
         &self.windows.connections[self.connection].as_ref().expect("the connection is open").identity.value
     }
 
+    /// How the client has proved who it is, as far as that is known.
+    #[must_use]
+    pub fn authentication(&self) -> Option<&str> {
+        self.windows.connections[self.connection].as_ref().expect("the connection is open").protection.value.authentication.as_deref()
+    }
+
     pub fn protect(&mut self, change: impl FnOnce(&mut Protection)) {
         let mut value = self.connection().protection.value.clone();
         change(&mut value);

@@ -224,6 +224,49 @@ pub(crate) struct Spare {
     requests: Option<Box<Queue>>,
     /// What was offered last: most servers of a plant offer the same.
     offered: Option<Arc<Offered>>,
+    /// How a client began last, and its message: a program opens many connections.
+    startup: Option<(Box<[u8]>, Arc<Startup>)>,
+}
+
+/// What a startup message says.
+#[derive(Default)]
+struct Startup {
+    user: Option<String>,
+    database: Option<String>,
+    application: Option<String>,
+    replicates: bool,
+    settings: Settings,
+}
+
+impl Startup {
+    /// Its parameters (PostgreSQL, 55.7); `settings` are those of an earlier one.
+    fn read(body: &[u8], settings: Settings) -> Self {
+        let mut said = Self { settings, ..Self::default() };
+        let mut parts = body.split(|b| *b == 0).map(text);
+        while let (Some(name), Some(value)) = (parts.next().filter(|n| !n.is_empty()), parts.next()) {
+            match name.as_str() {
+                "user" => said.user = Some(value),
+                "database" => said.database = Some(value),
+                // A boolean, or `database` (PostgreSQL, 55.4).
+                "replication" => said.replicates = !matches!(value.as_str(), "false" | "off" | "no" | "0"),
+                "application_name" => said.application = Some(value),
+                "search_path" => said.settings.path = Some(sql::path_of(&value)),
+                "role" => said.settings.role = Some(value),
+                "options" => {
+                    for (name, value) in options(&value) {
+                        match name.as_str() {
+                            "search_path" => said.settings.path = Some(sql::path_of(&value)),
+                            "role" => said.settings.role = Some(value),
+                            "application_name" => said.application = said.application.take().or(Some(value)),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        said
+    }
 }
 
 /// SASL mechanisms, and the message that named them.
@@ -233,6 +276,16 @@ struct Offered {
 }
 
 impl Spare {
+    /// What a startup message says, of a connection that has had none before.
+    fn startup(&mut self, body: &[u8]) -> Arc<Startup> {
+        if let Some((_, said)) = self.startup.as_ref().filter(|(known, _)| **known == *body) {
+            return Arc::clone(said);
+        }
+        let said = Arc::new(Startup::read(body, Settings::default()));
+        self.startup = Some((body.into(), Arc::clone(&said)));
+        said
+    }
+
     /// The mechanisms that a message names.
     fn offered(&mut self, said: &[u8]) -> Arc<Offered> {
         if let Some(known) = self.offered.as_ref().filter(|known| *known.said == *said) {
@@ -1035,32 +1088,12 @@ impl Postgresql {
 
     /// The startup message's parameters (PostgreSQL, 55.7).
     fn parameters(&mut self, body: &[u8], out: &mut Recorder<'_>) {
-        let mut parts = body.split(|b| *b == 0).map(text);
-        self.walsender = Some(false);
-        let mut startup = self.settings.take().map_or_else(Settings::default, |session| session.startup);
-        let (mut user, mut database, mut application) = (None, None, None);
-        while let (Some(name), Some(value)) = (parts.next().filter(|n| !n.is_empty()), parts.next()) {
-            match name.as_str() {
-                "user" => user = Some(value),
-                "database" => database = Some(value),
-                // A boolean, or `database` (PostgreSQL, 55.4).
-                "replication" => self.walsender = Some(!matches!(value.as_str(), "false" | "off" | "no" | "0")),
-                "application_name" => application = Some(value),
-                "search_path" => startup.path = Some(sql::path_of(&value)),
-                "role" => startup.role = Some(value),
-                "options" => {
-                    for (name, value) in options(&value) {
-                        match name.as_str() {
-                            "search_path" => startup.path = Some(sql::path_of(&value)),
-                            "role" => startup.role = Some(value),
-                            "application_name" => application = application.or(Some(value)),
-                            _ => {}
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
+        let before = self.settings.take().map_or_else(Settings::default, |session| session.startup);
+        let said =
+            if before == Settings::default() { out.shared().postgresql.startup(body) } else { Arc::new(Startup::read(body, before)) };
+        self.walsender = Some(said.replicates);
+        let (user, database, application, startup) =
+            (said.user.clone(), said.database.clone(), said.application.clone(), said.settings.clone());
         let role = startup.role.clone();
         self.settings = (startup != Settings::default()).then(|| Box::new(Session::new(startup)));
         self.read_otherwise();
@@ -1748,7 +1781,9 @@ impl Postgresql {
         let method = match code {
             0 => {
                 // Accepted without being asked for anything.
-                out.protect(|p| p.authentication = p.authentication.take().or_else(|| Some("trust".into())));
+                if out.authentication().is_none() {
+                    out.protect(|p| p.authentication = Some("trust".into()));
+                }
                 return;
             }
             2 => "kerberos",
@@ -1778,13 +1813,19 @@ impl Postgresql {
         let Some(offered) = self.offered.take() else { return };
         // Compared with what was offered: a response is never told, whatever stands first in it.
         let chosen = offered.mechanisms.iter().find(|m| until_nul(head) == (m.as_bytes(), true));
-        if let Some(mechanism) = chosen {
-            out.protect(|p| p.authentication = Some(mechanism.to_ascii_lowercase().into()));
+        if let Some(mechanism) = chosen.map(|mechanism| mechanism.to_ascii_lowercase()) {
+            if out.authentication() != Some(&mechanism) {
+                out.protect(|p| p.authentication = Some(mechanism.into()));
+            }
         }
     }
 
     #[inline(never)]
     fn parameter_status(&mut self, head: &[u8], out: &mut Recorder<'_>) {
+        // Of a dozen settings that a server tells of.
+        if !matches!(head.first(), Some(b's' | b'a')) {
+            return;
+        }
         let (name, rest) = cstring(head);
         let (value, _) = until_nul(rest);
         match name {
