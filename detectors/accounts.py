@@ -13,11 +13,10 @@ secret.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Final
 
-from msgspec import to_builtins
+from msgspec import Struct, field, to_builtins
 
 from detectors.budget import digest
 from detectors.cases import Cases
@@ -26,7 +25,7 @@ from detectors.judgement import severities_of
 from detectors.memory import Held, Memory
 from detectors.moved import Look, Moved, Question
 from detectors.units import DAY_NS, MINUTE_NS
-from hopwatch.declared.match import End, Index, Remembered, glob
+from hopwatch.declared.match import CACHE_ENTRIES_MAX, End, Index, Remembered, glob
 from hopwatch.declared.model import Architecture
 from hopwatch.events import Declaration, Finding, Severity, time_text
 
@@ -54,8 +53,7 @@ TOOLS: Final = (
 """Names under which programs that a person sits before introduce themselves."""
 
 
-@dataclass(slots=True)
-class Known:
+class Known(Struct):
     """One account: since when, until when, its hosts and programs with their last use, and how many objects it touches in a day."""
 
     first_ns: int = 0
@@ -72,8 +70,7 @@ class Known:
     broad: bool = False
 
 
-@dataclass(slots=True)
-class _Use:
+class _Use(Struct):
     """What is asked of windows of one account: where it is used from and with what, and whether it is declared to be."""
 
     accounts: "Accounts"
@@ -124,6 +121,7 @@ class Accounts(Question):
         self._cases = Cases(quoted, severities_of(architecture))
         self.known: Memory[Known] = Memory(Known, to_builtins, _read)
         self._from = Remembered[tuple[str, End], bool](lambda asked: self._comes_from(*asked))
+        self._anyone_from: dict[tuple[str, str], bool] = {}
         self._with = Remembered[tuple[str, str | None], bool](lambda asked: self._goes_with(*asked))
 
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own
@@ -140,7 +138,7 @@ class Accounts(Question):
 
     def _use(self, moved: Moved, name: str) -> _Use:
         host, program = moved.client.host or moved.client.address, _program(moved.flow.application)
-        comes_from, goes_with = self._from((name, moved.client)), self._with((name, moved.flow.application))
+        comes_from, goes_with = self._is_from(name, moved.client), self._with((name, moved.flow.application))
         return _Use(self, name, self.known.later(_key(moved, name)), host, program, comes_from, goes_with)
 
     # Accounts that are made or given rights
@@ -267,6 +265,18 @@ class Accounts(Question):
 
     def _learnt(self, moved: Moved, known: Known) -> bool:
         return bool(known.first_ns) and moved.start_ns - known.first_ns >= LEARNING_NS
+
+    def _is_from(self, name: str, client: End) -> bool:
+        # Whom nothing tells from others comes from where they come from.
+        anyone = None if client.name or client.claimed else self._index.anyone(client.address)
+        if anyone is None:
+            return self._from((name, client))
+        known = self._anyone_from.get((name, anyone))
+        if known is None:
+            if len(self._anyone_from) >= CACHE_ENTRIES_MAX:
+                self._anyone_from.clear()
+            known = self._anyone_from[name, anyone] = self._comes_from(name, client)
+        return known
 
     def _comes_from(self, name: str, client: End) -> bool:
         account = self._architecture.accounts.get(name)

@@ -12,12 +12,13 @@ finding carries the threshold it passed, and what was usual, so that a person ca
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from detectors.cases import Cases
 from detectors.memory import Held, Memory
@@ -42,8 +43,7 @@ THRESHOLDS_A_DAY: Final = 200
 """Changes of thresholds that are logged on a day; the others are on the next one."""
 
 
-@dataclass(slots=True)
-class _Amounts:
+class _Amounts(Struct):
     """What is asked of windows of one pair."""
 
     anomaly: "Anomaly"

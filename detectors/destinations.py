@@ -75,6 +75,7 @@ class Destinations(Question):
     """Off-site places by host. ``located`` gives country and operator of an address, empty where nobody knows."""
 
     name: ClassVar[str] = "destinations"
+    by_client: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class Dump(Question):
     """Every connection that reads."""
 
     name: ClassVar[str] = "dump"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture

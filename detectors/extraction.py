@@ -119,6 +119,7 @@ class Extraction(Question):
     """Rows by account, server and object."""
 
     name: ClassVar[str] = "extraction"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, quoted: Declaration, index: Index | None = None, sizes: TableRows | None = None) -> None:
         self._sizes = sizes

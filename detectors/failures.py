@@ -46,6 +46,7 @@ class Failures(Question):
     """Refusals by client and server."""
 
     name: ClassVar[str] = "failures"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, quoted: Declaration) -> None:
         self._cases = Cases(quoted)

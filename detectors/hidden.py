@@ -62,6 +62,7 @@ class Hidden(Question):
     """Marked statements, by server and object."""
 
     name: ClassVar[str] = "hidden"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, quoted: Declaration, index: Index, inherited: Inherited) -> None:
         self._architecture = architecture

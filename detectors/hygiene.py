@@ -98,6 +98,7 @@ class Hygiene(Question):
     """Every limit, every end of the declaration, and every hop beside the others."""
 
     name: ClassVar[str] = "hygiene"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture

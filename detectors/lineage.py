@@ -15,11 +15,10 @@ them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
-from msgspec import to_builtins
+from msgspec import Struct, field, to_builtins
 
 from detectors.cases import Cases
 from detectors.judgement import QUIET, class_severity, severities_of
@@ -39,6 +38,9 @@ SLOT_NS: Final = MINUTE_NS
 
 LEGS_MAX: Final = 65_536
 """Ways into hosts remembered (host, chain and class); the one used longest ago is forgotten."""
+
+UNCOUNTED_MAX: Final = 4_096
+"""Ways whose amounts of a minute are summed apart; when there are more they are all counted."""
 
 GROWN: Final = 1.05
 """What a host has sent is looked at again when it has become so much more, or a minute is over."""
@@ -69,8 +71,7 @@ STAGED_SOURCES_MIN: Final = 3
 STAGED_BYTES_MIN: Final = 8 << 20
 
 
-@dataclass(slots=True)
-class Leg:
+class Leg(Struct):
     """Bytes of one class into a host by the minute, as long as they can be joined; ``chain``: the hosts they came through, in order."""
 
     chain: list[str] = field(default_factory=list)
@@ -95,8 +96,7 @@ class Leg:
         return sum(amount for at, amount in self.minutes if at >= slot)
 
 
-@dataclass(slots=True)
-class Sent:
+class Sent(Struct):
     """What one host sent to another by the minute, when that was looked at, and the legs it goes on with."""
 
     minutes: list[list[int]] = field(default_factory=list)
@@ -122,16 +122,14 @@ class Sent:
         return due
 
 
-@dataclass(slots=True)
-class Host:
+class Host(Struct):
     """Where a host gathers from."""
 
     sources: dict[str, int] = field(default_factory=dict)
     staged: bool = False
 
 
-@dataclass(slots=True)
-class _Way:
+class _Way(Struct):
     """What is asked of windows that move data from one host to another. ``here`` and ``there`` are the hosts' names.
 
     Legs are counted by the minute: what moves within one is summed here, and counted when another minute begins or somebody asks.
@@ -169,6 +167,8 @@ class _Way:
         if self.turn != lineage.legs.turn:
             lineage.hold(self)
         if not self.uncounted:
+            if len(lineage.uncounted) >= UNCOUNTED_MAX:
+                lineage.count()
             lineage.uncounted.append(self)
         self.uncounted += amount
         return ()

@@ -137,6 +137,9 @@ class Question(ABC):
     """A detector of judged windows. What it remembers lies in ``memories``, so that keeping it needs no further word."""
 
     name: ClassVar[str]
+    by_client: ClassVar[bool] = True
+    """Whether ``asked`` may say another thing of windows that differ in a client alone, which nothing in the declaration tells from others
+    of its zone; where it says the same, it is asked once for all of them."""
 
     @abstractmethod
     def memories(self) -> Mapping[str, Memory[Any]]:  # Any: each memory has entries of its own

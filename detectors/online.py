@@ -5,7 +5,8 @@ from host to host, what fell silent. What it finds are findings of their own; th
 unchanged embedded and on Kafka, and neither reads a store, so that a recorded stream gives the same findings again.
 
 Windows of which the verdict said the very same are alike to the questions too, so that what follows from that alone is worked out
-once: the ends, and what each question asks of such windows (``Question.asked``).
+once: the ends, and what each question asks of such windows (``Question.asked``). Most of it is the same for every client that is anyone of
+its zone, and is worked out with the first of them.
 """
 
 from collections import OrderedDict
@@ -25,7 +26,7 @@ from detectors.failures import Failures
 from detectors.hidden import hidden
 from detectors.hygiene import Hygiene
 from detectors.inherited import Inherited
-from detectors.judgement import Judgement
+from detectors.judgement import Judgement, Outcome
 from detectors.lineage import Lineage
 from detectors.moved import Alike, Look, Moved, Question
 from detectors.offsite import shipped
@@ -95,7 +96,9 @@ class Online:
         self._inherited = inherited
         self._copies = {} if inherited is None else inherited.memory.entries
         self.questions = tuple(questions)
+        self._by_client = [(place, question) for place, question in enumerate(self.questions) if question.by_client]
         self._kinds: OrderedDict[tuple[int, str, str | None], _Kind] = OrderedDict()
+        self._anyones: OrderedDict[tuple[int, str, str | None], _Anyone] = OrderedDict()
         self._kinds_forgotten = 0
 
     def observe(self, event: Event) -> Sequence[Judgement | Finding]:
@@ -119,7 +122,7 @@ class Online:
             if learnt is not moved:
                 moved, asked = learnt, self._asked(learnt)
             elif asked is None:
-                asked = kind.asked = self._asked(moved)
+                asked = kind.asked = self._asked_of(kind, moved)
         for look in asked:
             found = look(moved)
             if found:
@@ -141,13 +144,43 @@ class Online:
         key = (id(judgement.outcome), client.address, flow.application)
         kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[key] = _Kind(judgement, index)
+            kind = _Kind(judgement, index)
+            anyone = None if client.names else index.anyone(client.address)
+            if anyone is not None:
+                kind.anyone = self._anyone(judgement.outcome, anyone, flow.application)
+                if flow.sequence == 0:
+                    # Most flows of a client that comes once say one window: what little is its own is made again if they go on.
+                    return kind
+            self._kinds[key] = kind
             if len(self._kinds) > KINDS_MAX:
                 self._kinds.popitem(last=False)
                 self._kinds_forgotten += 1
         if course is not None:
             course.kind = kind
         return kind
+
+    def _anyone(self, outcome: Outcome, anyone: str, application: str | None) -> "_Anyone":
+        """What the kinds of windows share that anyone's are of whom this is said."""
+        key = (id(outcome), anyone, application)
+        known = self._anyones.get(key)
+        if known is None:
+            known = self._anyones[key] = _Anyone(outcome)
+            if len(self._anyones) > KINDS_MAX:
+                self._anyones.popitem(last=False)
+        return known
+
+    def _asked_of(self, kind: "_Kind", moved: Moved) -> tuple[Look, ...]:
+        """What questions ask of windows of the kind; of anyone's most is known."""
+        anyone = kind.anyone
+        if anyone is None:
+            return self._asked(moved)
+        if anyone.looks is None:
+            anyone.looks = tuple([None if question.by_client else question.asked(moved) for question in self.questions])
+        # In the order of the questions: what they find is told in it.
+        asked = list(anyone.looks)
+        for place, question in self._by_client:
+            asked[place] = question.asked(moved)
+        return tuple([look for look in asked if look is not None])
 
     def _asked(self, moved: Moved) -> tuple[Look, ...]:
         """What questions ask of windows like this one."""
@@ -199,10 +232,20 @@ class Online:
         return self.verdict.forgotten() | own | {"kinds": self._kinds_forgotten}
 
 
+class _Anyone:
+    """What each question asks of windows of which the very same is said, whoever their client is; None where it matters, too."""
+
+    __slots__ = ("_outcome", "looks")
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self.looks: tuple[Look | None, ...] | None = None
+
+
 class _Kind:
     """Windows of which the very same is said: what they share, and what is asked of them, None until that was worked out."""
 
-    __slots__ = ("_outcome", "alike", "asked")
+    __slots__ = ("_outcome", "alike", "anyone", "asked")
 
     def __init__(self, judgement: Judgement, index: Index) -> None:
         flow, outcome = judgement.flow, judgement.outcome
@@ -212,6 +255,7 @@ class _Kind:
         declared = outcome.who in index.architecture.accounts
         self.alike = Alike(outcome.verdict, outcome.hop, outcome.who, declared, source, destination, client, server, outcome.classes)
         self.asked: tuple[Look, ...] | None = None
+        self.anyone: _Anyone | None = None
         self._outcome = outcome
 
     def moved(self, judgement: Judgement) -> Moved:

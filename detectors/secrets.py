@@ -56,6 +56,7 @@ class Secrets(Question):
     """Windows in clear, by account or host, and kind."""
 
     name: ClassVar[str] = "secrets"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._cases = Cases(quoted, severities_of(architecture))

@@ -128,6 +128,7 @@ class Silence(Question):
     """What every agent, conduit and hop was last heard of."""
 
     name: ClassVar[str] = "silence"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture

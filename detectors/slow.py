@@ -14,9 +14,11 @@ more on any flow.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import expm1, log1p
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from detectors.memory import Held, Memory
 
@@ -49,8 +51,7 @@ PAIRS_MAX: Final = 4_096
 """Pairs followed; the one that was silent longest is forgotten."""
 
 
-@dataclass(slots=True)
-class Days:
+class Days(Struct):
     """One pair: the day under way, each weekday's usual value, how far days are from it, and the sum."""
 
     day: int = 0

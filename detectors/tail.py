@@ -11,9 +11,10 @@ than maximum likelihood for the some dozens of peaks that a plant's flow has in 
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import exp, inf, log
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 LEARNT_MIN: Final = 60
 """Values before anything is said: below it the quantile that the threshold rests on is a guess."""
@@ -37,8 +38,7 @@ THRESHOLD_STEP: Final = 0.01
 """How fast the threshold follows its quantile, as a share of the peaks' mean per value (Robbins and Monro 1951)."""
 
 
-@dataclass(slots=True)
-class Tail:
+class Tail(Struct):
     """The upper tail of one stream of numbers."""
 
     first: list[float] = field(default_factory=list)

@@ -16,12 +16,14 @@ a tail of their own. A value that was called rare teaches an hour no more than t
 so that an extraction of a week does not become usual in a day, and a real change does within some weeks.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from math import expm1, log1p
 from typing import Any, Final
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct, field
 
 from detectors.memory import Held, Memory
 from detectors.tail import Tail
@@ -66,8 +68,7 @@ LEARNING_SLOTS: Final = 7 * 86_400 // SLOT_S
 """A week is watched before anything is said of a pair: no rhythm of a plant is shorter."""
 
 
-@dataclass(slots=True)
-class Usual:
+class Usual(Struct):
     """What slots of one kind usually carry, of ``log(1 + bytes)``; ``busy`` is the share of them that carry anything."""
 
     values: int = 0
@@ -89,8 +90,7 @@ class Usual:
         return self.values, self.mean, self.deviation, self.busy
 
 
-@dataclass(slots=True)
-class Pair:
+class Pair(Struct):
     """One pair: the slot under way, its hours, its busy slots, and the tails of both."""
 
     slot: int = -1

@@ -44,6 +44,7 @@ class WriteBack(Question):
     """Every window that writes towards the plant from where models run."""
 
     name: ClassVar[str] = "write-back"
+    by_client: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, quoted: Declaration) -> None:
         self._architecture = architecture

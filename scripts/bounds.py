@@ -398,7 +398,7 @@ SAID = {
     "detectors/dump.py": {SAID_BY_THEN: "OBJECTS_MAX"},
     "detectors/failures.py": {SAID_BY_THEN: "PROBED_MAX"},
     "detectors/inherited.py": {"none hidden: the classes then hold in any schema": "SCHEMAS_MAX"},
-    "detectors/lineage.py": {FORGOTTEN: "LEGS_MAX", SHOWN: "CHAIN_MAX"},
+    "detectors/lineage.py": {FORGOTTEN: "LEGS_MAX", SHOWN: "CHAIN_MAX", "none lost: they are counted": "UNCOUNTED_MAX"},
     "detectors/silence.py": {THRESHOLD: "LOSS_SHARE_MAX BLIND_SHARE_MAX"},
     "detectors/budget.py": {THRESHOLD: "STEPS_MAX"},
     "detectors/slow.py": {THRESHOLD: "EXCESS_MAX"},

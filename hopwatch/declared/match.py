@@ -164,7 +164,10 @@ class Index:
 
     def zone(self, address: str) -> str | None:
         """The zone whose net holds the address, the longest prefix first; None outside every zone."""
-        return self._zones(address)
+        # As for ``anyone``: of most addresses it is known by what they begin with.
+        net, _, last = address.rpartition(".")
+        anyone = self.nets_of_anyone.get(net) if last in BYTES else None
+        return self._zone_of_anyone[anyone] if anyone else self._zones(address)
 
     def end(self, address: str, port: int, names: Sequence[Name] = ()) -> End:
         """What the declaration knows about an address, its port and the names given for it."""
@@ -426,6 +429,7 @@ class Index:
         self._listed = frozenset(place for places in lists for place in places)
         self._nets_told_apart = frozenset(place.rpartition(".")[0] for place in (*self._hosts, *self._listed))
         self._anyone_in = {zone: f"anyone in {zone}" for zone in plant.zones}
+        self._zone_of_anyone = {anyone: zone for zone, anyone in self._anyone_in.items()}
 
     def _build_hops(self) -> None:
         assets = self.architecture.assets
