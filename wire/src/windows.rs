@@ -855,8 +855,11 @@ impl Windows {
         let Some(place) = self.connections.get(connection) else { return };
         if !flows {
             soon_first(place);
-        } else if let Some(flow) = place.as_ref().and_then(|connection| connection.flows.get(connection.last as usize)) {
-            soon_lines(flow, COUNTED_LINES);
+        } else if let Some(connection) = place {
+            // What a message says is mostly of two flows: what was asked, and the session.
+            let last = connection.last as usize;
+            let others = connection.flows.iter().take(2);
+            others.chain(connection.flows.get(last).filter(|_| last >= 2)).for_each(|flow| soon_lines(flow, COUNTED_LINES));
         }
     }
 
