@@ -884,7 +884,7 @@ impl Sensor {
         }
         for _ in 0..most {
             let Some((generation, index)) = self.ending.pop() else { break };
-            self.look_at_ending();
+            self.look_at_ending(|by| self.ending.iter().rev().nth(by).map(|(_, index)| *index));
             // It may have been closed since, if frames came.
             if self.connections[index].as_ref().is_some_and(|c| c.generation == generation) {
                 self.remove(index);
@@ -898,12 +898,9 @@ impl Sensor {
         more
     }
 
-    /// Asks for what the next connections that end will need.
-    fn look_at_ending(&self) {
-        let ahead = |by: usize| {
-            let (_, index) = self.ending.iter().rev().nth(by)?;
-            self.connections.get(*index)
-        };
+    /// Asks for what the next connections that end will need: `next` says which comes so many after this one.
+    fn look_at_ending(&self, next: impl Fn(usize) -> Option<usize>) {
+        let ahead = |by: usize| self.connections.get(next(by)?);
         if let Some(place) = ahead(ENDING_AHEAD) {
             soon(place);
         }
@@ -1404,6 +1401,7 @@ impl Sensor {
             self.look_again(index);
         }
         while let Some((index, generation)) = due(&mut self.closing, now_ns) {
+            self.look_at_ending(|by| self.closing.get(by).map(|(_, index, _)| *index));
             if self.connections[index].as_ref().is_some_and(|c| c.generation == generation) {
                 self.settle(index);
             }

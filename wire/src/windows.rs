@@ -12,7 +12,7 @@
 //! bytes of a connection's flows add up to its stream bytes, both ways, whatever a decoder does.
 
 use crate::protocols::Shared;
-use crate::soon::{soon, soon_first, soon_lines};
+use crate::soon::{soon, soon_lines};
 use crate::table::Map;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -854,7 +854,7 @@ impl Windows {
     pub(crate) fn soon(&self, connection: ConnectionId, flows: bool) {
         let Some(place) = self.connections.get(connection) else { return };
         if !flows {
-            soon_first(place);
+            soon(place);
         } else if let Some(connection) = place {
             // What a message says is mostly of two flows: what was asked, and the session.
             let last = connection.last as usize;
