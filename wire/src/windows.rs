@@ -526,38 +526,34 @@ impl Window {
     /// Counts what belongs to a set, or to none; false if there is no such set.
     #[inline(always)]
     fn count(&mut self, set: u16, bytes: u64, counts: Counts) -> bool {
-        let known = match set {
-            0 if self.more.is_none() => {
+        match (usize::from(set).checked_sub(1), &mut self.more) {
+            (None, None) if self.first.is_none() => return false,
+            (None, None) => self.first_bytes += bytes,
+            (None, Some(more)) => {
+                more.first.add(counts);
                 self.first_bytes += bytes;
-                self.first.is_some()
             }
-            NO_SET if counts == Counts::ZERO || self.first.is_none() => true,
-            _ => self.count_apart(set, bytes, counts),
-        };
-        if !known {
-            return false;
+            (Some(_), _) if set == NO_SET => {
+                if counts != Counts::ZERO {
+                    self.count_beside();
+                }
+            }
+            (Some(at), more) => {
+                let Some(set) = more.as_mut().and_then(|more| more.sets.get_mut(at)) else { return false };
+                set.1.add(counts);
+                set.2 += bytes;
+            }
         }
         self.counts.add(counts);
         true
     }
 
-    /// The same beside the totals, where the first objects are not all.
+    /// What belongs to no set is about to be counted.
     #[inline(never)]
-    fn count_apart(&mut self, set: u16, bytes: u64, counts: Counts) -> bool {
-        let more = self.more();
-        match set {
-            NO_SET => {}
-            0 => {
-                more.first.add(counts);
-                self.first_bytes += bytes;
-            }
-            _ => {
-                let Some(set) = more.sets.get_mut(usize::from(set) - 1) else { return false };
-                set.1.add(counts);
-                set.2 += bytes;
-            }
+    fn count_beside(&mut self) {
+        if self.first.is_some() {
+            self.more();
         }
-        true
     }
 }
 
