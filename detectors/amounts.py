@@ -46,17 +46,18 @@ def new_amounts(
             own.unread = own.unread or flow.depth != "decoded"
         counted = own.counted
         # A loop over the five would cost as much again.
-        of_rows, of_values, of_messages, of_bytes, of_back = names
-        if rows:
-            counted[of_rows] = counted.get(of_rows, 0) + rows
-        if values:
-            counted[of_values] = counted.get(of_values, 0) + values
-        if messages:
-            counted[of_messages] = counted.get(of_messages, 0) + messages
-        if size:
-            counted[of_bytes] = counted.get(of_bytes, 0) + size
-        if back:
-            counted[of_back] = counted.get(of_back, 0) + back
+        if names is ALONG:
+            counted.rows += rows
+            counted.values += values
+            counted.messages += messages
+            counted.bytes += size
+            counted.against_bytes += back
+        else:
+            counted.against_rows += rows
+            counted.against_values += values
+            counted.against_messages += messages
+            counted.against_bytes += size
+            counted.bytes += back
         new = {"rows": rows, "values": values, "messages": messages, "bytes": size, "back": back}
         return new, new
     told = (

@@ -63,22 +63,34 @@ class Memory(Generic[Entry]):
 
     def of(self, key: str) -> Entry:
         """The entry of the key, a new one if there is none; it counts as touched, and may be changed."""
-        if self._touched is not None:
-            self._touched.add(key)
         entry = self.entries.get(key)
         if entry is None:
-            entry = self.entries[key] = self._made()
-            if len(self.entries) % self._step == 0:
-                self.turn = next(_turns)
-            if len(self.entries) > self._most:
-                oldest, _ = self.entries.popitem(last=False)
-                self.turn = next(_turns)
-                self.forgotten_total += 1
-                if self._forgets is not None:
-                    self._forgets(oldest)
-        else:
-            self.entries.move_to_end(key)
+            entry = self._made()
+            self.become(key, entry)
+            return entry
+        if self._touched is not None:
+            self._touched.add(key)
+        self.entries.move_to_end(key)
         return entry
+
+    def become(self, key: str, entry: Entry) -> None:
+        """The entry of a key that has none, or another one in the place of the entry that was just touched."""
+        if self._touched is not None:
+            self._touched.add(key)
+        entries = self.entries
+        before = len(entries)
+        entries[key] = entry
+        size = len(entries)
+        if size == before:
+            return
+        if size % self._step == 0:
+            self.turn = next(_turns)
+        if size > self._most:
+            oldest, _ = entries.popitem(last=False)
+            self.turn = next(_turns)
+            self.forgotten_total += 1
+            if self._forgets is not None:
+                self._forgets(oldest)
 
     def hold(self, key: str) -> Held[Entry]:
         """As ``of``, for whoever comes back to it."""

@@ -62,7 +62,7 @@ from detectors.nearest import nearest
 from detectors.offsite import OffsiteList, shipped
 from detectors.services import Services
 from detectors.units import MINUTE_NS, SECOND_NS
-from detectors.views import Repeats, Run, Views
+from detectors.views import LEG_UNITS, Repeats, Run, Views
 from detectors.window import seen_as
 from hopwatch.declared.match import Classified, End, Index, Met
 from hopwatch.declared.model import Architecture, Hop
@@ -151,7 +151,7 @@ class VerdictDetector:
         self._limits = Limits(architecture, self.index)
         self._services = Services(architecture, self.index, self._caps)
         self._views = Views()
-        self._legs = Views()
+        self._legs = Views(LEG_UNITS)
         self._logins = Logins()
         self._edition = edition
         self._clocks = clocks or Clocks()
@@ -385,7 +385,7 @@ class VerdictDetector:
             kept = self._kept.like(near, flow)
             if kept is not None and not self._holds(kept, flow, start_ns):
                 kept = None
-        if flow.final:
+        if flow.final and run.course is not None:
             run.course = None
         if kept is None and looks:
             like = likeness(self.index, flow, who, complete, day)

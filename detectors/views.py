@@ -10,21 +10,23 @@ whichever came first; an estimate that came first is put right when the tap's wo
 """
 
 from bisect import insort
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
+from functools import partial
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import UNSET, Struct, field
+from msgspec.structs import astuple
 
 from detectors.compare import DEPTH_ORDER
-from detectors.memory import Marking
+from detectors.memory import Marking, Memory
 from hopwatch.events import Flow
 
 if TYPE_CHECKING:
     from detectors.course import Course
 
-CONNECTIONS_MAX: Final = 65_536
+CONNECTIONS_MAX: Final = 131_072
 """Connections remembered; the one heard of longest ago is forgotten."""
 
 VIEWS_MAX: Final = 8
@@ -36,8 +38,8 @@ ESTIMATES_MAX: Final = 16
 HOLES_MAX: Final = 16
 """Times at which a tap lost something of a connection; of more, the two oldest are one, with the time between them."""
 
-FLOWS_MAX: Final = 65_536
-"""Flows whose windows are recognised when they are repeated; the one heard of longest ago is forgotten."""
+FLOWS_MAX: Final = 262_144
+"""Flows whose windows are recognised when they are repeated, two of a connection; the one heard of longest ago is forgotten."""
 
 SPANS_MAX: Final = 32
 """Runs of window numbers remembered for a flow; beyond it the oldest gap is taken as filled."""
@@ -53,6 +55,46 @@ SIZES: Final = frozenset({"along.bytes", "against.bytes"})
 """What a tap counts of a connection that it cannot read, too."""
 
 Counts = dict[str, int]
+
+
+UNITS: Final = tuple(f"{way}.{unit}" for way in ("along", "against") for unit in ("rows", "values", "messages", "bytes"))
+"""What a view of a connection counts."""
+
+LEG_UNITS: Final = tuple(f"{way}.{unit}" for way in ("up", "down") for unit in ("rows", "values", "messages", "bytes"))
+"""What a leg of a relay counts."""
+
+
+class Tally(Struct, gc=False):
+    """What has been counted, one way and the other, in the order of ``UNITS``: there are too many for a table each."""
+
+    rows: int = 0
+    values: int = 0
+    messages: int = 0
+    bytes: int = 0
+    against_rows: int = 0
+    against_values: int = 0
+    against_messages: int = 0
+    against_bytes: int = 0
+
+    def get(self, unit: str, none: int = 0) -> int:
+        """How much of a unit; 0 if nothing."""
+        amount: int = getattr(self, _FIELDS[unit], none)
+        return amount
+
+    def __setitem__(self, unit: str, amount: int) -> None:
+        setattr(self, _FIELDS[unit], amount)
+
+    def said(self, units: Sequence[str]) -> Counts:
+        """By name, as a connection or a leg calls it."""
+        return {unit: amount for unit, amount in zip(units, astuple(self), strict=True) if amount}
+
+    @classmethod
+    def of(cls, counted: Counts) -> "Tally":
+        """The tally of a state."""
+        return cls(**{_FIELDS[unit]: amount for unit, amount in counted.items()})
+
+
+_FIELDS: Final = {unit: name for units in (UNITS, LEG_UNITS) for unit, name in zip(units, Tally.__struct_fields__, strict=True)}
 
 
 class Told(NamedTuple):
@@ -84,7 +126,7 @@ _NO_DOUBTS: Final = Doubts()
 class View(Struct, gc=False):
     """How far one view has counted, and for which time it can answer."""
 
-    counted: Counts = field(default_factory=dict)
+    counted: Tally = field(default_factory=Tally)
     tap: bool = False
     until_ns: int = 0
     """When a tap's last whole window began."""
@@ -158,9 +200,10 @@ class View(Struct, gc=False):
         return said
 
     @classmethod
-    def of(cls, counted: Counts, said: list[Any]) -> "View":  # Any: JSON values
+    def of(cls, counts: Counts, said: list[Any]) -> "View":  # Any: JSON values
         """The view of a state."""
         nothing: list[Any] = [0, 0, 0, [], {}, []]  # Any: as above
+        counted = Tally.of(counts)
         tap, until_ns, unread, holes, partial, estimates = said + nothing[len(said) :]
         doubts = Doubts(holes, partial, estimates) if holes or partial or estimates else _NO_DOUBTS
         return cls(counted, bool(tap), until_ns, bool(unread), doubts)
@@ -195,17 +238,17 @@ class Connection(Struct, gc=False):
             self.account, self.application, self.role = intern(flow.account), _one(flow.application), _one(flow.role)
             self.depth = intern(flow.depth)
 
-    def state(self) -> list[Any]:  # Any: JSON values
-        """Everything known of it."""
+    def state(self, units: Sequence[str] = UNITS) -> list[Any]:  # Any: JSON values
+        """Everything known of it; ``units`` are what it counts."""
         if self.view and self.others is None and not self.owed:
             known = self.own.state()
-            alone = [{self.view: self.own.counted}, self.depth, self.account, self.application, self.role]
+            alone = [{self.view: self.own.counted.said(units)}, self.depth, self.account, self.application, self.role]
             return [*alone, [known]] if known else alone
         views = self.views()
         more: list[Any] = [[view.state() for view in views.values()], self.owed or {}]
         while more and not any(more[-1]):
             more.pop()
-        counted = {name: view.counted for name, view in views.items()}
+        counted = {name: view.counted.said(units) for name, view in views.items()}
         return [counted, self.depth, self.account, self.application, self.role, *more]
 
     @classmethod
@@ -252,10 +295,13 @@ class Added(NamedTuple):
 
 
 class Views:
-    """Every connection by its hash. ``forgotten_total`` counts what the bound pushed out, ``refused_total`` windows of a view too many."""
+    """Every connection by its hash, or leg; ``units`` are what they count.
 
-    def __init__(self) -> None:
-        self.memory: Marking[Connection] = Marking(Connection, Connection.state, _connection, CONNECTIONS_MAX)
+    ``forgotten_total`` counts what the bound pushed out, ``refused_total`` windows of a view too many.
+    """
+
+    def __init__(self, units: Sequence[str] = UNITS) -> None:
+        self.memory: Marking[Connection] = Marking(Connection, partial(Connection.state, units=units), _connection, CONNECTIONS_MAX)
         self.refused_total = 0
 
     @property
@@ -333,7 +379,7 @@ def _charged(connection: Connection, net: Counts) -> Counts:
     return charged
 
 
-def _count(own: Counts, amounts: Counts) -> None:
+def _count(own: Counts | Tally, amounts: Counts) -> None:
     for unit, amount in amounts.items():
         if amount:
             own[unit] = own.get(unit, 0) + amount
@@ -347,10 +393,9 @@ class Run(Struct, gc=False):
     course: "Course | None" = None
     """What the last of them said, while it goes on; no part of what is remembered."""
 
-    def holds(self, flow: Flow) -> bool:
-        """Whether this window is one of them, or all of those it was made of are."""
-        number = flow.sequence_first
-        return any(first <= number and flow.sequence < behind for first, behind in _spans(self.seen))
+
+Seen = int | Run
+"""The same; of a flow that has said one window, or has ended, the number alone: most have."""
 
 
 class Repeats:
@@ -360,7 +405,7 @@ class Repeats:
     """
 
     def __init__(self) -> None:
-        self.memory: Marking[Run] = Marking(Run, lambda run: _spans(run.seen), lambda spans: Run(_briefly(spans)), FLOWS_MAX)
+        self.memory: Memory[Seen] = Memory(Run, lambda seen: _spans(_numbers(seen)), _read, FLOWS_MAX)
         self.joined_total = 0
         self.repeated_total = 0
 
@@ -372,32 +417,49 @@ class Repeats:
     def first(self, flow: Flow) -> Run | None:
         """The run of its flow, with this window from now on; None if it has been seen."""
         memory, flow_id = self.memory, flow.flow_id
-        run = memory.entries.get(flow_id)
-        if run is None or run.turn != memory.turn:
-            run = memory.touched(flow_id)
-        seen, number = run.seen, flow.sequence if flow.merged is UNSET else flow.sequence_first
+        entry = memory.entries.get(flow_id)
+        sequence = flow.sequence
+        number = sequence if flow.merged is UNSET else flow.sequence_first
+        if entry is None and sequence == 0:
+            memory.become(flow_id, 1)
+            return _FIRST
+        run = entry if type(entry) is Run and entry.turn == memory.turn else self._touched(flow_id)
+        seen = run.seen
         if seen == number:
             # Number after number, as nearly all of them come.
-            run.seen = flow.sequence + 1
+            run.seen = sequence + 1
+            if flow.final:
+                memory.become(flow_id, sequence + 1)
             return run
         if not isinstance(seen, int) and number == seen[-1][1]:
-            run.seen = [*seen[:-1], [seen[-1][0], flow.sequence + 1]]
+            run.seen = [*seen[:-1], [seen[-1][0], sequence + 1]]
             return run
-        if run.holds(flow):
+        if _holds(seen, flow):
             self.repeated_total += 1
             return None
-        self._join(run, [[number, flow.sequence + 1]])
+        self._join(run, [[number, sequence + 1]])
         return run
 
     def has(self, flow: Flow) -> bool:
         """Whether this window has been seen, or all of those it was made of; nothing changes."""
-        run = self.memory.known(flow.flow_id)
-        return run is not None and run.holds(flow)
+        entry = self.memory.known(flow.flow_id)
+        return entry is not None and _holds(_numbers(entry), flow)
 
     def absorb(self, other: "Repeats") -> None:
         """Remember what the other has seen, too."""
-        for flow_id, run in other.memory.items():
-            self._join(self.memory.touched(flow_id), _spans(run.seen))
+        for flow_id, entry in other.memory.items():
+            self._join(self._touched(flow_id), _spans(_numbers(entry)))
+
+    def _touched(self, flow_id: str) -> Run:
+        """The flow's run, touched in this turn of the memory."""
+        memory = self.memory
+        entry = memory.of(flow_id)
+        if type(entry) is not Run:
+            entry = Run(_numbers(entry))
+            memory.become(flow_id, entry)
+        # The turn of afterwards: a new entry may begin one.
+        entry.turn = memory.turn
+        return entry
 
     def _join(self, run: Run, spans: list[list[int]]) -> None:
         joined: list[list[int]] = []
@@ -429,6 +491,25 @@ class Repeats:
 
     def __len__(self) -> int:
         return len(self.memory)
+
+
+_FIRST: Final = Run()
+"""Of every flow that says its first window, of which nothing more is kept; nobody changes it."""
+
+
+def _numbers(seen: Seen) -> int | list[list[int]]:
+    return seen.seen if isinstance(seen, Run) else seen
+
+
+def _read(spans: list[list[int]]) -> Seen:
+    seen = _briefly(spans)
+    return seen if isinstance(seen, int) else Run(seen)
+
+
+def _holds(seen: int | list[list[int]], flow: Flow) -> bool:
+    """Whether this window is one of them, or all of those it was made of are."""
+    number = flow.sequence_first
+    return any(first <= number and flow.sequence < behind for first, behind in _spans(seen))
 
 
 def _spans(seen: int | list[list[int]]) -> list[list[int]]:
