@@ -105,7 +105,7 @@ def main() -> int:
             results["mix"] = bench_mix(given, base, failures)
         if given.only in (None, "flows"):
             results["flows"] = bench_flows(given, visit, flows, (100, flows), failures)
-        # One turn takes ten minutes: only for who asks for it.
+        # A turn takes a minute, and the capture 1.7 GB: only for who asks for it.
         if given.only == "stays":
             results["stays"] = bench_flows(given, stay, flows, (flows,), failures)
     except (BenchError, traffic.TrafficError, PlantError, OSError) as error:
