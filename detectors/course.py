@@ -27,12 +27,21 @@ class Course:
         self.kind: Any = None  # Any: whoever is shown such windows says what it is
 
 
-def said(flow: Flow, who: tuple[str | None, ...], complete: bool, day: date, *, in_order: bool) -> Said | None:
+def said(
+    flow: Flow, who: tuple[str | None, ...], whose: tuple[str | None, ...] | None, complete: bool, day: date, *, in_order: bool
+) -> Said | None:
     """What ``likeness``, ``narrow`` and the questions look at of a window, as it stands there; None of a window that is like no other.
 
-    ``in_order``: of several sets the order is looked at, too.
+    ``whose``: as ``nearness`` takes it. ``in_order``: of several sets the order is looked at, too.
     """
     sets = flow.objects
+    mark = flow.mark
+    if mark is not None:
+        if in_order and len(sets) > 1:
+            # A mark says nothing of the order of sets.
+            return None
+        client = flow.source if flow.opened_by == "source" else flow.destination
+        return (mark, client.address, client.port, whose, complete, day, flow.bytes == 0, is_unnamed(flow))
     objects: Any
     if len(sets) == 1:
         part = sets[0]
@@ -56,9 +65,3 @@ def said(flow: Flow, who: tuple[str | None, ...], complete: bool, day: date, *, 
         flow.source, flow.destination, objects, flow.operation, who, flow.account is None, flow.application, flow.protection, flow.agent,
         flow.opened_by, flow.transport, flow.protocol, flow.depth, complete, flow.completeness.estimated, day, flow.bytes == 0,
     )  # fmt: skip
-
-
-def marked(flow: Flow, mark: object, who: tuple[str | None, ...] | None, complete: bool, day: date) -> Said:
-    """The same of a window with a mark, but for the order of its sets; ``who`` as ``nearness`` takes it."""
-    client = flow.source if flow.opened_by == "source" else flow.destination
-    return (mark, client.address, client.port, who, complete, day, flow.bytes == 0, is_unnamed(flow))

@@ -37,7 +37,7 @@ from detectors.compare import (
     overdue,
     under_ticket,
 )
-from detectors.course import Course, marked, said
+from detectors.course import Course, said
 from detectors.failover import Failovers
 from detectors.findings import Findings
 from detectors.judgement import QUIET, ROW, Judgement, Opinion, Outcome, Spent, severities_of
@@ -356,6 +356,8 @@ class VerdictDetector:
             connection.account, connection.application = known
         is_told = flow.account is not None or connection.account is None
         who = (flow.account, flow.application, flow.role) if is_told else (connection.account, connection.application, connection.role)
+        # Who it is, where the window does not say it.
+        whose = None if is_told else who
         complete = flow.completeness.state in ("complete", "encrypted") and not (self._losses.spans and self._losses.cover(flow, said_ns))
         again = self._judges_again and self._earlier.has(flow)
         if start_ns // SECOND_NS != self._second:
@@ -366,22 +368,16 @@ class VerdictDetector:
         kept: Kept | None = None
         like: Likeness | None = None
         near: Likeness | None = None
-        mark = flow.mark
         if before is not None:
             kept = before.kept
-            if not looks:
-                says = None
-            elif mark is None:
-                says = said(flow, who, complete, day, in_order=kept.narrow is not None)
-            else:
-                says = marked(flow, mark, None if is_told else who, complete, day)
+            says = said(flow, who, whose, complete, day, in_order=kept.narrow is not None) if looks else None
             if says is not None and before.said == says and self._holds(kept, flow, start_ns):
                 # What is the very same is found so at a glance, the next time.
                 before.said = says
             else:
                 kept = before = None
-        if kept is None and looks and mark is not None:
-            near = nearness(self.index, flow, mark, None if is_told else who, complete, day)
+        if kept is None and looks and (mark := flow.mark) is not None:
+            near = nearness(self.index, flow, mark, whose, complete, day)
             kept = self._kept.like(near, flow)
             if kept is not None and not self._holds(kept, flow, start_ns):
                 kept = None
@@ -403,13 +399,7 @@ class VerdictDetector:
             self._kept.given_total += 1
             # Most flows say one window, or two: there may be a hundred thousand, and what the last of them says is compared with none.
             if before is None and flow.sequence > 0 and not flow.final:
-                if mark is None:
-                    says = said(flow, who, complete, day, in_order=kept.narrow is not None)
-                elif kept.narrow is None or len(flow.objects) < 2:
-                    says = marked(flow, mark, None if is_told else who, complete, day)
-                else:
-                    # A mark says nothing of the order of sets.
-                    says = None
+                says = said(flow, who, whose, complete, day, in_order=kept.narrow is not None)
                 if says is not None:
                     before = run.course = Course(says, kept, flow.connection, connection)
             outcome = kept.outcome
