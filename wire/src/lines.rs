@@ -633,6 +633,14 @@ impl<T> Remembered<T> {
         self.insert(key.into(), remembered, size_bytes);
     }
 
+    /// What is remembered under the key has another size from now on; it was just asked for.
+    pub fn resized(&mut self, key: &[u8], size_bytes: usize) {
+        if let Some((_, known_bytes)) = self.now.get_mut(key) {
+            self.now_bytes = self.now_bytes - *known_bytes + size_bytes;
+            *known_bytes = size_bytes;
+        }
+    }
+
     fn insert(&mut self, key: Box<[u8]>, remembered: T, size_bytes: usize) {
         if self.now.len() >= self.most / 2 || self.now_bytes + size_bytes > LINES_BYTES_MAX / 2 {
             self.forgotten_total += self.before.len() as u64;
@@ -793,6 +801,20 @@ mod tests {
         remembered.put(&[10], 10, LINES_BYTES_MAX);
         remembered.put(&[11], 11, 1);
         assert_eq!(remembered.get(&[9]), None, "bytes are bounded, too");
+    }
+
+    #[test]
+    fn what_grows_takes_the_room_of_others() {
+        let mut remembered = Remembered::new(100);
+        for n in 0u8..3 {
+            remembered.put(&[n], n, 1);
+        }
+        remembered.resized(&[2], LINES_BYTES_MAX / 2);
+        assert_eq!(remembered.now_bytes, LINES_BYTES_MAX / 2 + 2);
+        remembered.put(&[3], 3, 1);
+        remembered.resized(&[3], LINES_BYTES_MAX / 2);
+        remembered.put(&[4], 4, 1);
+        assert_eq!((remembered.len(), remembered.forgotten_total), (2, 3));
     }
 
     #[test]

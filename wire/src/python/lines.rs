@@ -396,7 +396,9 @@ impl State {
             if variants.len() == VARIANTS_MAX {
                 variants.remove(0);
             }
-            return variants.push(known);
+            variants.push(known);
+            let size_bytes = variants.iter().map(|known| known.shape.text().len()).sum();
+            return self.kinds.resized(kind, size_bytes);
         };
         if before.sets.kinds.len() + known.sets.kinds.len() > SET_KINDS_MAX {
             *before = known;
